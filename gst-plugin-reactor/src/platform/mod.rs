@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: MIT
+
+//! The Reactor platform on the wire: HTTP, signaling, and the messages of the
+//! two data channels. Nothing in here knows GStreamer.
+
+pub mod coordinator;
+pub mod error;
+mod http;
+pub mod sdp;
+pub mod signaling;
+pub mod track;
+pub mod wire;
+
+pub use error::{Code, Error};

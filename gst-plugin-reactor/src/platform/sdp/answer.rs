@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: MIT
+
+//! A strict look at an answer. webrtcbin 1.22 aborts the process on some that
+//! a peer can send (a rejected m-section with a linked sink, for one), and
+//! takes others to mean something else than they say.
+
+use sdp_types::{Media, Session};
+
+use super::{
+    super::{
+        Code, Error,
+        http::clean,
+        track::{Direction, Kind},
+    },
+    Codec, Fingerprint, OfferedSection, codecs, direction_of, kind_of, single, transport,
+};
+
+/// The largest answer that is looked at, in bytes.
+const MAX_ANSWER: usize = 256 << 10;
+
+/// The session attribute that turns on the framing of data-channel messages.
+const CHUNKING: &str = "x-reactor-dc-chunking";
+
+/// A track that both sides agree on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NegotiatedTrack {
+    pub mid: String,
+    pub kind: Kind,
+    /// From the client's point of view, as offered.
+    pub direction: Direction,
+    pub mline_index: usize,
+    /// The codecs that were offered and accepted, in the answer's order; never
+    /// empty. The first is what the server sends.
+    pub codecs: Vec<Codec>,
+}
+
+/// An answer that fits its offer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NegotiatedAnswer {
+    /// The text to give to webrtcbin: the same description written out anew,
+    /// with CRLF line ends, with the transport attributes in every m-section,
+    /// and without candidates that are not IP addresses.
+    pub sdp: String,
+    pub tracks: Vec<NegotiatedTrack>,
+    /// Of the one certificate that the peer may present.
+    pub fingerprint: Fingerprint,
+    /// If the server agrees to framed data-channel messages: the largest
+    /// message it takes, in bytes. Means nothing if framing was not offered.
+    pub chunking: Option<usize>,
+    /// The largest unframed message the server takes, in bytes, if it says;
+    /// 0 means any.
+    pub max_message_size: Option<usize>,
+}
+
+/// Checks an answer against the offer it is for.
+pub fn parse_answer(answer: &str, offered: &[OfferedSection]) -> Result<NegotiatedAnswer, Error> {
+    if answer.len() > MAX_ANSWER {
+        return Err(malformed(&format!("it is larger than {MAX_ANSWER} bytes")));
+    }
+    let mut session =
+        Session::parse(answer.as_bytes()).map_err(|e| malformed(&clean(&e.to_string())))?;
+    complete(&session, offered)?;
+    let mut tracks = Vec::new();
+    let mut max_message_size = None;
+    for (media, section) in session.medias.iter().zip(offered) {
+        matches_offer(media, section)?;
+        match (section.kind, section.direction) {
+            (Some(kind), Some(direction)) => {
+                let codecs = accepted(&session, media, section, offered)?;
+                tracks.push(NegotiatedTrack {
+                    mid: section.mid.clone(),
+                    kind,
+                    direction,
+                    mline_index: section.mline_index,
+                    codecs,
+                });
+            }
+            _ => max_message_size = data_channels(media)?,
+        }
+    }
+    let fingerprint = transport::settle(&mut session, offered)?;
+    let chunking = chunking(&session)?;
+    let sdp = write(&mut session)?;
+    Ok(NegotiatedAnswer {
+        sdp,
+        tracks,
+        fingerprint,
+        chunking,
+        max_message_size,
+    })
+}
+
+/// The error for an answer that breaks the rules.
+pub(super) fn malformed(what: &str) -> Error {
+    let message = format!("the server's SDP answer is unusable: {what}");
+    Error::gpu(Code::DecodeFailed, message).during("sdp_params")
+}
+
+/// The error for a track that the server will not have.
+fn rejected(section: &OfferedSection, why: &str) -> Error {
+    let kind = section.kind.map_or("data", Kind::as_str);
+    let mut names: Vec<&str> = section.codecs.iter().map(|c| c.name.as_str()).collect();
+    names.dedup();
+    let message = format!(
+        "the server rejects the {kind} track of m-section {} (mid {}): {why}; offered {}",
+        section.mline_index,
+        section.mid,
+        names.join(", ")
+    );
+    Error::gpu(Code::TrackRejected, message).during("sdp_params")
+}
+
+fn no_data_channels(why: &str) -> Error {
+    let message = format!("the server takes no data channels ({why})");
+    Error::gpu(Code::TransportError, message).during("sdp_params")
+}
+
+/// An answer has the m-sections of its offer, no more, no less.
+fn complete(session: &Session, offered: &[OfferedSection]) -> Result<(), Error> {
+    if session.medias.len() > offered.len() {
+        return Err(malformed("it has more m-sections than the offer"));
+    }
+    if session.medias.len() == offered.len() {
+        return Ok(());
+    }
+    let answered = |section: &&OfferedSection| {
+        let mid = Some(Some(section.mid.as_str()));
+        let mut medias = session.medias.iter();
+        medias.any(|media| media.get_first_attribute_value("mid") == mid)
+    };
+    match offered.iter().find(|section| !answered(section)) {
+        Some(section) if section.kind.is_none() => Err(no_data_channels("the answer lacks them")),
+        Some(section) => Err(rejected(section, "its m-section is missing")),
+        None => Err(malformed("it has fewer m-sections than the offer")),
+    }
+}
+
+/// The m-section at the place of an offered one must be that one.
+fn matches_offer(media: &Media, section: &OfferedSection) -> Result<(), Error> {
+    let place = format!("m-section {} (mid {})", section.mline_index, section.mid);
+    if kind_of(media) != Some(section.kind) {
+        return Err(malformed(&format!("{place} is of another kind")));
+    }
+    let mid = single(&media.attributes, "mid").map_err(|e| malformed(&e))?;
+    if mid != Some(section.mid.as_str()) {
+        return Err(malformed(&format!("{place} has another mid")));
+    }
+    Ok(())
+}
+
+/// The codecs to use on an m-section of audio or video.
+///
+/// An answer has to be the mirror of a one-way offer, or `inactive`
+/// (RFC 8829, 5.3.1, and RFC 3264, 6.1). `sendrecv`, also by leaving the
+/// direction out, is as wrong as the offer's own direction.
+fn accepted(
+    session: &Session,
+    media: &Media,
+    section: &OfferedSection,
+    offered: &[OfferedSection],
+) -> Result<Vec<Codec>, Error> {
+    if media.port == 0 {
+        let why = "it supports none of the codecs, or not this track";
+        return Err(rejected(section, why));
+    }
+    let direction = direction_of(session, media).map_err(|e| malformed(&e))?;
+    let expected = match section.direction {
+        Some(Direction::SendOnly) => "recvonly",
+        _ => "sendonly",
+    };
+    if direction == "inactive" {
+        return Err(rejected(section, "it sets the track to inactive"));
+    }
+    let mid = &section.mid;
+    if direction != expected {
+        let what = format!("m-section {mid} is {direction} where only {expected} fits the offer");
+        return Err(malformed(&what));
+    }
+    if !media.proto.contains("TLS/RTP/SAVP") || !media.has_attribute("rtcp-mux") {
+        let what = format!("m-section {mid} is not DTLS-SRTP with rtcp-mux");
+        return Err(malformed(&what));
+    }
+    let same = |a: &Codec, b: &Codec| {
+        (a.name.as_str(), a.clock_rate, a.channels) == (b.name.as_str(), b.clock_rate, b.channels)
+    };
+    let mut accepted = codecs(media);
+    accepted.retain(|codec| section.codecs.iter().any(|offer| same(codec, offer)));
+    if accepted.is_empty() {
+        return Err(rejected(section, "it supports none of the codecs"));
+    }
+    // A payload type means one thing in all of a BUNDLE group (RFC 9143, 9.1).
+    let mut known = offered.iter().flat_map(|section| &section.codecs);
+    if known.any(|a| {
+        accepted
+            .iter()
+            .any(|b| a.payload == b.payload && !same(a, b))
+    }) {
+        let what = format!("m-section {mid} uses a payload type for another codec");
+        return Err(malformed(&what));
+    }
+    Ok(accepted)
+}
+
+/// The data channels must be there. Returns the size limit, if one is stated.
+fn data_channels(media: &Media) -> Result<Option<usize>, Error> {
+    if media.port == 0 {
+        return Err(no_data_channels("it rejects their m-section"));
+    }
+    if !media.proto.contains("DTLS/SCTP") {
+        return Err(no_data_channels("its m-section has another protocol"));
+    }
+    let get = |name: &str| single(&media.attributes, name).map_err(|e| malformed(&e));
+    let port = get("sctp-port")?.or(get("sctpmap")?.and_then(|map| map.split(' ').next()));
+    if !matches!(port.map(str::parse::<u16>), Some(Ok(1..))) {
+        return Err(no_data_channels("no SCTP port"));
+    }
+    match get("max-message-size")? {
+        None => Ok(None),
+        Some(size) => match size.parse::<u64>() {
+            Ok(size) => Ok(Some(usize::try_from(size).unwrap_or(usize::MAX))),
+            Err(_) => Err(malformed("its maximum message size is not a number")),
+        },
+    }
+}
+
+/// The size of `a=x-reactor-dc-chunking:1 max-message-size=N`, if it is there.
+fn chunking(session: &Session) -> Result<Option<usize>, Error> {
+    let Some(value) = single(&session.attributes, CHUNKING).map_err(|e| malformed(&e))? else {
+        return Ok(None);
+    };
+    let mut fields = value.split_ascii_whitespace();
+    let version = fields.next().unwrap_or_default();
+    if version != "1" {
+        let message = format!(
+            "the server frames data-channel messages in an unknown way (version \"{}\")",
+            clean(version)
+        );
+        return Err(Error::gpu(Code::VersionMismatch, message).during("sdp_params"));
+    }
+    fields
+        .find_map(|field| field.strip_prefix("max-message-size="))
+        .and_then(|size| size.parse::<u64>().ok())
+        .filter(|size| *size > 0)
+        .map(|size| Some(usize::try_from(size).unwrap_or(usize::MAX)))
+        .ok_or_else(|| malformed("its framing of messages has no usable size limit"))
+}
+
+/// The description as text. Written out anew, so that what was checked is what
+/// the media engine reads.
+fn write(session: &mut Session) -> Result<String, Error> {
+    for media in &mut session.medias {
+        media.attributes.retain(|attribute| {
+            attribute.attribute != "candidate"
+                || attribute
+                    .value
+                    .as_deref()
+                    .is_some_and(transport::usable_candidate)
+        });
+    }
+    let mut text = Vec::new();
+    let written = session.write(&mut text);
+    match (written, String::from_utf8(text)) {
+        (Ok(()), Ok(text)) => Ok(text),
+        _ => Err(malformed("it cannot be written out")),
+    }
+}

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: MIT
+
+//! The messages of the two data channels, and the bytes they travel as.
+//!
+//! There are two encodings: v1 is protobuf (`reactor_wire.v1`) in binary
+//! messages, v0 is JSON in text messages. The server settles on one per
+//! connection by looking at the first message it gets; [`Version::sniff`] is
+//! its rule, used here for what comes back.
+
+pub mod chunking;
+pub mod correlate;
+mod message;
+mod proto;
+mod v0;
+mod v1;
+mod value;
+
+use bytes::Bytes;
+
+use super::{Code, Error};
+
+pub use chunking::{Framing, Reassembler};
+pub use correlate::{Pending, RequestIds};
+pub use message::{
+    ClientMessage, Clip, FileRef, Inbound, Moderation, Role, ServerMessage, Uploads,
+};
+
+/// The encoding of the messages, one per connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Version {
+    /// Protobuf in binary messages: runtimes from 3.0 on.
+    V1,
+    /// JSON in text messages: every runtime, with less in it.
+    V0,
+}
+
+impl Version {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Version::V1 => "v1",
+            Version::V0 => "v0",
+        }
+    }
+
+    /// The server's rule: text is v0, and so is a binary message whose first
+    /// non-space byte opens a JSON document; anything else is v1.
+    pub fn sniff(frame: &Frame) -> Self {
+        match frame {
+            Frame::Text(_) => Version::V0,
+            Frame::Binary(bytes) => Self::sniff_bytes(bytes),
+        }
+    }
+
+    fn sniff_bytes(bytes: &[u8]) -> Self {
+        // The server strips ASCII white space, the vertical tab included.
+        let first = bytes
+            .iter()
+            .find(|byte| !matches!(byte, b' ' | b'\t'..=b'\r'));
+        match first {
+            Some(b'{' | b'[') => Version::V0,
+            _ => Version::V1,
+        }
+    }
+}
+
+/// A data channel. Both carry messages in both directions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Channel {
+    Control,
+    Data,
+}
+
+impl Channel {
+    /// The channel's label, by which both sides know it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Channel::Control => "control",
+            Channel::Data => "data",
+        }
+    }
+}
+
+/// One message as a data channel takes or delivers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    Text(String),
+    Binary(Bytes),
+}
+
+impl Frame {
+    /// The size in bytes, which is what the limits are about.
+    pub fn len(&self) -> usize {
+        self.as_bytes().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Frame::Text(text) => text.as_bytes(),
+            Frame::Binary(bytes) => bytes,
+        }
+    }
+}
+
+/// Turns a message into what to send, and says on which channel.
+///
+/// A message whose answer is correlated ([`ClientMessage::correlated`]) needs
+/// a `request_id`, best from [`RequestIds`]; for any other it is ignored.
+pub fn encode(
+    version: Version,
+    message: &ClientMessage,
+    request_id: Option<&str>,
+) -> Result<(Channel, Frame), Error> {
+    message.check()?;
+    let request_id = match request_id {
+        _ if !message.correlated(version) => "",
+        Some(id) if !id.is_empty() => id,
+        _ => {
+            return Err(Error::gpu(
+                Code::Internal,
+                "a request was to be sent without an id, its answer could not be told apart",
+            ));
+        }
+    };
+    let frame = match version {
+        Version::V1 => v1::encode(message, request_id)?,
+        Version::V0 => v0::encode(message, request_id)?,
+    };
+    // The server would take the frame, and with it the connection, for v0.
+    if Version::sniff(&frame) != version {
+        return Err(Error::gpu(
+            Code::Internal,
+            format!(
+                "a request id of {} bytes makes a v1 message look like JSON",
+                request_id.len()
+            ),
+        ));
+    }
+    Ok((message.channel(version), frame))
+}
+
+/// Reads a message of the server's, in whichever version it is.
+pub fn decode(channel: Channel, frame: &Frame) -> Result<Inbound, Error> {
+    match Version::sniff(frame) {
+        Version::V1 => v1::decode(channel, frame.as_bytes()),
+        Version::V0 => v0::decode(channel, frame.as_bytes()),
+    }
+}
+
+/// The error for a message that cannot be read. It tells where and how long,
+/// never what: messages may hold what should not be in a log.
+fn undecodable(version: Version, channel: Channel, length: usize, why: &str) -> Error {
+    Error::gpu(
+        Code::DecodeFailed,
+        format!(
+            "cannot read a {} message of {length} bytes on the {} channel: {why}",
+            version.as_str(),
+            channel.label(),
+        ),
+    )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    /// Bytes written as hex, for the golden messages of the tests.
+    pub(super) fn hex(text: &str) -> Bytes {
+        (0..text.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+            .collect()
+    }
+
+    /// Reproducible pseudo-random numbers (xorshift).
+    pub(super) struct Random(pub u64);
+
+    impl Random {
+        pub fn next(&mut self) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0
+        }
+
+        pub fn bytes(&mut self, length: usize) -> Vec<u8> {
+            let mut bytes = Vec::with_capacity(length + 8);
+            while bytes.len() < length {
+                bytes.extend_from_slice(&self.next().to_le_bytes());
+            }
+            bytes.truncate(length);
+            bytes
+        }
+    }
+
+    fn binary(bytes: &[u8]) -> Frame {
+        Frame::Binary(Bytes::copy_from_slice(bytes))
+    }
+
+    fn try_both(frame: &Frame) {
+        for channel in [Channel::Control, Channel::Data] {
+            if let Err(error) = decode(channel, frame) {
+                assert_eq!(error.code, Code::DecodeFailed);
+                assert!(error.message.contains(channel.label()));
+                assert!(error.message.contains(&format!("{} bytes", frame.len())));
+            }
+        }
+    }
+
+    #[test]
+    fn versions_are_recognised_as_the_server_does() {
+        let sniff = |bytes: &[u8]| Version::sniff(&binary(bytes));
+        assert_eq!(Version::sniff(&Frame::Text(String::new())), Version::V0);
+        assert_eq!(Version::sniff(&Frame::Text("\x10\x03".into())), Version::V0);
+        assert_eq!(sniff(b"{}"), Version::V0);
+        assert_eq!(sniff(b" \t\n\r\x0b\x0c[]"), Version::V0);
+        assert_eq!(sniff(b""), Version::V1);
+        assert_eq!(sniff(b"  "), Version::V1);
+        assert_eq!(sniff(b"\x00{"), Version::V1);
+        assert_eq!(sniff(b"\x10\x03\x52\x00"), Version::V1);
+        // The trap: field 1 with a string of 123 or 91 bytes.
+        assert_eq!(sniff(b"\x0a\x7b"), Version::V0);
+        assert_eq!(sniff(b"\x0a\x5b"), Version::V0);
+        assert_eq!(sniff(b"\x0a\x06ctrl_1"), Version::V1);
+    }
+
+    #[test]
+    fn an_id_that_would_look_like_json_is_refused() {
+        for id in ["x".repeat(91), "x".repeat(123), format!("{{{:31}", "")] {
+            let error = encode(Version::V1, &ClientMessage::RequestSchema, Some(&id)).unwrap_err();
+            assert_eq!(error.code, Code::Internal);
+        }
+        let id = "x".repeat(32);
+        encode(Version::V1, &ClientMessage::RequestSchema, Some(&id)).unwrap();
+    }
+
+    #[test]
+    fn a_request_needs_an_id() {
+        let publish = ClientMessage::PublishTrack("cam".into());
+        for id in [None, Some("")] {
+            for version in [Version::V1, Version::V0] {
+                let error = encode(version, &publish, id).unwrap_err();
+                assert_eq!(error.code, Code::Internal);
+            }
+        }
+        // Version 0 has no place for it here.
+        encode(Version::V0, &ClientMessage::RequestSchema, None).unwrap();
+    }
+
+    #[test]
+    fn garbage_is_an_error_and_never_a_panic() {
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        for _ in 0..50_000 {
+            let length = usize::try_from(random.next() % 64).unwrap();
+            let mut bytes = random.bytes(length);
+            try_both(&binary(&bytes));
+            try_both(&Frame::Text(String::from_utf8_lossy(&bytes).into_owned()));
+            // Closer to something: the head of a real message.
+            let heads: [&[u8]; 4] = [b"\x0a\x06data_1\x10\x02\x52", b"\x10\x03", b"{\"", b"{"];
+            let head = heads[usize::try_from(random.next() % 4).unwrap()];
+            bytes.splice(..0, head.iter().copied());
+            try_both(&binary(&bytes));
+        }
+    }
+
+    #[test]
+    fn truncated_and_altered_messages_never_panic() {
+        let mut random = Random(42);
+        let texts = v0::tests::SERVER
+            .iter()
+            .map(|text| text.as_bytes().to_vec());
+        let messages = v1::tests::SERVER.iter().map(|text| hex(text).to_vec());
+        for message in messages.chain(texts) {
+            for end in 0..message.len() {
+                try_both(&binary(&message[..end]));
+                let mut altered = message.clone();
+                altered[end] = random.next().to_le_bytes()[0];
+                try_both(&binary(&altered));
+                try_both(&Frame::Text(String::from_utf8_lossy(&altered).into_owned()));
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_does_not_tell_what_was_in_the_message() {
+        let texts = [
+            r#"{"scope":"runtime","data":{"type":"clipReady","data":{"start_marker":"s3cret"}}}"#,
+            r#"{"scope":"runtime","data":{"type":"moderation","data":{"categories":"s3cret"}}}"#,
+            r#""s3cret""#,
+            r#"{"s3cret" "#,
+        ];
+        for text in texts {
+            let error = decode(Channel::Data, &Frame::Text(text.into())).unwrap_err();
+            assert_eq!(error.code, Code::DecodeFailed);
+            assert!(!error.to_string().contains("s3cret"), "{error}");
+        }
+        let error = decode(Channel::Data, &binary(b"\x0a\x20s3cret")).unwrap_err();
+        assert!(!error.to_string().contains("s3cret"), "{error}");
+    }
+}

@@ -1,0 +1,470 @@
+// SPDX-License-Identifier: MIT
+
+//! Version 0 of the wire: JSON in text messages.
+//!
+//! On `data` everything is in an envelope with a scope, `application` for the
+//! model and `runtime` for the rest; on `control` there is only what is about
+//! tracks. Commands have no id, no acknowledgement and no error.
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+use super::super::{Code, Error};
+use super::{
+    Channel, ClientMessage, FileRef, Frame, Inbound, Role, ServerMessage, Uploads, Version,
+    undecodable, value,
+};
+
+type Object = Map<String, Value>;
+
+#[derive(Serialize)]
+struct Envelope<'a, T> {
+    scope: &'static str,
+    data: Body<'a, T>,
+}
+
+#[derive(Serialize)]
+struct Body<'a, T> {
+    #[serde(rename = "type")]
+    name: &'a str,
+    data: T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uploads: Option<&'a Uploads>,
+}
+
+#[derive(Serialize)]
+struct Empty {}
+
+#[derive(Serialize)]
+struct Duration {
+    duration_seconds: f64,
+}
+
+#[derive(Serialize)]
+struct TrackName<'a> {
+    name: &'a str,
+}
+
+#[derive(Serialize)]
+struct Request<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    method: &'static str,
+    request_id: &'a str,
+    data: TrackName<'a>,
+}
+
+#[derive(Serialize)]
+struct Notification<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    event: &'static str,
+    data: TrackName<'a>,
+}
+
+pub fn encode(message: &ClientMessage, request_id: &str) -> Result<Frame, Error> {
+    match message {
+        ClientMessage::Ping => runtime("ping", Empty {}),
+        ClientMessage::RequestSchema => runtime("requestSchema", Empty {}),
+        ClientMessage::FileUploaded(file) => runtime::<&FileRef>("fileUploaded", file),
+        ClientMessage::RequestClip { seconds } => runtime(
+            "requestClip",
+            Duration {
+                duration_seconds: *seconds,
+            },
+        ),
+        ClientMessage::RequestRecording => runtime("requestRecording", Empty {}),
+        ClientMessage::PublishTrack(name) => json(&Request {
+            kind: "request",
+            method: "publish_track",
+            request_id,
+            data: TrackName { name },
+        }),
+        ClientMessage::UnpublishTrack(name) => notification("unpublish_track", name),
+        ClientMessage::PauseTrack(name) => notification("pause_track", name),
+        ClientMessage::ResumeTrack(name) => notification("resume_track", name),
+        ClientMessage::Command {
+            name,
+            data,
+            uploads,
+        } => json(&Envelope {
+            scope: "application",
+            data: Body {
+                name,
+                data,
+                uploads: Some(uploads).filter(|uploads| !uploads.is_empty()),
+            },
+        }),
+    }
+}
+
+fn runtime<T: Serialize>(name: &'static str, data: T) -> Result<Frame, Error> {
+    json(&Envelope {
+        scope: "runtime",
+        data: Body {
+            name,
+            data,
+            uploads: None,
+        },
+    })
+}
+
+fn notification(event: &'static str, name: &str) -> Result<Frame, Error> {
+    json(&Notification {
+        kind: "notification",
+        event,
+        data: TrackName { name },
+    })
+}
+
+fn json(message: &impl Serialize) -> Result<Frame, Error> {
+    serde_json::to_string(message)
+        .map(Frame::Text)
+        .map_err(|error| {
+            Error::gpu(
+                Code::Internal,
+                format!("a message cannot be written as JSON: {error}"),
+            )
+        })
+}
+
+pub fn decode(channel: Channel, bytes: &[u8]) -> Result<Inbound, Error> {
+    let broken = |why: &str| undecodable(Version::V0, channel, bytes.len(), why);
+    let mut value: Value = serde_json::from_slice(bytes).map_err(|error| {
+        broken(&format!(
+            "it is not JSON from line {} column {} on",
+            error.line(),
+            error.column()
+        ))
+    })?;
+    value::narrow(&mut value);
+    let Value::Object(object) = value else {
+        return Err(broken("it is not a JSON object"));
+    };
+    match channel {
+        Channel::Control => Ok(control(object)),
+        // The text of serde's errors quotes what it could not take.
+        Channel::Data => data(object).map_err(|_| broken("a field has the wrong type")),
+    }
+}
+
+/// What comes on the control channel: answers to the claim of a track.
+fn control(mut object: Object) -> Inbound {
+    let role = match object.get("type").and_then(Value::as_str) {
+        Some("request") => Role::Request,
+        Some("response") => Role::Response,
+        _ => Role::Notification,
+    };
+    let request_id = Some(text(&mut object, "request_id")).filter(|id| !id.is_empty());
+    let publish = matches!(
+        object.get("method").and_then(Value::as_str),
+        None | Some("publish_track")
+    );
+    let message = match take(&mut object, "error") {
+        _ if role != Role::Response => ServerMessage::Unknown,
+        Some(Value::Object(mut error)) => ServerMessage::Error {
+            code: text(&mut error, "code"),
+            message: text(&mut error, "message"),
+        },
+        Some(error) => ServerMessage::Error {
+            code: String::new(),
+            message: error.as_str().unwrap_or_default().to_owned(),
+        },
+        None if publish => ServerMessage::PublishGranted,
+        None => ServerMessage::Unknown,
+    };
+    Inbound {
+        version: Version::V0,
+        role,
+        request_id,
+        message,
+    }
+}
+
+/// What comes on the data channel.
+fn data(mut object: Object) -> Result<Inbound, serde_json::Error> {
+    let notice = |message| Inbound {
+        version: Version::V0,
+        role: Role::Notification,
+        request_id: None,
+        message,
+    };
+    let Some(scope) = take(&mut object, "scope") else {
+        return Ok(notice(application(object)));
+    };
+    let Some(Value::Object(mut body)) = take(&mut object, "data") else {
+        return Ok(notice(ServerMessage::Unknown));
+    };
+    match scope.as_str() {
+        Some("application") => Ok(notice(application(body))),
+        Some("runtime") => {
+            let name = text(&mut body, "type");
+            let data = take(&mut body, "data").unwrap_or_else(|| Value::Object(Object::new()));
+            runtime_message(&name, data)
+        }
+        _ => Ok(notice(ServerMessage::Unknown)),
+    }
+}
+
+/// A message of the model's. Old ones came without `data`, their fields beside
+/// the type.
+fn application(mut body: Object) -> ServerMessage {
+    let Some(Value::String(name)) = take(&mut body, "type") else {
+        return ServerMessage::Unknown;
+    };
+    let data = match body.remove("data") {
+        Some(Value::Null) => Value::Object(Object::new()),
+        Some(data) => data,
+        None => Value::Object(body),
+    };
+    ServerMessage::Model { name, data }
+}
+
+fn runtime_message(name: &str, data: Value) -> Result<Inbound, serde_json::Error> {
+    let (role, message) = match name {
+        "modelSchema" => (Role::Response, ServerMessage::Schema(data)),
+        "clipReady" => (Role::Response, ServerMessage::ClipReady(fields(data)?)),
+        "clipFailed" => (
+            Role::Response,
+            ServerMessage::ClipFailed {
+                reason: reason(data),
+            },
+        ),
+        "moderation" => (Role::Notification, ServerMessage::Moderation(fields(data)?)),
+        "sessionEnded" => (
+            Role::Notification,
+            ServerMessage::SessionEnded {
+                reason: reason(data),
+            },
+        ),
+        _ => (Role::Notification, ServerMessage::Unknown),
+    };
+    Ok(Inbound {
+        version: Version::V0,
+        role,
+        request_id: None,
+        message,
+    })
+}
+
+/// Reads the fields of a message. Those that are null are as good as absent.
+fn fields<T: DeserializeOwned>(mut data: Value) -> Result<T, serde_json::Error> {
+    if let Value::Object(object) = &mut data {
+        object.retain(|_, value| !value.is_null());
+    }
+    serde_json::from_value(data)
+}
+
+fn reason(mut data: Value) -> String {
+    data.as_object_mut()
+        .map(|data| text(data, "reason"))
+        .unwrap_or_default()
+}
+
+/// A value that is there and not null.
+fn take(object: &mut Object, key: &str) -> Option<Value> {
+    object.remove(key).filter(|value| !value.is_null())
+}
+
+/// A string, or an empty one if there is none.
+fn text(object: &mut Object, key: &str) -> String {
+    match object.remove(key) {
+        Some(Value::String(text)) => text,
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+pub(super) mod tests {
+    use bytes::Bytes;
+    use serde_json::json;
+
+    use super::super::message::tests::client_messages;
+    use super::super::{Clip, Moderation, decode, encode};
+    use super::*;
+
+    /// What the server's own library makes of `client_messages`, but for the
+    /// spaces.
+    const CLIENT: [&str; 11] = [
+        r#"{"scope":"runtime","data":{"type":"ping","data":{}}}"#,
+        r#"{"scope":"runtime","data":{"type":"requestSchema","data":{}}}"#,
+        r#"{"scope":"runtime","data":{"type":"fileUploaded","data":{"upload_id":"u-1","name":"a.png","mime_type":"image/png","size":300}}}"#,
+        r#"{"scope":"runtime","data":{"type":"requestClip","data":{"duration_seconds":10.0}}}"#,
+        r#"{"scope":"runtime","data":{"type":"requestRecording","data":{}}}"#,
+        r#"{"type":"request","method":"publish_track","request_id":"ctrl_4","data":{"name":"webcam"}}"#,
+        r#"{"type":"notification","event":"unpublish_track","data":{"name":"webcam"}}"#,
+        r#"{"type":"notification","event":"pause_track","data":{"name":"main_video"}}"#,
+        r#"{"type":"notification","event":"resume_track","data":{"name":"main_video"}}"#,
+        r#"{"scope":"application","data":{"type":"set_image","data":{"strength":0.5},"uploads":{"image":{"upload_id":"u-1","name":"a.png","mime_type":"image/png","size":300}}}}"#,
+        r#"{"scope":"application","data":{"type":"reset","data":{}}}"#,
+    ];
+
+    const SCHEMA: &str = r#"{"scope": "runtime", "data": {"type": "modelSchema", "data": {"paths": {}, "openapi": "3.1.0"}}}"#;
+    const CLIP_READY: &str = r#"{"scope": "runtime", "data": {"type": "clipReady", "data": {"session_id": "r-1", "kind": "snap", "start_marker": 0.0, "end_marker": 2.0, "now_marker": 2.5, "predicted_ready_at_ms": 1795239741008, "playlist_url": "/clips?x=1"}}}"#;
+    const CLIP_FAILED: &str = r#"{"scope": "runtime", "data": {"type": "clipFailed", "data": {"reason": "no media generated yet"}}}"#;
+    const MODERATION: &str = r#"{"scope": "runtime", "data": {"type": "moderation", "data": {"action": "warn", "input_kind": "text", "command": "set_prompt", "categories": ["a", "b"], "message": "careful"}}}"#;
+    const PUBLISHED: &str =
+        r#"{"type": "response", "method": "publish_track", "request_id": "ctrl_4", "data": {}}"#;
+    const REFUSED: &str = r#"{"type": "response", "method": "publish_track", "request_id": "ctrl_4", "error": {"code": "publish_refused", "message": "track already published"}}"#;
+    const ENDED: &str =
+        r#"{"scope": "runtime", "data": {"type": "sessionEnded", "data": {"reason": "bye now"}}}"#;
+    const ALL: &str = r#"{"scope": "application", "data": {"type": "all", "data": {"b": true, "n": 125.0, "z": null, "l": [1.0, "a", {"k": 2.0}], "neg": -3.0, "o": {"p": 0.0}, "s": "\u00e9", "f": 1.5}}}"#;
+
+    pub const SERVER: [&str; 8] = [
+        SCHEMA,
+        CLIP_READY,
+        CLIP_FAILED,
+        MODERATION,
+        PUBLISHED,
+        REFUSED,
+        ENDED,
+        ALL,
+    ];
+
+    fn read(channel: Channel, text: &str) -> (Role, Option<String>, ServerMessage) {
+        let inbound = decode(channel, &Frame::Text(text.to_owned())).unwrap();
+        assert_eq!(inbound.version, Version::V0);
+        let bytes = Bytes::copy_from_slice(text.as_bytes());
+        assert_eq!(decode(channel, &Frame::Binary(bytes)).unwrap(), inbound);
+        (inbound.role, inbound.request_id, inbound.message)
+    }
+
+    fn model(name: &str, data: Value) -> ServerMessage {
+        let name = name.to_owned();
+        ServerMessage::Model { name, data }
+    }
+
+    #[test]
+    fn client_messages_are_the_servers() {
+        for ((id, message), golden) in client_messages().into_iter().zip(CLIENT) {
+            let (channel, frame) = encode(Version::V0, &message, id).unwrap();
+            assert_eq!(frame, Frame::Text(golden.to_owned()));
+            assert_eq!(channel == Channel::Control, golden.starts_with("{\"type"));
+        }
+    }
+
+    #[test]
+    fn answers_about_clips_and_the_schema_are_read() {
+        let answer = |message| (Role::Response, None, message);
+        let schema = json!({"openapi": "3.1.0", "paths": {}});
+        assert_eq!(
+            read(Channel::Data, SCHEMA),
+            answer(ServerMessage::Schema(schema))
+        );
+        let clip = Clip {
+            session_id: "r-1".into(),
+            kind: "snap".into(),
+            start_marker: 0.0,
+            end_marker: 2.0,
+            now_marker: 2.5,
+            predicted_ready_at_ms: 1_795_239_741_008,
+            playlist_url: "/clips?x=1".into(),
+        };
+        assert_eq!(
+            read(Channel::Data, CLIP_READY),
+            answer(ServerMessage::ClipReady(clip))
+        );
+        let reason = "no media generated yet".to_owned();
+        assert_eq!(
+            read(Channel::Data, CLIP_FAILED),
+            answer(ServerMessage::ClipFailed { reason })
+        );
+    }
+
+    #[test]
+    fn notices_and_model_messages_are_read() {
+        let notice = |message| (Role::Notification, None, message);
+        let moderation = Moderation {
+            action: "warn".into(),
+            input_kind: "text".into(),
+            command: "set_prompt".into(),
+            categories: vec!["a".into(), "b".into()],
+            message: "careful".into(),
+        };
+        assert_eq!(
+            read(Channel::Data, MODERATION),
+            notice(ServerMessage::Moderation(moderation))
+        );
+        let reason = "bye now".to_owned();
+        assert_eq!(
+            read(Channel::Data, ENDED),
+            notice(ServerMessage::SessionEnded { reason })
+        );
+        let all = json!({
+            "n": 125, "f": 1.5, "neg": -3, "s": "é", "b": true, "z": null,
+            "l": [1, "a", {"k": 2}], "o": {"p": 0},
+        });
+        assert_eq!(read(Channel::Data, ALL), notice(model("all", all)));
+    }
+
+    #[test]
+    fn answers_to_a_claim_are_read() {
+        let answer = |message| (Role::Response, Some("ctrl_4".to_owned()), message);
+        assert_eq!(
+            read(Channel::Control, PUBLISHED),
+            answer(ServerMessage::PublishGranted)
+        );
+        let refused = ServerMessage::Error {
+            code: "publish_refused".into(),
+            message: "track already published".into(),
+        };
+        assert_eq!(read(Channel::Control, REFUSED), answer(refused));
+        let other = r#"{"type":"response","method":"x","request_id":"ctrl_4","data":{}}"#;
+        assert_eq!(
+            read(Channel::Control, other),
+            answer(ServerMessage::Unknown)
+        );
+    }
+
+    #[test]
+    fn messages_without_an_envelope_are_the_models() {
+        let read = |text| read(Channel::Data, text).2;
+        assert_eq!(
+            read(r#"{"type":"tick","data":{"n":2.0}}"#),
+            model("tick", json!({"n": 2}))
+        );
+        assert_eq!(
+            read(r#"{"type":"tick","n":2}"#),
+            model("tick", json!({"n": 2}))
+        );
+        assert_eq!(read(r#"{"type":"tick"}"#), model("tick", json!({})));
+        assert_eq!(read(r#"{"n":2}"#), ServerMessage::Unknown);
+        assert_eq!(read(r#"{"type":2}"#), ServerMessage::Unknown);
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_an_error() {
+        for text in [
+            "{}",
+            r#"{"scope":"runtime","data":{"type":"later","data":{}}}"#,
+            r#"{"scope":"runtime"}"#,
+            r#"{"scope":"later","data":{"type":"x"}}"#,
+            r#"{"scope":3,"data":{}}"#,
+            r#"{"scope":"application","data":[]}"#,
+        ] {
+            for channel in [Channel::Control, Channel::Data] {
+                assert_eq!(
+                    read(channel, text),
+                    (Role::Notification, None, ServerMessage::Unknown)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn absent_fields_are_empty() {
+        let text = r#"{"scope":"runtime","data":{"type":"moderation","data":{"action":"terminate","categories":null}}}"#;
+        let ServerMessage::Moderation(verdict) = read(Channel::Data, text).2 else {
+            panic!("not a moderation");
+        };
+        assert_eq!(verdict.action, "terminate");
+        assert!(verdict.categories.is_empty() && verdict.message.is_empty());
+        let text = r#"{"scope":"runtime","data":{"type":"clipFailed"}}"#;
+        let reason = String::new();
+        assert_eq!(
+            read(Channel::Data, text).2,
+            ServerMessage::ClipFailed { reason }
+        );
+    }
+}

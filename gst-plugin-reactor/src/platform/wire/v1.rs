@@ -1,0 +1,421 @@
+// SPDX-License-Identifier: MIT
+
+//! Version 1 of the wire: protobuf in binary messages.
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::super::Error;
+use super::proto::{
+    self, ControlClientPayload, ControlServerPayload, DataServerPayload, MessageKind,
+};
+use super::{
+    Channel, ClientMessage, Clip, FileRef, Frame, Inbound, Moderation, Role, ServerMessage,
+    Uploads, Version, undecodable, value,
+};
+
+pub fn encode(message: &ClientMessage, request_id: &str) -> Result<Frame, Error> {
+    let kind = if message.expects_reply(Version::V1) {
+        MessageKind::Request
+    } else {
+        MessageKind::Notification
+    };
+    let control = |payload| {
+        proto::ControlClientMessage {
+            request_id: request_id.to_owned(),
+            kind: kind.into(),
+            payload: Some(payload),
+        }
+        .encode_to_vec()
+    };
+    let track = |name: &String| proto::TrackName { name: name.clone() };
+
+    let bytes = match message {
+        ClientMessage::Ping => control(ControlClientPayload::Ping(proto::Empty {})),
+        ClientMessage::RequestSchema => {
+            control(ControlClientPayload::RequestSchema(proto::Empty {}))
+        }
+        ClientMessage::FileUploaded(file) => {
+            control(ControlClientPayload::FileUploaded(reference(file)))
+        }
+        ClientMessage::RequestClip { seconds } => {
+            control(ControlClientPayload::RequestClip(proto::RequestClip {
+                duration_seconds: *seconds,
+            }))
+        }
+        ClientMessage::RequestRecording => {
+            control(ControlClientPayload::RequestRecording(proto::Empty {}))
+        }
+        ClientMessage::PublishTrack(name) => {
+            control(ControlClientPayload::PublishTrack(track(name)))
+        }
+        ClientMessage::UnpublishTrack(name) => {
+            control(ControlClientPayload::UnpublishTrack(track(name)))
+        }
+        ClientMessage::PauseTrack(name) => control(ControlClientPayload::PauseTrack(track(name))),
+        ClientMessage::ResumeTrack(name) => control(ControlClientPayload::ResumeTrack(track(name))),
+        ClientMessage::Command {
+            name,
+            data,
+            uploads,
+        } => proto::DataClientMessage {
+            request_id: request_id.to_owned(),
+            kind: kind.into(),
+            payload: Some(command(name, value::to_struct(data), uploads)),
+        }
+        .encode_to_vec(),
+    };
+    Ok(Frame::Binary(Bytes::from(bytes)))
+}
+
+fn command(name: &str, data: prost_types::Struct, uploads: &Uploads) -> proto::DataClientPayload {
+    proto::DataClientPayload::Command(proto::Command {
+        name: name.to_owned(),
+        data: Some(data),
+        uploads: uploads
+            .iter()
+            .map(|(parameter, file)| (parameter.clone(), reference(file)))
+            .collect(),
+    })
+}
+
+fn reference(file: &FileRef) -> proto::UploadReference {
+    proto::UploadReference {
+        upload_id: file.upload_id.clone(),
+        name: file.name.clone(),
+        mime_type: file.mime_type.clone(),
+        size: file.wire_size(),
+    }
+}
+
+pub fn decode(channel: Channel, bytes: &[u8]) -> Result<Inbound, Error> {
+    let broken = |_| {
+        undecodable(
+            Version::V1,
+            channel,
+            bytes.len(),
+            "it is not what the protocol says",
+        )
+    };
+    match channel {
+        Channel::Control => {
+            let message = proto::ControlServerMessage::decode(bytes).map_err(broken)?;
+            let payload = message
+                .payload
+                .map_or(ServerMessage::Unknown, control_message);
+            Ok(inbound(message.request_id, message.kind, payload))
+        }
+        Channel::Data => {
+            let message = proto::DataServerMessage::decode(bytes).map_err(broken)?;
+            // A payload of a kind not known here is skipped in decoding; that
+            // must not pass for the empty answer, hence the look at the size.
+            let whole = message.encoded_len() == bytes.len();
+            let payload = message.payload.map(data_message);
+            let mut inbound = inbound(message.request_id, message.kind, ServerMessage::Unknown);
+            inbound.message = match payload {
+                Some(payload) => payload,
+                None if whole && inbound.answers() => ServerMessage::Ack,
+                None => ServerMessage::Unknown,
+            };
+            Ok(inbound)
+        }
+    }
+}
+
+impl Inbound {
+    fn answers(&self) -> bool {
+        self.role == Role::Response && self.request_id.is_some()
+    }
+}
+
+fn inbound(request_id: String, kind: i32, message: ServerMessage) -> Inbound {
+    let request_id = Some(request_id).filter(|id| !id.is_empty());
+    let role = match MessageKind::try_from(kind) {
+        Ok(MessageKind::Request) => Role::Request,
+        Ok(MessageKind::Response) => Role::Response,
+        Ok(MessageKind::Notification) => Role::Notification,
+        Ok(MessageKind::Unspecified) | Err(_) => match request_id {
+            Some(_) => Role::Response,
+            None => Role::Notification,
+        },
+    };
+    Inbound {
+        version: Version::V1,
+        role,
+        request_id,
+        message,
+    }
+}
+
+fn control_message(payload: ControlServerPayload) -> ServerMessage {
+    match payload {
+        ControlServerPayload::ModelSchema(schema) => {
+            ServerMessage::Schema(value::from_struct(schema.openapi))
+        }
+        ControlServerPayload::ClipReady(clip) => ServerMessage::ClipReady(clip.into()),
+        ControlServerPayload::ClipFailed(failed) => ServerMessage::ClipFailed {
+            reason: failed.reason,
+        },
+        ControlServerPayload::Moderation(verdict) => ServerMessage::Moderation(verdict.into()),
+        ControlServerPayload::PublishTrack(_) => ServerMessage::PublishGranted,
+        ControlServerPayload::SessionEnded(ended) => ServerMessage::SessionEnded {
+            reason: ended.reason,
+        },
+        ControlServerPayload::Error(error) => error.into(),
+    }
+}
+
+fn data_message(payload: DataServerPayload) -> ServerMessage {
+    match payload {
+        DataServerPayload::Message(message) => ServerMessage::Model {
+            name: message.name,
+            data: value::from_struct(message.data),
+        },
+        DataServerPayload::Error(error) => error.into(),
+    }
+}
+
+impl From<proto::Error> for ServerMessage {
+    fn from(error: proto::Error) -> Self {
+        ServerMessage::Error {
+            code: error.code,
+            message: error.message,
+        }
+    }
+}
+
+impl From<proto::ClipReady> for Clip {
+    fn from(clip: proto::ClipReady) -> Self {
+        Self {
+            session_id: clip.session_id,
+            kind: clip.kind,
+            start_marker: clip.start_marker,
+            end_marker: clip.end_marker,
+            now_marker: clip.now_marker,
+            predicted_ready_at_ms: clip.predicted_ready_at_ms,
+            playlist_url: clip.playlist_url,
+        }
+    }
+}
+
+impl From<proto::Moderation> for Moderation {
+    fn from(verdict: proto::Moderation) -> Self {
+        Self {
+            action: verdict.action,
+            input_kind: verdict.input_kind,
+            command: verdict.command,
+            categories: verdict.categories,
+            message: verdict.message,
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+pub(super) mod tests {
+    use serde_json::json;
+
+    use super::super::message::tests::client_messages;
+    use super::super::tests::hex;
+    use super::super::{decode, encode};
+    use super::*;
+
+    /// What the server's own library makes of `client_messages`.
+    const CLIENT: [&str; 11] = [
+        "10035200",
+        "0a066374726c5f3110015a00",
+        "1003621a0a03752d311205612e706e671a09696d6167652f706e6720ac02",
+        "0a066374726c5f3210016a09090000000000002440",
+        "0a066374726c5f3310017200",
+        "0a066374726c5f3410017a080a0677656263616d",
+        "10039201080a0677656263616d",
+        "100382010c0a0a6d61696e5f766964656f",
+        "10038a010c0a0a6d61696e5f766964656f",
+        "0a06646174615f31100152490a097365745f696d61676512170a150a08737472656e6774\
+         68120911000000000000e03f1a230a05696d616765121a0a03752d311205612e706e671a\
+         09696d6167652f706e6720ac02",
+        "0a06646174615f32100152090a0572657365741200",
+    ];
+
+    const SCHEMA: &str = "0a066374726c5f31100252230a210a120a076f70656e61706912071a05332e312e30\
+                          0a0b0a05706174687312022a00";
+    const CLIP_READY: &str = "0a066374726c5f3210025a300a03722d311204736e61702100000000000000402900\
+                              0000000000044030d08c82e59f343a0a2f636c6970733f783d31";
+    const CLIP_FAILED: &str = "0a066374726c5f32100262180a166e6f206d656469612067656e65726174656420\
+                               796574";
+    const MODERATION: &str = "10036a270a047761726e1204746578741a0a7365745f70726f6d70742201612201\
+                              622a076361726566756c";
+    const PUBLISHED: &str = "0a066374726c5f3410027200";
+    const REFUSED: &str = "0a066374726c5f341002c2022a0a0f7075626c6973685f7265667573656412177472\
+                           61636b20616c7265616479207075626c6973686564";
+    const ENDED: &str = "10037a090a07627965206e6f77";
+    const REPLY: &str = "0a06646174615f31100252180a04706f6e6712100a0e0a016e12091100000000000000\
+                         40";
+    const ACK: &str = "0a06646174615f311002";
+    const COMMAND_ERROR: &str = "0a06646174615f311002c202250a0f696e76616c69645f636f6d6d616e641212\
+                                 6e3a203530302e30203e206c652831303029";
+    const ALL: &str = "1003529d010a03616c6c1295010a0e0a0166120911000000000000f83f0a090a017312041a\
+                       02c3a90a170a016f12122a100a0e0a017012091100000000000000000a100a036e65671209\
+                       1100000000000008c00a2b0a016c122632240a0911000000000000f03f0a031a01610a122a\
+                       100a0e0a016b12091100000000000000400a070a017a120208000a0e0a016e120911000000\
+                       0000405f400a070a016212022001";
+    /// A step result, which is not known here.
+    const STEP: &str = "0a06646174615f3910025a0b080119000000000000e03f";
+
+    pub const SERVER: [&str; 12] = [
+        SCHEMA,
+        CLIP_READY,
+        CLIP_FAILED,
+        MODERATION,
+        PUBLISHED,
+        REFUSED,
+        ENDED,
+        REPLY,
+        ACK,
+        COMMAND_ERROR,
+        ALL,
+        STEP,
+    ];
+
+    fn read(channel: Channel, text: &str) -> (Role, Option<String>, ServerMessage) {
+        let inbound = decode(channel, &Frame::Binary(hex(text))).unwrap();
+        assert_eq!(inbound.version, Version::V1);
+        (inbound.role, inbound.request_id, inbound.message)
+    }
+
+    fn answer(id: &str, message: ServerMessage) -> (Role, Option<String>, ServerMessage) {
+        (Role::Response, Some(id.to_owned()), message)
+    }
+
+    #[test]
+    fn client_messages_are_byte_for_byte_the_servers() {
+        for ((id, message), golden) in client_messages().into_iter().zip(CLIENT) {
+            let (channel, frame) = encode(Version::V1, &message, id).unwrap();
+            assert_eq!(frame, Frame::Binary(hex(golden)), "{message:?}");
+            let command = matches!(message, ClientMessage::Command { .. });
+            assert_eq!(channel == Channel::Data, command);
+        }
+    }
+
+    #[test]
+    fn a_notification_is_sent_without_an_id() {
+        let (_, frame) = encode(Version::V1, &ClientMessage::Ping, Some("ctrl_1")).unwrap();
+        assert_eq!(frame, Frame::Binary(hex("10035200")));
+    }
+
+    #[test]
+    fn control_messages_are_read() {
+        let control = |text| read(Channel::Control, text);
+        let schema = json!({"openapi": "3.1.0", "paths": {}});
+        assert_eq!(
+            control(SCHEMA),
+            answer("ctrl_1", ServerMessage::Schema(schema))
+        );
+        let clip = Clip {
+            session_id: "r-1".into(),
+            kind: "snap".into(),
+            start_marker: 0.0,
+            end_marker: 2.0,
+            now_marker: 2.5,
+            predicted_ready_at_ms: 1_795_239_741_008,
+            playlist_url: "/clips?x=1".into(),
+        };
+        assert_eq!(
+            control(CLIP_READY),
+            answer("ctrl_2", ServerMessage::ClipReady(clip))
+        );
+        let reason = "no media generated yet".to_owned();
+        assert_eq!(
+            control(CLIP_FAILED),
+            answer("ctrl_2", ServerMessage::ClipFailed { reason })
+        );
+        assert_eq!(
+            control(PUBLISHED),
+            answer("ctrl_4", ServerMessage::PublishGranted)
+        );
+        let refused = ServerMessage::Error {
+            code: "publish_refused".into(),
+            message: "track already published".into(),
+        };
+        assert_eq!(control(REFUSED), answer("ctrl_4", refused));
+    }
+
+    #[test]
+    fn notices_are_read() {
+        let moderation = ServerMessage::Moderation(Moderation {
+            action: "warn".into(),
+            input_kind: "text".into(),
+            command: "set_prompt".into(),
+            categories: vec!["a".into(), "b".into()],
+            message: "careful".into(),
+        });
+        let notice = |message| (Role::Notification, None, message);
+        assert_eq!(read(Channel::Control, MODERATION), notice(moderation));
+        let reason = "bye now".to_owned();
+        assert_eq!(
+            read(Channel::Control, ENDED),
+            notice(ServerMessage::SessionEnded { reason })
+        );
+    }
+
+    #[test]
+    fn data_messages_are_read() {
+        let data = |text| read(Channel::Data, text);
+        let pong = ServerMessage::Model {
+            name: "pong".into(),
+            data: json!({"n": 2}),
+        };
+        assert_eq!(data(REPLY), answer("data_1", pong));
+        assert_eq!(data(ACK), answer("data_1", ServerMessage::Ack));
+        let error = ServerMessage::Error {
+            code: "invalid_command".into(),
+            message: "n: 500.0 > le(100)".into(),
+        };
+        assert_eq!(data(COMMAND_ERROR), answer("data_1", error));
+        let all = ServerMessage::Model {
+            name: "all".into(),
+            data: json!({
+                "n": 125, "f": 1.5, "neg": -3, "s": "é", "b": true, "z": null,
+                "l": [1, "a", {"k": 2}], "o": {"p": 0},
+            }),
+        };
+        assert_eq!(data(ALL), (Role::Notification, None, all));
+    }
+
+    #[test]
+    fn what_is_not_known_is_told_from_an_empty_answer() {
+        assert_eq!(
+            read(Channel::Data, STEP),
+            answer("data_9", ServerMessage::Unknown)
+        );
+        // An empty answer belongs to a command only.
+        assert_eq!(
+            read(Channel::Control, ACK),
+            answer("data_1", ServerMessage::Unknown)
+        );
+        let nothing = (Role::Notification, None, ServerMessage::Unknown);
+        assert_eq!(read(Channel::Data, ""), nothing);
+        assert_eq!(read(Channel::Data, "1003"), nothing);
+        // Field 30 on the control channel.
+        assert_eq!(read(Channel::Control, "1003f20100"), nothing);
+    }
+
+    #[test]
+    fn a_kind_that_is_missing_follows_from_the_id() {
+        assert_eq!(
+            read(Channel::Data, "0a06646174615f31"),
+            answer("data_1", ServerMessage::Ack)
+        );
+        assert_eq!(read(Channel::Control, "7a00").0, Role::Notification);
+    }
+
+    #[test]
+    fn fields_added_later_are_skipped() {
+        // A claim granted with a field 99 in the answer and beside it.
+        let message = "0a066374726c5f34100272039a0600 9a060178".replace(' ', "");
+        assert_eq!(
+            read(Channel::Control, &message),
+            answer("ctrl_4", ServerMessage::PublishGranted)
+        );
+    }
+}
