@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT
+
+//! GStreamer elements for Reactor's real-time generative video models.
+
+mod platform;
+mod reactorsrc;
+mod session;
+
+use gst::glib;
+
+fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    reactorsrc::register(plugin)
+}
+
+gst::plugin_define!(
+    reactor,
+    env!("CARGO_PKG_DESCRIPTION"),
+    plugin_init,
+    concat!(env!("CARGO_PKG_VERSION"), "-", env!("COMMIT_ID")),
+    // GStreamer's own spelling; it knows no SPDX expressions.
+    "MIT/X11",
+    env!("CARGO_PKG_NAME"),
+    env!("CARGO_PKG_NAME"),
+    "https://reactor.inc",
+    env!("BUILD_REL_DATE")
+);

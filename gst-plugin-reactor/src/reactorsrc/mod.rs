@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+
+/**
+ * SECTION:element-reactorsrc
+ *
+ * Receives what a real-time generative model streams, as a live source with
+ * one sometimes pad for each of the model's output tracks: `video_NAME` and
+ * `audio_NAME`.
+ *
+ * Downstream decides what comes out of a pad: decoded video or audio, the
+ * encoded stream (`reactorsrc ! video/x-vp9 ! ...`), or its RTP packets.
+ * Nothing is transcoded. A pad that is not linked costs no bandwidth: its
+ * track rests on the server.
+ *
+ * ## Example pipelines
+ * |[
+ * gst-launch-1.0 reactorsrc local=true ! videoconvert ! autovideosink
+ * ]| Watch the model of a runtime on this machine.
+ * |[
+ * gst-launch-1.0 -e reactorsrc local=true name=r  r. ! queue ! videoconvert ! x264enc ! h264parse ! mux.  r. ! queue ! audioconvert ! avenc_aac ! mux.  mp4mux name=mux ! filesink location=out.mp4
+ * ]| Record it. Ctrl-C finishes the file.
+ */
+mod branch;
+mod errors;
+mod events;
+mod feed;
+mod imp;
+mod pads;
+mod timing;
+
+use gst::{glib, prelude::*};
+
+use crate::session;
+
+glib::wrapper! {
+    /// The element; see its user documentation.
+    pub struct ReactorSrc(ObjectSubclass<imp::ReactorSrc>)
+        @extends gst::Bin, gst::Element, gst::Object;
+}
+
+/// Where the session stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstReactorStatus")]
+pub enum Status {
+    #[default]
+    #[enum_value(name = "Disconnected", nick = "disconnected")]
+    Disconnected,
+    #[enum_value(name = "Connecting: asking for a session", nick = "connecting")]
+    Connecting,
+    #[enum_value(
+        name = "Waiting: for a GPU, or for the connection to it",
+        nick = "waiting"
+    )]
+    Waiting,
+    #[enum_value(name = "Ready: connected to the model", nick = "ready")]
+    Ready,
+}
+
+impl From<session::Status> for Status {
+    fn from(status: session::Status) -> Self {
+        match status {
+            session::Status::Disconnected => Self::Disconnected,
+            session::Status::Connecting => Self::Connecting,
+            session::Status::Waiting => Self::Waiting,
+            session::Status::Ready => Self::Ready,
+        }
+    }
+}
+
+pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    #[cfg(feature = "doc")]
+    {
+        Status::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+    }
+    gst::Element::register(
+        Some(plugin),
+        "reactorsrc",
+        gst::Rank::NONE,
+        ReactorSrc::static_type(),
+    )
+}

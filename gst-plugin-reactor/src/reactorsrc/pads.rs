@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: MIT
+
+//! One source pad and what stands behind it.
+
+use std::{
+    iter,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use gst::prelude::*;
+
+use super::{
+    branch::{Branch, Choice, Output},
+    feed::Feed,
+};
+use crate::{
+    platform::{Code, Error},
+    session::codecs::Codec,
+};
+
+pub struct TrackPad {
+    pub feed: Arc<Feed>,
+    pub pad: gst::GhostPad,
+    stream_id: String,
+    group: gst::GroupId,
+    branch: Mutex<Option<Branch>>,
+}
+
+impl TrackPad {
+    /// `linked` hears when something is linked to the pad, or no longer.
+    pub fn new(
+        feed: Arc<Feed>,
+        template: &gst::PadTemplate,
+        session_id: Option<&str>,
+        group: gst::GroupId,
+        latency: impl Fn() -> gst::ClockTime + Send + Sync + 'static,
+        linked: impl Fn(&gst::Pad, bool) + Send + Sync + Clone + 'static,
+    ) -> Self {
+        let kind = feed.track.kind.as_str();
+        let name = format!("{kind}_{}", feed.track.name);
+        let pad = gst::GhostPad::builder_from_template(template)
+            .name(&name)
+            .query_function(move |pad, parent, query| query_pad(pad, parent, query, &latency))
+            .proxy_pad_chain_function(|pad, parent, buffer| {
+                // An unlinked pad is no error: its track is being paused.
+                match gst::ProxyPad::chain_default(pad, parent, buffer) {
+                    Err(gst::FlowError::NotLinked) => Ok(gst::FlowSuccess::Ok),
+                    other => other,
+                }
+            })
+            .build();
+        let on_link = linked.clone();
+        pad.connect_linked(move |pad, _| on_link(pad.upcast_ref(), true));
+        pad.connect_unlinked(move |pad, _| linked(pad.upcast_ref(), false));
+        Self {
+            stream_id: format!("{}/{name}", session_id.unwrap_or("reactor")),
+            feed,
+            pad,
+            group,
+            branch: Mutex::default(),
+        }
+    }
+
+    /// What to receive for what is linked now; of one codec if that is known.
+    ///
+    /// # Errors
+    ///
+    /// The codecs that would do if something were installed.
+    pub fn choose(&self, known: Option<&'static Codec>) -> Result<Choice, Vec<&'static Codec>> {
+        let downstream = self.pad.is_linked().then(|| self.pad.peer_query_caps(None));
+        match known {
+            Some(codec) => Choice::new(iter::once(codec), downstream.as_ref()),
+            None => Choice::new(Codec::of_kind(self.feed.track.kind), downstream.as_ref()),
+        }
+    }
+
+    /// Makes the elements for a stream of these caps.
+    ///
+    /// # Errors
+    ///
+    /// When what arrives is nothing that downstream takes, or cannot be
+    /// decoded here.
+    pub fn open(
+        &self,
+        bin: &gst::Bin,
+        caps: &gst::Caps,
+        latency: gst::ClockTime,
+    ) -> Result<(), Error> {
+        let media_type = caps.structure(0).map_or("", |s| s.name().as_str());
+        let output = match Codec::of_media_type(media_type) {
+            None => Output::Rtp,
+            Some(codec) => {
+                let choice = self.choose(Some(codec)).map_err(|_| {
+                    Error::gpu(
+                        Code::TransportError,
+                        format!(
+                            "{} does not take {media_type}, which the model sends",
+                            self.peer()
+                        ),
+                    )
+                })?;
+                choice.output
+            }
+        };
+        let name = format!("{}_appsrc", self.pad.name());
+        let branch = Branch::new(bin, &name, caps, output, latency)?;
+        if let Some(src) = branch.appsrc.static_pad("src") {
+            self.watch(&src);
+        }
+        let opened = self
+            .pad
+            .set_target(branch.src_pad().as_ref())
+            .map_err(|error| Error::gpu(Code::Internal, error.to_string()))
+            .and_then(|()| branch.start());
+        if let Err(error) = opened {
+            branch.remove(bin);
+            return Err(error);
+        }
+        let appsrc = branch.appsrc.clone();
+        *self.branch() = Some(branch);
+        self.feed.install(&appsrc);
+        Ok(())
+    }
+
+    fn peer(&self) -> String {
+        let peer = self.pad.peer().and_then(|pad| pad.parent_element());
+        peer.map_or_else(|| "downstream".into(), |element| element.name().to_string())
+    }
+
+    fn branch(&self) -> std::sync::MutexGuard<'_, Option<Branch>> {
+        self.branch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Names the stream, and passes requests for keyframes on to the model.
+    fn watch(&self, src: &gst::Pad) {
+        let start = self.stream_start();
+        src.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+            if let Some(gst::PadProbeData::Event(event)) = &mut info.data
+                && event.type_() == gst::EventType::StreamStart
+            {
+                *event = start.clone();
+            }
+            gst::PadProbeReturn::Ok
+        });
+        let feed = Arc::downgrade(&self.feed);
+        src.add_probe(gst::PadProbeType::EVENT_UPSTREAM, move |_, info| {
+            if let Some(gst::PadProbeData::Event(event)) = &info.data
+                && gst_video::UpstreamForceKeyUnitEvent::parse(event).is_ok()
+                && let Some(feed) = feed.upgrade()
+            {
+                feed.request_keyframe();
+                return gst::PadProbeReturn::Drop;
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+
+    fn stream_start(&self) -> gst::Event {
+        gst::event::StreamStart::builder(&self.stream_id)
+            .group_id(self.group)
+            .build()
+    }
+
+    pub fn set_latency(&self, latency: gst::ClockTime) {
+        if let Some(branch) = &*self.branch() {
+            branch.appsrc.set_latency(latency, gst::ClockTime::NONE);
+        }
+    }
+
+    /// Ends the stream; also one that never began.
+    pub fn end(&self) {
+        if !self.feed.end() {
+            self.pad.push_event(self.stream_start());
+            self.pad.push_event(gst::event::Eos::new());
+        }
+    }
+
+    /// Takes down what stands behind the pad.
+    pub fn close(&self, bin: &gst::Bin) {
+        let branch = self.branch().take();
+        if let Some(branch) = branch {
+            let _ = self.pad.set_target(None::<&gst::Pad>);
+            branch.remove(bin);
+        }
+    }
+
+    pub fn output(&self) -> Option<Output> {
+        self.branch().as_ref().map(|branch| branch.output)
+    }
+}
+
+/// Before the first unit there is nothing behind the pad to answer.
+fn query_pad(
+    pad: &gst::GhostPad,
+    parent: Option<&gst::Object>,
+    query: &mut gst::QueryRef,
+    latency: &impl Fn() -> gst::ClockTime,
+) -> bool {
+    if pad.target().is_none()
+        && let gst::QueryViewMut::Latency(query) = query.view_mut()
+    {
+        query.set(true, latency(), gst::ClockTime::NONE);
+        return true;
+    }
+    gst::Pad::query_default(pad, parent, query)
+}

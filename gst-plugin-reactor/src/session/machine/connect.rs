@@ -1,0 +1,484 @@
+// SPDX-License-Identifier: MIT
+
+//! From nothing to a live session.
+
+use std::time::Duration;
+
+use super::{
+    Action, Beginning, CONFLICT_LIMIT, CONNECT_LIMIT, Connecting, Event, Machine, NEVER,
+    Negotiation, OFFER_LIMIT, Phase, Plan, Polling, Preparing, Progress, Status, Timings, emit,
+    live::Live, polling_patience,
+};
+use crate::platform::{
+    Code, Error,
+    coordinator::{Descriptor, Ownership},
+    sdp,
+    signaling::{Answer, IceServer, Mapping},
+    wire::{Channel, chunking},
+};
+
+/// The first answer is usually there after some 160 ms.
+const POLL_FIRST: Duration = Duration::from_millis(30);
+const POLL_SLOWEST: Duration = Duration::from_secs(1);
+/// How soon to ask again a server that is full and does not say when.
+const RETRY_DEFAULT: Duration = Duration::from_secs(3);
+const RETRY_SLOWEST: Duration = Duration::from_secs(10);
+
+impl Machine {
+    pub(super) fn start(&mut self, now: Duration, out: &mut Vec<Action>) {
+        if !matches!(self.phase, Phase::Idle) {
+            return;
+        }
+        self.timings = Timings {
+            start: now,
+            ..Timings::default()
+        };
+        self.phase = Phase::Beginning(Beginning {
+            asking: true,
+            next: NEVER,
+            give_up: self.policy.waiting_limit.map_or(NEVER, |limit| now + limit),
+            conflict_give_up: now + CONFLICT_LIMIT,
+            last: None,
+            refusals: 0,
+        });
+        emit(out, Event::Status(Status::Connecting));
+        emit(
+            out,
+            Event::Progress(Progress::Start("Asking for a session")),
+        );
+        out.push(Action::Begin);
+    }
+
+    pub(super) fn begun(
+        &mut self,
+        now: Duration,
+        result: Result<(Descriptor, Ownership), Error>,
+        out: &mut Vec<Action>,
+    ) {
+        match (&mut self.phase, result) {
+            (Phase::Beginning(_), Ok((descriptor, ownership))) => {
+                self.prepare(now, descriptor, ownership, out);
+            }
+            (Phase::Beginning(_), Err(error)) => self.put_off(now, error, out),
+            // Stopped meanwhile: what was created must still be ended.
+            (Phase::Closing(_), result) => {
+                if let Ok((descriptor, ownership)) = result {
+                    self.lease = Some((descriptor.session_id, ownership));
+                }
+                let ending = self.end_session(out);
+                self.close_step(out, |c| {
+                    c.beginning = false;
+                    c.ending |= ending;
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// The server has no session for us: now, or at all.
+    fn put_off(&mut self, now: Duration, error: Error, out: &mut Vec<Action>) {
+        let Phase::Beginning(b) = &mut self.phase else {
+            return;
+        };
+        let busy = match error.code {
+            Code::RateLimited => true,
+            Code::ServerError => error.retry_after.is_some(),
+            Code::Conflict => error.retry_after.is_some() && now < b.conflict_give_up,
+            _ => false,
+        };
+        if !busy || now >= b.give_up {
+            return self.fail(now, error, out);
+        }
+        let default = RETRY_DEFAULT.saturating_mul(1 << b.refusals.min(4));
+        let wait = error.retry_after.unwrap_or(default.min(RETRY_SLOWEST));
+        b.asking = false;
+        b.next = now + wait;
+        b.refusals += 1;
+        let first = b.last.is_none();
+        let text = format!("Waiting for a GPU: {}", error.message);
+        b.last = Some(error);
+        if first {
+            emit(out, Event::Status(Status::Waiting));
+        }
+        emit(out, Event::Progress(Progress::Continue(text)));
+    }
+
+    pub(super) fn tick_beginning(&mut self, now: Duration, out: &mut Vec<Action>) {
+        let Phase::Beginning(b) = &mut self.phase else {
+            return;
+        };
+        if now >= b.give_up {
+            let waited = (b.give_up - self.timings.start).as_millis();
+            let mut error = b.last.take().unwrap_or_else(|| {
+                Error::api(Code::RequestTimeout, "the server did not answer").during("session")
+            });
+            error.message = format!(
+                "{} (gave up after waiting-timeout, {waited} ms)",
+                error.message
+            );
+            self.fail(now, error, out);
+        } else if !b.asking && now >= b.next {
+            b.asking = true;
+            out.push(Action::Begin);
+        }
+    }
+
+    fn prepare(
+        &mut self,
+        now: Duration,
+        descriptor: Descriptor,
+        ownership: Ownership,
+        out: &mut Vec<Action>,
+    ) {
+        self.timings.described = Some(now - self.timings.start);
+        self.lease = Some((descriptor.session_id.clone(), ownership));
+        emit(out, Event::SessionId(Some(descriptor.session_id.clone())));
+        emit(out, Event::Status(Status::Waiting));
+        emit(out, Event::Described(descriptor.clone()));
+        emit(
+            out,
+            Event::Progress(Progress::Continue("Connecting to the model".into())),
+        );
+        let tracks = descriptor.capabilities.as_ref().map(|c| c.tracks.clone());
+        out.push(Action::Announce(tracks.unwrap_or_default()));
+        if self.policy.connection_id.is_none() {
+            out.push(Action::Register);
+        }
+        if self.policy.ice_servers {
+            out.push(Action::FetchIceServers);
+        }
+        self.phase = Phase::Preparing(Preparing {
+            deadline: now + OFFER_LIMIT,
+            descriptor: Box::new(descriptor),
+            connection_id: self.policy.connection_id,
+            planned: false,
+            ice_servers: (!self.policy.ice_servers).then(Vec::new),
+            building: false,
+            offer: None,
+        });
+    }
+
+    pub(super) fn ice_servers(
+        &mut self,
+        now: Duration,
+        result: Result<Vec<IceServer>, Error>,
+        out: &mut Vec<Action>,
+    ) {
+        let Phase::Preparing(p) = &mut self.phase else {
+            return;
+        };
+        match result {
+            Ok(servers) => {
+                p.ice_servers = Some(servers);
+                self.build(out);
+            }
+            Err(error) => self.fail(now, error, out),
+        }
+    }
+
+    pub(super) fn registered(
+        &mut self,
+        now: Duration,
+        result: Result<u32, Error>,
+        out: &mut Vec<Action>,
+    ) {
+        let Phase::Preparing(p) = &mut self.phase else {
+            return;
+        };
+        match result {
+            Ok(id) => {
+                p.connection_id = Some(id);
+                self.post_offer(now, out);
+            }
+            Err(error) => self.fail(now, error, out),
+        }
+    }
+
+    pub(super) fn planned(
+        &mut self,
+        now: Duration,
+        result: Result<Vec<Plan>, Error>,
+        out: &mut Vec<Action>,
+    ) {
+        let Phase::Preparing(p) = &mut self.phase else {
+            return;
+        };
+        match result {
+            Ok(plan) => {
+                p.planned = true;
+                for plan in &plan {
+                    // A pad may have been linked or unlinked since.
+                    self.wanted
+                        .entry(plan.track.name.clone())
+                        .or_insert(plan.flowing);
+                }
+                self.plan = plan;
+                self.build(out);
+            }
+            Err(error) => self.fail(now, error, out),
+        }
+    }
+
+    fn build(&mut self, out: &mut Vec<Action>) {
+        let Phase::Preparing(p) = &mut self.phase else {
+            return;
+        };
+        if !p.planned || p.building {
+            return;
+        }
+        if let Some(ice_servers) = p.ice_servers.take() {
+            p.building = true;
+            self.transport = true;
+            out.push(Action::Build { ice_servers });
+        }
+    }
+
+    pub(super) fn offer_built(
+        &mut self,
+        now: Duration,
+        result: Result<String, Error>,
+        out: &mut Vec<Action>,
+    ) {
+        let Phase::Preparing(p) = &mut self.phase else {
+            return;
+        };
+        match result {
+            Ok(offer) => {
+                p.offer = Some(offer);
+                self.post_offer(now, out);
+            }
+            Err(error) => self.fail(now, error, out),
+        }
+    }
+
+    fn post_offer(&mut self, now: Duration, out: &mut Vec<Action>) {
+        let Phase::Preparing(p) = &mut self.phase else {
+            return;
+        };
+        let (Some(connection_id), Some(offer)) = (p.connection_id, p.offer.as_deref()) else {
+            return;
+        };
+        self.requests
+            .expect_server(p.descriptor.server_version.as_deref());
+        match complete_offer(offer, &self.plan) {
+            Ok((sdp, sections, mapping)) => {
+                self.timings.offered = Some(now - self.timings.start);
+                self.phase = Phase::Offering(Negotiation {
+                    connection_id,
+                    sections,
+                    deadline: now + OFFER_LIMIT,
+                });
+                out.push(Action::PostOffer {
+                    connection_id,
+                    sdp,
+                    mapping,
+                });
+            }
+            Err(error) => self.fail(now, error, out),
+        }
+    }
+
+    pub(super) fn offer_posted(
+        &mut self,
+        now: Duration,
+        result: Result<(), Error>,
+        out: &mut Vec<Action>,
+    ) {
+        match (std::mem::replace(&mut self.phase, Phase::Idle), result) {
+            (Phase::Offering(negotiation), Ok(())) => {
+                let polling = Polling {
+                    give_up: now + polling_patience(self.policy.sdp_attempts),
+                    interval: POLL_FIRST,
+                    next: Some(now + POLL_FIRST),
+                };
+                self.phase = Phase::Polling(negotiation, polling);
+            }
+            (phase @ Phase::Offering(_), Err(error)) => {
+                self.phase = phase;
+                self.fail(now, error, out);
+            }
+            (phase, _) => self.phase = phase,
+        }
+    }
+
+    pub(super) fn tick_polling(&mut self, now: Duration, out: &mut Vec<Action>) {
+        let Phase::Polling(negotiation, polling) = &mut self.phase else {
+            return;
+        };
+        if now >= polling.give_up {
+            let patience = polling_patience(self.policy.sdp_attempts).as_secs_f32();
+            let error = Error::api(
+                Code::RequestTimeout,
+                format!(
+                    "the server did not answer the offer within {patience:.1} s \
+                     (max-sdp-attempts={}); it may be overloaded, or have refused the offer",
+                    self.policy.sdp_attempts
+                ),
+            );
+            self.fail(now, error.during("sdp_params"), out);
+        } else if polling.next.is_some_and(|next| now >= next) {
+            // The answer can be fetched once only: polls never overlap.
+            polling.next = None;
+            out.push(Action::PollAnswer {
+                connection_id: negotiation.connection_id,
+            });
+        }
+    }
+
+    pub(super) fn answer_polled(
+        &mut self,
+        now: Duration,
+        result: Result<Option<Answer>, Error>,
+        out: &mut Vec<Action>,
+    ) {
+        let Phase::Polling(negotiation, polling) = &mut self.phase else {
+            return;
+        };
+        match result {
+            Ok(None) => {
+                polling.next = Some(now + polling.interval);
+                polling.interval = (polling.interval * 3 / 2).min(POLL_SLOWEST);
+            }
+            Ok(Some(answer)) => match sdp::parse_answer(&answer.sdp, &negotiation.sections) {
+                Ok(negotiated) => self.apply_answer(now, negotiated, out),
+                Err(error) => {
+                    let error = name_tracks(error, &negotiation.sections, &self.plan);
+                    self.fail(now, error.during("sdp_params"), out);
+                }
+            },
+            Err(error) => self.fail(now, error, out),
+        }
+    }
+
+    fn apply_answer(
+        &mut self,
+        now: Duration,
+        negotiated: sdp::NegotiatedAnswer,
+        out: &mut Vec<Action>,
+    ) {
+        self.timings.answered = Some(now - self.timings.start);
+        self.requests.negotiated(negotiated.chunking);
+        self.phase = Phase::Connecting(Connecting {
+            deadline: now + CONNECT_LIMIT,
+            fingerprint: negotiated.fingerprint.clone(),
+            verified: false,
+            control: false,
+            data: false,
+        });
+        out.push(Action::ApplyAnswer(negotiated));
+    }
+
+    pub(super) fn peer_connected(&mut self, out: &mut Vec<Action>) {
+        if let Phase::Connecting(c) = &self.phase
+            && !c.verified
+        {
+            out.push(Action::VerifyIdentity(c.fingerprint.clone()));
+        }
+    }
+
+    pub(super) fn verified(
+        &mut self,
+        now: Duration,
+        result: Result<(), Error>,
+        out: &mut Vec<Action>,
+    ) {
+        let Phase::Connecting(c) = &mut self.phase else {
+            return;
+        };
+        match result {
+            Ok(()) => {
+                c.verified = true;
+                self.timings.connected = Some(now - self.timings.start);
+                out.push(Action::OpenMedia);
+                self.maybe_live(now, out);
+            }
+            Err(error) => self.fail(now, error, out),
+        }
+    }
+
+    pub(super) fn channel_open(&mut self, now: Duration, channel: Channel, out: &mut Vec<Action>) {
+        if let Phase::Connecting(c) = &mut self.phase {
+            match channel {
+                Channel::Control => c.control = true,
+                Channel::Data => c.data = true,
+            }
+            self.maybe_live(now, out);
+        }
+    }
+
+    fn maybe_live(&mut self, now: Duration, out: &mut Vec<Action>) {
+        if let Phase::Connecting(c) = &self.phase
+            && c.verified
+            && c.control
+            && c.data
+        {
+            self.phase = Phase::Live(Live::new(now));
+            self.timings.ready = Some(now - self.timings.start);
+            self.enter_live(now, out);
+            emit(out, Event::Status(Status::Ready));
+            emit(
+                out,
+                Event::Progress(Progress::Complete("Connected to the model")),
+            );
+        }
+    }
+}
+
+impl Connecting {
+    pub(super) fn describe_timeout(&self) -> Error {
+        let missing = match (self.verified, self.control && self.data) {
+            (false, _) => "no ICE/DTLS connection to the server's media port; is UDP blocked?",
+            (true, _) => "the data channels did not open",
+        };
+        let limit = CONNECT_LIMIT.as_secs();
+        Error::gpu(
+            Code::RequestTimeout,
+            format!("the peer connection was not up within {limit} s: {missing}"),
+        )
+        .during("connect")
+    }
+}
+
+type CompleteOffer = (String, Vec<sdp::OfferedSection>, Vec<Mapping>);
+
+/// The offer as the server wants it, with the map from m-lines to tracks. The
+/// m-lines are in the order of the plan; inputs are bound by that order.
+fn complete_offer(offer: &str, plan: &[Plan]) -> Result<CompleteOffer, Error> {
+    let text = sdp::prepare_offer(offer, &[&chunking::attribute_line()])?;
+    let sections = sdp::offered_sections(&text)?;
+    let media: Vec<_> = sections.iter().filter(|s| s.kind.is_some()).collect();
+    if media.len() != plan.len() {
+        return Err(Error::gpu(
+            Code::Internal,
+            format!(
+                "the offer has {} media sections for {} tracks",
+                media.len(),
+                plan.len()
+            ),
+        ));
+    }
+    let mapping = media
+        .iter()
+        .zip(plan)
+        .map(|(section, plan)| Mapping {
+            mid: section.mid.clone(),
+            name: plan.track.name.clone(),
+            kind: plan.track.kind,
+            direction: plan.track.direction,
+        })
+        .collect();
+    Ok((text, sections, mapping))
+}
+
+/// Users know tracks by name, the SDP by mid: say both.
+fn name_tracks(mut error: Error, sections: &[sdp::OfferedSection], plan: &[Plan]) -> Error {
+    if error.code == Code::TrackRejected {
+        let media = sections.iter().filter(|s| s.kind.is_some());
+        let names: Vec<_> = media
+            .zip(plan)
+            .map(|(section, plan)| format!("{} is track '{}'", section.mid, plan.track.name))
+            .collect();
+        error.message = format!("{} ({})", error.message, names.join(", "));
+    }
+    error
+}

@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: MIT
+
+//! The life of a session as a pure state machine: inputs and the time go in,
+//! actions come out. It does no I/O, holds no clock and takes no lock, so
+//! every path through it is a unit test.
+
+mod connect;
+mod live;
+mod types;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, time::Duration};
+
+pub use types::{Action, Event, Input, Plan, Policy, Progress, Status, WireChoice};
+
+use crate::platform::{
+    Code, Error,
+    coordinator::{Descriptor, Ownership},
+    sdp::OfferedSection,
+};
+use live::Live;
+use wire::Requests;
+
+/// From the answer to both channels open. (The platform's clients: 30 s.)
+pub const CONNECT_LIMIT: Duration = Duration::from_secs(30);
+/// From the description of the session to an offer on the table.
+pub const OFFER_LIMIT: Duration = Duration::from_secs(15);
+/// How long an ending session may stand in the way of a new one.
+pub const CONFLICT_LIMIT: Duration = Duration::from_secs(10);
+/// How long the server may take to say what became of a lost session.
+pub const CHECK_LIMIT: Duration = Duration::from_millis(1000);
+/// A reply to a request that has not come by then is not awaited any more.
+/// (The platform's clients: 10 s.)
+pub const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+/// The server drops a connection that is silent for 20 s.
+pub const PING_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A deadline that never comes.
+const NEVER: Duration = Duration::MAX;
+
+#[derive(Debug)]
+pub struct Machine {
+    policy: Policy,
+    phase: Phase,
+    /// The session and whether it is ours to end.
+    lease: Option<(String, Ownership)>,
+    /// Whether there is a peer connection to close.
+    transport: bool,
+    /// The tracks of the offer, in the order of its m-lines.
+    plan: Vec<Plan>,
+    /// Which tracks should flow: changes before the session is live count.
+    wanted: BTreeMap<String, bool>,
+    requests: Requests,
+    /// The elements have heard the model's schema.
+    schema_told: bool,
+    timings: Timings,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Idle,
+    /// Asking for the session, perhaps repeatedly.
+    Beginning(Beginning),
+    /// Collecting what the offer needs.
+    Preparing(Preparing),
+    /// The offer is being handed in.
+    Offering(Negotiation),
+    /// Waiting for the answer.
+    Polling(Negotiation, Polling),
+    /// The answer is applied; ICE, DTLS, SCTP.
+    Connecting(Connecting),
+    Live(Live),
+    /// Lost: asking the server whether the session is simply over.
+    Checking {
+        cause: Error,
+        deadline: Duration,
+    },
+    Closing(Closing),
+    Closed,
+}
+
+#[derive(Debug)]
+struct Beginning {
+    /// A request is under way.
+    asking: bool,
+    /// When to ask again.
+    next: Duration,
+    /// When to stop asking.
+    give_up: Duration,
+    /// When an ending session stops being a reason to wait.
+    conflict_give_up: Duration,
+    /// Why we are still here.
+    last: Option<Error>,
+    /// How often the server has put us off.
+    refusals: u32,
+}
+
+#[derive(Debug)]
+struct Preparing {
+    deadline: Duration,
+    descriptor: Box<Descriptor>,
+    connection_id: Option<u32>,
+    planned: bool,
+    ice_servers: Option<Vec<crate::platform::signaling::IceServer>>,
+    building: bool,
+    offer: Option<String>,
+}
+
+#[derive(Debug)]
+struct Negotiation {
+    connection_id: u32,
+    sections: Vec<OfferedSection>,
+    deadline: Duration,
+}
+
+#[derive(Debug)]
+struct Polling {
+    give_up: Duration,
+    interval: Duration,
+    /// When to poll next; `None` while a poll is under way.
+    next: Option<Duration>,
+}
+
+#[derive(Debug)]
+struct Connecting {
+    deadline: Duration,
+    fingerprint: crate::platform::sdp::Fingerprint,
+    verified: bool,
+    control: bool,
+    data: bool,
+}
+
+#[derive(Debug)]
+struct Closing {
+    deadline: Duration,
+    transport: bool,
+    /// The request that ends the session is under way.
+    ending: bool,
+    /// The request that began the session has not come back yet.
+    beginning: bool,
+}
+
+/// When each step of connecting was reached, since [`Input::Start`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timings {
+    start: Duration,
+    pub described: Option<Duration>,
+    pub offered: Option<Duration>,
+    pub answered: Option<Duration>,
+    pub connected: Option<Duration>,
+    pub ready: Option<Duration>,
+}
+
+impl Machine {
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            requests: Requests::new(policy.wire),
+            policy,
+            phase: Phase::Idle,
+            lease: None,
+            transport: false,
+            plan: Vec::new(),
+            wanted: BTreeMap::new(),
+            schema_told: false,
+            timings: Timings::default(),
+        }
+    }
+
+    pub fn timings(&self) -> Timings {
+        self.timings
+    }
+
+    pub fn session_id(&self) -> Option<&str> {
+        self.lease.as_ref().map(|(id, _)| id.as_str())
+    }
+
+    pub fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
+    /// When the machine wants a [`Input::Tick`] at the latest.
+    pub fn deadline(&self) -> Option<Duration> {
+        let phase = match &self.phase {
+            Phase::Idle | Phase::Closed => NEVER,
+            Phase::Beginning(b) if b.asking => b.give_up,
+            Phase::Beginning(b) => b.next.min(b.give_up),
+            Phase::Preparing(p) => p.deadline,
+            Phase::Offering(n) => n.deadline,
+            Phase::Polling(_, p) => p.next.unwrap_or(NEVER).min(p.give_up),
+            Phase::Connecting(c) => c.deadline,
+            Phase::Live(live) => live.deadline(&self.policy),
+            Phase::Checking { deadline, .. } => *deadline,
+            Phase::Closing(c) => c.deadline,
+        };
+        let next = phase.min(self.requests.deadline());
+        (next != NEVER).then_some(next)
+    }
+
+    /// Takes one input at a time; `now` never goes backwards.
+    pub fn handle(&mut self, now: Duration, input: Input) -> Vec<Action> {
+        let mut out = Vec::new();
+        match input {
+            Input::Start => self.start(now, &mut out),
+            Input::Stop => self.stop(now, &mut out),
+            Input::Tick => self.tick(now, &mut out),
+            Input::Begun(result) => self.begun(now, result, &mut out),
+            Input::IceServers(result) => self.ice_servers(now, result, &mut out),
+            Input::Registered(result) => self.registered(now, result, &mut out),
+            Input::Planned(result) => self.planned(now, result, &mut out),
+            Input::OfferBuilt(result) => self.offer_built(now, result, &mut out),
+            Input::OfferPosted(result) => self.offer_posted(now, result, &mut out),
+            Input::AnswerPolled(result) => self.answer_polled(now, result, &mut out),
+            Input::PeerConnected => self.peer_connected(&mut out),
+            Input::Verified(result) => self.verified(now, result, &mut out),
+            Input::ChannelOpen(channel) => self.channel_open(now, channel, &mut out),
+            Input::Frame(channel, frame) => self.frame(now, channel, frame, &mut out),
+            Input::Heard(at) => self.heard(at),
+            Input::TransportFailed(error) => self.transport_failed(now, error, &mut out),
+            Input::Want { track, flowing } => self.want(track, flowing, &mut out),
+            Input::Request { token, message } => self.request(now, token, message, &mut out),
+            Input::Described(result) => self.described(now, result, &mut out),
+            Input::SessionEnded(_) => self.close_step(&mut out, |c| c.ending = false),
+            Input::TransportClosed => {
+                self.transport = false;
+                self.close_step(&mut out, |c| c.transport = false);
+            }
+        }
+        out
+    }
+
+    fn stop(&mut self, now: Duration, out: &mut Vec<Action>) {
+        match self.phase {
+            Phase::Idle => self.closed(out),
+            Phase::Closing(_) | Phase::Closed => {}
+            _ => {
+                let canceled = !matches!(self.phase, Phase::Live(_) | Phase::Checking { .. });
+                if canceled {
+                    emit(out, Event::Progress(Progress::Canceled("Stopped")));
+                }
+                let why = Error::gpu(Code::Aborted, "the session was stopped by its user");
+                self.close(now, &why, out);
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Duration, out: &mut Vec<Action>) {
+        self.requests.expire(now, out);
+        match &mut self.phase {
+            Phase::Idle | Phase::Closed => {}
+            Phase::Beginning(_) => self.tick_beginning(now, out),
+            Phase::Preparing(p) if now >= p.deadline => {
+                let error = Error::api(
+                    Code::RequestTimeout,
+                    format!("no offer could be made within {} s", OFFER_LIMIT.as_secs()),
+                );
+                self.fail(now, error.during("offer"), out);
+            }
+            Phase::Offering(n) if now >= n.deadline => {
+                let error = Error::api(
+                    Code::RequestTimeout,
+                    format!(
+                        "the server did not take the offer within {} s",
+                        OFFER_LIMIT.as_secs()
+                    ),
+                );
+                self.fail(now, error.during("sdp_params"), out);
+            }
+            Phase::Polling(..) => self.tick_polling(now, out),
+            Phase::Connecting(c) if now >= c.deadline => {
+                let error = c.describe_timeout();
+                self.fail(now, error, out);
+            }
+            Phase::Live(_) => self.tick_live(now, out),
+            Phase::Checking { cause, deadline } if now >= *deadline => {
+                let cause = cause.clone();
+                self.fail(now, cause, out);
+            }
+            Phase::Closing(c) if now >= c.deadline => self.closed(out),
+            _ => {}
+        }
+    }
+
+    /// The session is lost or could not be had.
+    fn fail(&mut self, now: Duration, error: Error, out: &mut Vec<Action>) {
+        emit(out, Event::Progress(Progress::Error(error.message.clone())));
+        emit(out, Event::Failed(error.clone()));
+        self.close(now, &error, out);
+    }
+
+    /// The other side ended the session in order.
+    fn end(&mut self, now: Duration, reason: Option<String>, out: &mut Vec<Action>) {
+        let text = reason.as_deref().unwrap_or("the session is over");
+        let why = Error::gpu(
+            Code::SessionTerminal,
+            format!("the model ended the session: {text}"),
+        );
+        emit(out, Event::Ended { reason });
+        // Nobody is billed for a session that is over.
+        self.lease = None;
+        self.close(now, &why, out);
+    }
+
+    fn close(&mut self, now: Duration, why: &Error, out: &mut Vec<Action>) {
+        self.requests.abort(why, out);
+        let beginning = matches!(&self.phase, Phase::Beginning(b) if b.asking);
+        let ending = self.end_session(out);
+        if self.transport {
+            out.push(Action::CloseTransport);
+        }
+        self.phase = Phase::Closing(Closing {
+            deadline: now + self.policy.close_limit,
+            transport: self.transport,
+            ending,
+            beginning,
+        });
+        emit(out, Event::Status(Status::Disconnected));
+        self.close_step(out, |_| {});
+    }
+
+    /// Asks the server to end a session that is ours to end.
+    fn end_session(&mut self, out: &mut Vec<Action>) -> bool {
+        let ours = matches!(self.lease.take(), Some((_, Ownership::Created)));
+        let end = ours && !self.policy.recoverable;
+        if end {
+            out.push(Action::EndSession);
+        }
+        end
+    }
+
+    fn close_step(&mut self, out: &mut Vec<Action>, step: impl FnOnce(&mut Closing)) {
+        if let Phase::Closing(closing) = &mut self.phase {
+            step(closing);
+            if !(closing.transport || closing.ending || closing.beginning) {
+                self.closed(out);
+            }
+        }
+    }
+
+    fn closed(&mut self, out: &mut Vec<Action>) {
+        self.phase = Phase::Closed;
+        emit(out, Event::SessionId(None));
+        emit(out, Event::Closed);
+    }
+}
+
+fn emit(out: &mut Vec<Action>, event: Event) {
+    out.push(Action::Emit(event));
+}
+
+/// The platform's backoff while it makes up its answer: 200 ms, doubled, at
+/// most 15 s each, `attempts` of them. We poll more often than that, but are
+/// just as patient.
+fn polling_patience(attempts: u32) -> Duration {
+    (0..attempts.min(1000))
+        .map(|n| Duration::from_millis(200u64.saturating_mul(1 << n.min(16)).min(15_000)))
+        .sum()
+}

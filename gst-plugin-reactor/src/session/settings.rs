@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT
+
+//! The properties that every live element shares.
+
+use std::time::Duration;
+
+use super::{
+    machine::{Policy, WireChoice},
+    transport,
+};
+use crate::platform::{Code, Error};
+
+pub const DEFAULT_API_URL: &str = "https://api.reactor.inc";
+pub const DEFAULT_LOCAL_URL: &str = "http://localhost:8080";
+pub const DEFAULT_MAX_SDP_ATTEMPTS: u32 = 6;
+/// Milliseconds. Enough for the jitter of an ordinary wired path.
+pub const DEFAULT_LATENCY: u32 = 60;
+/// Below this the jitter buffer of GStreamer 1.22 drops frames even on
+/// loopback when set to 0; 10 ms is fine.
+pub const MIN_LATENCY: u32 = 10;
+pub const DEFAULT_STALL_TIMEOUT: u32 = 5000;
+pub const DEFAULT_CLOSE_TIMEOUT: u32 = 2000;
+
+/// A snapshot of the properties; times in milliseconds.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub local: bool,
+    pub api_url: Option<String>,
+    pub model: Option<String>,
+    pub arguments: Option<serde_json::Map<String, serde_json::Value>>,
+    pub adopt_session_id: Option<String>,
+    /// 0 for none.
+    pub connection_id: u32,
+    pub max_sdp_attempts: u32,
+    /// 0 for no limit.
+    pub waiting_timeout: u32,
+    pub latency: u32,
+    /// 0 for no watchdog.
+    pub stall_timeout: u32,
+    pub close_timeout: u32,
+    pub recoverable: bool,
+    pub relay_only: bool,
+    pub wire: WireChoice,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            local: false,
+            api_url: None,
+            model: None,
+            arguments: None,
+            adopt_session_id: None,
+            connection_id: 0,
+            max_sdp_attempts: DEFAULT_MAX_SDP_ATTEMPTS,
+            waiting_timeout: 0,
+            latency: DEFAULT_LATENCY,
+            stall_timeout: DEFAULT_STALL_TIMEOUT,
+            close_timeout: DEFAULT_CLOSE_TIMEOUT,
+            recoverable: false,
+            relay_only: false,
+            wire: WireChoice::Auto,
+        }
+    }
+}
+
+impl Settings {
+    /// Where the local runtime is.
+    ///
+    /// # Errors
+    ///
+    /// When the settings ask for the cloud, which this version cannot reach.
+    pub fn local_url(&self) -> Result<&str, Error> {
+        if !self.local {
+            return Err(Error::api(
+                Code::InvalidSettings,
+                "this version speaks to a local runtime only: set local=true \
+                 (and api-url, if it is not at http://localhost:8080)",
+            ));
+        }
+        // The default is the cloud's, which is nowhere near local.
+        let url = self
+            .api_url
+            .as_deref()
+            .filter(|url| *url != DEFAULT_API_URL);
+        Ok(url.unwrap_or(DEFAULT_LOCAL_URL))
+    }
+
+    pub fn close_limit(&self) -> Duration {
+        Duration::from_millis(self.close_timeout.into())
+    }
+
+    pub(super) fn policy(&self) -> Policy {
+        Policy {
+            waiting_limit: optional(self.waiting_timeout),
+            sdp_attempts: self.max_sdp_attempts,
+            stall_limit: optional(self.stall_timeout),
+            close_limit: self.close_limit(),
+            wire: self.wire,
+            adopt: self.adopt_session_id.clone(),
+            connection_id: (self.connection_id != 0).then_some(self.connection_id),
+            recoverable: self.recoverable,
+            // On the same network host candidates do; a local runtime names
+            // relays only where it was given some.
+            ice_servers: self.relay_only,
+        }
+    }
+
+    pub(super) fn transport(&self) -> transport::Config {
+        transport::Config {
+            latency: self.latency.max(MIN_LATENCY),
+            relay_only: self.relay_only,
+        }
+    }
+}
+
+fn optional(milliseconds: u32) -> Option<Duration> {
+    (milliseconds != 0).then(|| Duration::from_millis(milliseconds.into()))
+}

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: MIT
+
+//! The private pipeline around webrtcbin.
+//!
+//! A thread of its own carries out what the driver asks for, in order: it may
+//! block where webrtcbin blocks (state changes above all), and nothing else
+//! waits for it. webrtcbin's callbacks only send [`Input`]s.
+
+mod channels;
+mod ice;
+mod peer;
+mod receive;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use gst::prelude::*;
+
+use super::{machine::Input, port::Subscription};
+use crate::platform::{
+    Code, Error,
+    sdp::{Fingerprint, NegotiatedAnswer},
+    signaling::IceServer,
+    wire::{Channel, Frame},
+};
+use peer::Peer;
+
+pub(super) static CAT: std::sync::LazyLock<gst::DebugCategory> = std::sync::LazyLock::new(|| {
+    gst::DebugCategory::new(
+        "reactor-transport",
+        gst::DebugColorFlags::empty(),
+        Some("Reactor peer connection"),
+    )
+});
+
+/// webrtcbin may never report that gathering is complete; with what has been
+/// gathered by then a host on the same network is reachable.
+const GATHERING_LIMIT: Duration = Duration::from_secs(2);
+
+/// How the peer connection is to be made.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Jitter buffer, in milliseconds.
+    pub latency: u32,
+    pub relay_only: bool,
+}
+
+enum Command {
+    Build {
+        ice_servers: Vec<IceServer>,
+        subscriptions: Vec<Subscription>,
+    },
+    Apply(NegotiatedAnswer),
+    Verify(Fingerprint),
+    OpenMedia,
+    Send(Channel, Vec<Frame>),
+    SetLatency(u32),
+    RequestKeyframe(String),
+    Close,
+    // From webrtcbin's callbacks.
+    LocalDescriptionSet,
+    Gathered,
+}
+
+/// The driver's end of the transport thread. Dropping it closes everything.
+#[derive(Debug)]
+pub struct Transport {
+    commands: mpsc::Sender<Command>,
+    heard: Arc<Heard>,
+}
+
+/// What the callbacks share with the thread: messages and atomics, no lock.
+#[derive(Clone)]
+struct Link {
+    inputs: InputSender,
+    commands: mpsc::Sender<Command>,
+    heard: Arc<Heard>,
+    /// Media may pass: the peer is who it should be.
+    open: Arc<AtomicBool>,
+}
+
+/// How the transport reports. A closure, so that tests can listen.
+pub type InputSender = Arc<dyn Fn(Input) + Send + Sync>;
+
+/// When media was last received.
+#[derive(Debug)]
+pub struct Heard {
+    epoch: Instant,
+    /// Milliseconds since `epoch`, 0 for never.
+    at: AtomicU64,
+}
+
+impl Heard {
+    fn mark(&self) {
+        let now = self.epoch.elapsed().as_millis() as u64;
+        self.at.store(now.max(1), Ordering::Relaxed);
+    }
+
+    fn at(&self) -> Option<Duration> {
+        match self.at.load(Ordering::Relaxed) {
+            0 => None,
+            ms => Some(Duration::from_millis(ms)),
+        }
+    }
+}
+
+impl Transport {
+    /// Starts the thread and warms up what the first connection of a process
+    /// would otherwise wait for.
+    pub fn new(config: Config, epoch: Instant, inputs: InputSender) -> Result<Self, Error> {
+        let (commands, receiver) = mpsc::channel();
+        let heard = Arc::new(Heard {
+            epoch,
+            at: AtomicU64::new(0),
+        });
+        let link = Link {
+            inputs,
+            commands: commands.clone(),
+            heard: heard.clone(),
+            open: Arc::default(),
+        };
+        thread::Builder::new()
+            .name("reactor-peer".into())
+            .spawn(move || Worker::new(config, link).run(&receiver))
+            .map_err(|error| Error::gpu(Code::Internal, format!("no thread: {error}")))?;
+        Ok(Self { commands, heard })
+    }
+
+    /// When media was last heard, on the clock of `epoch`.
+    pub fn heard(&self) -> Option<Duration> {
+        self.heard.at()
+    }
+
+    pub fn build(&self, ice_servers: Vec<IceServer>, subscriptions: Vec<Subscription>) {
+        self.command(Command::Build {
+            ice_servers,
+            subscriptions,
+        });
+    }
+
+    pub fn apply(&self, answer: NegotiatedAnswer) {
+        self.command(Command::Apply(answer));
+    }
+
+    pub fn verify(&self, fingerprint: Fingerprint) {
+        self.command(Command::Verify(fingerprint));
+    }
+
+    pub fn open_media(&self) {
+        self.command(Command::OpenMedia);
+    }
+
+    pub fn send(&self, channel: Channel, frames: Vec<Frame>) {
+        self.command(Command::Send(channel, frames));
+    }
+
+    pub fn set_latency(&self, milliseconds: u32) {
+        self.command(Command::SetLatency(milliseconds));
+    }
+
+    pub fn request_keyframe(&self, track: String) {
+        self.command(Command::RequestKeyframe(track));
+    }
+
+    pub fn close(&self) {
+        self.command(Command::Close);
+    }
+
+    fn command(&self, command: Command) {
+        // A thread that is gone has reported [`Input::TransportClosed`].
+        let _ = self.commands.send(command);
+    }
+}
+
+impl Drop for Transport {
+    fn drop(&mut self) {
+        self.command(Command::Close);
+    }
+}
+
+/// The thread's own state.
+struct Worker {
+    config: Config,
+    link: Link,
+    peer: Option<Peer>,
+    gathering: Option<Instant>,
+}
+
+impl Worker {
+    fn new(config: Config, link: Link) -> Self {
+        Self {
+            config,
+            link,
+            peer: None,
+            gathering: None,
+        }
+    }
+
+    fn run(mut self, commands: &mpsc::Receiver<Command>) {
+        peer::warm_up();
+        loop {
+            let wait = self
+                .gathering
+                .map(|since| GATHERING_LIMIT.saturating_sub(since.elapsed()));
+            let command = match wait {
+                None => commands.recv().unwrap_or(Command::Close),
+                Some(wait) => match commands.recv_timeout(wait) {
+                    Ok(command) => command,
+                    Err(mpsc::RecvTimeoutError::Timeout) => Command::Gathered,
+                    Err(mpsc::RecvTimeoutError::Disconnected) => Command::Close,
+                },
+            };
+            if matches!(command, Command::Close) {
+                break;
+            }
+            self.execute(command);
+        }
+        if let Some(peer) = self.peer.take() {
+            peer.close();
+        }
+        (self.link.inputs)(Input::TransportClosed);
+    }
+
+    fn execute(&mut self, command: Command) {
+        match command {
+            Command::Build {
+                ice_servers,
+                subscriptions,
+            } => match Peer::new(&self.config, &self.link, &ice_servers, subscriptions) {
+                Ok(peer) => self.peer = Some(peer),
+                Err(error) => (self.link.inputs)(Input::OfferBuilt(Err(error))),
+            },
+            Command::LocalDescriptionSet => {
+                let gathered = self.peer.as_ref().is_none_or(Peer::is_gathered);
+                self.gathering = (!gathered).then(Instant::now);
+                if gathered {
+                    self.offer_built();
+                }
+            }
+            Command::Gathered => {
+                if self.gathering.take().is_some() {
+                    self.offer_built();
+                }
+            }
+            Command::SetLatency(milliseconds) => {
+                self.config.latency = milliseconds;
+                if let Some(peer) = &self.peer {
+                    peer.set_latency(milliseconds);
+                }
+            }
+            Command::OpenMedia => self.link.open.store(true, Ordering::Release),
+            Command::Verify(fingerprint) => {
+                if let Some(peer) = &self.peer {
+                    (self.link.inputs)(Input::Verified(peer.verify(&fingerprint)));
+                }
+            }
+            Command::Apply(answer) => {
+                if let Some(peer) = &self.peer
+                    && let Err(error) = peer.apply(&answer)
+                {
+                    (self.link.inputs)(Input::TransportFailed(error));
+                }
+            }
+            Command::Send(channel, frames) => {
+                if let Some(peer) = &self.peer
+                    && let Err(error) = peer.channels().send(channel, frames)
+                {
+                    (self.link.inputs)(Input::TransportFailed(error));
+                }
+            }
+            Command::RequestKeyframe(track) => {
+                if let Some(peer) = &self.peer {
+                    peer.request_keyframe(&track);
+                }
+            }
+            Command::Close => {}
+        }
+    }
+
+    fn offer_built(&self) {
+        if let Some(peer) = &self.peer {
+            (self.link.inputs)(Input::OfferBuilt(peer.local_description()));
+        }
+    }
+}
+
+/// The clock whose time crosses the bridge to the elements.
+pub fn bridge_clock() -> gst::Clock {
+    gst::SystemClock::obtain().upcast()
+}

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: MIT
+
+//! One webrtcbin from offer to end.
+
+use std::collections::HashMap;
+
+use gst::{glib, prelude::*};
+use gst_webrtc::{
+    WebRTCICEGatheringState, WebRTCPeerConnectionState, WebRTCRTPTransceiver,
+    WebRTCRTPTransceiverDirection, WebRTCSCTPTransport, WebRTCSDPType, WebRTCSessionDescription,
+};
+
+use super::{CAT, Command, Config, Link, bridge_clock, channels::Channels, ice, receive};
+use crate::{
+    platform::{
+        Code, Error,
+        sdp::{Fingerprint, NegotiatedAnswer},
+        signaling::IceServer,
+        track::Kind,
+    },
+    session::{codecs::offer_caps, machine::Input, port::Subscription},
+};
+
+pub(super) struct Peer {
+    pipeline: gst::Pipeline,
+    webrtcbin: gst::Element,
+    channels: Channels,
+    /// The sink pad that each track's stream ends in.
+    receivers: receive::Receivers,
+}
+
+/// The first webrtcbin of a process loads plugins, the first DTLS element
+/// makes a certificate; together some 150 to 250 ms.
+pub(super) fn warm_up() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        for name in ["webrtcbin", "dtlsdec", "sctpdec", "nicesrc", "appsink"] {
+            // Whatever is missing is reported when it is needed.
+            let _ = gst::ElementFactory::make(name).build();
+        }
+    });
+}
+
+impl Peer {
+    pub(super) fn new(
+        config: &Config,
+        link: &Link,
+        ice_servers: &[IceServer],
+        subscriptions: Vec<Subscription>,
+    ) -> Result<Self, Error> {
+        let webrtcbin = make("webrtcbin")?;
+        webrtcbin.set_property_from_str("bundle-policy", "max-bundle");
+        webrtcbin.set_property("latency", config.latency);
+        if config.relay_only {
+            webrtcbin.set_property_from_str("ice-transport-policy", "relay");
+        }
+        ice::configure(&webrtcbin, ice_servers)?;
+
+        let pipeline = gst::Pipeline::builder().name("reactor-session").build();
+        pipeline.use_clock(Some(&bridge_clock()));
+        pipeline.add(&webrtcbin).map_err(internal)?;
+        watch_bus(&pipeline, link);
+
+        set_state(&pipeline, gst::State::Ready)?;
+        let transceivers = add_transceivers(&webrtcbin, &subscriptions)?;
+        let channels = Channels::create(&webrtcbin, link)?;
+        let receivers = receive::Receivers::default();
+        watch(&webrtcbin, link);
+        receive::connect(
+            &pipeline,
+            &webrtcbin,
+            link,
+            &receivers,
+            transceivers,
+            subscriptions,
+        );
+
+        let peer = Self {
+            pipeline,
+            webrtcbin,
+            channels,
+            receivers,
+        };
+        set_state(&peer.pipeline, gst::State::Playing).inspect_err(|_| peer.stop())?;
+        peer.create_offer(link);
+        Ok(peer)
+    }
+
+    fn create_offer(&self, link: &Link) {
+        let link = link.clone();
+        let webrtcbin = self.webrtcbin.downgrade();
+        let promise = gst::Promise::with_change_func(move |reply| {
+            let offer = reply
+                .ok()
+                .flatten()
+                .and_then(|s| s.get::<WebRTCSessionDescription>("offer").ok());
+            let (Some(offer), Some(webrtcbin)) = (offer, webrtcbin.upgrade()) else {
+                return (link.inputs)(Input::OfferBuilt(Err(internal("webrtcbin made no offer"))));
+            };
+            let commands = link.commands.clone();
+            let set = gst::Promise::with_change_func(move |_| {
+                let _ = commands.send(Command::LocalDescriptionSet);
+            });
+            webrtcbin.emit_by_name::<()>("set-local-description", &[&offer, &set]);
+        });
+        self.webrtcbin
+            .emit_by_name::<()>("create-offer", &[&None::<gst::Structure>, &promise]);
+    }
+
+    pub(super) fn is_gathered(&self) -> bool {
+        let state: WebRTCICEGatheringState = self.webrtcbin.property("ice-gathering-state");
+        state == WebRTCICEGatheringState::Complete
+    }
+
+    pub(super) fn local_description(&self) -> Result<String, Error> {
+        let description: Option<WebRTCSessionDescription> =
+            self.webrtcbin.property("local-description");
+        let description = description.ok_or_else(|| internal("no local description"))?;
+        description.sdp().as_text().map_err(internal)
+    }
+
+    pub(super) fn apply(&self, answer: &NegotiatedAnswer) -> Result<(), Error> {
+        gst::debug!(CAT, obj = self.webrtcbin, "answer:\n{}", answer.sdp);
+        let sdp = gst_sdp::SDPMessage::parse_buffer(answer.sdp.as_bytes())
+            .map_err(|_| Error::gpu(Code::DecodeFailed, "GStreamer cannot parse the answer"))?;
+        let description = WebRTCSessionDescription::new(WebRTCSDPType::Answer, sdp);
+        let promise = gst::Promise::new();
+        self.webrtcbin
+            .emit_by_name::<()>("set-remote-description", &[&description, &promise]);
+        promise.wait();
+        let failure = promise
+            .get_reply()
+            .and_then(|reply| reply.get::<glib::Error>("error").ok());
+        match failure {
+            None => Ok(()),
+            Some(error) => Err(Error::gpu(
+                Code::TransportError,
+                format!("webrtcbin refuses the answer: {error}"),
+            )
+            .during("sdp_params")),
+        }
+    }
+
+    /// webrtcbin before 1.28.5 takes any certificate, whatever the answer's
+    /// fingerprint says.
+    pub(super) fn verify(&self, fingerprint: &Fingerprint) -> Result<(), Error> {
+        let transport: Option<WebRTCSCTPTransport> = self.webrtcbin.property("sctp-transport");
+        let certificate = transport
+            .and_then(|sctp| sctp.transport())
+            .and_then(|dtls| dtls.remote_certificate());
+        match certificate {
+            Some(pem) => fingerprint.matches_pem(&pem),
+            None => Err(Error::gpu(
+                Code::IdentityMismatch,
+                "the peer's DTLS certificate is not known, so its identity cannot be verified",
+            )),
+        }
+    }
+
+    pub(super) fn channels(&self) -> &Channels {
+        &self.channels
+    }
+
+    pub(super) fn set_latency(&self, milliseconds: u32) {
+        self.webrtcbin.set_property("latency", milliseconds);
+    }
+
+    pub(super) fn request_keyframe(&self, track: &str) {
+        self.receivers.request_keyframe(track);
+    }
+
+    fn stop(&self) {
+        if let Some(bus) = self.pipeline.bus() {
+            bus.unset_sync_handler();
+            bus.set_flushing(true);
+        }
+        if self.pipeline.set_state(gst::State::Null).is_err() {
+            gst::warning!(CAT, obj = self.pipeline, "could not be shut down");
+        }
+    }
+
+    pub(super) fn close(self) {
+        self.stop();
+        // The channels must not outlive webrtcbin: its disposal would use
+        // them after their end (fixed in 1.22.3).
+        let Self {
+            pipeline, channels, ..
+        } = self;
+        drop(channels);
+        drop(pipeline);
+    }
+}
+
+/// One receiving transceiver per track, in the order of the plan: that is the
+/// order of the m-lines.
+fn add_transceivers(
+    webrtcbin: &gst::Element,
+    subscriptions: &[Subscription],
+) -> Result<HashMap<u32, usize>, Error> {
+    let mut by_mline = HashMap::new();
+    for (index, subscription) in subscriptions.iter().enumerate() {
+        let caps = offer_caps(subscription.codecs.iter().copied());
+        let transceiver = webrtcbin.emit_by_name::<Option<WebRTCRTPTransceiver>>(
+            "add-transceiver",
+            &[&WebRTCRTPTransceiverDirection::Recvonly, &caps],
+        );
+        let transceiver = transceiver.ok_or_else(|| internal("webrtcbin made no transceiver"))?;
+        if subscription.track.kind == Kind::Video {
+            transceiver.set_property("do-nack", true);
+        }
+        by_mline.insert(index as u32, index);
+    }
+    Ok(by_mline)
+}
+
+/// Turns webrtcbin's states into inputs.
+fn watch(webrtcbin: &gst::Element, link: &Link) {
+    let inputs = link.inputs.clone();
+    webrtcbin.connect_notify(Some("connection-state"), move |webrtcbin, _| {
+        let state: WebRTCPeerConnectionState = webrtcbin.property("connection-state");
+        gst::debug!(CAT, obj = webrtcbin, "connection is {state:?}");
+        match state {
+            WebRTCPeerConnectionState::Connected => inputs(Input::PeerConnected),
+            WebRTCPeerConnectionState::Failed => inputs(Input::TransportFailed(Error::gpu(
+                Code::Disconnected,
+                "ICE found no way to the server's media port, or lost it",
+            ))),
+            _ => {}
+        }
+    });
+    let commands = link.commands.clone();
+    webrtcbin.connect_notify(Some("ice-gathering-state"), move |webrtcbin, _| {
+        let state: WebRTCICEGatheringState = webrtcbin.property("ice-gathering-state");
+        if state == WebRTCICEGatheringState::Complete {
+            let _ = commands.send(Command::Gathered);
+        }
+    });
+}
+
+/// Nothing of the private pipeline's bus reaches the user's: when the server
+/// hangs up, sctpenc posts a fatal error there.
+fn watch_bus(pipeline: &gst::Pipeline, link: &Link) {
+    let Some(bus) = pipeline.bus() else {
+        return;
+    };
+    let inputs = link.inputs.clone();
+    bus.set_sync_handler(move |_, message| {
+        if let gst::MessageView::Error(error) = message.view() {
+            gst::debug!(CAT, "{} {:?}", error.error(), error.debug());
+            inputs(Input::TransportFailed(classify(error)));
+        }
+        gst::BusSyncReply::Drop
+    });
+}
+
+fn classify(error: &gst::message::Error) -> Error {
+    let source = error.src();
+    let factory = source
+        .and_then(|src| src.downcast_ref::<gst::Element>())
+        .and_then(|element| element.factory());
+    match factory.as_ref().map(|f| f.name()).as_deref() {
+        Some("sctpenc" | "sctpdec" | "dtlsenc" | "dtlsdec") => {
+            Error::gpu(Code::Disconnected, "the server closed the connection")
+        }
+        name => Error::gpu(
+            Code::TransportError,
+            format!("{}: {}", name.unwrap_or("transport"), error.error()),
+        ),
+    }
+}
+
+fn set_state(pipeline: &gst::Pipeline, state: gst::State) -> Result<(), Error> {
+    pipeline
+        .set_state(state)
+        .map(|_| ())
+        .map_err(|_| internal(format!("the private pipeline does not go to {state:?}")))
+}
+
+pub(super) fn make(factory: &str) -> Result<gst::Element, Error> {
+    gst::ElementFactory::make(factory).build().map_err(|_| {
+        Error::gpu(
+            Code::TransportError,
+            format!("the GStreamer element '{factory}' is not installed"),
+        )
+    })
+}
+
+pub(super) fn internal(what: impl std::fmt::Display) -> Error {
+    Error::gpu(Code::Internal, what.to_string())
+}
