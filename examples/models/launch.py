@@ -1,0 +1,62 @@
+"""Serves one model on the local runtime: `launch.py MODEL_DIRECTORY`.
+
+Adds what the runtime takes from its surroundings: a STUN server on loopback (its default
+is a public one) and a recordings directory that does not outlive the process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+import stun_responder
+
+
+def recordings_directory() -> Path:
+    """A directory named after this process; those of processes that are gone are removed."""
+    cache = os.environ.get("REACTOR_CACHE") or os.path.join(tempfile.gettempdir(), "reactor-models")
+    root = Path(cache) / "recordings"
+    root.mkdir(parents=True, exist_ok=True)
+    for old in root.iterdir():
+        if old.name.isdigit() and not alive(int(old.name)):
+            shutil.rmtree(old, ignore_errors=True)
+    mine = root / str(os.getpid())
+    shutil.rmtree(mine, ignore_errors=True)
+    mine.mkdir()
+    return mine
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def main() -> None:
+    model = Path(sys.argv[1]).resolve()
+    # A parent that ignores Ctrl-C (a script's background job) must not pass that on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if not os.environ.get("STUN_SERVERS"):
+        os.environ["STUN_SERVERS"] = stun_responder.start()
+    if not os.environ.get("REACTOR_RECORDINGS_DIR"):
+        directory = recordings_directory()
+        os.environ["REACTOR_RECORDINGS_DIR"] = str(directory)
+        atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    os.chdir(model)
+
+    from reactor_runtime.serve import main as serve
+
+    serve()
+
+
+if __name__ == "__main__":
+    main()

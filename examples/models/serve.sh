@@ -1,0 +1,250 @@
+#!/usr/bin/env bash
+# Serves the models of this directory on Reactor's local runtime.
+#
+#   serve.sh setup [--bench]     install the runtime into a virtual environment
+#   serve.sh start [OPTIONS]     serve in the background; prints pid=... port=... log=...
+#   serve.sh run [OPTIONS]       serve in the foreground, in this very process
+#   serve.sh stop [--port N]     end what start began
+#   serve.sh status [--port N]   is it running, and what does it say of itself
+#   serve.sh python [--bench]    print the virtual environment's interpreter
+#
+#   --model NAME (playground)  --host H (127.0.0.1)  --port N (8080; start: 0 = a free one)
+#
+# REACTOR_CACHE is where environments, logs and pid files go (.cache in the repository),
+# REACTOR_PYTHON the interpreter to use. The runtime's own settings (for example
+# ORPHAN_TIMEOUT_SECONDS, WEBRTC_VIDEO_CODECS, STUN_SERVERS) and the model's
+# (PLAYGROUND_WIDTH, _HEIGHT, _FPS) pass through.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+export REACTOR_CACHE=${REACTOR_CACHE:-$(cd "$here/../.." && pwd)/.cache}
+mkdir -p "$REACTOR_CACHE"
+REACTOR_CACHE=$(cd "$REACTOR_CACHE" && pwd)
+
+die() {
+    echo "serve.sh: $*" >&2
+    exit 1
+}
+
+usage() {
+    sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
+}
+
+model=playground host=127.0.0.1 port=8080 bench=
+
+parse_options() {
+    while (($#)); do
+        case $1 in
+            --bench) bench=1 ;;
+            --model | --host | --port)
+                (($# > 1)) || die "$1 needs a value"
+                printf -v "${1#--}" %s "$2"
+                shift
+                ;;
+            *) die "unknown option: $1 (serve.sh help lists them)" ;;
+        esac
+        shift
+    done
+    [[ $port =~ ^[0-9]+$ ]] && ((port <= 65535)) || die "not a port: $port"
+    [[ -f $here/$model/reactor.yaml ]] || die "no model of that name here: $model"
+}
+
+# --- the virtual environment --------------------------------------------------------
+
+requirements() {
+    echo "$here/requirements${bench:+-bench}.txt"
+}
+
+venv_dir() {
+    local hash
+    hash=$(cat "$here/requirements.txt" "$(requirements)" | sha256)
+    echo "$REACTOR_CACHE/venv-${hash:0:12}"
+}
+
+sha256() {
+    if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 256; fi
+}
+
+# A version manager's shim may be on PATH and still fail, so each candidate is run.
+usable_python() {
+    "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&1
+}
+
+find_python() {
+    local candidate
+    if [[ -n ${REACTOR_PYTHON:-} ]]; then
+        usable_python "$REACTOR_PYTHON" ||
+            die "REACTOR_PYTHON=$REACTOR_PYTHON is not a Python >= 3.12 with venv and ensurepip"
+        echo "$REACTOR_PYTHON"
+        return
+    fi
+    for candidate in python3.12 python3.13 python3.14 python3 \
+        "$HOME"/.pyenv/versions/3.1[2-9]*/bin/python3; do
+        if usable_python "$candidate"; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    die "the local runtime needs Python 3.12 or newer, with venv, and none was found on PATH
+or under ~/.pyenv/versions. Install one (for example 'pyenv install 3.12', or the packages
+python3.12 and python3.12-venv) or name one with REACTOR_PYTHON=/path/to/python3.12."
+}
+
+setup() {
+    local venv python
+    venv=$(venv_dir)
+    if [[ ! -f $venv/.complete ]]; then
+        (
+            # Only one builds; the others wait for it and find the mark.
+            if command -v flock >/dev/null; then flock 9; fi
+            [[ -f $venv/.complete ]] && exit
+            python=$(find_python)
+            echo "installing the local runtime into $venv (with $python)" >&2
+            rm -rf "$venv"
+            "$python" -m venv "$venv"
+            "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+                --only-binary :all: -r "$(requirements)" >&2
+            touch "$venv/.complete"
+        ) 9>"$REACTOR_CACHE/setup.lock"
+    fi
+}
+
+# --- one server per port ------------------------------------------------------------
+
+pid_file() { echo "$REACTOR_CACHE/serve-$port.pid"; }
+
+# When the process began: with the pid it names one process, even after a pid is reused.
+# Nothing for one that has ended and only waits for its parent to notice.
+birth() {
+    if [[ -r /proc/$1/stat ]]; then
+        sed 's/.*) //' "/proc/$1/stat" | awk '$1 != "Z" { print $20 }'
+    else
+        ps -o lstart= -p "$1" | tr -d ' '
+    fi
+}
+
+# Prints the pid of the server that `start` left on this port, if it still runs.
+running_pid() {
+    local pid born
+    [[ -f $(pid_file) ]] || return 1
+    read -r pid born _ <"$(pid_file)" || return 1
+    [[ -n $born && $(birth "$pid" 2>/dev/null) == "$born" ]] || return 1
+    echo "$pid"
+}
+
+url_host() { [[ $host == 0.0.0.0 ]] && echo 127.0.0.1 || echo "$host"; }
+
+start() {
+    local venv pid log
+    setup
+    venv=$(venv_dir)
+    if pid=$(running_pid); then
+        die "already serving on port $port, pid $pid"
+    fi
+    port=$("$venv/bin/python" - "$host" "$port" <<'PY'
+import socket, sys
+s = socket.socket()
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+try:
+    s.bind((sys.argv[1], int(sys.argv[2])))
+except OSError as error:
+    sys.exit(f"serve.sh: cannot serve on {sys.argv[1]}:{sys.argv[2]}: {error.strerror}")
+print(s.getsockname()[1])
+PY
+    )
+    log=$REACTOR_CACHE/serve-$port.log
+    HOST=$host PORT=$port nohup "$venv/bin/python" "$here/launch.py" "$here/$model" \
+        >"$log" 2>&1 </dev/null 9>&- &
+    pid=$!
+    echo "$pid $(birth "$pid") $log" >"$(pid_file)"
+    if ! "$venv/bin/python" - "http://$(url_host):$port/health" "$pid" <<'PY'; then
+import json, os, sys, time, urllib.request
+
+url, pid = sys.argv[1], int(sys.argv[2])
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+deadline = time.monotonic() + 60
+while time.monotonic() < deadline:
+    try:
+        os.kill(pid, 0)
+        with open(f"/proc/{pid}/stat") as stat:
+            if stat.read().rpartition(") ")[2][0] == "Z":
+                sys.exit(1)
+    except ProcessLookupError:
+        sys.exit(1)
+    except FileNotFoundError:
+        pass  # no /proc
+    try:
+        with opener.open(url, timeout=2) as answer:
+            health = json.load(answer)
+        if health["status"] == "healthy" and health["state"] == "available":
+            sys.exit(0)
+    except (OSError, ValueError, KeyError):
+        pass
+    time.sleep(0.05)
+sys.exit(1)
+PY
+        kill -KILL "$pid" 2>/dev/null || true
+        rm -f "$(pid_file)"
+        tail -n 20 "$log" >&2
+        die "the runtime did not come up; its log is $log"
+    fi
+    echo "pid=$pid port=$port log=$log"
+}
+
+stop() {
+    local pid i
+    if ! pid=$(running_pid); then
+        rm -f "$(pid_file)"
+        echo "nothing is served on port $port"
+        return
+    fi
+    kill -TERM "$pid" 2>/dev/null || true
+    for ((i = 0; i < 100; i++)); do
+        running_pid >/dev/null || break
+        sleep 0.1
+    done
+    if running_pid >/dev/null; then
+        kill -KILL "$pid" 2>/dev/null || true
+    fi
+    rm -rf "$REACTOR_CACHE/recordings/$pid"
+    rm -f "$(pid_file)"
+    echo "stopped pid=$pid port=$port"
+}
+
+run() {
+    setup
+    HOST=$host PORT=$port exec "$(venv_dir)/bin/python" "$here/launch.py" "$here/$model"
+}
+
+status() {
+    local pid
+    if ! pid=$(running_pid); then
+        echo "nothing is served on port $port"
+        return 3
+    fi
+    echo "pid=$pid port=$port"
+    "$(venv_dir)/bin/python" - "http://$(url_host):$port/health" <<'PY'
+import sys, urllib.request
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+print(opener.open(sys.argv[1], timeout=5).read().decode())
+PY
+}
+
+command=${1:-help}
+(($# == 0)) || shift
+case $command in
+    setup | start | stop | run | status)
+        parse_options "$@"
+        "$command"
+        ;;
+    python)
+        parse_options "$@"
+        setup
+        echo "$(venv_dir)/bin/python"
+        ;;
+    help | -h | --help) usage ;;
+    *)
+        usage >&2
+        die "unknown command: $command"
+        ;;
+esac

@@ -1,0 +1,115 @@
+"""Checks of the playground's picture and sound, without a runtime session."""
+
+import sys
+import time
+import unittest
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "playground"))
+
+import framecode  # noqa: E402
+from picture import Picture  # noqa: E402
+from PIL import Image  # noqa: E402
+from sound import LEVEL, RATE, Sound  # noqa: E402
+
+SIZES = [(640, 360), (1280, 720), (160, 120), (1920, 1080), (1920, 120), (160, 1080), (642, 362)]
+
+
+def busy_picture(width, height):
+    picture = Picture(width, height)
+    picture.set_prompt("a forest in the rain " * 10)
+    picture.set_image(Image.new("RGB", (300, 500), (200, 30, 30)))
+    picture.set_camera(np.full((480, 640, 3), 40, np.uint8))
+    return picture
+
+
+class Code(unittest.TestCase):
+    def test_crc8_check_value(self):
+        self.assertEqual(framecode.crc8(b"123456789"), 0xF4)
+
+    def test_round_trip_in_every_size(self):
+        for width, height in SIZES:
+            for value in (0, 1, 0x12345678, 0xFFFFFFFF):
+                frame = busy_picture(width, height).draw(7)
+                framecode.write_row(frame, 0, value)
+                framecode.write_row(frame, 1, value ^ 0xA5A5A5A5)
+                self.assertEqual(framecode.read_row(frame, 0), value)
+                self.assertEqual(framecode.read_row(frame, 1), value ^ 0xA5A5A5A5)
+
+    def test_a_damaged_row_is_refused(self):
+        frame = Picture(640, 360).draw(0)
+        framecode.write_row(frame, 0, 99)
+        frame[:15, :16] = 255 - frame[:15, :16]
+        self.assertIsNone(framecode.read_row(frame, 0))
+
+    def test_brightness_leaves_the_code_alone(self):
+        for brightness in (-1.0, -0.5, 1.0):
+            picture = busy_picture(640, 360)
+            picture.set_brightness(brightness)
+            frame = picture.draw(3)
+            framecode.write_row(frame, 0, 3)
+            self.assertEqual(framecode.read_row(frame, 0), 3)
+            self.assertEqual(set(np.unique(frame[:15])), {0, 255})
+            if abs(brightness) == 1.0:
+                self.assertEqual(np.ptp(frame[30 : 360 - 45, 300:400]), 0)
+
+
+class Pictures(unittest.TestCase):
+    def test_it_moves(self):
+        picture = Picture(640, 360)
+        self.assertTrue((picture.draw(0) != picture.draw(1)).any())
+
+    def test_the_camera_is_shown_inverted(self):
+        picture = Picture(640, 360)
+        picture.set_camera(np.full((480, 640, 3), 40, np.uint8))
+        inset = picture.draw(0)[250:300, 10:200]
+        self.assertTrue((inset == 215).all())
+
+    def test_the_image_is_in_the_right_third(self):
+        picture = Picture(640, 360)
+        picture.set_image(Image.new("RGB", (300, 500), (200, 30, 30)))
+        self.assertEqual(tuple(picture.draw(0)[180, 600]), (200, 30, 30))
+
+    def test_drawing_is_cheap(self):
+        picture = busy_picture(1280, 720)
+        start = time.thread_time()
+        for counter in range(30):
+            framecode.write_row(picture.draw(counter), 0, counter)
+        self.assertLess(time.thread_time() - start, 0.5)
+
+
+class Sounds(unittest.TestCase):
+    def test_a_second_is_a_second(self):
+        for fps in (24, 25, 30, 60, 7):
+            sound = Sound(fps)
+            samples = np.concatenate([sound.frame(i)[0] for i in range(fps * 2)])
+            self.assertEqual(samples.size, 2 * RATE)
+            peak = np.abs(samples).max() / 32767
+            self.assertAlmostEqual(peak, LEVEL, 3)
+            # Continuous: no step larger than the steepest of the 880 Hz tone.
+            steps = np.abs(np.diff(samples.astype(int))).max()
+            self.assertLess(steps, 2 * np.pi * 880 / RATE * LEVEL * 32767 + 2)
+
+    def test_the_mark(self):
+        second = np.concatenate([Sound(30).frame(i)[0] for i in range(30, 60)])
+        for part, hz in ((second[:4800], 880), (second[4800:9600], 440)):
+            spectrum = np.abs(np.fft.rfft(part.astype(float)))
+            self.assertEqual(int(spectrum.argmax()) * 10, hz)
+
+    def test_the_microphone_is_mixed_in(self):
+        sound = Sound(30)
+        difference = []
+        for counter in range(6):
+            for _ in range(6 if counter == 1 else 0):
+                sound.hear(np.full((1, 480), 1000, np.int16))
+            mixed, plain = sound.frame(counter)[0], Sound(30).frame(counter)[0]
+            difference.append(mixed.astype(int) - plain)
+        difference = np.concatenate(difference)
+        self.assertEqual(np.flatnonzero(difference).tolist(), list(range(1600, 1600 + 2880)))
+        self.assertEqual(set(difference[1600:4480]), {1000})
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,57 @@
+# Installs what the pipelines and the tests need. Meant to be sourced:
+#
+#   . pipelines/lib/deps.sh
+#   need_packages $BUILD_PACKAGES $RUN_PACKAGES
+#
+# On Debian and its relatives, missing packages are installed with apt-get; when nothing is
+# missing, nothing is done. Elsewhere the packages are named, and it goes on if there is a
+# GStreamer to build against.
+
+BUILD_PACKAGES="pkg-config gcc libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
+    libgstreamer-plugins-bad1.0-dev"
+RUN_PACKAGES="gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good
+    gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-nice
+    gstreamer1.0-x gstreamer1.0-plugins-base-apps"
+TEST_PACKAGES="ffmpeg iproute2 procps curl"
+MINIMUM_GSTREAMER=1.22
+
+# Prints those of the given packages that are not installed.
+missing_packages() {
+    local package
+    for package in "$@"; do
+        # A package that another one provides (pkgconf for pkg-config) counts as well.
+        dpkg-query -W -f '${db:Status-Status} ${Package} ${Provides}\n' "$package" 2>/dev/null |
+            grep -q '^installed ' || printf '%s\n' "$package"
+    done
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        echo "not root and no sudo: run this as root: $*" >&2
+        return 1
+    fi
+}
+
+need_packages() {
+    local missing
+    if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+        echo "this is no Debian; on one, these packages would be needed:" $* >&2
+        if pkg-config --atleast-version=$MINIMUM_GSTREAMER gstreamer-1.0 2>/dev/null; then
+            return 0
+        fi
+        echo "and pkg-config finds no GStreamer >= $MINIMUM_GSTREAMER" >&2
+        return 1
+    fi
+    missing=$(missing_packages "$@" | tr '\n' ' ')
+    [ -n "$missing" ] || return 0
+    echo "installing: $missing" >&2
+    # Split on purpose: a list of package names.
+    # shellcheck disable=SC2086
+    as_root apt-get update -qq >&2 &&
+        as_root env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -y -qq --no-install-recommends $missing >&2
+}

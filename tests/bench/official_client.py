@@ -1,0 +1,143 @@
+"""Receives from a local runtime with the official client and prints one line of JSON.
+
+    official_client.py --url http://127.0.0.1:8080 --seconds 20
+
+The playground burns a counter and its emit time into every picture; this reads them from
+the decoded pixels. Latency is emit -> callback on one machine's CLOCK_MONOTONIC. CPU
+seconds are those of the whole process while it measures; peak memory is of its life.
+"""
+
+import argparse
+import asyncio
+import json
+import resource
+import sys
+import threading
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples/models/playground"))
+
+from framecode import CELLS, cell_size, crc8  # noqa: E402
+from reactor_sdk import Reactor  # noqa: E402
+
+
+def read_row(bgra: bytes, width: int, height: int, row: int) -> int | None:
+    """As framecode.read_row, straight from the bytes: 40 look-ups, no conversion."""
+    cell_w, cell_h = cell_size(width, height)
+    at = ((row * cell_h + cell_h // 2) * width + cell_w // 2) * 4 + 1
+    bits = 0
+    for _ in range(CELLS):
+        bits = bits << 1 | (bgra[at] >> 7)
+        at += cell_w * 4
+    value = bits >> 8
+    return value if crc8(value.to_bytes(4, "big")) == bits & 0xFF else None
+
+
+class Meter:
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.first: float | None = None
+        self.seen = threading.Event()
+        self.measuring = False
+        self.latencies: list[float] = []
+        self.counters: list[int] = []
+        self.unreadable = 0
+        self.size = (0, 0)
+
+    def frame(self, bgra, width, height, frame_id, timestamp_us, user_data) -> None:
+        now = time.monotonic_ns() // 1000
+        counter = read_row(bgra, width, height, 0)
+        emitted = read_row(bgra, width, height, 1)
+        if not counter and not emitted and (counter is None) == (emitted is None) and not self.first:
+            return  # the black picture before the model's first
+        if counter is None or emitted is None:
+            self.unreadable += self.measuring
+            return
+        if self.first is None:
+            self.first = time.monotonic()
+            self.seen.set()
+        if self.measuring:
+            self.size = (width, height)
+            self.counters.append(counter)
+            self.latencies.append(((now - emitted) & 0xFFFFFFFF) / 1000)
+
+
+def percentile(values: list[float], part: float) -> float | None:
+    if not values:
+        return None
+    return round(sorted(values)[min(len(values) - 1, int(len(values) * part))], 2)
+
+
+def cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def thread_count() -> int:
+    try:
+        return len(list(Path("/proc/self/task").iterdir()))
+    except OSError:
+        return threading.active_count()
+
+
+async def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--url", default="http://127.0.0.1:8080")
+    parser.add_argument("--model", default="playground")
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--warmup", type=float, default=1, help="not measured after frame one")
+    parser.add_argument("--resolution", action="store_true", help="ask for --width x --height")
+    parser.add_argument("--width", type=int)
+    parser.add_argument("--height", type=int)
+    options = parser.parse_args()
+
+    meter = Meter()
+    reactor = Reactor(options.model, local=True, api_url=options.url)
+    reactor.track("main_video").on_raw_frame(meter.frame)
+    meter.started = time.monotonic()
+    await reactor.connect()
+    connected = time.monotonic()
+    try:
+        if options.resolution:
+            await reactor.send_command(
+                "set_resolution", {"width": options.width, "height": options.height}
+            )
+        if not await asyncio.to_thread(meter.seen.wait, 15):
+            print("official_client.py: no frame within 15 s", file=sys.stderr)
+            return 1
+        await asyncio.sleep(options.warmup)
+        cpu, begin = cpu_seconds(), time.monotonic()
+        meter.measuring = True
+        await asyncio.sleep(options.seconds)
+        meter.measuring = False
+        cpu, window = cpu_seconds() - cpu, time.monotonic() - begin
+        threads = thread_count()
+    finally:
+        await reactor.disconnect()
+    counters = meter.counters
+    print(
+        json.dumps(
+            {
+                "client": "reactor-sdk",
+                "width": meter.size[0],
+                "height": meter.size[1],
+                "connect_ms": round((connected - meter.started) * 1000, 1),
+                "first_frame_ms": round((meter.first - meter.started) * 1000, 1),
+                "latency_p50_ms": percentile(meter.latencies, 0.5),
+                "latency_p95_ms": percentile(meter.latencies, 0.95),
+                "frames": len(counters),
+                "missing": counters[-1] - counters[0] + 1 - len(counters) if counters else None,
+                "unreadable": meter.unreadable,
+                "seconds": round(window, 3),
+                "cpu_seconds": round(cpu, 3),
+                "peak_rss_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+                "threads": threads,
+            }
+        )
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

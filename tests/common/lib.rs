@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: MIT
+
+//! What the end-to-end tests share: the real server as a child process, the
+//! code in the playground's pictures, and pipelines under test.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod frames;
+pub mod http;
+pub mod media;
+pub mod peer;
+pub mod pipeline;
+pub mod proxy;
+pub mod server;
+
+use std::sync::Once;
+
+/// Initializes GStreamer and the plugin, once per process.
+pub fn init() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        gst::init().expect("GStreamer");
+        gstreactor::plugin_register_static().expect("the plugin registers");
+    });
+}

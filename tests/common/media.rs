@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: MIT
+
+//! Reads media files with ffprobe.

@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: MIT
+
+//! A webrtcbin that plays the server, for what the real one cannot do.

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT
+
+//! Pipelines under test: started, watched and always taken down.
+
+use std::time::{Duration, Instant};
+
+use gst::prelude::*;
+
+/// A pipeline that goes to NULL when the test ends, however it ends.
+#[derive(Debug)]
+pub struct Running {
+    pub pipeline: gst::Pipeline,
+}
+
+impl Running {
+    /// Parses a gst-launch line and starts it.
+    pub fn launch(line: &str) -> Self {
+        let running = Self::parse(line);
+        running.play();
+        running
+    }
+
+    /// Parses a gst-launch line.
+    pub fn parse(line: &str) -> Self {
+        crate::init();
+        let element = gst::parse::launch(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        let pipeline = match element.downcast::<gst::Pipeline>() {
+            Ok(pipeline) => pipeline,
+            Err(element) => {
+                let pipeline = gst::Pipeline::new();
+                pipeline.add(&element).unwrap();
+                pipeline
+            }
+        };
+        Self { pipeline }
+    }
+
+    pub fn play(&self) {
+        self.pipeline
+            .set_state(gst::State::Playing)
+            .expect("PLAYING");
+    }
+
+    pub fn by_name(&self, name: &str) -> gst::Element {
+        self.pipeline
+            .by_name(name)
+            .unwrap_or_else(|| panic!("no element {name}"))
+    }
+
+    pub fn pad(&self, element: &str, pad: &str) -> gst::Pad {
+        let element = self.by_name(element);
+        element
+            .static_pad(pad)
+            .unwrap_or_else(|| panic!("no pad {pad}"))
+    }
+
+    /// The next message that `wanted` takes; panics after `limit`, and on an
+    /// error message that it does not take.
+    pub fn wait_message<T>(
+        &self,
+        limit: Duration,
+        mut wanted: impl FnMut(&gst::Message) -> Option<T>,
+    ) -> T {
+        let bus = self.pipeline.bus().unwrap();
+        let deadline = Instant::now() + limit;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let message = bus.timed_pop(gst::ClockTime::try_from(left).unwrap());
+            let Some(message) = message else {
+                panic!("no such message within {limit:?}");
+            };
+            if let Some(result) = wanted(&message) {
+                return result;
+            }
+            if let gst::MessageView::Error(error) = message.view() {
+                panic!("{} ({:?})", error.error(), error.debug());
+            }
+        }
+    }
+
+    /// The next error, with its details.
+    pub fn wait_error(&self, limit: Duration) -> Failure {
+        self.wait_message(limit, |message| match message.view() {
+            gst::MessageView::Error(error) => Some(Failure {
+                error: error.error(),
+                details: error.details().map(|details| details.to_owned()),
+            }),
+            _ => None,
+        })
+    }
+
+    pub fn wait_eos(&self, limit: Duration) {
+        self.wait_message(limit, |message| {
+            matches!(message.view(), gst::MessageView::Eos(_)).then_some(())
+        });
+    }
+
+    /// The next element message of this name.
+    pub fn wait_element(&self, name: &str, limit: Duration) -> gst::Structure {
+        self.wait_message(limit, |message| match message.view() {
+            gst::MessageView::Element(element) => element
+                .structure()
+                .filter(|structure| structure.name() == name)
+                .map(|structure| structure.to_owned()),
+            _ => None,
+        })
+    }
+
+    pub fn stop(&self) {
+        self.pipeline.set_state(gst::State::Null).expect("NULL");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}
+
+/// An error message.
+#[derive(Debug)]
+pub struct Failure {
+    pub error: gst::glib::Error,
+    pub details: Option<gst::Structure>,
+}
+
+impl Failure {
+    /// A field of the details; panics if there is none of that type.
+    pub fn detail<T>(&self, field: &str) -> T
+    where
+        for<'a> T: gst::glib::value::FromValue<'a> + 'static,
+    {
+        let details = self
+            .details
+            .as_ref()
+            .unwrap_or_else(|| panic!("no details: {self:?}"));
+        details
+            .get(field)
+            .unwrap_or_else(|error| panic!("{field}: {error} in {details}"))
+    }
+
+    pub fn code(&self) -> String {
+        self.detail("code")
+    }
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+
+//! The platform's own local runtime serving a model of `examples/models`, as
+//! a child process of the test.
+
+use std::{
+    net::TcpListener,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::http;
+
+/// A generous bound: the machine may be busy compiling.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    pub port: u16,
+}
+
+impl Server {
+    /// The playground, as it comes.
+    pub fn playground() -> Self {
+        Self::start(&[])
+    }
+
+    /// The playground with these environment variables.
+    pub fn start(environment: &[(&str, &str)]) -> Self {
+        let port = free_port();
+        let mut command = Command::new(serve_script());
+        command
+            .args(["run", "--port", &port.to_string()])
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        if std::env::var_os("REACTOR_TEST_SERVER_LOG").is_none() {
+            command.stderr(Stdio::null());
+        }
+        let mut server = Self {
+            child: command.spawn().expect("the serve script runs"),
+            port,
+        };
+        server.wait_until_healthy();
+        server
+    }
+
+    fn wait_until_healthy(&mut self) {
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            let health = http::get(&format!("{}/health", self.url()));
+            if health.is_ok_and(|reply| reply.body.contains("\"available\"")) {
+                return;
+            }
+            let ended = self.child.try_wait().expect("wait");
+            assert!(ended.is_none(), "the server ended: {ended:?}");
+            assert!(Instant::now() < deadline, "the server does not come up");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal to the server, and to nobody else.
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: the pid is that of our child, which is not reaped before drop.
+        #[allow(unsafe_code)]
+        let result = unsafe { libc::kill(self.pid() as libc::pid_t, signal) };
+        assert_eq!(result, 0, "kill");
+    }
+
+    /// What `GET /session` says is the session's state.
+    pub fn session_state(&self) -> String {
+        let reply = http::get(&format!("{}/session", self.url())).expect("/session");
+        let json: serde_json::Value = serde_json::from_str(&reply.body).expect("JSON");
+        json["state"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Waits until the session is in this state; panics after `limit`.
+    pub fn wait_for_state(&self, state: &str, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        loop {
+            let now = self.session_state();
+            if now == state {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the session is {now}, not {state}"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // A frozen one cannot act on anything else.
+        self.signal(libc::SIGCONT);
+        self.signal(libc::SIGKILL);
+        let _ = self.child.wait();
+    }
+}
+
+/// The script that serves the models.
+pub fn serve_script() -> PathBuf {
+    std::env::var_os("REACTOR_SERVE").map_or_else(
+        || repository().join("examples/models/serve.sh"),
+        PathBuf::from,
+    )
+}
+
+pub fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    listener.local_addr().expect("address").port()
+}

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Runs every test: tests/run.sh [ARGUMENTS FOR cargo test]
+#
+# Installs what is missing and builds first, then tests in a network namespace where that
+# is permitted (see netns.sh). REACTOR_TEST_THREADS sets how many run at once (2).
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+. pipelines/lib/deps.sh
+. pipelines/lib/plugin.sh
+
+# shellcheck disable=SC2086
+need_packages $BUILD_PACKAGES $RUN_PACKAGES $TEST_PACKAGES
+
+export REACTOR_CACHE=${REACTOR_CACHE:-$root/.cache}
+export REACTOR_SERVE=$root/examples/models/serve.sh
+"$REACTOR_SERVE" setup
+python=$("$REACTOR_SERVE" python)
+
+build_plugin
+cargo test --workspace --no-run
+
+# A registry of its own: the user's neither decides what is found nor learns of this build.
+export GST_REGISTRY=$REACTOR_CACHE/gstreamer-registry.bin
+
+"$python" -m unittest discover -s examples/models/tests
+
+# What is before a -- among the arguments is for cargo, what is after it for the tests.
+cargo_arguments=()
+while (($#)) && [[ $1 != -- ]]; do
+    cargo_arguments+=("$1")
+    shift
+done
+(($# == 0)) || shift
+exec tests/netns.sh cargo test --workspace --offline "${cargo_arguments[@]}" -- \
+    --test-threads="${REACTOR_TEST_THREADS:-2}" "$@"
