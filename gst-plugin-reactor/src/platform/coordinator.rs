@@ -19,7 +19,7 @@ use super::{
 mod tests;
 
 /// When to try again after a session that is being closed stood in the way.
-const CLOSING_RETRY: Duration = Duration::from_millis(500);
+const CLOSING_RETRY: Duration = Duration::from_millis(150);
 
 /// The keys of `/start_session` that the runtime itself reads (3.10), and
 /// reads at the top level only.

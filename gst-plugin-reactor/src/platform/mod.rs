@@ -5,7 +5,7 @@
 
 pub mod coordinator;
 pub mod error;
-mod http;
+pub mod http;
 pub mod sdp;
 pub mod signaling;
 pub mod track;

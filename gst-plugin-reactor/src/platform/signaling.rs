@@ -30,6 +30,7 @@ const HEADERS: [Header; 3] = [
 pub struct Secret(String);
 
 impl Secret {
+    #[cfg(test)]
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }

@@ -55,7 +55,7 @@ impl super::imp::ReactorSrc {
         // the properties.
         let current = self.is_current(generation);
         match event {
-            Event::Session(session::Event::Machine(event)) => self.machine_event(event, current),
+            Event::Session(session::Event::Machine(event)) => self.machine_event(*event, current),
             Event::Session(session::Event::Tracks(tracks)) if current => {
                 self.announced(generation, tracks);
             }
@@ -76,6 +76,7 @@ impl super::imp::ReactorSrc {
                 self.obj().notify("session-id");
             }
             MachineEvent::Described(descriptor) => self.described(&descriptor),
+            MachineEvent::Warning(error) if !current => gst::warning!(CAT, imp = self, "{error}"),
             _ if !current => {}
             MachineEvent::Progress(progress) => self.post_progress(progress),
             MachineEvent::Message { name, data } => {

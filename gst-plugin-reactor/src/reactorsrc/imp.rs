@@ -20,7 +20,7 @@ use crate::{
         track::{Kind, Track},
     },
     session::{
-        Session,
+        self, Session,
         codecs::CODECS,
         properties,
         settings::{MIN_LATENCY, Settings},
@@ -36,6 +36,10 @@ pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 });
 
 #[derive(Default)]
+#[allow(
+    missing_debug_implementations,
+    reason = "a GObject is described by its properties"
+)]
 pub struct ReactorSrc {
     settings: Mutex<Settings>,
     public: Mutex<Public>,
@@ -346,6 +350,25 @@ impl ObjectImpl for ReactorSrc {
                 glib::subclass::Signal::builder("session-ended")
                     .param_types([Option::<String>::static_type()])
                     .build(),
+                // send-command(name, json, promise): the reply has `type` and
+                // `data` (JSON), or nothing if the command replies nothing, or
+                // `error` with code, message, recoverable.
+                glib::subclass::Signal::builder("send-command")
+                    .param_types([
+                        String::static_type(),
+                        Option::<String>::static_type(),
+                        Option::<gst::Promise>::static_type(),
+                    ])
+                    .action()
+                    .class_handler(|args| {
+                        let element = args[0].get::<super::ReactorSrc>().ok()?;
+                        let name = args[1].get::<Option<String>>().ok()??;
+                        let json = args[2].get::<Option<String>>().ok()?;
+                        let promise = args[3].get::<Option<gst::Promise>>().ok()?;
+                        element.imp().send_command(&name, json.as_deref(), promise);
+                        None
+                    })
+                    .build(),
             ]
         });
         &SIGNALS
@@ -432,6 +455,7 @@ impl ElementImpl for ReactorSrc {
         transition: gst::StateChange,
     ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
         match transition {
+            gst::StateChange::NullToReady => session::warm_up::begin(),
             gst::StateChange::ReadyToPaused => {
                 if let Err(error) = self.start() {
                     self.fail(&error);

@@ -162,7 +162,7 @@ impl Driver {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Emit(event) => (self.events)(Event::Machine(event)),
+            Action::Emit(event) => (self.events)(Event::Machine(Box::new(event))),
             Action::Announce(tracks) => (self.events)(Event::Tracks(tracks)),
             Action::Reply { token, result } => {
                 if let Some(reply) = self.replies.remove(&token) {

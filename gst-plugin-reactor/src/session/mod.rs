@@ -11,6 +11,7 @@ pub mod port;
 pub mod properties;
 pub mod settings;
 mod transport;
+pub mod warm_up;
 
 use std::{
     sync::{Arc, Condvar, Mutex, PoisonError},
@@ -19,7 +20,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-pub use machine::{Event as MachineEvent, Progress, Status, Timings, WireChoice};
+pub use machine::{Event as MachineEvent, Progress, Status, Timings};
 pub use transport::bridge_clock;
 
 use crate::platform::{
@@ -36,7 +37,7 @@ use settings::Settings;
 pub enum Event {
     /// The model's tracks: answer with [`Session::plan`].
     Tracks(Vec<Track>),
-    Machine(MachineEvent),
+    Machine(Box<MachineEvent>),
 }
 
 /// Called on the driver's task: hands over and returns.

@@ -85,7 +85,7 @@ async fn a_closing_session_is_a_conflict_to_retry() {
         let (_server, runtime) = runtime([conflict, ok(state)]).await;
         let error = runtime.start(None).await.unwrap_err();
         assert_eq!(error.code, Code::Conflict);
-        assert_eq!(error.retry_after, Some(Duration::from_millis(500)));
+        assert_eq!(error.retry_after, Some(CLOSING_RETRY));
         assert!(error.message.contains("while closing"), "{error}");
     }
 }

@@ -11,15 +11,13 @@ use super::{
         Code, Error,
         http::clean,
         track::{Direction, Kind},
+        wire::chunking,
     },
     Codec, Fingerprint, OfferedSection, codecs, direction_of, kind_of, single, transport,
 };
 
 /// The largest answer that is looked at, in bytes.
 const MAX_ANSWER: usize = 256 << 10;
-
-/// The session attribute that turns on the framing of data-channel messages.
-const CHUNKING: &str = "x-reactor-dc-chunking";
 
 /// A track that both sides agree on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +77,7 @@ pub fn parse_answer(answer: &str, offered: &[OfferedSection]) -> Result<Negotiat
         }
     }
     let fingerprint = transport::settle(&mut session, offered)?;
-    let chunking = chunking(&session)?;
+    let chunking = framing(&session)?;
     let sdp = write(&mut session)?;
     Ok(NegotiatedAnswer {
         sdp,
@@ -224,8 +222,10 @@ fn data_channels(media: &Media) -> Result<Option<usize>, Error> {
 }
 
 /// The size of `a=x-reactor-dc-chunking:1 max-message-size=N`, if it is there.
-fn chunking(session: &Session) -> Result<Option<usize>, Error> {
-    let Some(value) = single(&session.attributes, CHUNKING).map_err(|e| malformed(&e))? else {
+fn framing(session: &Session) -> Result<Option<usize>, Error> {
+    let Some(value) =
+        single(&session.attributes, chunking::ATTRIBUTE).map_err(|e| malformed(&e))?
+    else {
         return Ok(None);
     };
     let mut fields = value.split_ascii_whitespace();

@@ -93,6 +93,7 @@ impl Frame {
         self.as_bytes().len()
     }
 
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -23,6 +23,8 @@ const POLL_SLOWEST: Duration = Duration::from_secs(1);
 /// How soon to ask again a server that is full and does not say when.
 const RETRY_DEFAULT: Duration = Duration::from_secs(3);
 const RETRY_SLOWEST: Duration = Duration::from_secs(10);
+/// Whatever the server says: it is not flooded, and not forgotten.
+const RETRY_RANGE: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3600)];
 
 impl Machine {
     pub(super) fn start(&mut self, now: Duration, out: &mut Vec<Action>) {
@@ -92,7 +94,7 @@ impl Machine {
         let default = RETRY_DEFAULT.saturating_mul(1 << b.refusals.min(4));
         let wait = error.retry_after.unwrap_or(default.min(RETRY_SLOWEST));
         b.asking = false;
-        b.next = now + wait;
+        b.next = now + wait.clamp(RETRY_RANGE[0], RETRY_RANGE[1]);
         b.refusals += 1;
         let first = b.last.is_none();
         let text = format!("Waiting for a GPU: {}", error.message);
@@ -135,6 +137,11 @@ impl Machine {
         emit(out, Event::SessionId(Some(descriptor.session_id.clone())));
         emit(out, Event::Status(Status::Waiting));
         emit(out, Event::Described(descriptor.clone()));
+        if !descriptor.is_ready() {
+            let text = "the server describes the session without its tracks or its transport";
+            let error = Error::api(Code::DecodeFailed, text).during("session");
+            return self.fail(now, error, out);
+        }
         emit(
             out,
             Event::Progress(Progress::Continue("Connecting to the model".into())),

@@ -16,12 +16,12 @@ use crate::platform::{
 #[derive(Debug)]
 pub(super) struct Live {
     /// When anything was last heard from the server.
-    heard: Duration,
+    pub(super) heard: Duration,
     /// A question was sent to find out whether the server still answers.
-    probed: bool,
+    pub(super) probed: bool,
     next_ping: Duration,
     /// When to let the tracks flow at the latest; `None` once they do.
-    resume_by: Option<Duration>,
+    pub(super) resume_by: Option<Duration>,
 }
 
 /// A server sends each new connection one black picture of a size of its own.

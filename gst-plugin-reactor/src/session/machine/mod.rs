@@ -191,7 +191,10 @@ impl Machine {
             Phase::Offering(n) => n.deadline,
             Phase::Polling(_, p) => p.next.unwrap_or(NEVER).min(p.give_up),
             Phase::Connecting(c) => c.deadline,
-            Phase::Live(live) => live.deadline(&self.policy),
+            Phase::Live(live) => {
+                let probe = self.requests.probe_deadline();
+                live.deadline(&self.policy).min(probe)
+            }
             Phase::Checking { deadline, .. } => *deadline,
             Phase::Closing(c) => c.deadline,
         };
@@ -222,7 +225,12 @@ impl Machine {
             Input::Want { track, flowing } => self.want(track, flowing, &mut out),
             Input::Request { token, message } => self.request(now, token, message, &mut out),
             Input::Described(result) => self.described(now, result, &mut out),
-            Input::SessionEnded(_) => self.close_step(&mut out, |c| c.ending = false),
+            Input::SessionEnded(result) => {
+                if let Err(error) = result {
+                    emit(&mut out, Event::Warning(error));
+                }
+                self.close_step(&mut out, |c| c.ending = false);
+            }
             Input::TransportClosed => {
                 self.transport = false;
                 self.close_step(&mut out, |c| c.transport = false);
@@ -232,15 +240,18 @@ impl Machine {
     }
 
     fn stop(&mut self, now: Duration, out: &mut Vec<Action>) {
+        let why = Error::gpu(Code::Aborted, "the session was stopped by its user");
         match self.phase {
-            Phase::Idle => self.closed(out),
+            Phase::Idle => {
+                self.requests.abort(&why, out);
+                self.closed(out);
+            }
             Phase::Closing(_) | Phase::Closed => {}
             _ => {
                 let canceled = !matches!(self.phase, Phase::Live(_) | Phase::Checking { .. });
                 if canceled {
                     emit(out, Event::Progress(Progress::Canceled("Stopped")));
                 }
-                let why = Error::gpu(Code::Aborted, "the session was stopped by its user");
                 self.close(now, &why, out);
             }
         }

@@ -22,9 +22,9 @@ const V0_ONLY_SERVERS: &str = "2.";
 #[derive(Debug)]
 pub(super) struct Requests {
     choice: WireChoice,
-    version: Version,
+    pub(super) version: Version,
     /// The server answered in v1, or there is nothing to find out.
-    settled: bool,
+    pub(super) settled: bool,
     probe_deadline: Duration,
     framing: Framing,
     control: Reassembler,
@@ -104,8 +104,12 @@ impl Requests {
     }
 
     pub(super) fn deadline(&self) -> Duration {
-        let request = self.awaited.next_deadline();
-        request.unwrap_or(NEVER).min(self.probe_deadline)
+        self.awaited.next_deadline().unwrap_or(NEVER)
+    }
+
+    /// When a live session gives up on v1.
+    pub(super) fn probe_deadline(&self) -> Duration {
+        self.probe_deadline
     }
 
     /// Whether it is time to take the server for one that knows v0 only.

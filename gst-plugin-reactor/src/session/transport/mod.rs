@@ -204,7 +204,7 @@ impl Worker {
     }
 
     fn run(mut self, commands: &mpsc::Receiver<Command>) {
-        peer::warm_up();
+        super::warm_up::wait();
         loop {
             let wait = self
                 .gathering

@@ -29,18 +29,6 @@ pub(super) struct Peer {
     receivers: receive::Receivers,
 }
 
-/// The first webrtcbin of a process loads plugins, the first DTLS element
-/// makes a certificate; together some 150 to 250 ms.
-pub(super) fn warm_up() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        for name in ["webrtcbin", "dtlsdec", "sctpdec", "nicesrc", "appsink"] {
-            // Whatever is missing is reported when it is needed.
-            let _ = gst::ElementFactory::make(name).build();
-        }
-    });
-}
-
 impl Peer {
     pub(super) fn new(
         config: &Config,

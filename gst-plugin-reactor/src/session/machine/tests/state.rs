@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: MIT
+
+//! Names for where a machine stands and for what comes out of it.
+
+use super::*;
+
+/// A phase with what in it decides how the next input is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Idle,
+    Asking,
+    /// Put off: waiting to ask again.
+    Retrying,
+    Preparing(Pieces),
+    Offering,
+    /// Between two polls.
+    Pausing,
+    /// A poll is under way.
+    Polling,
+    Connecting(Links),
+    Live(Mood),
+    Checking,
+    Closing(Outstanding),
+    Closed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Pieces {
+    pub registered: bool,
+    pub planned: bool,
+    pub ice: bool,
+    pub offer: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Links {
+    pub verified: bool,
+    pub control: bool,
+    pub data: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mood {
+    /// The server has said nothing, the tracks rest.
+    Resting,
+    /// It still has not; the tracks were resumed nevertheless.
+    Silent,
+    /// It speaks v1.
+    Flowing,
+    /// It was silent for half the limit.
+    Probing,
+    /// It is spoken to in v0.
+    Fallback,
+    FallbackProbing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Outstanding {
+    pub transport: bool,
+    pub ending: bool,
+    pub beginning: bool,
+}
+
+pub(super) fn observe(machine: &Machine) -> State {
+    match &machine.phase {
+        Phase::Idle => State::Idle,
+        Phase::Beginning(b) if b.asking => State::Asking,
+        Phase::Beginning(_) => State::Retrying,
+        Phase::Preparing(p) => State::Preparing(Pieces {
+            registered: p.connection_id.is_some(),
+            planned: p.planned,
+            ice: p.ice_servers.is_some() || p.building,
+            offer: p.offer.is_some(),
+        }),
+        Phase::Offering(_) => State::Offering,
+        Phase::Polling(_, p) if p.next.is_some() => State::Pausing,
+        Phase::Polling(..) => State::Polling,
+        Phase::Connecting(c) => State::Connecting(Links {
+            verified: c.verified,
+            control: c.control,
+            data: c.data,
+        }),
+        Phase::Live(live) => State::Live(mood(machine, live)),
+        Phase::Checking { .. } => State::Checking,
+        Phase::Closing(c) => State::Closing(Outstanding {
+            transport: c.transport,
+            ending: c.ending,
+            beginning: c.beginning,
+        }),
+        Phase::Closed => State::Closed,
+    }
+}
+
+fn mood(machine: &Machine, live: &Live) -> Mood {
+    let requests = &machine.requests;
+    match (requests.version, requests.settled, live.probed) {
+        _ if live.resume_by.is_some() => Mood::Resting,
+        (Version::V0, _, false) => Mood::Fallback,
+        (Version::V0, _, true) => Mood::FallbackProbing,
+        (Version::V1, false, _) => Mood::Silent,
+        (Version::V1, true, false) => Mood::Flowing,
+        (Version::V1, true, true) => Mood::Probing,
+    }
+}
+
+/// Every state a machine can be in.
+pub(super) fn states() -> Vec<State> {
+    let bits = |n: u8| [n & 1 != 0, n & 2 != 0, n & 4 != 0, n & 8 != 0];
+    let preparing = (0..16)
+        .map(bits)
+        .map(|[registered, planned, ice, offer]| Pieces {
+            registered,
+            planned,
+            ice,
+            offer,
+        });
+    // There is no offer before it is built, and none waits for nothing.
+    let preparing = preparing.filter(|p| !p.offer || (p.planned && p.ice && !p.registered));
+    let connecting = (0..7).map(bits).map(|[verified, control, data, _]| Links {
+        verified,
+        control,
+        data,
+    });
+    let closing = (1..8)
+        .map(bits)
+        .map(|[transport, ending, beginning, _]| Outstanding {
+            transport,
+            ending,
+            beginning,
+        });
+    // While the session is still asked for there is nothing else to close.
+    let closing = closing.filter(|c| !c.beginning || !(c.transport || c.ending));
+    let mut all = vec![State::Idle, State::Asking, State::Retrying];
+    all.extend(preparing.map(State::Preparing));
+    all.extend([State::Offering, State::Pausing, State::Polling]);
+    all.extend(connecting.map(State::Connecting));
+    all.extend(
+        [
+            Mood::Resting,
+            Mood::Silent,
+            Mood::Flowing,
+            Mood::Probing,
+            Mood::Fallback,
+            Mood::FallbackProbing,
+        ]
+        .map(State::Live),
+    );
+    all.push(State::Checking);
+    all.extend(closing.map(State::Closing));
+    all.push(State::Closed);
+    all
+}
+
+/// Brings a fresh machine there.
+pub(super) fn reach(state: State, policy: Policy) -> Rig {
+    let rig = match state {
+        State::Idle => Rig::new(policy),
+        State::Asking => Rig::asked(policy),
+        State::Retrying => {
+            let mut rig = Rig::asked(policy);
+            rig.give(Input::Begun(Err(busy(429, Some(3000)))));
+            rig
+        }
+        State::Preparing(pieces) => reach_preparing(pieces, policy),
+        State::Offering => Rig::new(policy).to_offering(),
+        State::Pausing | State::Polling => {
+            let mut rig = Rig::new(policy).to_offering();
+            rig.give(Input::OfferPosted(Ok(())));
+            if state == State::Polling {
+                rig.tick_at_deadline();
+            }
+            rig
+        }
+        State::Connecting(links) => reach_connecting(links, policy),
+        State::Live(mood) => reach_live(mood, policy),
+        State::Checking => {
+            let mut rig = Rig::flowing(policy);
+            rig.give(Input::TransportFailed(broken()));
+            rig
+        }
+        State::Closing(outstanding) => reach_closing(outstanding, policy),
+        State::Closed => {
+            let mut rig = Rig::new(policy);
+            rig.give(Input::Stop);
+            rig
+        }
+    };
+    assert_eq!(observe(&rig.machine), state);
+    rig
+}
+
+fn reach_preparing(pieces: Pieces, policy: Policy) -> Rig {
+    let mut rig = Rig::new(policy).to_preparing();
+    if pieces.planned {
+        rig.give(Input::Planned(Ok(plans())));
+    }
+    if pieces.ice {
+        rig.give(Input::IceServers(Ok(ice_servers())));
+    }
+    if pieces.registered {
+        rig.give(Input::Registered(Ok(CONNECTION)));
+    }
+    if pieces.offer {
+        rig.give(Input::OfferBuilt(Ok(local_offer())));
+    }
+    rig
+}
+
+fn reach_connecting(links: Links, policy: Policy) -> Rig {
+    let mut rig = Rig::new(policy).to_connecting();
+    if links.control {
+        rig.give(Input::ChannelOpen(Channel::Control));
+    }
+    if links.data {
+        rig.give(Input::ChannelOpen(Channel::Data));
+    }
+    if links.verified {
+        rig.give(Input::PeerConnected);
+        rig.give(Input::Verified(Ok(())));
+    }
+    rig
+}
+
+fn reach_live(mood: Mood, policy: Policy) -> Rig {
+    let (flowing, wait) = match mood {
+        Mood::Resting => (false, 0),
+        Mood::Silent => (false, 500),
+        Mood::Flowing => (true, 0),
+        Mood::Probing => (true, 2500),
+        Mood::Fallback => (false, 2000),
+        Mood::FallbackProbing => (false, 2500),
+    };
+    let mut rig = if flowing {
+        Rig::flowing(policy)
+    } else {
+        Rig::live(policy)
+    };
+    rig.run(wait);
+    rig
+}
+
+fn reach_closing(outstanding: Outstanding, policy: Policy) -> Rig {
+    let mut rig = match outstanding {
+        Outstanding {
+            beginning: true, ..
+        } => Rig::asked(policy),
+        Outstanding {
+            transport: false, ..
+        } => Rig::new(policy).to_preparing(),
+        Outstanding { ending: true, .. } => Rig::flowing(policy),
+        _ => Rig::new(policy).ownership(Ownership::Joined).to_flowing(),
+    };
+    rig.give(Input::Stop);
+    rig
+}
+
+pub(super) fn labels(actions: &[Action]) -> String {
+    let labels: Vec<_> = actions.iter().map(label).collect();
+    labels.join(" ")
+}
+
+/// A short name for a kind of action.
+fn label(action: &Action) -> &'static str {
+    match action {
+        Action::Begin => "begin",
+        Action::FetchIceServers => "ice",
+        Action::Register => "register",
+        Action::Announce(_) => "announce",
+        Action::Build { .. } => "build",
+        Action::PostOffer { .. } => "offer",
+        Action::PollAnswer { .. } => "poll",
+        Action::ApplyAnswer(_) => "apply",
+        Action::VerifyIdentity(_) => "verify",
+        Action::OpenMedia => "open",
+        Action::Send(..) => "send",
+        Action::Describe => "describe",
+        Action::EndSession => "end",
+        Action::CloseTransport => "close",
+        Action::Reply { .. } => "reply",
+        Action::Emit(event) => event_label(event),
+    }
+}
+
+fn event_label(event: &Event) -> &'static str {
+    match event {
+        Event::Status(Status::Disconnected) => "disconnected",
+        Event::Status(Status::Connecting) => "connecting",
+        Event::Status(Status::Waiting) => "waiting",
+        Event::Status(Status::Ready) => "ready",
+        Event::SessionId(Some(_)) => "id",
+        Event::SessionId(None) => "no-id",
+        Event::Described(_) => "described",
+        Event::Progress(Progress::Start(_)) => "start",
+        Event::Progress(Progress::Continue(_)) => "continue",
+        Event::Progress(Progress::Complete(_)) => "complete",
+        Event::Progress(Progress::Error(_)) => "error",
+        Event::Progress(Progress::Canceled(_)) => "canceled",
+        Event::Message { .. } => "message",
+        Event::RuntimeMessage { .. } => "runtime",
+        Event::Warning(_) => "warning",
+        Event::Ended { .. } => "ended",
+        Event::Failed(_) => "failed",
+        Event::Closed => "closed",
+    }
+}
