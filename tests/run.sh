@@ -16,6 +16,8 @@ need_packages $BUILD_PACKAGES $RUN_PACKAGES $TEST_PACKAGES
 export REACTOR_CACHE=${REACTOR_CACHE:-$root/.cache}
 export REACTOR_SERVE=$root/examples/models/serve.sh
 "$REACTOR_SERVE" setup
+# Some tests steer the model with the official client.
+"$REACTOR_SERVE" setup --bench
 python=$("$REACTOR_SERVE" python)
 
 build_plugin

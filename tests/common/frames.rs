@@ -96,6 +96,22 @@ impl Reader {
         reader
     }
 
+    /// What a fakesink renders, at the moment it does so.
+    pub fn rendered_by(sink: &gst::Element) -> Self {
+        let reader = Self::default();
+        let this = reader.clone();
+        sink.set_property("signal-handoffs", true);
+        sink.connect("handoff", false, move |values| {
+            let buffer = values[1].get::<gst::Buffer>().expect("a buffer");
+            let pad = values[2].get::<gst::Pad>().expect("a pad");
+            if let Some(caps) = pad.current_caps() {
+                this.look(&buffer, &caps);
+            }
+            None
+        });
+        reader
+    }
+
     fn look(&self, buffer: &gst::BufferRef, caps: &gst::Caps) {
         let seen = monotonic_us();
         let Ok(info) = gst_video::VideoInfo::from_caps(caps) else {
@@ -166,6 +182,23 @@ pub fn assert_contiguous(frames: &[Frame]) {
             pair[0].counter
         );
     }
+}
+
+/// Panics if a frame is repeated or out of order, or if more are missing than
+/// the few that an overloaded server leaves out before it encodes them.
+pub fn assert_flow(frames: &[Frame]) {
+    let mut missing = 0;
+    for pair in frames.windows(2) {
+        let (before, now) = (pair[0].counter, pair[1].counter);
+        assert!(now > before, "frame {now} follows {before}");
+        missing += now - before - 1;
+    }
+    let allowed = 2 + frames.len() as u32 / 30;
+    assert!(
+        missing <= allowed,
+        "{missing} of {} are missing",
+        frames.len()
+    );
 }
 
 #[cfg(test)]

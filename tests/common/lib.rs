@@ -12,6 +12,8 @@ pub mod peer;
 pub mod pipeline;
 pub mod proxy;
 pub mod server;
+pub mod sound;
+pub mod tool;
 
 use std::sync::Once;
 

@@ -1,3 +1,151 @@
 // SPDX-License-Identifier: MIT
 
-//! Reads media files with ffprobe.
+//! Reads media files with ffprobe and ffmpeg.
+
+use std::{path::Path, process::Command};
+
+use crate::frames;
+
+/// One stream of a file.
+#[derive(Debug, Clone)]
+pub struct Stream {
+    /// `video` or `audio`.
+    pub kind: String,
+    pub codec: String,
+    pub width: usize,
+    pub height: usize,
+    /// From the first packet to the end of the last, in seconds.
+    pub duration: f64,
+}
+
+/// What a file says it contains; panics if ffprobe finds an error in it.
+pub fn probe(path: &Path) -> Vec<Stream> {
+    let json: serde_json::Value = serde_json::from_slice(&run(Command::new("ffprobe")
+        .args(["-v", "error", "-print_format", "json", "-show_streams"])
+        .arg(path)))
+    .expect("JSON");
+    let streams = json["streams"].as_array().expect("streams");
+    streams
+        .iter()
+        .map(|stream| Stream {
+            kind: text(&stream["codec_type"]),
+            codec: text(&stream["codec_name"]),
+            width: stream["width"].as_u64().unwrap_or(0) as usize,
+            height: stream["height"].as_u64().unwrap_or(0) as usize,
+            duration: duration(path, &stream["index"]),
+        })
+        .collect()
+}
+
+fn text(value: &serde_json::Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// By the packets: not every muxer writes it down for each stream.
+fn duration(path: &Path, stream: &serde_json::Value) -> f64 {
+    let shown = run(Command::new("ffprobe")
+        .args(["-v", "error", "-print_format", "json", "-show_packets"])
+        .args(["-select_streams", &stream.to_string()])
+        .args(["-show_entries", "packet=pts_time,duration_time"])
+        .arg(path));
+    let json: serde_json::Value = serde_json::from_slice(&shown).expect("JSON");
+    let time = |packet: &serde_json::Value, name: &str| {
+        let text = packet[name].as_str();
+        text.and_then(|text| text.parse::<f64>().ok())
+    };
+    let mut span = (f64::MAX, f64::MIN);
+    for packet in json["packets"].as_array().expect("packets") {
+        let begin = time(packet, "pts_time").expect("a time");
+        let end = begin + time(packet, "duration_time").unwrap_or(0.0);
+        span = (span.0.min(begin), span.1.max(end));
+    }
+    span.1 - span.0
+}
+
+/// The stream of that kind; panics if there is none.
+pub fn stream(streams: &[Stream], kind: &str) -> Stream {
+    let found = streams.iter().find(|stream| stream.kind == kind);
+    found
+        .unwrap_or_else(|| panic!("no {kind} in {streams:?}"))
+        .clone()
+}
+
+/// Panics if a demuxer or decoder has anything to complain about.
+pub fn assert_decodes(path: &Path) {
+    // The file's own time base: live pictures do not come at even intervals,
+    // and two may fall into one of ffmpeg's 1/30 s.
+    run(Command::new("ffmpeg")
+        .args(["-nostdin", "-v", "error", "-i"])
+        .arg(path)
+        .args(["-enc_time_base", "-1", "-f", "null", "-"]));
+}
+
+/// The counter in each picture of a file, as they are stored: none repeated
+/// or left out to fit a frame rate. Panics if one cannot be read.
+pub fn counters(path: &Path) -> Vec<u32> {
+    let video = stream(&probe(path), "video");
+    let (width, height) = (video.width, video.height);
+    let pictures = run(Command::new("ffmpeg")
+        .args(["-nostdin", "-v", "error", "-i"])
+        .arg(path)
+        .args(["-map", "0:v:0", "-fps_mode", "passthrough"])
+        .args(["-enc_time_base", "-1"])
+        .args(["-f", "rawvideo", "-pix_fmt", "gray", "-"]));
+    pictures
+        .chunks_exact(width * height)
+        .enumerate()
+        .map(|(index, picture)| {
+            let code = frames::read(picture, width, width, height);
+            code.unwrap_or_else(|| panic!("picture {index} is unreadable"))
+                .0
+        })
+        .collect()
+}
+
+/// The sound of a file as [`crate::sound::CAPS`].
+pub fn samples(path: &Path) -> Vec<i16> {
+    let rate = crate::sound::RATE.to_string();
+    let bytes = run(Command::new("ffmpeg")
+        .args(["-nostdin", "-v", "error", "-i"])
+        .arg(path)
+        .args([
+            "-map", "0:a:0", "-ac", "1", "-ar", &rate, "-f", "s16le", "-",
+        ]));
+    bytes
+        .chunks_exact(2)
+        .map(|b| i16::from_le_bytes([b[0], b[1]]))
+        .collect()
+}
+
+/// Where the counters do not go up by exactly one.
+pub fn gaps(counters: &[u32]) -> Vec<(u32, u32)> {
+    let pairs = counters.windows(2).map(|pair| (pair[0], pair[1]));
+    pairs.filter(|(before, now)| *now != before + 1).collect()
+}
+
+/// Panics if a picture is repeated or out of order, or if more are missing
+/// than the few that an overloaded server leaves out before it encodes them.
+pub fn assert_flow(counters: &[u32]) {
+    let gaps = gaps(counters);
+    assert!(gaps.iter().all(|(before, now)| now > before), "{gaps:?}");
+    let missing: u32 = gaps.iter().map(|(before, now)| now - before - 1).sum();
+    let allowed = 2 + counters.len() as u32 / 30;
+    assert!(
+        missing <= allowed,
+        "of {} pictures, {gaps:?}",
+        counters.len()
+    );
+}
+
+fn run(command: &mut Command) -> Vec<u8> {
+    let output = command
+        .output()
+        .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && complaint.is_empty(),
+        "{command:?}: {}: {complaint}",
+        output.status
+    );
+    output.stdout
+}

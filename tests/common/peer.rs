@@ -1,3 +1,261 @@
 // SPDX-License-Identifier: MIT
 
-//! A webrtcbin that plays the server, for what the real one cannot do.
+//! A webrtcbin that plays the server, for what the real one cannot do: send
+//! H.264, know nothing but JSON, hang up or refuse on demand.
+
+mod connection;
+mod messages;
+mod offer;
+mod routes;
+mod v1;
+
+use std::{
+    net::TcpListener,
+    sync::{Arc, Mutex},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use connection::Connection;
+pub use messages::{Heard, Said};
+pub use offer::{Offer, Section};
+
+pub const WIDTH: i32 = 320;
+pub const HEIGHT: i32 = 240;
+
+/// How a track is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    H264,
+    Vp8,
+    Vp9,
+    Opus,
+}
+
+impl Encoding {
+    /// The name in `a=rtpmap`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::H264 => "H264",
+            Self::Vp8 => "VP8",
+            Self::Vp9 => "VP9",
+            Self::Opus => "OPUS",
+        }
+    }
+
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Opus => "audio",
+            _ => "video",
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct PeerConfig {
+    /// The output tracks, by name.
+    pub tracks: Vec<(String, Encoding)>,
+    /// What the session's description says.
+    pub server_version: String,
+    /// Binary messages are not understood, and not answered.
+    pub v0_only: bool,
+    /// The answer says which packets belong to which track, as the real one
+    /// does. webrtcbin itself does not care to.
+    pub announces_ssrc: bool,
+    /// The answer rejects the data channels' m-section.
+    pub rejects_channels: bool,
+}
+
+impl PeerConfig {
+    /// Of the newest kind, with one track of each encoding: `main`, `main1`...
+    pub fn sending(encodings: &[Encoding]) -> Self {
+        let name = |n| match n {
+            0 => "main".to_owned(),
+            n => format!("main{n}"),
+        };
+        let tracks = encodings.iter().enumerate();
+        Self {
+            tracks: tracks.map(|(n, encoding)| (name(n), *encoding)).collect(),
+            server_version: "3.10.0".to_owned(),
+            v0_only: false,
+            announces_ssrc: true,
+            rejects_channels: false,
+        }
+    }
+
+    #[must_use]
+    pub fn v0_only(mut self, server_version: &str) -> Self {
+        self.v0_only = true;
+        self.server_version = server_version.to_owned();
+        self
+    }
+}
+
+/// The running server; it stops when dropped.
+#[derive(Debug)]
+pub struct Peer {
+    shared: Arc<Shared>,
+    port: u16,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What HTTP, the connection and the test share.
+#[derive(Debug)]
+struct Shared {
+    config: PeerConfig,
+    /// The session's, in the runtime's words.
+    state: Mutex<String>,
+    offers: Mutex<Vec<Offer>>,
+    /// Handed out once.
+    answer: Mutex<Option<String>>,
+    connection: Mutex<Option<Arc<Connection>>>,
+    heard: Mutex<Vec<Heard>>,
+    /// Whether the client's first message was binary.
+    binary: Mutex<Option<bool>>,
+}
+
+impl Shared {
+    fn connection(&self) -> Option<Arc<Connection>> {
+        self.connection.lock().unwrap().clone()
+    }
+
+    fn set_state(&self, state: &str) {
+        state.clone_into(&mut self.state.lock().unwrap());
+    }
+}
+
+impl Peer {
+    pub fn start(config: PeerConfig) -> Self {
+        crate::init();
+        let shared = Arc::new(Shared {
+            config,
+            state: Mutex::new("ready".to_owned()),
+            offers: Mutex::default(),
+            answer: Mutex::default(),
+            connection: Mutex::default(),
+            heard: Mutex::default(),
+            binary: Mutex::default(),
+        });
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let port = listener.local_addr().expect("address").port();
+        let (stop, stopped) = oneshot::channel();
+        let router = routes::router(shared.clone());
+        let thread = std::thread::spawn(move || serve(listener, router, stopped));
+        Self {
+            shared,
+            port,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The first offer; waits for it.
+    pub fn offer(&self, limit: Duration) -> Offer {
+        wait(limit, "an offer", || {
+            self.shared.offers.lock().unwrap().first().cloned()
+        })
+    }
+
+    /// Whether nobody has made an offer so far.
+    pub fn without_offer(&self) -> bool {
+        self.shared.offers.lock().unwrap().is_empty()
+    }
+
+    /// What the client has said so far, in order.
+    pub fn heard(&self) -> Vec<Heard> {
+        self.shared.heard.lock().unwrap().clone()
+    }
+
+    /// Waits until the client has said this so many times.
+    pub fn wait_said(&self, said: &Said, times: usize, limit: Duration) {
+        wait(limit, &format!("{times} x {said:?}"), || {
+            let heard = self.heard();
+            let count = heard.iter().filter(|heard| heard.said == *said).count();
+            (count >= times).then_some(())
+        });
+    }
+
+    /// Sends a message of the model's, in the client's encoding.
+    pub fn say(&self, name: &str, data: &Value) {
+        messages::say(&self.shared, name, data);
+    }
+
+    /// How many RTP packets of a track were handed to the connection.
+    pub fn sent(&self, track: &str) -> u64 {
+        let connection = self.shared.connection();
+        connection.map_or(0, |connection| connection.sent(track))
+    }
+
+    /// Changes what the description says of the session.
+    pub fn set_state(&self, state: &str) {
+        self.shared.set_state(state);
+    }
+
+    pub fn state(&self) -> String {
+        self.shared.state.lock().unwrap().clone()
+    }
+
+    /// Ends the connection and tells nobody.
+    pub fn hang_up(&self) {
+        let connection = self.shared.connection.lock().unwrap().take();
+        drop(connection);
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        self.hang_up();
+    }
+}
+
+fn serve(listener: TcpListener, router: axum::Router, stopped: oneshot::Receiver<()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        listener.set_nonblocking(true).expect("non-blocking");
+        let listener = tokio::net::TcpListener::from_std(listener).expect("listener");
+        tokio::select! {
+            result = async { axum::serve(listener, router).await } => result.expect("HTTP"),
+            _ = stopped => {}
+        }
+    });
+}
+
+/// Waits until there is something; panics after `limit`.
+pub fn wait<T>(limit: Duration, what: &str, mut get: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(result) = get() {
+            return result;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{what} did not come within {limit:?}"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// For people who look into a test that fails.
+fn report(what: impl std::fmt::Display) {
+    if std::env::var_os("REACTOR_TEST_SERVER_LOG").is_some() {
+        eprintln!("peer: {what}");
+    }
+}

@@ -106,6 +106,19 @@ impl Running {
         })
     }
 
+    /// What a test that fails may not have looked at.
+    fn show_problems(&self) {
+        let wanted = [
+            gst::MessageType::Error,
+            gst::MessageType::Warning,
+            gst::MessageType::Progress,
+        ];
+        while let Some(message) = self.pipeline.bus().and_then(|b| b.pop_filtered(&wanted)) {
+            eprintln!("{message:?}");
+        }
+        eprintln!("{:?}", self.pipeline.state(gst::ClockTime::ZERO));
+    }
+
     pub fn stop(&self) {
         self.pipeline.set_state(gst::State::Null).expect("NULL");
     }
@@ -113,7 +126,19 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.show_problems();
+        }
         let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}
+
+/// Waits for something that no message tells; panics after `limit`.
+pub fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !condition() {
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

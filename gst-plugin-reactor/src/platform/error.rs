@@ -63,6 +63,8 @@ pub enum Code {
     TrackRejected,
     /// A setting of the user's is missing or wrong.
     InvalidSettings,
+    /// Nothing installed here can do it.
+    MissingPlugin,
     /// Cancelled on this side.
     Aborted,
     /// A bug or an impossible situation on this side.
@@ -93,6 +95,7 @@ impl Code {
             Code::IdentityMismatch => "IDENTITY_MISMATCH",
             Code::TrackRejected => "TRACK_REJECTED",
             Code::InvalidSettings => "INVALID_SETTINGS",
+            Code::MissingPlugin => "MISSING_PLUGIN",
             Code::Aborted => "ABORTED",
             Code::Internal => "INTERNAL_ERROR",
             Code::Other(code) => code,

@@ -271,17 +271,31 @@ async fn refused(shown: &str, status: StatusCode, response: Response) -> Error {
         .and_then(|value| retry_after(value, SystemTime::now()));
     let reason = status.canonical_reason().unwrap_or("unknown status");
     let mut message = format!("{shown} answered {} {reason}", status.as_u16());
-    if status.is_redirection() {
-        message.push_str("; redirects are not followed, give the final address");
-    }
     let body = read_body(response, shown).await.unwrap_or_default();
     if let Some(detail) = detail(&body) {
         message.push_str(": ");
         message.push_str(&detail);
     }
+    if let Some(advice) = advice(status) {
+        message.push_str("; ");
+        message.push_str(advice);
+    }
     Error::api(Code::from_status(status.as_u16()), message)
         .with_status(status.as_u16())
         .with_retry_after(retry_after)
+}
+
+/// What the user can do about an answer.
+fn advice(status: StatusCode) -> Option<&'static str> {
+    Some(match status.as_u16() {
+        300..=399 => "redirects are not followed, give the final address",
+        401 | 403 => "a local runtime asks for no key: is api-url the right address?",
+        404 => "is api-url the address of a Reactor runtime?",
+        426 => "this plugin is too old for the server",
+        501 => "the server is too old for this plugin",
+        429 | 503 => "the server is busy, try again later",
+        _ => return None,
+    })
 }
 
 /// The server's own words: `{"detail": "text"}`, or for status 422 a list of

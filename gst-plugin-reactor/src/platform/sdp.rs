@@ -16,7 +16,7 @@ mod fingerprint;
 mod tests;
 mod transport;
 
-pub use answer::{NegotiatedAnswer, parse_answer};
+pub use answer::{NegotiatedAnswer, NegotiatedTrack, parse_answer};
 pub use fingerprint::Fingerprint;
 
 /// A media format with its payload type.

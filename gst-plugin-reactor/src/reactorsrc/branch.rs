@@ -133,8 +133,8 @@ impl Branch {
     }
 
     fn add_decoder(&mut self, bin: &gst::Bin, codec: &Codec) -> Result<(), Error> {
-        // The VP8 and VP9 decoders take what the depayloaders make.
-        if !matches!(codec.encoding_name, "VP8" | "VP9") {
+        // The decoders of the others take what the depayloaders make.
+        if matches!(codec.encoding_name, "H264" | "AV1") {
             self.add_parser(bin, codec)?;
         }
         for factory in codec.decoders() {
@@ -150,7 +150,7 @@ impl Branch {
             return self.append(bin, decoder);
         }
         Err(Error::gpu(
-            Code::TransportError,
+            Code::MissingPlugin,
             format!("no installed decoder works for {}", codec.encoding_name),
         ))
     }

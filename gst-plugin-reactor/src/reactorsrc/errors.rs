@@ -90,6 +90,7 @@ fn glib_error(error: &Error) -> glib::Error {
         | Code::ServerError
         | Code::BadRequest
         | Code::DecodeFailed => resource(ResourceError::OpenRead),
+        Code::MissingPlugin => glib::Error::new(CoreError::MissingPlugin, text),
         Code::InvalidState | Code::Aborted | Code::Internal => {
             glib::Error::new(CoreError::Failed, text)
         }

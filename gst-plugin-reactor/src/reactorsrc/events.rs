@@ -13,7 +13,7 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 use super::{ReactorSrc, Status, errors, imp::CAT};
 use crate::{
     platform::{Code, Error, coordinator::Descriptor, track::Direction},
-    session::{self, MachineEvent, Progress, port::Subscription},
+    session::{self, MachineEvent, Progress, codecs::Codec, port::Subscription},
 };
 
 /// What the element's own thread has to do.
@@ -69,6 +69,11 @@ impl super::imp::ReactorSrc {
     }
 
     fn machine_event(&self, event: MachineEvent, current: bool) {
+        // The last word of a session that was stopped counts unless there is
+        // a new one.
+        if !current && self.session().is_some() {
+            return;
+        }
         match event {
             MachineEvent::Status(status) => self.set_status(status.into()),
             MachineEvent::SessionId(id) => {
@@ -90,7 +95,10 @@ impl super::imp::ReactorSrc {
                 errors::post_warning(self.obj().upcast_ref(), &error, id.as_deref());
             }
             MachineEvent::Ended { reason } => self.ended(reason.as_deref()),
-            MachineEvent::Failed(error) => self.fail(&error),
+            MachineEvent::Failed(error) => {
+                self.wait_for_listeners();
+                self.fail(&error);
+            }
             MachineEvent::Closed => {}
         }
     }
@@ -141,16 +149,17 @@ impl super::imp::ReactorSrc {
 
     fn subscribe(&self, pad: &Arc<super::pads::TrackPad>) -> Result<Subscription, Error> {
         let choice = pad.choose(None).map_err(|missing| {
+            let track = &pad.feed.track.name;
+            if missing.is_empty() {
+                let text = format!("downstream takes nothing that the model can send on '{track}'");
+                return Error::gpu(Code::TrackRejected, text);
+            }
             for codec in missing {
-                self.post_missing_decoder(&codec.caps());
+                self.post_missing(codec);
             }
             Error::gpu(
-                Code::TransportError,
-                format!(
-                    "nothing that the model can send on track '{}' is what downstream takes, \
-                     or can be decoded here",
-                    pad.feed.track.name
-                ),
+                Code::MissingPlugin,
+                format!("no installed element decodes what the model can send on '{track}'"),
             )
         })?;
         gst::debug!(CAT, obj = pad.pad, "{choice:?}");
@@ -272,11 +281,18 @@ impl super::imp::ReactorSrc {
         );
     }
 
-    pub(super) fn post_missing_decoder(&self, caps: &gst::Caps) {
+    /// Tells plugin installers what would decode this.
+    fn post_missing(&self, codec: &Codec) {
         let element = self.obj();
-        let message = gst_pbutils::MissingPluginMessage::builder_for_decoder(caps)
-            .src(&*element)
-            .build();
+        let message = if codec.can_depayload() {
+            gst_pbutils::MissingPluginMessage::builder_for_decoder(&codec.caps())
+                .src(&*element)
+                .build()
+        } else {
+            gst_pbutils::MissingPluginMessage::builder_for_element(codec.depayloader)
+                .src(&*element)
+                .build()
+        };
         let _ = element.post_message(message);
     }
 }

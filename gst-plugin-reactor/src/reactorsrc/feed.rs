@@ -29,6 +29,9 @@ const PENDING_LIMIT: usize = 500;
 /// keyframe.
 const BACKLOG_LIMIT: gst::ClockTime = gst::ClockTime::from_seconds(10);
 
+/// The least time between two pictures.
+const PICTURE_DISTANCE: gst::ClockTime = gst::ClockTime::from_mseconds(1);
+
 pub struct Feed {
     pub track: Track,
     element: glib::WeakRef<gst::Element>,
@@ -51,6 +54,8 @@ pub struct Counters {
 struct State {
     outlet: Outlet,
     timing: Timing,
+    /// The running time of the unit before.
+    last: Option<gst::ClockTime>,
     /// Units are missing: nothing is any good before the next keyframe.
     broken: bool,
 }
@@ -148,6 +153,26 @@ impl Feed {
         }
     }
 
+    /// After a stall the jitter buffer gives two pictures the same time;
+    /// muxers want them apart.
+    fn after_last(
+        &self,
+        state: &mut State,
+        running: gst::ClockTime,
+        caps: &gst::Caps,
+    ) -> gst::ClockTime {
+        let is_rtp = caps
+            .structure(0)
+            .is_some_and(|s| s.name() == "application/x-rtp");
+        if self.track.kind != Kind::Video || is_rtp {
+            return running;
+        }
+        let earliest = state.last.map_or(running, |last| last + PICTURE_DISTANCE);
+        let running = running.max(earliest);
+        state.last = Some(running);
+        running
+    }
+
     fn push(&self, state: &mut State, unit: Unit) {
         let Outlet::AppSrc(appsrc) = &state.outlet else {
             return;
@@ -174,6 +199,7 @@ impl Feed {
         let Unit {
             mut buffer, caps, ..
         } = unit;
+        let running = self.after_last(state, running, &caps);
         {
             let buffer = buffer.make_mut();
             buffer.set_pts(running);

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 
-use std::sync::{
-    Arc, LazyLock, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering},
-    mpsc,
+use std::{
+    sync::{
+        Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    time::Duration,
 };
 
 use gst::{glib, prelude::*, subclass::prelude::*};
@@ -48,8 +51,38 @@ pub struct ReactorSrc {
     closing: Mutex<Option<Arc<Session>>>,
     /// Counts starts and stops: what belongs to an earlier one is void.
     generation: AtomicU64,
-    playing: AtomicBool,
+    playing: Playing,
 }
+
+/// Whether the element is in PLAYING, for those who wait for it.
+#[derive(Default)]
+struct Playing {
+    now: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Playing {
+    fn get(&self) -> bool {
+        *lock(&self.now)
+    }
+
+    fn set(&self, playing: bool) {
+        *lock(&self.now) = playing;
+        self.changed.notify_all();
+    }
+
+    fn wait(&self, limit: Duration) {
+        let waited = self
+            .changed
+            .wait_timeout_while(lock(&self.now), limit, |now| !*now);
+        drop(waited);
+    }
+}
+
+/// gst-launch-1.0 misses an error that comes before its main loop runs, and
+/// then waits forever (seen with 1.22, true of 1.28 too). It goes to PLAYING
+/// from that loop, so errors wait for PLAYING, but not for long.
+const ERROR_HOLD: Duration = Duration::from_millis(500);
 
 /// What the read-only properties show.
 #[derive(Default)]
@@ -94,12 +127,17 @@ impl ReactorSrc {
 
     /// A track flows when somebody takes it, now.
     pub(super) fn flowing(&self, pad: &impl IsA<gst::Pad>) -> bool {
-        self.playing.load(Ordering::Acquire) && pad.is_linked()
+        self.playing.get() && pad.is_linked()
     }
 
     fn latency(&self) -> gst::ClockTime {
         let latency = lock(&self.settings).latency.max(MIN_LATENCY);
         gst::ClockTime::from_mseconds(latency.into())
+    }
+
+    /// Waits until an error can be posted that nobody misses.
+    pub(super) fn wait_for_listeners(&self) {
+        self.playing.wait(ERROR_HOLD);
     }
 
     fn start(&self) -> Result<(), Error> {
@@ -108,13 +146,16 @@ impl ReactorSrc {
         let events = events::spawn(&self.obj(), generation)?;
         self.public().last_error = None;
         let sender = events.clone();
+        let mut running = lock(&self.running);
+        let before = lock(&self.closing).clone();
         let session = Session::start(
             &settings,
+            before,
             Box::new(move |event| {
                 let _ = sender.send(Event::Session(event));
             }),
         )?;
-        *lock(&self.running) = Some(Running {
+        *running = Some(Running {
             session: Arc::new(session),
             events,
             tracks: Vec::new(),
@@ -150,6 +191,7 @@ impl ReactorSrc {
                 "the session was not closed within {limit:?}"
             );
         }
+        session::warm_up::settle(limit);
     }
 
     /// Makes pads for the tracks; the caller adds them to the element.
@@ -198,7 +240,7 @@ impl ReactorSrc {
             if let Some(element) = weak.upgrade() {
                 let this = element.imp();
                 if let Some(session) = this.session() {
-                    session.want(&name, linked && this.playing.load(Ordering::Acquire));
+                    session.want(&name, linked && this.playing.get());
                 }
             }
         };
@@ -229,7 +271,7 @@ impl ReactorSrc {
 
     /// Lets all tracks flow that somebody takes, or none.
     fn set_playing(&self, playing: bool) {
-        self.playing.store(playing, Ordering::Release);
+        self.playing.set(playing);
         if let Some(session) = self.session() {
             for track in self.tracks() {
                 session.want(&track.feed.track.name, self.flowing(&track.pad));

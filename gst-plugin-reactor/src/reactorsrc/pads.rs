@@ -149,7 +149,7 @@ impl TrackPad {
                 && let Some(feed) = feed.upgrade()
             {
                 feed.request_keyframe();
-                return gst::PadProbeReturn::Drop;
+                return gst::PadProbeReturn::Handled;
             }
             gst::PadProbeReturn::Ok
         });

@@ -79,7 +79,8 @@ pub const CODECS: &[Codec] = &[
         clock_rate: 48_000,
         fmtp: &[],
         depayloader: "rtpopusdepay",
-        parser: None,
+        // The depayloader leaves out the rate, which webmmux insists on.
+        parser: Some("opusparse"),
     },
 ];
 

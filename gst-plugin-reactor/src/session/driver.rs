@@ -21,6 +21,7 @@ use super::{
 use crate::platform::{
     Code, Error,
     coordinator::{LocalRuntime, Ownership},
+    http::HTTP_TIMEOUT,
     signaling::Signaling,
 };
 
@@ -42,13 +43,15 @@ fn runtime() -> Result<&'static Runtime, Error> {
         .map_err(|error| Error::api(Code::Internal, format!("no I/O threads: {error}")))
 }
 
-struct Driver {
+pub(super) struct Driver {
     machine: Machine,
     policy: Policy,
     epoch: Instant,
     local: LocalRuntime,
     arguments: Option<serde_json::Map<String, serde_json::Value>>,
     signaling: Option<Signaling>,
+    /// A session was asked for and the server has not answered.
+    beginning: bool,
     transport: Transport,
     subscriptions: Vec<Subscription>,
     replies: HashMap<u64, Reply>,
@@ -58,45 +61,56 @@ struct Driver {
     shared: Arc<Shared>,
 }
 
-pub(super) fn spawn(
-    settings: &Settings,
-    events: EventSender,
-    messages: mpsc::UnboundedSender<Message>,
-    receiver: mpsc::UnboundedReceiver<Message>,
-    shared: Arc<Shared>,
-) -> Result<(), Error> {
-    let runtime = runtime()?;
-    let local = LocalRuntime::new(settings.local_url()?)?;
-    let epoch = Instant::now();
-    // Weak: a transport that closes late must not keep the driver waiting.
-    let inputs = messages.downgrade();
-    let inputs: InputSender = Arc::new(move |input| {
-        if let Some(inputs) = inputs.upgrade() {
-            let _ = inputs.send(Message::Input(input));
-        }
-    });
-    let transport = Transport::new(settings.transport(), epoch, inputs)?;
-    let policy = settings.policy();
-    let driver = Driver {
-        machine: Machine::new(policy.clone()),
-        policy,
-        epoch,
-        local,
-        arguments: settings.arguments.clone(),
-        signaling: None,
-        transport,
-        subscriptions: Vec::new(),
-        replies: HashMap::new(),
-        next_token: 0,
-        events,
-        messages,
-        shared,
-    };
-    runtime.spawn(driver.run(receiver));
-    Ok(())
-}
-
 impl Driver {
+    pub(super) fn new(
+        settings: &Settings,
+        events: EventSender,
+        messages: mpsc::UnboundedSender<Message>,
+        shared: Arc<Shared>,
+    ) -> Result<Self, Error> {
+        let local = LocalRuntime::new(settings.local_url()?)?;
+        let epoch = Instant::now();
+        // Weak: a transport that closes late must not keep the driver waiting.
+        let inputs = messages.downgrade();
+        let inputs: InputSender = Arc::new(move |input| {
+            if let Some(inputs) = inputs.upgrade() {
+                let _ = inputs.send(Message::Input(input));
+            }
+        });
+        let policy = settings.policy();
+        Ok(Self {
+            machine: Machine::new(policy.clone()),
+            policy,
+            epoch,
+            local,
+            arguments: settings.arguments.clone(),
+            signaling: None,
+            beginning: false,
+            transport: Transport::new(settings.transport(), epoch, inputs)?,
+            subscriptions: Vec::new(),
+            replies: HashMap::new(),
+            next_token: 0,
+            events,
+            messages,
+            shared,
+        })
+    }
+
+    pub(super) fn launch(
+        self,
+        receiver: mpsc::UnboundedReceiver<Message>,
+        before: Option<Arc<Shared>>,
+    ) -> Result<(), Error> {
+        let limit = self.policy.close_limit;
+        runtime()?.spawn(async move {
+            if let Some(before) = before {
+                let _ = tokio::time::timeout(limit, before.wait_closed()).await;
+            }
+            self.run(receiver).await;
+        });
+        Ok(())
+    }
+
     async fn run(mut self, mut receiver: mpsc::UnboundedReceiver<Message>) {
         while !self.machine.is_closed() {
             let message = match self.machine.deadline() {
@@ -116,6 +130,28 @@ impl Driver {
         }
         self.transport.close();
         self.shared.set_closed();
+        if self.beginning && !self.policy.recoverable {
+            self.end_late_session(receiver).await;
+        }
+    }
+
+    /// Closed before the server said whether there is a session: if one comes
+    /// after all, nobody will use it.
+    async fn end_late_session(self, mut receiver: mpsc::UnboundedReceiver<Message>) {
+        let begun = async {
+            loop {
+                match receiver.recv().await {
+                    Some(Message::Input(Input::Begun(result))) => return result.ok(),
+                    Some(_) => {}
+                    None => return None,
+                }
+            }
+        };
+        let begun = tokio::time::timeout(HTTP_TIMEOUT, begun).await;
+        if let Ok(Some((_, Ownership::Created))) = begun {
+            // Nobody is left to hear how that goes.
+            let _ = self.local.stop().await;
+        }
     }
 
     fn message(&mut self, message: Message) {
@@ -140,6 +176,9 @@ impl Driver {
     }
 
     fn input(&mut self, input: Input) {
+        if matches!(input, Input::Begun(_)) {
+            self.beginning = false;
+        }
         if matches!(input, Input::Tick)
             && let Some(at) = self.transport.heard()
         {
@@ -197,7 +236,8 @@ impl Driver {
         }
     }
 
-    fn begin(&self) {
+    fn begin(&mut self) {
+        self.beginning = true;
         let local = self.local.clone();
         let adopt = self.policy.adopt.clone();
         let arguments = self.arguments.clone();

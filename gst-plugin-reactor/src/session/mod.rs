@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 pub use machine::{Event as MachineEvent, Progress, Status, Timings};
 pub use transport::bridge_clock;
@@ -68,25 +68,50 @@ struct Shared {
     timings: Mutex<Timings>,
     closed: Mutex<bool>,
     closing: Condvar,
+    /// The same for those who wait on a task.
+    notify: Notify,
 }
 
 impl Shared {
     fn set_closed(&self) {
         *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.closing.notify_all();
+        self.notify.notify_waiters();
+    }
+
+    fn is_closed(&self) -> bool {
+        *self.closed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn wait_closed(&self) {
+        loop {
+            let notified = self.notify.notified();
+            if self.is_closed() {
+                return;
+            }
+            notified.await;
+        }
     }
 }
 
 impl Session {
     /// Begins to connect, on threads of its own; `events` hears how it goes.
+    /// A session `before` it that is being closed is given the time for that:
+    /// the server would take the two for one.
     ///
     /// # Errors
     ///
     /// When the settings make no sense or the process has no threads left.
-    pub fn start(settings: &Settings, events: EventSender) -> Result<Self, Error> {
+    pub fn start(
+        settings: &Settings,
+        before: Option<Arc<Session>>,
+        events: EventSender,
+    ) -> Result<Self, Error> {
         let (messages, receiver) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared::default());
-        driver::spawn(settings, events, messages.clone(), receiver, shared.clone())?;
+        let before = before.map(|session| session.shared.clone());
+        let driver = driver::Driver::new(settings, events, messages.clone(), shared.clone())?;
+        driver.launch(receiver, before)?;
         let session = Self { messages, shared };
         session.send(Message::Input(Input::Start));
         Ok(session)

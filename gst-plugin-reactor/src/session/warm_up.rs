@@ -4,7 +4,11 @@
 //! loads its plugins, the DTLS element makes an RSA key (50 to 500 ms on one
 //! measured machine), the HTTP client reads the system's certificates.
 
-use std::{sync::Once, thread};
+use std::{
+    sync::{Condvar, Mutex, Once, PoisonError},
+    thread,
+    time::Duration,
+};
 
 use super::codecs::CODECS;
 use crate::platform::http::Http;
@@ -15,10 +19,41 @@ static DONE: Once = Once::new();
 pub fn begin() {
     if !DONE.is_completed() {
         // Without a thread it is done when it is needed.
+        let busy = Busy::begin();
         let _ = thread::Builder::new()
             .name("reactor-warm-up".into())
-            .spawn(wait);
+            .spawn(move || {
+                let _busy = busy;
+                wait();
+            });
     }
+}
+
+/// Threads that are at it.
+static THREADS: Mutex<u32> = Mutex::new(0);
+static IDLE: Condvar = Condvar::new();
+
+struct Busy;
+
+impl Busy {
+    fn begin() -> Self {
+        *THREADS.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Self
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        *THREADS.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        IDLE.notify_all();
+    }
+}
+
+/// Waits, at most `limit`, until no thread is at it: a process that exits
+/// while OpenSSL makes a key crashes in it.
+pub fn settle(limit: Duration) {
+    let threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    let _ = IDLE.wait_timeout_while(threads, limit, |threads| *threads > 0);
 }
 
 /// Waits until it is done, or does it.

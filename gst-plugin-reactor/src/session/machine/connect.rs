@@ -39,7 +39,7 @@ impl Machine {
             asking: true,
             next: NEVER,
             give_up: self.policy.waiting_limit.map_or(NEVER, |limit| now + limit),
-            conflict_give_up: now + CONFLICT_LIMIT,
+            conflict_give_up: None,
             last: None,
             refusals: 0,
         });
@@ -57,6 +57,9 @@ impl Machine {
         result: Result<(Descriptor, Ownership), Error>,
         out: &mut Vec<Action>,
     ) {
+        if let Phase::Beginning(b) = &mut self.phase {
+            b.asking = false;
+        }
         match (&mut self.phase, result) {
             (Phase::Beginning(_), Ok((descriptor, ownership))) => {
                 self.prepare(now, descriptor, ownership, out);
@@ -85,7 +88,10 @@ impl Machine {
         let busy = match error.code {
             Code::RateLimited => true,
             Code::ServerError => error.retry_after.is_some(),
-            Code::Conflict => error.retry_after.is_some() && now < b.conflict_give_up,
+            Code::Conflict => {
+                let give_up = *b.conflict_give_up.get_or_insert(now + CONFLICT_LIMIT);
+                error.retry_after.is_some() && now < give_up
+            }
             _ => false,
         };
         if !busy || now >= b.give_up {
@@ -93,7 +99,6 @@ impl Machine {
         }
         let default = RETRY_DEFAULT.saturating_mul(1 << b.refusals.min(4));
         let wait = error.retry_after.unwrap_or(default.min(RETRY_SLOWEST));
-        b.asking = false;
         b.next = now + wait.clamp(RETRY_RANGE[0], RETRY_RANGE[1]);
         b.refusals += 1;
         let first = b.last.is_none();

@@ -19,7 +19,7 @@ pub(super) struct Live {
     pub(super) heard: Duration,
     /// A question was sent to find out whether the server still answers.
     pub(super) probed: bool,
-    next_ping: Duration,
+    pub(super) next_ping: Duration,
     /// When to let the tracks flow at the latest; `None` once they do.
     pub(super) resume_by: Option<Duration>,
 }
@@ -51,7 +51,8 @@ impl Live {
 
 impl Machine {
     pub(super) fn enter_live(&mut self, now: Duration, out: &mut Vec<Action>) {
-        self.requests.open(now);
+        let limit = self.policy.stall_limit.unwrap_or(NEVER);
+        self.requests.open(now, limit);
         self.greet(now, out);
         self.requests.flush(now, out);
     }
@@ -240,6 +241,10 @@ impl Machine {
         };
         let mut cause = cause.clone();
         match result {
+            // A runtime that goes down with its model is no end in order.
+            Ok(descriptor) if descriptor.is_terminal() => cause
+                .message
+                .push_str("; the runtime has terminated, perhaps because the model crashed"),
             Ok(descriptor) if !descriptor.is_live() => return self.end(now, None, out),
             Ok(_) => cause
                 .message

@@ -91,7 +91,7 @@ struct Beginning {
     /// When to stop asking.
     give_up: Duration,
     /// When an ending session stops being a reason to wait.
-    conflict_give_up: Duration,
+    conflict_give_up: Option<Duration>,
     /// Why we are still here.
     last: Option<Error>,
     /// How often the server has put us off.
@@ -226,7 +226,9 @@ impl Machine {
             Input::Request { token, message } => self.request(now, token, message, &mut out),
             Input::Described(result) => self.described(now, result, &mut out),
             Input::SessionEnded(result) => {
-                if let Err(error) = result {
+                if let Err(error) = result
+                    && matches!(self.phase, Phase::Closing(_))
+                {
                     emit(&mut out, Event::Warning(error));
                 }
                 self.close_step(&mut out, |c| c.ending = false);

@@ -97,9 +97,10 @@ impl Requests {
         self.data = Reassembler::new(self.framing);
     }
 
-    pub(super) fn open(&mut self, now: Duration) {
+    /// `limit`: when the watchdog would call a silent server lost.
+    pub(super) fn open(&mut self, now: Duration, limit: Duration) {
         if !self.settled {
-            self.probe_deadline = now + V1_PROBE_LIMIT;
+            self.probe_deadline = now + V1_PROBE_LIMIT.min(limit / 2);
         }
     }
 

@@ -13,7 +13,7 @@ mod receive;
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
@@ -26,7 +26,7 @@ use gst::prelude::*;
 use super::{machine::Input, port::Subscription};
 use crate::platform::{
     Code, Error,
-    sdp::{Fingerprint, NegotiatedAnswer},
+    sdp::{Fingerprint, NegotiatedAnswer, NegotiatedTrack},
     signaling::IceServer,
     wire::{Channel, Frame},
 };
@@ -84,6 +84,8 @@ struct Link {
     heard: Arc<Heard>,
     /// Media may pass: the peer is who it should be.
     open: Arc<AtomicBool>,
+    /// What the answer says that each m-section will carry.
+    answered: Arc<OnceLock<Vec<NegotiatedTrack>>>,
 }
 
 /// How the transport reports. A closure, so that tests can listen.
@@ -125,6 +127,7 @@ impl Transport {
             commands: commands.clone(),
             heard: heard.clone(),
             open: Arc::default(),
+            answered: Arc::default(),
         };
         thread::Builder::new()
             .name("reactor-peer".into())
@@ -262,6 +265,7 @@ impl Worker {
                 }
             }
             Command::Apply(answer) => {
+                let _ = self.link.answered.set(answer.tracks.clone());
                 if let Some(peer) = &self.peer
                     && let Err(error) = peer.apply(&answer)
                 {

@@ -2,8 +2,6 @@
 
 //! One webrtcbin from offer to end.
 
-use std::collections::HashMap;
-
 use gst::{glib, prelude::*};
 use gst_webrtc::{
     WebRTCICEGatheringState, WebRTCPeerConnectionState, WebRTCRTPTransceiver,
@@ -50,18 +48,11 @@ impl Peer {
         watch_bus(&pipeline, link);
 
         set_state(&pipeline, gst::State::Ready)?;
-        let transceivers = add_transceivers(&webrtcbin, &subscriptions)?;
+        add_transceivers(&webrtcbin, &subscriptions)?;
         let channels = Channels::create(&webrtcbin, link)?;
         let receivers = receive::Receivers::default();
         watch(&webrtcbin, link);
-        receive::connect(
-            &pipeline,
-            &webrtcbin,
-            link,
-            &receivers,
-            transceivers,
-            subscriptions,
-        );
+        receive::connect(&pipeline, &webrtcbin, link, &receivers, subscriptions);
 
         let peer = Self {
             pipeline,
@@ -181,12 +172,8 @@ impl Peer {
 
 /// One receiving transceiver per track, in the order of the plan: that is the
 /// order of the m-lines.
-fn add_transceivers(
-    webrtcbin: &gst::Element,
-    subscriptions: &[Subscription],
-) -> Result<HashMap<u32, usize>, Error> {
-    let mut by_mline = HashMap::new();
-    for (index, subscription) in subscriptions.iter().enumerate() {
+fn add_transceivers(webrtcbin: &gst::Element, subscriptions: &[Subscription]) -> Result<(), Error> {
+    for subscription in subscriptions {
         let caps = offer_caps(subscription.codecs.iter().copied());
         let transceiver = webrtcbin.emit_by_name::<Option<WebRTCRTPTransceiver>>(
             "add-transceiver",
@@ -196,9 +183,8 @@ fn add_transceivers(
         if subscription.track.kind == Kind::Video {
             transceiver.set_property("do-nack", true);
         }
-        by_mline.insert(index as u32, index);
     }
-    Ok(by_mline)
+    Ok(())
 }
 
 /// Turns webrtcbin's states into inputs.

@@ -48,7 +48,6 @@ pub(super) fn connect(
     webrtcbin: &gst::Element,
     link: &Link,
     receivers: &Receivers,
-    by_mline: HashMap<u32, usize>,
     subscriptions: Vec<Subscription>,
 ) {
     let slots = subscriptions
@@ -66,11 +65,7 @@ pub(super) fn connect(
         let Some(pipeline) = pipeline.upgrade() else {
             return;
         };
-        let transceiver: Option<WebRTCRTPTransceiver> = pad.property("transceiver");
-        let subscription = transceiver
-            .and_then(|t| by_mline.get(&t.mlineindex()))
-            .and_then(|&index| subscriptions.get(index));
-        let result = match subscription {
+        let result = match find(pad, &link, &receivers, &subscriptions) {
             Some(subscription) => receive(&pipeline, pad, &link, &receivers, subscription),
             None => Err(peer::internal("a track came that was not asked for")),
         };
@@ -78,6 +73,44 @@ pub(super) fn connect(
             (link.inputs)(Input::TransportFailed(error));
         }
     });
+}
+
+/// Whose stream a new pad has. webrtcbin 1.22 takes a source that the answer
+/// does not announce for one of the first m-line; the payload type knows
+/// better.
+fn find<'a>(
+    pad: &gst::Pad,
+    link: &Link,
+    receivers: &Receivers,
+    subscriptions: &'a [Subscription],
+) -> Option<&'a Subscription> {
+    let payload = payload(pad);
+    let tracks = link.answered.get().map_or(&[][..], Vec::as_slice);
+    // The m-lines are in the order of the subscriptions.
+    let fits = |mline: &usize| {
+        let mut track = tracks.iter().filter(|t| t.mline_index == *mline);
+        track.any(|t| {
+            t.codecs
+                .iter()
+                .any(|c| Some(i32::from(c.payload)) == payload)
+        })
+    };
+    let is_free = |mline: &usize| {
+        let track = subscriptions.get(*mline).map(|s| &s.track.name);
+        let slot = track.and_then(|name| receivers.slot(name));
+        slot.is_some_and(|slot| slot.get().is_none())
+    };
+    let transceiver: Option<WebRTCRTPTransceiver> = pad.property("transceiver");
+    let told = transceiver.map(|t| t.mlineindex() as usize);
+    let mline = told
+        .filter(fits)
+        .or_else(|| (0..subscriptions.len()).find(|mline| fits(mline) && is_free(mline)))?;
+    subscriptions.get(mline)
+}
+
+fn payload(pad: &gst::Pad) -> Option<i32> {
+    let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+    caps.structure(0)?.get("payload").ok()
 }
 
 fn receive(

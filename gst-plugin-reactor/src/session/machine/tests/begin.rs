@@ -59,12 +59,26 @@ fn a_session_is_announced() {
 }
 
 #[test]
-fn a_session_without_capabilities_has_no_tracks() {
-    let mut rig = Rig::asked(policy());
-    let mut described = descriptor("waiting", "3.10.0");
-    described.capabilities = None;
-    let out = rig.give(Input::Begun(Ok((described, Ownership::Created))));
-    assert!(out.contains(&Action::Announce(Vec::new())), "{out:?}");
+fn a_session_without_tracks_or_transport_is_of_no_use() {
+    let without_tracks = Descriptor {
+        capabilities: None,
+        ..descriptor("waiting", "3.10.0")
+    };
+    let without_transport = Descriptor {
+        selected_transport: None,
+        ..descriptor("waiting", "3.10.0")
+    };
+    for described in [without_tracks, without_transport] {
+        let mut rig = Rig::asked(policy());
+        let out = rig.give(Input::Begun(Ok((described, Ownership::Created))));
+        assert_eq!(failure(&out).code, Code::DecodeFailed);
+        // The request has been answered: only the end is waited for.
+        assert_eq!(
+            labels(&out),
+            "id waiting described error failed end disconnected"
+        );
+        assert_eq!(rig.told(Input::SessionEnded(Ok(()))), "no-id closed");
+    }
 }
 
 #[test]

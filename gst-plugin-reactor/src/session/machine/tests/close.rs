@@ -71,24 +71,24 @@ type Stage = (&'static str, fn(Rig) -> Rig);
 
 fn stages() -> [Stage; 8] {
     [
-        ("canceled", Rig::to_preparing),
+        ("canceled", Rig::until_preparing),
         ("canceled", |rig| {
-            let mut rig = rig.to_preparing();
+            let mut rig = rig.until_preparing();
             rig.give(Input::Planned(Ok(plans())));
             rig.give(Input::IceServers(Ok(ice_servers())));
             rig
         }),
-        ("canceled", Rig::to_offering),
+        ("canceled", Rig::until_offering),
         ("canceled", |rig| {
-            let mut rig = rig.to_offering();
+            let mut rig = rig.until_offering();
             rig.give(Input::OfferPosted(Ok(())));
             rig
         }),
-        ("canceled", Rig::to_connecting),
-        ("", Rig::to_live),
-        ("", Rig::to_flowing),
+        ("canceled", Rig::until_connecting),
+        ("", Rig::until_live),
+        ("", Rig::until_flowing),
         ("", |rig| {
-            let mut rig = rig.to_flowing();
+            let mut rig = rig.until_flowing();
             rig.give(Input::TransportFailed(broken()));
             rig
         }),
@@ -126,7 +126,7 @@ fn a_failure_ends_what_is_ours_and_nothing_else() {
     for (ownership, recoverable) in OWNERS {
         let mut rig = Rig::new(keeping(recoverable))
             .ownership(ownership)
-            .to_connecting();
+            .until_connecting();
         let out = rig.give(Input::TransportFailed(broken()));
         let ours = ownership == Ownership::Created && !recoverable;
         assert_eq!(out.contains(&Action::EndSession), ours);
@@ -145,10 +145,9 @@ fn closes_when_all_is_done_in_either_order() {
     rig.give(Input::Stop);
     assert_eq!(rig.told(Input::TransportClosed), "");
     // That the server could not be told is no reason to stay.
-    assert_eq!(
-        rig.told(Input::SessionEnded(Err(network()))),
-        "no-id closed"
-    );
+    let out = rig.give(Input::SessionEnded(Err(network())));
+    assert_eq!(warning(&out), network());
+    assert_eq!(labels(&out), "warning no-id closed");
 }
 
 #[test]
@@ -168,7 +167,7 @@ fn closing_takes_no_longer_than_it_may() {
         // What comes now comes too late.
         assert_eq!(labels(&rig.begun()), "");
         assert_eq!(rig.told(Input::TransportClosed), "");
-        assert_eq!(rig.told(Input::SessionEnded(Ok(()))), "");
+        assert_eq!(rig.told(Input::SessionEnded(Err(network()))), "");
         assert_eq!(observe(&rig.machine), State::Closed);
     }
 }
@@ -193,7 +192,7 @@ fn requests_are_answered_when_it_closes() {
     assert_eq!(labels(&rig.hear_data(server::ack("data_1"))), "");
 
     // Those that were never sent as well.
-    let mut rig = Rig::new(policy()).to_connecting();
+    let mut rig = Rig::new(policy()).until_connecting();
     rig.give(request(7, command("a")));
     let out = rig.give(Input::TransportFailed(broken()));
     assert_eq!(refusals(&out), [(7, Code::TransportError)]);

@@ -27,9 +27,9 @@ fn orders(n: usize) -> Vec<Vec<usize>> {
     all.collect()
 }
 
-/// An offer without the audio, as for a model that has none.
+/// The offer is in the server's hands; times count from there.
 fn polling() -> Rig {
-    let mut rig = Rig::new(policy()).to_offering();
+    let mut rig = Rig::new(policy()).until_offering();
     rig.give(Input::OfferPosted(Ok(())));
     rig.mark();
     rig
@@ -46,7 +46,7 @@ fn the_offer_is_made_from_pieces_in_any_order() {
             continue; // there is nothing to build yet
         }
         tried += 1;
-        let mut rig = Rig::new(policy()).to_preparing();
+        let mut rig = Rig::new(policy()).until_preparing();
         for (step, piece) in order.iter().enumerate() {
             let out = rig.give(match piece {
                 0 => Input::Registered(Ok(CONNECTION)),
@@ -87,7 +87,7 @@ fn posted_offer() -> Action {
 
 #[test]
 fn an_offer_that_does_not_fit_the_tracks_is_not_sent() {
-    let mut rig = Rig::new(policy()).to_preparing();
+    let mut rig = Rig::new(policy()).until_preparing();
     rig.give(Input::Registered(Ok(CONNECTION)));
     rig.give(Input::IceServers(Ok(Vec::new())));
     rig.give(Input::Planned(Ok(plans()[..2].to_vec())));
@@ -97,7 +97,7 @@ fn an_offer_that_does_not_fit_the_tracks_is_not_sent() {
     assert_eq!((error.code, error.message.as_str()), (Code::Internal, text));
     assert_eq!(labels(&out), "error failed end close disconnected");
 
-    let mut rig = Rig::new(policy()).to_preparing();
+    let mut rig = Rig::new(policy()).until_preparing();
     rig.prepare_with("not an offer", Code::Internal);
 }
 
@@ -121,13 +121,13 @@ fn each_piece_can_fail() {
         Input::OfferBuilt(Err(network())),
     ];
     for input in failures {
-        let mut rig = Rig::new(policy()).to_preparing();
+        let mut rig = Rig::new(policy()).until_preparing();
         let out = rig.give(input);
         assert_eq!(failure(&out), network());
         // There is no peer connection yet.
         assert_eq!(labels(&out), "error failed end disconnected");
     }
-    let mut rig = Rig::new(policy()).to_offering();
+    let mut rig = Rig::new(policy()).until_offering();
     let out = rig.give(Input::OfferPosted(Err(busy(503, Some(1000)))));
     assert_eq!(failure(&out), busy(503, Some(1000)));
     assert_eq!(labels(&out), "error failed end close disconnected");
@@ -135,7 +135,7 @@ fn each_piece_can_fail() {
 
 #[test]
 fn an_offer_is_due_in_time() {
-    let mut rig = Rig::new(policy()).to_preparing();
+    let mut rig = Rig::new(policy()).until_preparing();
     assert_eq!(rig.passes(14_999), "");
     let out = actions(rig.run(1));
     let error = failure(&out);
@@ -145,7 +145,7 @@ fn an_offer_is_due_in_time() {
         (Code::RequestTimeout, Some("offer"))
     );
 
-    let mut rig = Rig::new(policy()).to_preparing();
+    let mut rig = Rig::new(policy()).until_preparing();
     rig.run(14_000);
     rig.prepare();
     assert_eq!(rig.passes(14_999), "");
@@ -171,7 +171,7 @@ fn polls_slow_down_and_end_with_the_patience() {
     };
     // 30 ms twice, then half as much again each time, up to a second.
     let expected = [
-        30, 60, 105, 172, 273, 425, 653, 995, 1508, 2276, 3276, 4276, 5276, 6276, 7276, 8276, 9276,
+        30, 60, 105, 172, 273, 425, 653, 995, 1507, 2276, 3276, 4276, 5276, 6276, 7276, 8276, 9276,
         10_276, 11_276, 12_276,
     ];
     assert_eq!(times, expected);
@@ -232,7 +232,7 @@ fn a_failed_poll_is_final() {
 
 #[test]
 fn a_rejected_track_is_named() {
-    let mut rig = Rig::new(policy()).to_preparing();
+    let mut rig = Rig::new(policy()).until_preparing();
     rig.give(Input::Registered(Ok(CONNECTION)));
     rig.give(Input::IceServers(Ok(ice_servers())));
     rig.give(Input::Planned(Ok(plans())));
@@ -254,7 +254,7 @@ fn a_bad_answer_is_refused() {
         ("", Code::DecodeFailed),
         (two_certificates.as_str(), Code::IdentityMismatch),
     ] {
-        let out = Rig::new(policy()).to_offering().answered(sdp);
+        let out = Rig::new(policy()).until_offering().answered(sdp);
         let error = failure(&out);
         assert_eq!(
             (error.code.clone(), error.operation),
@@ -267,7 +267,7 @@ fn a_bad_answer_is_refused() {
 
 #[test]
 fn a_peer_with_another_certificate_is_refused() {
-    let mut rig = Rig::new(policy()).to_connecting();
+    let mut rig = Rig::new(policy()).until_connecting();
     let verify = Action::VerifyIdentity(negotiated().fingerprint);
     assert_eq!(rig.give(Input::PeerConnected), [verify]);
     rig.give(Input::ChannelOpen(Channel::Control));
@@ -281,7 +281,7 @@ fn a_peer_with_another_certificate_is_refused() {
 
 #[test]
 fn nothing_of_an_unverified_peer_counts() {
-    let mut rig = Rig::new(policy()).to_connecting();
+    let mut rig = Rig::new(policy()).until_connecting();
     rig.give(Input::ChannelOpen(Channel::Control));
     rig.give(Input::ChannelOpen(Channel::Data));
     assert_eq!(rig.hear_control(server::session_ended("bye")), []);
@@ -291,7 +291,7 @@ fn nothing_of_an_unverified_peer_counts() {
 #[test]
 fn is_live_when_all_is_up_in_any_order() {
     for order in orders(3) {
-        let mut rig = Rig::new(policy()).to_connecting();
+        let mut rig = Rig::new(policy()).until_connecting();
         rig.give(Input::PeerConnected);
         for (step, link) in order.iter().enumerate() {
             rig.now += ms(10);
@@ -346,7 +346,7 @@ fn the_answer_is_applied_and_its_steps_are_timed() {
 #[test]
 fn a_connection_that_does_not_come_up_says_what_is_missing() {
     let after = |inputs: Vec<Input>| {
-        let mut rig = Rig::new(policy()).to_connecting();
+        let mut rig = Rig::new(policy()).until_connecting();
         for input in inputs {
             rig.give(input);
         }
@@ -375,9 +375,9 @@ fn a_connection_that_does_not_come_up_says_what_is_missing() {
 #[test]
 fn a_broken_transport_ends_the_attempt() {
     let rigs = [
-        Rig::new(policy()).to_offering(),
+        Rig::new(policy()).until_offering(),
         polling(),
-        Rig::new(policy()).to_connecting(),
+        Rig::new(policy()).until_connecting(),
     ];
     for mut rig in rigs {
         let out = rig.give(Input::TransportFailed(broken()));

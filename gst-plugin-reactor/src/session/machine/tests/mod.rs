@@ -357,44 +357,44 @@ impl Rig {
         out
     }
 
-    fn to_preparing(mut self) -> Self {
+    fn until_preparing(mut self) -> Self {
         self.give(Input::Start);
         self.begun();
         self
     }
 
-    fn to_offering(self) -> Self {
-        let mut rig = self.to_preparing();
+    fn until_offering(self) -> Self {
+        let mut rig = self.until_preparing();
         rig.prepare();
         rig
     }
 
-    fn to_connecting(self) -> Self {
-        let mut rig = self.to_offering();
+    fn until_connecting(self) -> Self {
+        let mut rig = self.until_offering();
         rig.answered(ANSWER);
         rig
     }
 
-    fn to_live(self) -> Self {
-        let mut rig = self.to_connecting();
+    fn until_live(self) -> Self {
+        let mut rig = self.until_connecting();
         rig.connect();
         rig
     }
 
     /// Live, and the server has answered in v1 at 100 ms: media flows.
-    fn to_flowing(self) -> Self {
-        let mut rig = self.to_live();
+    fn until_flowing(self) -> Self {
+        let mut rig = self.until_live();
         rig.run(100);
         rig.hear_control(server::schema("ctrl_1"));
         rig
     }
 
     fn live(policy: Policy) -> Self {
-        Self::new(policy).to_live()
+        Self::new(policy).until_live()
     }
 
     fn flowing(policy: Policy) -> Self {
-        Self::new(policy).to_flowing()
+        Self::new(policy).until_flowing()
     }
 }
 
@@ -432,7 +432,7 @@ fn refusals(out: &[Action]) -> Vec<(u64, Code)> {
     replies(out).into_iter().filter_map(refusal).collect()
 }
 
-/// The times in ms.
+/// What came out of [`Rig::run`], whenever it did.
 fn actions(timed: Vec<(u64, Action)>) -> Vec<Action> {
     timed.into_iter().map(|(_, action)| action).collect()
 }

@@ -162,9 +162,9 @@ pub(super) fn reach(state: State, policy: Policy) -> Rig {
             rig
         }
         State::Preparing(pieces) => reach_preparing(pieces, policy),
-        State::Offering => Rig::new(policy).to_offering(),
+        State::Offering => Rig::new(policy).until_offering(),
         State::Pausing | State::Polling => {
-            let mut rig = Rig::new(policy).to_offering();
+            let mut rig = Rig::new(policy).until_offering();
             rig.give(Input::OfferPosted(Ok(())));
             if state == State::Polling {
                 rig.tick_at_deadline();
@@ -190,7 +190,7 @@ pub(super) fn reach(state: State, policy: Policy) -> Rig {
 }
 
 fn reach_preparing(pieces: Pieces, policy: Policy) -> Rig {
-    let mut rig = Rig::new(policy).to_preparing();
+    let mut rig = Rig::new(policy).until_preparing();
     if pieces.planned {
         rig.give(Input::Planned(Ok(plans())));
     }
@@ -207,7 +207,7 @@ fn reach_preparing(pieces: Pieces, policy: Policy) -> Rig {
 }
 
 fn reach_connecting(links: Links, policy: Policy) -> Rig {
-    let mut rig = Rig::new(policy).to_connecting();
+    let mut rig = Rig::new(policy).until_connecting();
     if links.control {
         rig.give(Input::ChannelOpen(Channel::Control));
     }
@@ -246,9 +246,11 @@ fn reach_closing(outstanding: Outstanding, policy: Policy) -> Rig {
         } => Rig::asked(policy),
         Outstanding {
             transport: false, ..
-        } => Rig::new(policy).to_preparing(),
+        } => Rig::new(policy).until_preparing(),
         Outstanding { ending: true, .. } => Rig::flowing(policy),
-        _ => Rig::new(policy).ownership(Ownership::Joined).to_flowing(),
+        _ => Rig::new(policy)
+            .ownership(Ownership::Joined)
+            .until_flowing(),
     };
     rig.give(Input::Stop);
     rig

@@ -142,7 +142,7 @@ const TABLE: [(Sample, [Rule; COLUMNS]); SAMPLES.len()] = {
     (TickDue,         [____,  due,    fail,   fail,  due,   fail,   due,   fail,  over,   ____]),
     (BegunOk,         [____,  began,  ____,   ____,  ____,  ____,   ____,  ____,  undo,   ____]),
     (BegunBusy,       [____,  put_off,____,   ____,  ____,  ____,   ____,  ____,  no_begin,____]),
-    (BegunErr,        [____,  fail,   ____,   ____,  ____,  ____,   ____,  ____,  no_begin,____]),
+    (BegunErr,        [____,  refused,____,   ____,  ____,  ____,   ____,  ____,  no_begin,____]),
     (IceOk,           [____,  ____,   ice,    ____,  ____,  ____,   ____,  ____,  ____,   ____]),
     (IceErr,          [____,  ____,   fail,   ____,  ____,  ____,   ____,  ____,  ____,   ____]),
     (RegisteredOk,    [____,  ____,   number, ____,  ____,  ____,   ____,  ____,  ____,   ____]),
@@ -174,7 +174,7 @@ const TABLE: [(Sample, [Rule; COLUMNS]); SAMPLES.len()] = {
     (DescribedGone,   [____,  ____,   ____,   ____,  ____,  ____,   ____,  end,   ____,   ____]),
     (DescribedErr,    [____,  ____,   ____,   ____,  ____,  ____,   ____,  fail,  ____,   ____]),
     (EndedOk,         [____,  ____,   ____,   ____,  ____,  ____,   ____,  ____,  no_end, ____]),
-    (EndedErr,        [____,  ____,   ____,   ____,  ____,  ____,   ____,  ____,  no_end, ____]),
+    (EndedErr,        [____,  ____,   ____,   ____,  ____,  ____,   ____,  ____,  not_ended,____]),
     (TransportClosed, [____,  ____,   ____,   ____,  ____,  ____,   ____,  ____,  no_peer,____]),
     ]
 };
@@ -239,6 +239,11 @@ fn fail(state: State) -> Outcome {
     closing(state, "error failed", true)
 }
 
+/// A request that was answered is not waited for.
+fn refused(_: State) -> Outcome {
+    fail(State::Retrying)
+}
+
 fn end(state: State) -> Outcome {
     closing(state, "ended", false)
 }
@@ -291,6 +296,12 @@ fn no_begin(state: State) -> Outcome {
 
 fn no_end(state: State) -> Outcome {
     outstanding(state, |left| left.ending = false)
+}
+
+/// The session may still be there: the user should know.
+fn not_ended(state: State) -> Outcome {
+    let (next, out) = no_end(state)?;
+    go(next, format!("warning {out}").trim())
 }
 
 fn no_peer(state: State) -> Outcome {

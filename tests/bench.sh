@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Measures reactorsrc side by side with the official Python client: tests/bench.sh [OPTIONS]
+#
+# Both receive the playground from the same server in turn; figures are medians, and ratios
+# are of pairs of one run. Options go to tests/bench/compare.py (--runs, --seconds, --size).
+# It prints figures and judges nothing.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+. pipelines/lib/deps.sh
+
+# shellcheck disable=SC2086
+need_packages $BUILD_PACKAGES $RUN_PACKAGES $TEST_PACKAGES
+export REACTOR_CACHE=${REACTOR_CACHE:-$root/.cache}
+serve=$root/examples/models/serve.sh
+"$serve" setup
+"$serve" setup --bench
+python=$("$serve" python --bench)
+cargo build --release -p reactor-tests --bin bench-reactorsrc
+target=${CARGO_TARGET_DIR:-$root/target}
+exec tests/netns.sh "$python" tests/bench/compare.py "$serve" "$target/release/bench-reactorsrc" "$@"

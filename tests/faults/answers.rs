@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: MIT
+
+//! The real server's answers, spoiled on their way; and a session that is
+//! somebody else's.
+
+use std::time::Duration;
+
+use reactor_tests::{
+    http,
+    pipeline::wait_until,
+    proxy::{Proxy, Route, Rule},
+    server::Server,
+};
+use serde_json::Value;
+
+use crate::support::{
+    CODEC_NOT_FOUND, Expected, NOT_AUTHORIZED, OPEN_READ, READ, SOON, assert_fails, count_buffers,
+    source, take_down,
+};
+
+/// Changes the SDP that is the member `field` of a JSON body.
+fn edit_sdp(
+    field: &'static str,
+    edit: impl Fn(&str) -> String + Send + Sync + 'static,
+) -> impl Fn(String) -> String + Send + Sync + 'static {
+    move |body| {
+        let mut json: Value = serde_json::from_str(&body).expect("JSON");
+        let sdp = edit(json[field].as_str().expect("SDP"));
+        json[field] = sdp.into();
+        json.to_string()
+    }
+}
+
+fn answer(edit: impl Fn(&str) -> String + Send + Sync + 'static) -> Rule {
+    Rule::edit_reply(edit_sdp("sdp_answer", edit))
+}
+
+/// Changes each line, or leaves it out.
+fn lines(sdp: &str, edit: impl Fn(&str) -> Option<String>) -> String {
+    let edited = sdp.lines().filter_map(edit);
+    edited.map(|line| line + "\r\n").collect()
+}
+
+fn rejected(sdp: &str) -> String {
+    lines(sdp, |line| match line.strip_prefix("m=video ") {
+        Some(rest) => {
+            let (_, rest) = rest.split_once(' ').unwrap();
+            Some(format!("m=video 0 {rest}"))
+        }
+        None => Some(line.to_owned()),
+    })
+}
+
+/// Without the first m-section.
+fn shortened(sdp: &str) -> String {
+    let begin = sdp.find("m=").unwrap();
+    let end = begin + 2 + sdp[begin + 2..].find("m=").unwrap();
+    format!("{}{}", &sdp[..begin], &sdp[end..])
+}
+
+/// With one digit of each fingerprint changed.
+fn forged(sdp: &str) -> String {
+    lines(sdp, |line| {
+        let mut line = line.to_owned();
+        if line.starts_with("a=fingerprint:") {
+            let last = line.pop();
+            line.push(if last == Some('0') { '1' } else { '0' });
+        }
+        Some(line)
+    })
+}
+
+fn weak(sdp: &str) -> String {
+    lines(sdp, |line| match line.starts_with("a=fingerprint:") {
+        true => Some(format!("a=fingerprint:md5 {}", ["00"; 16].join(":"))),
+        false => Some(line.to_owned()),
+    })
+}
+
+#[test]
+fn a_spoiled_answer() {
+    let identity = |text| Expected::gpu("IDENTITY_MISMATCH", NOT_AUTHORIZED, text);
+    let track = |text| Expected::gpu("TRACK_REJECTED", CODEC_NOT_FOUND, text);
+    type Spoil = fn(&str) -> String;
+    let cases: [(&str, Spoil, Expected); 6] = [
+        ("rejected", rejected, track("track 'main_video'")),
+        ("shortened", shortened, track("its m-section is missing")),
+        (
+            "forged",
+            forged,
+            identity("not the one its answer announced"),
+        ),
+        ("weak", weak, identity("SHA-256")),
+        (
+            "unparsable",
+            |_| "v=0\r\nnonsense".to_owned(),
+            Expected::gpu("DECODE_FAILED", OPEN_READ, "SDP answer is unusable"),
+        ),
+        (
+            "the offer's own direction",
+            |sdp| sdp.replace("a=sendonly", "a=sendrecv"),
+            Expected::gpu("DECODE_FAILED", OPEN_READ, "only sendonly fits"),
+        ),
+    ];
+    let server = Server::playground();
+    let proxy = Proxy::before(&server);
+    for (what, edit, expected) in cases {
+        proxy.reset();
+        proxy.rule(Route::Answer, answer(edit));
+        let expected = expected.during("sdp_params");
+        let failure = assert_fails(what, &proxy.url(), "", expected);
+        assert!(!failure.detail::<String>("session-id").is_empty());
+        assert_eq!(proxy.count(Route::StopSession), 1, "{what}");
+        server.wait_for_state("ready", SOON);
+    }
+}
+
+/// Nothing that a peer of unproven identity sends gets through.
+#[test]
+fn a_forged_peer_is_not_heard() {
+    let server = Server::playground();
+    let proxy = Proxy::before(&server);
+    proxy.rule(Route::Answer, answer(forged));
+    let running = source(&proxy.url(), "");
+    let buffers = count_buffers(&running.pad("sink", "sink"));
+    running.play();
+    let failure = running.wait_message(SOON, |message| match message.view() {
+        gst::MessageView::Error(error) => Some(error.details().map(|d| d.to_owned())),
+        gst::MessageView::Element(element) => {
+            let name = element.structure().map(|s| s.name().to_string());
+            let heard = ["reactor-message", "reactor-runtime-message"];
+            assert!(!heard.contains(&name.as_deref().unwrap_or_default()));
+            None
+        }
+        _ => None,
+    });
+    let code = failure.map(|details| details.get::<String>("code").unwrap());
+    assert_eq!(code.as_deref(), Some("IDENTITY_MISMATCH"));
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(buffers(), 0);
+    take_down(&running);
+}
+
+/// Both sides' candidates lead to a port that nobody listens on.
+#[test]
+fn candidates_that_lead_nowhere() {
+    let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let misled = move |sdp: &str| {
+        lines(sdp, |line| {
+            let mut fields: Vec<_> = line.split(' ').map(str::to_owned).collect();
+            if line.starts_with("a=candidate:") {
+                if fields[2].eq_ignore_ascii_case("tcp") {
+                    return None;
+                }
+                fields[5] = port.to_string();
+            }
+            Some(fields.join(" "))
+        })
+    };
+    let server = Server::playground();
+    let proxy = Proxy::before(&server);
+    proxy.rule(Route::Answer, answer(misled));
+    let offer = Rule::edit_request(edit_sdp("sdp_offer", misled));
+    proxy.rule(Route::Offer, offer);
+    let running = source(&proxy.url(), "");
+    running.play();
+    // Of the element's own 30 s, or of an ICE agent that gives up before.
+    let failure = running.wait_error(Duration::from_secs(45));
+    match failure.code().as_str() {
+        "REQUEST_TIMEOUT" => Expected::gpu("REQUEST_TIMEOUT", OPEN_READ, "is UDP blocked?")
+            .during("connect")
+            .check("timeout", &failure),
+        _ => Expected::gpu("DISCONNECTED", READ, "no way to the server's media port")
+            .check("ICE", &failure),
+    }
+    take_down(&running);
+    assert_eq!(proxy.count(Route::StopSession), 1);
+    server.wait_for_state("ready", SOON);
+}
+
+#[test]
+fn a_running_session_is_joined_and_left_alone() {
+    let server = Server::playground();
+    let url = server.url();
+    let begun = http::post(&format!("{url}/start_session"), "{}").unwrap();
+    assert_eq!(begun.status, 200, "{}", begun.body);
+    let session: Value = serde_json::from_str(&begun.body).unwrap();
+    let adopted = format!(
+        "adopt-session-id={}",
+        session["session_id"].as_str().unwrap()
+    );
+    let proxy = Proxy::before(&server);
+    for (properties, asked) in [("", 1), (adopted.as_str(), 0)] {
+        proxy.reset();
+        let running = source(&proxy.url(), properties);
+        let frames = count_buffers(&running.pad("sink", "sink"));
+        running.play();
+        wait_until("streaming", SOON, || frames() > 5);
+        take_down(&running);
+        assert_eq!(proxy.count(Route::StartSession), asked);
+        assert_eq!(proxy.count(Route::StopSession), 0);
+        let state = server.session_state();
+        let live = ["waiting", "streaming", "orphaned"].contains(&state.as_str());
+        assert!(live, "{state}");
+    }
+}

@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: MIT
+
+//! A server that speaks HTTP, or does not, and gives no session. None of it
+//! needs a real one.
+
+use std::time::{Duration, Instant};
+
+use reactor_tests::{
+    pipeline::{Running, wait_until},
+    proxy::{Proxy, Route, Rule},
+    server::{Server, free_port},
+};
+
+use crate::support::{
+    BUSY, CODEC_NOT_FOUND, Expected, NOT_AUTHORIZED, NOT_FOUND, OPEN_READ, SETTINGS, SOON,
+    assert_fails, count_buffers, source, take_down,
+};
+
+/// A session with one video track to receive.
+const SESSION: &str = r#"{"session_id":"s-1","state":"waiting","model":{"name":"m"},
+    "selected_transport":{"protocol":"webrtc","version":"1.0"},
+    "capabilities":{"tracks":[{"name":"v","kind":"video","direction":"recvonly"}]}}"#;
+
+/// The same in a state that cannot be joined.
+fn resting_session() -> String {
+    SESSION.replace("\"waiting\"", "\"closing\"")
+}
+
+/// Plays a server that takes an offer and then has nothing to say.
+fn script(proxy: &Proxy) {
+    proxy.reset();
+    proxy.rule(Route::StartSession, Rule::reply(200, SESSION));
+    proxy.rule(Route::Session, Rule::reply(200, SESSION));
+    proxy.rule(Route::StopSession, Rule::reply(200, SESSION));
+    let connection = r#"{"connection_id":5001}"#;
+    proxy.rule(Route::Connections, Rule::reply(201, connection));
+    proxy.rule(Route::Offer, Rule::reply(202, connection));
+    proxy.rule(Route::Answer, Rule::reply(202, ""));
+}
+
+fn status(status: u16) -> Rule {
+    Rule::reply(status, r#"{"detail":"says the server"}"#)
+}
+
+#[test]
+fn nothing_listens() {
+    let url = format!("http://127.0.0.1:{}", free_port());
+    let expected =
+        Expected::api("NETWORK_ERROR", OPEN_READ, "is the server running?").during("start_session");
+    let failure = assert_fails("nothing", &url, "", expected);
+    assert!(failure.error.message().contains(&url), "{}", failure.error);
+}
+
+/// What answers, what it is and how it has to end.
+type Reply = (&'static str, Rule, Expected);
+
+/// Nothing that could be a refusal.
+fn not_the_platform() -> Vec<Reply> {
+    let broken = Expected::api("NETWORK_ERROR", OPEN_READ, "broke off");
+    let odd = Expected::api("DECODE_FAILED", OPEN_READ, "does not look like a Reactor").status(200);
+    let large = Expected::api("DECODE_FAILED", OPEN_READ, "larger than");
+    let moved = Expected::api("DECODE_FAILED", OPEN_READ, "give the final address").status(302);
+    let html = Rule::Reply {
+        status: 200,
+        headers: vec![("content-type", "text/html".into())],
+        body: "<!DOCTYPE html><html><body>Welcome!</body></html>".into(),
+    };
+    let bytes = Rule::Raw(b"\x00\xffSSH-2.0\r\n\r\n".into());
+    let half = b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"session_id\":";
+    vec![
+        ("bytes", bytes, broken),
+        ("a closed door", Rule::drop_connection(), broken),
+        ("half a reply", Rule::Raw(half.into()), broken),
+        ("HTML", html, odd),
+        ("JSON", Rule::reply(200, r#"{"ok":true}"#), odd),
+        ("a list", Rule::reply(200, "[]"), odd),
+        ("too much", Rule::reply(200, "x".repeat(5 << 20)), large),
+        ("a redirect", Rule::reply(302, ""), moved),
+    ]
+}
+
+fn refusals() -> Vec<Reply> {
+    let refused = |what, code, kind, http: u16| {
+        let expected = Expected::api(code, kind, "says the server");
+        (what, status(http), expected.status(http.into()))
+    };
+    let complaint = r#"{"detail":[{"loc":["body","steps"],"msg":"too many"}]}"#;
+    let invalid = Expected::api("BAD_REQUEST", OPEN_READ, "body.steps: too many").status(422);
+    vec![
+        refused("401", "UNAUTHORIZED", NOT_AUTHORIZED, 401),
+        refused("403", "UNAUTHORIZED", NOT_AUTHORIZED, 403),
+        refused("404", "NOT_FOUND", NOT_FOUND, 404),
+        ("422", Rule::reply(422, complaint), invalid),
+        refused("426", "VERSION_MISMATCH", SETTINGS, 426),
+        refused("500", "SERVER_ERROR", OPEN_READ, 500),
+        refused("501", "VERSION_MISMATCH", SETTINGS, 501),
+        // Only a server that says when to come back is one to wait for.
+        refused("503", "SERVER_ERROR", OPEN_READ, 503),
+    ]
+}
+
+#[test]
+fn a_reply_that_is_no_session() {
+    let proxy = Proxy::alone();
+    for (what, rule, expected) in not_the_platform().into_iter().chain(refusals()) {
+        script(&proxy);
+        proxy.rule(Route::StartSession, rule);
+        assert_fails(what, &proxy.url(), "", expected.during("start_session"));
+        assert_eq!(proxy.count(Route::StartSession), 1, "{what}");
+        assert_eq!(proxy.count(Route::StopSession), 0, "{what}");
+    }
+}
+
+#[test]
+fn a_session_that_is_of_no_use() {
+    let proxy = Proxy::alone();
+    let no_outputs = SESSION.replace("recvonly", "sendonly");
+    let other_transport = SESSION.replace("\"webrtc\"", "\"livekit\"");
+    let cases = [
+        (
+            "no outputs",
+            no_outputs,
+            1,
+            Expected::api("BAD_REQUEST", OPEN_READ, "the model has no output tracks"),
+        ),
+        (
+            "another transport",
+            other_transport,
+            0,
+            Expected::api("VERSION_MISMATCH", SETTINGS, "only webrtc is supported")
+                .during("session"),
+        ),
+    ];
+    for (what, session, ended, expected) in cases {
+        script(&proxy);
+        proxy.rule(Route::StartSession, Rule::reply(200, session));
+        assert_fails(what, &proxy.url(), "", expected);
+        assert_eq!(proxy.count(Route::StopSession), ended, "{what}");
+    }
+}
+
+/// Calls that fail between having a session and having an answer.
+fn failing_calls() -> Vec<(Route, Reply)> {
+    let fails = |what, code, kind, http: u16| {
+        let expected = Expected::api(code, kind, "says the server");
+        let expected = expected.during("sdp_params").status(http.into());
+        (what, status(http), expected)
+    };
+    let refused = Expected::api("SERVER_ERROR", OPEN_READ, "says the server").status(503);
+    let odd = Expected::api("DECODE_FAILED", OPEN_READ, "connection id").status(201);
+    let odd_id = Rule::reply(201, r#"{"connection_id":"one"}"#);
+    let [refused, odd] = [refused, odd].map(|expected| expected.during("connections"));
+    vec![
+        (Route::Connections, ("no connection", status(503), refused)),
+        (Route::Connections, ("an odd connection", odd_id, odd)),
+        (Route::Offer, fails("404", "NOT_FOUND", NOT_FOUND, 404)),
+        (Route::Offer, fails("409", "CONFLICT", BUSY, 409)),
+        (Route::Offer, fails("500", "SERVER_ERROR", OPEN_READ, 500)),
+        (Route::Answer, fails("500", "SERVER_ERROR", OPEN_READ, 500)),
+    ]
+}
+
+fn no_answers() -> Vec<(Route, Reply)> {
+    let answer = |sdp: &str| Rule::reply(200, format!(r#"{{"sdp_answer":"{sdp}"}}"#));
+    let half = answer("v=0\\r\\no=- 1 1 IN IP4 127.0.0.1\\r\\ns=-\\r\\nt=0 0\\r\\n");
+    let late = Expected::api("REQUEST_TIMEOUT", OPEN_READ, "max-sdp-attempts=2");
+    let empty = Expected::api("DECODE_FAILED", OPEN_READ, "holds no SDP").status(200);
+    let odd = Expected::gpu("DECODE_FAILED", OPEN_READ, "SDP answer is unusable");
+    let rejected = Expected::gpu("TRACK_REJECTED", CODEC_NOT_FOUND, "track 'v'");
+    let cases = [
+        ("no answer", Rule::reply(202, ""), late),
+        ("a silent poll", Rule::Hang, late),
+        ("an empty answer", answer(""), empty),
+        ("words for an answer", answer("hello"), odd),
+        ("half an answer", half, rejected),
+    ];
+    cases
+        .map(|(what, rule, expected)| (Route::Answer, (what, rule, expected.during("sdp_params"))))
+        .into()
+}
+
+#[test]
+fn a_session_without_an_answer() {
+    let proxy = Proxy::alone();
+    for (route, (what, rule, expected)) in failing_calls().into_iter().chain(no_answers()) {
+        script(&proxy);
+        proxy.rule(route, rule);
+        let failure = assert_fails(what, &proxy.url(), "max-sdp-attempts=2", expected);
+        let id: String = failure.detail("session-id");
+        assert_eq!(id, "s-1", "{what}");
+        // What was created is ended, once.
+        assert_eq!(proxy.count(Route::StopSession), 1, "{what}");
+    }
+}
+
+#[test]
+fn a_full_server_is_waited_for() {
+    let server = Server::playground();
+    let proxy = Proxy::before(&server);
+    proxy.next(Route::StartSession, 1, Rule::retry_after(503, "1"));
+    proxy.next(Route::StartSession, 1, Rule::retry_after(429, "0.3"));
+    let running = source(&proxy.url(), "");
+    let frames = count_buffers(&running.pad("sink", "sink"));
+    let begun = Instant::now();
+    running.play();
+    for _ in 0..2 {
+        let text = running.wait_message(SOON, waiting_text);
+        assert!(text.contains("all GPUs are taken"), "{text}");
+    }
+    wait_until("streaming", SOON, || frames() > 5);
+    assert!(begun.elapsed() >= Duration::from_millis(1300));
+    assert_eq!(proxy.count(Route::StartSession), 3);
+    take_down(&running);
+}
+
+/// The text of a progress message about waiting.
+fn waiting_text(message: &gst::Message) -> Option<String> {
+    let gst::MessageView::Progress(progress) = message.view() else {
+        return None;
+    };
+    let (kind, code, text) = progress.get();
+    let waiting = text.starts_with("Waiting for a GPU");
+    (kind == gst::ProgressType::Continue && code == "connect" && waiting).then(|| text.to_owned())
+}
+
+#[test]
+fn waiting_timeout_ends_the_waiting() {
+    let given_up = |code, kind| Expected::api(code, kind, "gave up after waiting-timeout, 700 ms");
+    let cases = [
+        (
+            "503",
+            Rule::retry_after(503, "0.2"),
+            given_up("SERVER_ERROR", BUSY)
+                .during("start_session")
+                .status(503)
+                .retry_after(200),
+        ),
+        (
+            "503, much later",
+            Rule::retry_after(503, "3600"),
+            given_up("SERVER_ERROR", BUSY)
+                .during("start_session")
+                .status(503)
+                .retry_after(3_600_000),
+        ),
+        (
+            "429",
+            status(429),
+            given_up("RATE_LIMITED", BUSY)
+                .during("start_session")
+                .status(429),
+        ),
+        (
+            "409, ending",
+            status(409),
+            given_up("CONFLICT", BUSY)
+                .during("start_session")
+                .status(409)
+                .retries(),
+        ),
+        (
+            "silence",
+            Rule::Hang,
+            given_up("REQUEST_TIMEOUT", OPEN_READ).during("session"),
+        ),
+    ];
+    let proxy = Proxy::alone();
+    for (what, rule, expected) in cases {
+        script(&proxy);
+        proxy.rule(Route::Session, Rule::reply(200, resting_session()));
+        proxy.rule(Route::StartSession, rule);
+        let begun = Instant::now();
+        // A request under way may still begin a session, which is waited for.
+        let properties = "waiting-timeout=700 close-timeout=500";
+        assert_fails(what, &proxy.url(), properties, expected);
+        assert!(begun.elapsed() >= Duration::from_millis(700), "{what}");
+        assert_eq!(proxy.count(Route::StopSession), 0, "{what}");
+    }
+}
+
+/// Without a waiting-timeout there are still limits: 10 s for one request,
+/// and as much for a session that is ending.
+#[test]
+fn nobody_waits_forever_for_nothing() {
+    let silent = Proxy::alone();
+    silent.rule(Route::StartSession, Rule::Hang);
+    let ending = Proxy::alone();
+    ending.rule(Route::StartSession, status(409));
+    ending.rule(Route::Session, Rule::reply(200, resting_session()));
+    let first = source(&silent.url(), "");
+    let second = source(&ending.url(), "");
+    first.play();
+    second.play();
+    let fails = |running: &Running, what, expected: Expected| {
+        expected.check(what, &running.wait_error(SOON));
+        take_down(running);
+    };
+    let expected = Expected::api("REQUEST_TIMEOUT", OPEN_READ, "no complete answer");
+    fails(&first, "silence", expected.during("start_session"));
+    let expected = Expected::api("CONFLICT", BUSY, "says the server").during("start_session");
+    fails(&second, "409", expected.status(409).retries());
+    assert!(ending.count(Route::StartSession) > 5);
+}
+
+/// However long the server wants us to wait, the element can be stopped.
+#[test]
+fn an_absurd_retry_after_is_survived() {
+    let proxy = Proxy::alone();
+    for seconds in ["10000000000000000000", "1e300", "-1", "NaN"] {
+        script(&proxy);
+        proxy.next(Route::StartSession, 1, Rule::retry_after(429, seconds));
+        let running = source(&proxy.url(), "waiting-timeout=1000");
+        running.play();
+        running.wait_message(SOON, waiting_text);
+        let failure = running.wait_error(SOON);
+        assert_eq!(failure.code(), "RATE_LIMITED", "{seconds}");
+        take_down(&running);
+    }
+}
+
+/// A server that says "at once" all the time must not be asked all the time.
+#[test]
+fn retry_after_zero_is_no_busy_loop() {
+    let proxy = Proxy::alone();
+    proxy.rule(Route::StartSession, Rule::retry_after(503, "0"));
+    let expected = Expected::api("SERVER_ERROR", BUSY, "gave up after waiting-timeout");
+    let expected = expected.during("start_session").status(503).retry_after(0);
+    assert_fails("0", &proxy.url(), "waiting-timeout=1000", expected);
+    let asked = proxy.count(Route::StartSession);
+    assert!(asked <= 21, "asked {asked} times in a second");
+}

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: MIT
+
+//! The real server, alive and dead, and what stopping leaves on it.
+
+use std::{
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use gst::prelude::*;
+use reactor_tests::{
+    http,
+    pipeline::{Failure, Running, wait_until},
+    proxy::{Proxy, Route, Rule},
+    server::Server,
+};
+
+use crate::{
+    health,
+    support::{Expected, OPEN_READ, READ, SOON, assert_fails, count_buffers, source, take_down},
+};
+
+/// Well above a stall-timeout of 3 s, for a busy machine.
+const STALLED: Duration = Duration::from_secs(10);
+
+fn streaming(url: &str, properties: &str) -> Running {
+    let running = source(url, properties);
+    let frames = count_buffers(&running.pad("sink", "sink"));
+    running.play();
+    wait_until("streaming", SOON, || frames() > 10);
+    running
+}
+
+#[test]
+fn a_killed_server_is_noticed() {
+    let server = Server::playground();
+    let running = streaming(&server.url(), "stall-timeout=3000");
+    server.signal(libc::SIGKILL);
+    let failure = running.wait_error(STALLED);
+    Expected::gpu("DISCONNECTED", READ, "is the server running?").check("killed", &failure);
+    assert!(!failure.detail::<String>("session-id").is_empty());
+    take_down(&running);
+}
+
+#[test]
+fn a_frozen_server_is_noticed() {
+    let server = Server::playground();
+    let running = streaming(&server.url(), "stall-timeout=3000");
+    server.signal(libc::SIGSTOP);
+    let begun = Instant::now();
+    let failure = running.wait_error(STALLED);
+    // Not before it could be a long pause.
+    assert!(begun.elapsed() > Duration::from_secs(2), "too early");
+    Expected::gpu("DISCONNECTED", READ, "(stall-timeout)").check("frozen", &failure);
+    take_down(&running);
+}
+
+/// Both branches have to get the EOS before the pipeline posts one.
+fn two_branches(url: &str) -> Running {
+    health::watch();
+    let running = Running::parse(&format!(
+        "reactorsrc name=src local=true api-url={url} \
+         src.video_main_video ! fakesink name=video sync=false \
+         src.audio_main_audio ! fakesink name=audio sync=false"
+    ));
+    let video = count_buffers(&running.pad("video", "sink"));
+    let audio = count_buffers(&running.pad("audio", "sink"));
+    running.play();
+    wait_until("both flow", SOON, || video() > 10 && audio() > 10);
+    running
+}
+
+fn ends_in_order(body: &str, expected: Option<&str>) {
+    let server = Server::playground();
+    let proxy = Proxy::before(&server);
+    let running = two_branches(&proxy.url());
+    let (sender, reasons) = mpsc::channel();
+    let source = running.by_name("src");
+    source.connect("session-ended", false, move |values| {
+        sender
+            .send(values[1].get::<Option<String>>().unwrap())
+            .unwrap();
+        None
+    });
+    let stopped = http::post(&format!("{}/stop_session", server.url()), body).unwrap();
+    assert_eq!(stopped.status, 200, "{}", stopped.body);
+
+    let message = running.wait_element("reactor-session-ended", SOON);
+    let told: Option<String> = message.get("reason").unwrap();
+    assert!(
+        message
+            .get::<Option<String>>("session-id")
+            .unwrap()
+            .is_some()
+    );
+    running.wait_eos(SOON);
+    assert_eq!(reasons.recv_timeout(SOON).unwrap(), told);
+    if expected.is_some() {
+        assert_eq!(told.as_deref(), expected);
+    }
+    take_down(&running);
+    // It has ended: there is nothing to stop.
+    assert_eq!(proxy.count(Route::StopSession), 0);
+}
+
+#[test]
+fn a_session_that_is_stopped_is_an_end() {
+    ends_in_order(r#"{"reason":"out of credits"}"#, Some("out of credits"));
+}
+
+#[test]
+fn a_session_that_is_stopped_without_a_reason_is_an_end() {
+    ends_in_order("", None);
+}
+
+/// A model that breaks has not ended its session in order: a recording of it
+/// must not pass for a whole one. The runtime goes down with the model, so
+/// whether it still says so is a matter of luck.
+#[test]
+fn a_crashed_model_is_an_error() {
+    let crash = r#"{"starting_input":{"commands":[{"command":"crash","data":{}}]}}"#;
+    let terminated = r#"{"session_id":"00000000-0000-0000-0000-000000000000",
+        "state":"terminated"}"#;
+    for rule in [Rule::reply(200, terminated), Rule::drop_connection()] {
+        let server = Server::playground();
+        let proxy = Proxy::before(&server);
+        let what = format!("{rule:?}");
+        proxy.rule(Route::Session, rule);
+        let running = source(&proxy.url(), "");
+        running.by_name("src").set_property("arguments", crash);
+        running.play();
+        let failure = running.wait_message(SOON, |message| match message.view() {
+            gst::MessageView::Eos(_) => panic!("{what}: an EOS"),
+            gst::MessageView::Error(error) => Some(Failure {
+                error: error.error(),
+                details: error.details().map(|details| details.to_owned()),
+            }),
+            _ => None,
+        });
+        Expected::gpu("DISCONNECTED", READ, "").check(&what, &failure);
+        take_down(&running);
+    }
+}
+
+#[test]
+fn a_server_that_dies_while_connecting() {
+    let server = Server::playground();
+    let running = source(&server.url(), "");
+    running.play();
+    running.wait_message(SOON, |message| match message.view() {
+        gst::MessageView::Element(element) => {
+            let structure = element.structure()?;
+            let id = structure.get::<Option<String>>("session-id").ok().flatten();
+            (structure.name() == "reactor-status" && id.is_some()).then_some(())
+        }
+        _ => None,
+    });
+    server.signal(libc::SIGKILL);
+    let failure = running.wait_error(Duration::from_secs(45));
+    let code = failure.code();
+    let lost = ["NETWORK_ERROR", "DISCONNECTED", "REQUEST_TIMEOUT"];
+    assert!(lost.contains(&code.as_str()), "{failure:?}");
+    take_down(&running);
+}
+
+#[test]
+fn a_connection_that_breaks_in_any_call() {
+    let server = Server::playground();
+    let proxy = Proxy::before(&server);
+    for (route, operation) in [
+        (Route::Connections, "connections"),
+        (Route::Offer, "sdp_params"),
+        (Route::Answer, "sdp_params"),
+    ] {
+        proxy.reset();
+        proxy.rule(route, Rule::drop_connection());
+        let broken = Expected::api("NETWORK_ERROR", OPEN_READ, "broke off");
+        let what = format!("{route:?}");
+        assert_fails(&what, &proxy.url(), "", broken.during(operation));
+        server.wait_for_state("ready", SOON);
+    }
+}
+
+/// Whenever it is stopped while it connects, it stops in time, and no session
+/// is left that somebody has to pay for.
+#[test]
+fn stopping_while_connecting_leaves_nothing() {
+    let server = Server::playground();
+    let proxy = Proxy::before(&server);
+    for step in 0..20 {
+        let running = source(&proxy.url(), "");
+        running.play();
+        std::thread::sleep(Duration::from_millis(step * 42));
+        let took = take_down(&running);
+        assert!(took < Duration::from_secs(3), "{step}: {took:?}");
+        server.wait_for_state("ready", SOON);
+    }
+    let (started, stopped) = (
+        proxy.count(Route::StartSession),
+        proxy.count(Route::StopSession),
+    );
+    assert_eq!(started, stopped, "sessions started and stopped");
+    assert!(started > 10);
+}

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: MIT
+
+//! Settings that make no sense, and those about a session of somebody else's.
+
+use std::time::Duration;
+
+use gst::prelude::*;
+use reactor_tests::{
+    pipeline::{Running, wait_until},
+    proxy::{Proxy, Route, Rule},
+    server::Server,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    health,
+    support::{
+        CORE_FAILED, Expected, NOT_FOUND, OPEN_READ, SETTINGS, SOON, assert_fails, count_buffers,
+        source, take_down,
+    },
+};
+
+/// A source that does not even start. Returns all that it said.
+fn refuses_to_start(properties: &str, text: &'static str) -> String {
+    health::watch();
+    let running = Running::parse(&format!("reactorsrc name=src {properties} ! fakesink"));
+    let source = running.by_name("src");
+    assert!(running.pipeline.set_state(gst::State::Playing).is_err());
+    let mut said = String::new();
+    let failure = {
+        let bus = running.pipeline.bus().unwrap();
+        let mut failure = None;
+        while let Some(message) = bus.pop() {
+            said += &format!("{message:?}");
+            if let gst::MessageView::Error(error) = message.view()
+                && message.src() == Some(source.upcast_ref())
+            {
+                said += &format!(
+                    "{} {:?} {:?}",
+                    error.error(),
+                    error.debug(),
+                    error.details()
+                );
+                failure.get_or_insert(reactor_tests::pipeline::Failure {
+                    error: error.error(),
+                    details: error.details().map(|details| details.to_owned()),
+                });
+            }
+        }
+        failure.expect("an error message")
+    };
+    Expected::api("INVALID_SETTINGS", SETTINGS, text).check(properties, &failure);
+    said += &format!("{:?}", source.property::<gst::Structure>("last-error"));
+    take_down(&running);
+    said
+}
+
+#[test]
+fn settings_that_cannot_work_say_so_at_once() {
+    refuses_to_start("", "set local=true");
+    refuses_to_start("local=false api-url=http://127.0.0.1:1", "set local=true");
+    for url in ["nonsense", "http://", "127.0.0.1:8080", "http://[::1"] {
+        refuses_to_start(
+            &format!("local=true api-url={url}"),
+            "expected a URL such as",
+        );
+    }
+    refuses_to_start("local=true api-url=ftp://x", "is not an HTTP URL");
+    refuses_to_start("local=true api-url=http://x?key=1", "query");
+}
+
+#[test]
+fn a_password_is_never_repeated() {
+    for url in [
+        "http://user:hunter2@127.0.0.1:8080",
+        "http://hunter2@127.0.0.1:8080",
+        "http://user:hunter2@host:port",
+        "user:hunter2@host",
+        "http://127.0.0.1:8080?token=hunter2",
+        "nonsense?token=hunter2",
+    ] {
+        let said = refuses_to_start(&format!("local=true api-url={url}"), "expected a URL");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
+#[test]
+fn an_unknown_session_is_not_adopted() {
+    let server = Server::playground();
+    let proxy = Proxy::before(&server);
+    let not_found = |text| Expected::api("NOT_FOUND", NOT_FOUND, text).during("session");
+    let url = proxy.url();
+    let unknown = "adopt-session-id=11111111-2222-3333-4444-555555555555";
+    assert_fails(
+        "unknown",
+        &url,
+        unknown,
+        not_found("has no session 11111111"),
+    );
+    // The runtime describes the session that it could start.
+    let nil = "adopt-session-id=00000000-0000-0000-0000-000000000000";
+    assert_fails("idle", &url, nil, not_found("no running session to join"));
+    assert_eq!(proxy.count(Route::StartSession), 0);
+    assert_eq!(proxy.count(Route::StopSession), 0);
+}
+
+#[test]
+fn a_connection_id_and_arguments_reach_the_server() {
+    let server = Server::playground();
+    let proxy = Proxy::before(&server);
+    let running = source(&proxy.url(), "connection-id=1234");
+    let arguments = json!({"mood": "calm", "generation": "streamed"});
+    let source = running.by_name("src");
+    source.set_property("arguments", arguments.to_string());
+    let frames = count_buffers(&running.pad("sink", "sink"));
+    running.play();
+    wait_until("streaming", SOON, || frames() > 5);
+    take_down(&running);
+
+    assert_eq!(proxy.count(Route::Connections), 0);
+    let offers = proxy.requests(Route::Offer);
+    assert!(
+        offers[0].path.ends_with("/connections/1234/sdp_params"),
+        "{}",
+        offers[0].path
+    );
+    let begun: Value = serde_json::from_str(&proxy.requests(Route::StartSession)[0].body).unwrap();
+    assert_eq!(begun["extra_args"], arguments);
+    // The runtime's own keys count at the top level only.
+    assert_eq!(begun["generation"], "streamed");
+}
+
+/// A connection id that the server refuses comes back in its own words.
+#[test]
+fn an_impossible_connection_id() {
+    let server = Server::playground();
+    let expected = Expected::api("BAD_REQUEST", OPEN_READ, "connection")
+        .during("sdp_params")
+        .status(422);
+    assert_fails("id 7", &server.url(), "connection-id=7", expected);
+    server.wait_for_state("ready", SOON);
+}
+
+#[test]
+fn arguments_that_are_no_object_are_not_taken() {
+    reactor_tests::init();
+    let source = gst::ElementFactory::make("reactorsrc").build().unwrap();
+    let arguments = || source.property::<Option<String>>("arguments");
+    source.set_property("arguments", r#"{"seed":7}"#);
+    for text in ["nonsense", "[1]", "7", "{\"a\":", "null"] {
+        source.set_property("arguments", text);
+        assert_eq!(arguments().as_deref(), Some(r#"{"seed":7}"#), "{text}");
+    }
+    source.set_property("arguments", "");
+    assert_eq!(arguments(), None);
+}
+
+/// There is no pad that could pass the EOS on: without an error the
+/// application would wait for it forever.
+#[test]
+fn an_eos_before_any_stream_is_an_error() {
+    let proxy = Proxy::alone();
+    proxy.rule(Route::StartSession, Rule::Hang);
+    let running = source(&proxy.url(), "close-timeout=500");
+    running.play();
+    assert!(running.pipeline.send_event(gst::event::Eos::new()));
+    let failure = running.wait_error(SOON);
+    Expected::api("ABORTED", CORE_FAILED, "nothing was received").check("EOS", &failure);
+    take_down(&running);
+}
+
+/// close-timeout bounds the one wait of a state change.
+#[test]
+fn close_timeout_is_kept() {
+    let proxy = Proxy::alone();
+    proxy.rule(Route::StartSession, Rule::Hang);
+    for limit in [0, 300, 1500] {
+        let running = source(&proxy.url(), &format!("close-timeout={limit}"));
+        running.play();
+        wait_until("asked", SOON, || proxy.count(Route::StartSession) > 0);
+        let took = take_down(&running);
+        let limit = Duration::from_millis(limit);
+        assert!(
+            took >= limit && took < limit + Duration::from_secs(2),
+            "{took:?}"
+        );
+        proxy.reset();
+        proxy.rule(Route::StartSession, Rule::Hang);
+    }
+}

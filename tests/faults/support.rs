@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: MIT
+
+//! What an error has to look like, and the way a pipeline has to go down.
+
+use std::time::{Duration, Instant};
+
+use gst::prelude::*;
+use reactor_tests::pipeline::{Failure, Running, wait_until};
+
+use crate::health;
+
+/// For what takes no time on an idle machine.
+pub const SOON: Duration = Duration::from_secs(20);
+/// close-timeout is 2 s; the rest is for a busy machine.
+const NULL_LIMIT: Duration = Duration::from_secs(5);
+
+/// The codes that the platform's clients try again on.
+const RECOVERABLE: [&str; 6] = [
+    "DISCONNECTED",
+    "NETWORK_ERROR",
+    "REQUEST_TIMEOUT",
+    "TRANSPORT_ERROR",
+    "RATE_LIMITED",
+    "SERVER_ERROR",
+];
+
+/// GStreamer's domain and code.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    Core(gst::CoreError),
+    Resource(gst::ResourceError),
+    Stream(gst::StreamError),
+}
+
+impl Kind {
+    fn is_of(self, error: &gst::glib::Error) -> bool {
+        match self {
+            Kind::Core(code) => error.matches(code),
+            Kind::Resource(code) => error.matches(code),
+            Kind::Stream(code) => error.matches(code),
+        }
+    }
+}
+
+pub const BUSY: Kind = Kind::Resource(gst::ResourceError::Busy);
+pub const NOT_AUTHORIZED: Kind = Kind::Resource(gst::ResourceError::NotAuthorized);
+pub const NOT_FOUND: Kind = Kind::Resource(gst::ResourceError::NotFound);
+pub const OPEN_READ: Kind = Kind::Resource(gst::ResourceError::OpenRead);
+pub const READ: Kind = Kind::Resource(gst::ResourceError::Read);
+pub const SETTINGS: Kind = Kind::Resource(gst::ResourceError::Settings);
+pub const CODEC_NOT_FOUND: Kind = Kind::Stream(gst::StreamError::CodecNotFound);
+pub const CORE_FAILED: Kind = Kind::Core(gst::CoreError::Failed);
+
+/// Any number of milliseconds.
+const SOME: u64 = u64::MAX;
+
+/// An error as it has to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Expected {
+    code: &'static str,
+    kind: Kind,
+    component: &'static str,
+    operation: Option<&'static str>,
+    status: Option<u32>,
+    retry_after: Option<u64>,
+    text: &'static str,
+}
+
+impl Expected {
+    /// `text` is a part of the message.
+    pub const fn api(code: &'static str, kind: Kind, text: &'static str) -> Self {
+        Self {
+            code,
+            kind,
+            component: "api",
+            operation: None,
+            status: None,
+            retry_after: None,
+            text,
+        }
+    }
+
+    pub const fn gpu(code: &'static str, kind: Kind, text: &'static str) -> Self {
+        Self {
+            component: "gpu",
+            ..Self::api(code, kind, text)
+        }
+    }
+
+    pub const fn during(self, operation: &'static str) -> Self {
+        Self {
+            operation: Some(operation),
+            ..self
+        }
+    }
+
+    pub const fn status(self, status: u32) -> Self {
+        Self {
+            status: Some(status),
+            ..self
+        }
+    }
+
+    pub const fn retry_after(self, milliseconds: u64) -> Self {
+        Self {
+            retry_after: Some(milliseconds),
+            ..self
+        }
+    }
+
+    /// After a time of the element's own choice.
+    pub const fn retries(self) -> Self {
+        self.retry_after(SOME)
+    }
+
+    pub fn check(&self, what: &str, failure: &Failure) {
+        let error = &failure.error;
+        let details = failure.details.as_ref().expect("details");
+        let text = error.message();
+        assert!(self.kind.is_of(error), "{what}: {error:?}, not {self:?}");
+        assert_eq!(failure.code(), self.code, "{what}: {details}");
+        assert_eq!(failure.detail::<String>("component"), self.component);
+        assert_eq!(failure.detail::<String>("message"), text, "{what}");
+        let recoverable = RECOVERABLE.contains(&self.code);
+        assert_eq!(failure.detail::<bool>("recoverable"), recoverable);
+        assert!(text.contains(self.text), "{what}: {text}");
+
+        let operation = details.get_optional::<String>("operation").unwrap();
+        assert_eq!(operation.as_deref(), self.operation, "{what}: {details}");
+        let status = details.get_optional::<u32>("http-status").unwrap();
+        assert_eq!(status, self.status, "{what}: {details}");
+        let retry_after = details.get_optional::<u64>("retry-after").unwrap();
+        match self.retry_after {
+            Some(SOME) => assert!(retry_after > Some(0), "{what}: {details}"),
+            expected => assert_eq!(retry_after, expected, "{what}: {details}"),
+        }
+    }
+}
+
+/// A `reactorsrc` named `src` with these properties, before a fakesink; not
+/// started yet.
+pub fn source(url: &str, properties: &str) -> Running {
+    health::watch();
+    Running::parse(&format!(
+        "reactorsrc name=src local=true api-url={url} {properties} ! \
+         fakesink name=sink sync=false"
+    ))
+}
+
+/// Starts a source that has to fail like this, and takes it down. As there is
+/// nothing to wait for then, a long close-timeout must not show.
+pub fn assert_fails(what: &str, url: &str, properties: &str, expected: Expected) -> Failure {
+    let running = source(url, &format!("close-timeout=20000 {properties}"));
+    running.play();
+    let failure = running.wait_error(SOON);
+    expected.check(what, &failure);
+    assert_remembered(&running, &failure);
+    take_down(&running);
+    failure
+}
+
+/// The details stay readable after the message.
+fn assert_remembered(running: &Running, failure: &Failure) {
+    let last: gst::Structure = running.by_name("src").property("last-error");
+    assert_eq!(Some(last), failure.details);
+}
+
+/// Goes to NULL, which must be quick, and leaves the source at rest.
+pub fn take_down(running: &Running) -> Duration {
+    let begun = Instant::now();
+    running.stop();
+    let took = begun.elapsed();
+    assert!(took < NULL_LIMIT, "NULL took {took:?}");
+    let source = running.by_name("src");
+    let status = || {
+        let value = source.property_value("status");
+        let status = gst::glib::EnumValue::from_value(&value);
+        status.map(|(_, status)| status.nick().to_owned())
+    };
+    wait_until("disconnected", SOON, || {
+        status().as_deref() == Some("disconnected")
+    });
+    wait_until("no session id", SOON, || {
+        source.property::<Option<String>>("session-id").is_none()
+    });
+    health::assert_clean();
+    took
+}
+
+/// Counts the buffers that reach the pad.
+pub fn count_buffers(pad: &gst::Pad) -> impl Fn() -> usize + use<> {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+    let count = Arc::new(AtomicUsize::new(0));
+    let counter = count.clone();
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        gst::PadProbeReturn::Ok
+    });
+    move || count.load(Ordering::Relaxed)
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: MIT
+
+//! The public face of reactorsrc, as gst-inspect-1.0 and programs see it.
+//! What is listed here is what users type: change it with the documentation.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use gst::{glib, prelude::*};
+
+/// Name, type, whether it can be written.
+const PROPERTIES: &[(&str, &str, bool)] = &[
+    ("adopt-session-id", "gchararray", true),
+    ("api-url", "gchararray", true),
+    ("arguments", "gchararray", true),
+    ("capabilities", "GstStructure", false),
+    ("close-timeout", "guint", true),
+    ("connection-id", "guint", true),
+    ("ice-transport-policy", "GstReactorIceTransportPolicy", true),
+    ("last-error", "GstStructure", false),
+    ("latency", "guint", true),
+    ("local", "gboolean", true),
+    ("max-sdp-attempts", "guint", true),
+    ("model", "gchararray", true),
+    ("recoverable", "gboolean", true),
+    ("session-id", "gchararray", false),
+    ("session-info", "GstStructure", false),
+    ("stall-timeout", "guint", true),
+    ("stats", "GstStructure", false),
+    ("status", "GstReactorStatus", false),
+    ("waiting-timeout", "guint", true),
+    ("wire", "GstReactorWire", true),
+];
+
+/// gst-inspect-1.0 lists the ones of every element with sometimes pads as well.
+const SIGNALS: &[&str] = &[
+    "pad-added",
+    "pad-removed",
+    "no-more-pads",
+    "message",
+    "runtime-message",
+    "session-ended",
+];
+
+fn element() -> gst::Element {
+    reactor_tests::init();
+    gst::ElementFactory::make("reactorsrc").build().unwrap()
+}
+
+fn plugin_path() -> PathBuf {
+    let profile = if cfg!(debug_assertions) {
+        "debug"
+    } else {
+        "release"
+    };
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let own = || target.join("gst-plugins").join(profile);
+    std::env::var_os("GST_PLUGIN_PATH").map_or_else(own, PathBuf::from)
+}
+
+#[test]
+fn the_properties_are_the_documented_ones() {
+    let element = element();
+    let own = element.type_();
+    let mut found: Vec<_> = element
+        .list_properties()
+        .iter()
+        .filter(|spec| spec.owner_type() == own)
+        .map(|spec| {
+            let writable = spec.flags().contains(glib::ParamFlags::WRITABLE);
+            (spec.name(), spec.value_type().name(), writable)
+        })
+        .collect();
+    found.sort_unstable();
+    assert_eq!(found, PROPERTIES);
+    for spec in element.list_properties() {
+        assert!(
+            spec.blurb().is_some_and(|text| !text.is_empty()),
+            "{spec:?}"
+        );
+    }
+}
+
+#[test]
+fn the_pads_are_the_documented_ones() {
+    let element = element();
+    let template = |name: &str| element.pad_template(name).unwrap();
+    let formats = |name: &str| -> Vec<String> {
+        let caps = template(name).caps().clone();
+        caps.iter().map(|s| s.name().to_string()).collect()
+    };
+    assert_eq!(
+        formats("video_%s"),
+        [
+            "video/x-raw",
+            "video/x-raw",
+            "video/x-vp9",
+            "video/x-vp8",
+            "video/x-h264",
+            "video/x-av1",
+            "application/x-rtp",
+        ]
+    );
+    assert_eq!(
+        formats("audio_%s"),
+        ["audio/x-raw", "audio/x-opus", "application/x-rtp"]
+    );
+    for name in ["video_%s", "audio_%s"] {
+        assert_eq!(template(name).direction(), gst::PadDirection::Src);
+        assert_eq!(template(name).presence(), gst::PadPresence::Sometimes);
+    }
+}
+
+#[test]
+fn gst_inspect_shows_it_all_without_complaint() {
+    let output = Command::new("gst-inspect-1.0")
+        .arg("reactorsrc")
+        .env("GST_PLUGIN_PATH", plugin_path())
+        .env("GST_REGISTRY", registry())
+        // One that is missing something would only be a line on stderr.
+        .env("G_DEBUG", "fatal-warnings")
+        .env("GST_INSPECT_NO_COLORS", "1")
+        .output()
+        .expect("gst-inspect-1.0");
+    let shown = String::from_utf8_lossy(&output.stdout);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {complaint}", output.status);
+    assert_eq!(complaint, "");
+    let names = PROPERTIES.iter().map(|(name, ..)| *name);
+    for text in names.chain(["SRC template: 'video_%s'", "SRC template: 'audio_%s'"]) {
+        assert!(shown.contains(text), "no {text} in:\n{shown}");
+    }
+    assert_eq!(signals(&shown), SIGNALS);
+}
+
+/// The names in the section "Element Signals".
+fn signals(shown: &str) -> Vec<&str> {
+    let (_, section) = shown.split_once("Element Signals:").expect("signals");
+    let section = section.split("Element Actions:").next().unwrap();
+    section
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix('"')?.split('"').next())
+        .collect()
+}
+
+fn registry() -> PathBuf {
+    let own = || Path::new(env!("CARGO_TARGET_TMPDIR")).join("gstreamer-registry.bin");
+    std::env::var_os("GST_REGISTRY").map_or_else(own, PathBuf::from)
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT
+
+//! The `latency` property, set while playing: told, followed, harmless.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::time::Duration;
+
+use gst::prelude::*;
+use reactor_tests::{
+    frames::{Frame, Reader, assert_flow},
+    pipeline::Running,
+    server::Server,
+};
+
+const SOON: Duration = Duration::from_secs(30);
+const FRAMES: usize = 60;
+
+/// From the model's emit to the display, of the middle frame.
+fn median(frames: &[Frame]) -> Duration {
+    let mut ages: Vec<_> = frames.iter().map(Frame::age).collect();
+    ages.sort_unstable();
+    ages[ages.len() / 2]
+}
+
+fn wait_latency_message(running: &Running) {
+    let element = running.by_name("r");
+    running.wait_message(SOON, |message| {
+        let is_latency = matches!(message.view(), gst::MessageView::Latency(_));
+        (is_latency && message.src() == Some(element.upcast_ref())).then_some(())
+    });
+}
+
+fn asked(running: &Running) -> (bool, gst::ClockTime) {
+    let pad = running.pad("r", "video_main_video");
+    let mut query = gst::query::Latency::new();
+    assert!(pad.query(&mut query), "the pad does not know its latency");
+    let (live, minimum, maximum) = query.result();
+    assert!(maximum.is_none_or(|maximum| maximum >= minimum));
+    (live, minimum)
+}
+
+#[test]
+fn latency_can_be_set_while_playing() {
+    let server = Server::playground();
+    // The sink has no part in the latency.
+    let running = Running::parse(&format!(
+        "reactorsrc local=true api-url={} name=r latency=10 \
+         ! fakesink name=s sync=true processing-deadline=0 qos=false",
+        server.url()
+    ));
+    let reader = Reader::rendered_by(&running.by_name("s"));
+    running.play();
+    reader.wait_for(30, SOON);
+
+    let mut medians = Vec::new();
+    for latency in [10u32, 20, 60, 200, 60, 10] {
+        // Those of the steps before.
+        let bus = running.pipeline.bus().unwrap();
+        while bus.pop().is_some() {}
+        running.by_name("r").set_property("latency", latency);
+        wait_latency_message(&running);
+        running.pipeline.recalculate_latency().unwrap();
+        let (live, minimum) = asked(&running);
+        assert!(live);
+        let set = gst::ClockTime::from_mseconds(latency.into());
+        assert!(minimum >= set, "{minimum} for {latency} ms");
+        assert!(minimum < set + 100.mseconds(), "{minimum} for {latency} ms");
+        // Until the new latency is in effect for all that is under way.
+        reader.wait_for(reader.len() + 15, SOON);
+        let first = reader.len();
+        reader.wait_for(first + FRAMES, SOON);
+        medians.push(median(&reader.frames()[first..first + FRAMES]));
+    }
+    assert_flow(&reader.frames());
+    assert_eq!(reader.unreadable(), 0);
+    assert_follows(&medians);
+}
+
+fn assert_follows(medians: &[Duration]) {
+    let [at_10, at_20, at_60, at_200, again_60, again_10] = medians else {
+        panic!("six steps");
+    };
+    let ms = Duration::from_millis;
+    assert!(*at_20 + ms(15) > *at_10, "{medians:?}");
+    assert!(*at_60 > *at_10 + ms(20), "{medians:?}");
+    assert!(*at_200 > *at_60 + ms(100), "{medians:?}");
+    assert!(*again_60 + ms(100) < *at_200, "{medians:?}");
+    assert!(*again_10 + ms(150) < *at_200, "{medians:?}");
+    assert!(*at_200 < ms(600), "{medians:?}");
+}
