@@ -35,5 +35,5 @@ while (($#)) && [[ $1 != -- ]]; do
     shift
 done
 (($# == 0)) || shift
-exec tests/netns.sh cargo test --workspace --offline "${cargo_arguments[@]}" -- \
+exec tests/netns.sh cargo test --workspace --offline --no-fail-fast "${cargo_arguments[@]}" -- \
     --test-threads="${REACTOR_TEST_THREADS:-2}" "$@"

@@ -93,11 +93,6 @@ impl Frame {
         self.as_bytes().len()
     }
 
-    #[cfg(test)]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     pub fn as_bytes(&self) -> &[u8] {
         match self {
             Frame::Text(text) => text.as_bytes(),
