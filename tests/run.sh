@@ -21,6 +21,8 @@ export REACTOR_SERVE=$root/examples/models/serve.sh
 python=$("$REACTOR_SERVE" python)
 
 build_plugin
+# The examples have no tests of their own, so no test build brings them.
+cargo build --workspace
 cargo test --workspace --no-run
 
 # A registry of its own: the user's neither decides what is found nor learns of this build.

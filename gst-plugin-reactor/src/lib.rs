@@ -2,14 +2,19 @@
 
 //! GStreamer elements for Reactor's real-time generative video models.
 
+mod live;
 mod platform;
+mod reactorfilter;
+mod reactorsink;
 mod reactorsrc;
 mod session;
 
 use gst::glib;
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
-    reactorsrc::register(plugin)
+    reactorsrc::register(plugin)?;
+    reactorsink::register(plugin)?;
+    reactorfilter::register(plugin)
 }
 
 gst::plugin_define!(

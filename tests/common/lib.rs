@@ -7,12 +7,14 @@
 
 pub mod frames;
 pub mod http;
+pub mod inset;
 pub mod media;
 pub mod peer;
 pub mod pipeline;
 pub mod proxy;
 pub mod server;
 pub mod sound;
+pub mod ticks;
 pub mod tool;
 
 use std::sync::Once;

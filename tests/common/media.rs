@@ -80,17 +80,23 @@ pub fn assert_decodes(path: &Path) {
         .args(["-enc_time_base", "-1", "-f", "null", "-"]));
 }
 
-/// The counter in each picture of a file, as they are stored: none repeated
-/// or left out to fit a frame rate. Panics if one cannot be read.
-pub fn counters(path: &Path) -> Vec<u32> {
+/// The size of a file's pictures, and the pictures one after the other, a byte
+/// for the brightness of each pixel: as they are stored, none repeated or left
+/// out to fit a frame rate.
+pub fn pictures(path: &Path) -> (usize, usize, Vec<u8>) {
     let video = stream(&probe(path), "video");
-    let (width, height) = (video.width, video.height);
     let pictures = run(Command::new("ffmpeg")
         .args(["-nostdin", "-v", "error", "-i"])
         .arg(path)
         .args(["-map", "0:v:0", "-fps_mode", "passthrough"])
         .args(["-enc_time_base", "-1"])
         .args(["-f", "rawvideo", "-pix_fmt", "gray", "-"]));
+    (video.width, video.height, pictures)
+}
+
+/// The counter in each picture of a file. Panics if one cannot be read.
+pub fn counters(path: &Path) -> Vec<u32> {
+    let (width, height, pictures) = pictures(path);
     pictures
         .chunks_exact(width * height)
         .enumerate()

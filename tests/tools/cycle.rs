@@ -3,7 +3,9 @@
 //! Starts and stops a reactorsrc again and again in one process and prints,
 //! after each cycle, one line of JSON with what the process holds.
 //!
-//!     reactor-cycle URL COUNT
+//!     reactor-cycle URL COUNT [camera]
+//!
+//! With `camera` a reactorsink takes part.
 //!
 //! With GST_TRACERS=leaks and GST_DEBUG=GST_TRACER:7 GStreamer lists at the
 //! end what was not freed.
@@ -13,17 +15,23 @@
 use std::{fs, time::Duration};
 
 use gst::prelude::*;
-use reactor_tests::{frames::Reader, pipeline::Running};
+use reactor_tests::{
+    frames::Reader,
+    pipeline::{Running, wait_until},
+};
 
 const FRAMES: usize = 5;
 const SOON: Duration = Duration::from_secs(20);
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let url = arguments.next().expect("usage: reactor-cycle URL COUNT");
+    let url = arguments
+        .next()
+        .expect("usage: reactor-cycle URL COUNT [camera]");
     let count: u32 = arguments.next().map_or(20, |n| n.parse().expect("a count"));
+    let camera = arguments.next().is_some_and(|word| word == "camera");
     for cycle in 1..=count {
-        once(&url);
+        once(&url, camera);
         // Threads end a moment after they were told to.
         std::thread::sleep(Duration::from_millis(200));
         println!(
@@ -45,18 +53,34 @@ fn main() {
     }
 }
 
-fn once(url: &str) {
-    let running = Running::parse(&format!(
+fn once(url: &str, camera: bool) {
+    let mut line = format!(
         "reactorsrc name=r local=true api-url={url} \
          r.video_main_video ! fakesink name=video sync=false \
          r.audio_main_audio ! fakesink name=audio sync=false"
-    ));
+    );
+    if camera {
+        line += &format!(
+            " videotestsrc is-live=true ! video/x-raw,width=320,height=180,framerate=15/1 \
+             ! reactorsink name=s local=true api-url={url}"
+        );
+    }
+    let running = Running::parse(&line);
     let reader = Reader::watch(&running.pad("video", "sink"));
     running.play();
     reader.wait_for(FRAMES, SOON);
+    if camera {
+        wait_until("pictures sent", SOON, || sent(&running) >= FRAMES as u64);
+    }
     running.stop();
     let bus = running.pipeline.bus().unwrap();
     bus.set_flushing(true);
+}
+
+fn sent(running: &Running) -> u64 {
+    let stats: gst::Structure = running.by_name("s").property("stats");
+    let pad = stats.get::<gst::Structure>("video_0").unwrap();
+    pad.get("sent").unwrap()
 }
 
 fn entries(directory: &str) -> usize {

@@ -13,6 +13,7 @@ use super::{
     http::{API_HEADERS, Call, Endpoint, Http, Reply, clean},
     signaling::Signaling,
     track::Track,
+    upload::Uploads,
 };
 
 #[cfg(test)]
@@ -256,6 +257,11 @@ impl LocalRuntime {
             Err(e) if matches!(e.http_status, Some(404 | 409)) => Ok(()),
             other => other.map(drop),
         }
+    }
+
+    /// The calls that upload files to a session.
+    pub fn uploads(&self, session_id: &str) -> Uploads {
+        Uploads::new(self.endpoint.clone(), session_id)
     }
 
     /// The signaling calls of a session.

@@ -10,7 +10,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use reqwest::{Method, Response, StatusCode, header, redirect};
+use bytes::Bytes;
+use reqwest::{Method, RequestBuilder, Response, StatusCode, header, redirect};
 use serde_json::Value;
 use url::Url;
 
@@ -125,17 +126,6 @@ impl Http {
 
     async fn send(&self, url: Url, call: &Call<'_>) -> Result<Reply, Error> {
         let shown = shown(&url);
-        match tokio::time::timeout(self.timeout, self.exchange(url, &shown, call)).await {
-            Ok(result) => result,
-            Err(_) => {
-                let message = format!("no complete answer from {shown} within {:?}", self.timeout);
-                Err(Error::api(Code::RequestTimeout, message))
-            }
-        }
-        .map_err(|e| e.during(call.operation))
-    }
-
-    async fn exchange(&self, url: Url, shown: &str, call: &Call<'_>) -> Result<Reply, Error> {
         let mut request = self.client.request(call.method.clone(), url);
         for (name, value) in call.headers {
             request = request.header(*name, *value);
@@ -143,18 +133,43 @@ impl Http {
         if let Some(body) = &call.body {
             request = request.json(body);
         }
-        let response = request.send().await.map_err(|e| broken(shown, &e))?;
-        let status = response.status();
-        if !status.is_success() {
-            return Err(refused(shown, status, response).await);
-        }
-        Ok(Reply {
-            status: status.as_u16(),
-            body: read_body(response, shown).await?,
-            url: shown.to_owned(),
-            operation: call.operation,
-        })
+        finish(request, shown, self.timeout, call.operation).await
     }
+}
+
+/// Sends a request and waits for all of the answer, for at most `timeout`.
+async fn finish(
+    request: RequestBuilder,
+    shown: String,
+    timeout: Duration,
+    operation: &'static str,
+) -> Result<Reply, Error> {
+    match tokio::time::timeout(timeout, exchange(request, shown.clone(), operation)).await {
+        Ok(result) => result,
+        Err(_) => {
+            let message = format!("no complete answer from {shown} within {timeout:?}");
+            Err(Error::api(Code::RequestTimeout, message))
+        }
+    }
+    .map_err(|e| e.during(operation))
+}
+
+async fn exchange(
+    request: RequestBuilder,
+    shown: String,
+    operation: &'static str,
+) -> Result<Reply, Error> {
+    let response = request.send().await.map_err(|e| broken(&shown, &e))?;
+    let status = response.status();
+    if !status.is_success() {
+        return Err(refused(&shown, status, response).await);
+    }
+    Ok(Reply {
+        status: status.as_u16(),
+        body: read_body(response, &shown).await?,
+        url: shown,
+        operation,
+    })
 }
 
 /// A server: a client and the URL below which its calls live.
@@ -195,6 +210,28 @@ impl Endpoint {
     /// The URL for messages: without user, password and query.
     pub fn shown(&self) -> String {
         shown(&self.base)
+    }
+
+    /// The URL below which the calls live.
+    pub(super) fn base(&self) -> &Url {
+        &self.base
+    }
+
+    /// Puts bytes where an answer said to, which need not be this server: so
+    /// nothing goes along that is meant for the API, and no secret. Anything
+    /// but a 2xx answer within `timeout` is an error.
+    pub(super) async fn put(
+        &self,
+        url: Url,
+        content_type: &str,
+        body: Bytes,
+        timeout: Duration,
+        operation: &'static str,
+    ) -> Result<Reply, Error> {
+        let shown = shown(&url);
+        let request = self.http.client.put(url);
+        let request = request.header(header::CONTENT_TYPE, content_type);
+        finish(request.body(body), shown, timeout, operation).await
     }
 
     /// Sends one request. Anything but a 2xx answer is an error.

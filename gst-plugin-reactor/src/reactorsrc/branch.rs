@@ -25,6 +25,16 @@ pub struct Choice {
     pub codecs: Vec<&'static Codec>,
 }
 
+impl Choice {
+    /// For logs.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.codecs
+            .iter()
+            .map(|codec| codec.encoding_name)
+            .collect()
+    }
+}
+
 const RAW: [&str; 2] = ["video/x-raw", "audio/x-raw"];
 
 impl Choice {
@@ -194,8 +204,16 @@ impl Branch {
     }
 }
 
-/// Decoders that trade latency for throughput by default.
+/// How far decoded audio may stand from its arrival before it is set right.
+/// Until then it goes on without a seam: packets arrive with some jitter, and
+/// an encoder behind makes gaps and overlaps of that.
+const AUDIO_TOLERANCE: gst::ClockTime = gst::ClockTime::from_mseconds(40);
+
 fn tune(decoder: &gst::Element) {
+    if decoder.has_property_with_type("tolerance", i64::static_type()) {
+        decoder.set_property("tolerance", AUDIO_TOLERANCE.nseconds() as i64);
+    }
+    // Some trade latency for throughput by default.
     if decoder.has_property("thread-type") {
         // avdec_*: threads per slice, not per frame.
         decoder.set_property_from_str("thread-type", "slice");

@@ -14,8 +14,9 @@ use std::{
 
 use gst::{glib, prelude::*};
 
-use super::{events::Event, imp::CAT, timing::Timing};
+use super::{events::Event, imp::CAT};
 use crate::{
+    live::timing::Timing,
     platform::track::{Kind, Track},
     session::{
         Session,

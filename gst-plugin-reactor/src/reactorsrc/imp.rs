@@ -1,33 +1,17 @@
 // SPDX-License-Identifier: MIT
 
-use std::{
-    sync::{
-        Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-        mpsc,
-    },
-    time::Duration,
-};
+use std::sync::{Arc, LazyLock, Mutex, atomic::Ordering, mpsc};
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 
-use super::{
-    Status,
-    events::{self, Event},
-    feed::Feed,
-    pads::TrackPad,
-};
+use super::{events::Event, feed::Feed, pads::TrackPad};
 use crate::{
+    live::{Live, dispatch, face, lock, properties},
     platform::{
         Code, Error,
         track::{Kind, Track},
     },
-    session::{
-        self, Session,
-        codecs::CODECS,
-        properties,
-        settings::{MIN_LATENCY, Settings},
-    },
+    session::{self, Role, codecs::CODECS},
 };
 
 pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -44,80 +28,17 @@ pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     reason = "a GObject is described by its properties"
 )]
 pub struct ReactorSrc {
-    settings: Mutex<Settings>,
-    public: Mutex<Public>,
+    pub(super) live: Live,
     running: Mutex<Option<Running>>,
-    /// The session that was stopped last, until it is closed.
-    closing: Mutex<Option<Arc<Session>>>,
-    /// Counts starts and stops: what belongs to an earlier one is void.
-    generation: AtomicU64,
-    playing: Playing,
-}
-
-/// Whether the element is in PLAYING, for those who wait for it.
-#[derive(Default)]
-struct Playing {
-    now: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Playing {
-    fn get(&self) -> bool {
-        *lock(&self.now)
-    }
-
-    fn set(&self, playing: bool) {
-        *lock(&self.now) = playing;
-        self.changed.notify_all();
-    }
-
-    fn wait(&self, limit: Duration) {
-        let waited = self
-            .changed
-            .wait_timeout_while(lock(&self.now), limit, |now| !*now);
-        drop(waited);
-    }
-}
-
-/// gst-launch-1.0 misses an error that comes before its main loop runs, and
-/// then waits forever (seen with 1.22, true of 1.28 too). It goes to PLAYING
-/// from that loop, so errors wait for PLAYING, but not for long.
-const ERROR_HOLD: Duration = Duration::from_millis(500);
-
-/// What the read-only properties show.
-#[derive(Default)]
-pub struct Public {
-    pub status: Status,
-    pub session_id: Option<String>,
-    pub capabilities: Option<gst::Structure>,
-    pub session_info: Option<gst::Structure>,
-    pub last_error: Option<gst::Structure>,
 }
 
 /// From READY to PAUSED and back.
 struct Running {
-    session: Arc<Session>,
     events: mpsc::Sender<Event>,
     tracks: Vec<Arc<TrackPad>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl ReactorSrc {
-    pub(super) fn public(&self) -> MutexGuard<'_, Public> {
-        lock(&self.public)
-    }
-
-    pub(super) fn session(&self) -> Option<Arc<Session>> {
-        lock(&self.running).as_ref().map(|r| r.session.clone())
-    }
-
-    pub(super) fn is_current(&self, generation: u64) -> bool {
-        self.generation.load(Ordering::Acquire) == generation
-    }
-
     fn tracks(&self) -> Vec<Arc<TrackPad>> {
         lock(&self.running)
             .as_ref()
@@ -127,87 +48,53 @@ impl ReactorSrc {
 
     /// A track flows when somebody takes it, now.
     pub(super) fn flowing(&self, pad: &impl IsA<gst::Pad>) -> bool {
-        self.playing.get() && pad.is_linked()
-    }
-
-    fn latency(&self) -> gst::ClockTime {
-        let latency = lock(&self.settings).latency.max(MIN_LATENCY);
-        gst::ClockTime::from_mseconds(latency.into())
-    }
-
-    /// Waits until an error can be posted that nobody misses.
-    pub(super) fn wait_for_listeners(&self) {
-        self.playing.wait(ERROR_HOLD);
+        self.live.is_playing() && pad.is_linked()
     }
 
     fn start(&self) -> Result<(), Error> {
-        let settings = lock(&self.settings).clone();
-        let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
-        let events = events::spawn(&self.obj(), generation)?;
-        self.public().last_error = None;
-        let sender = events.clone();
-        let mut running = lock(&self.running);
-        let before = lock(&self.closing).clone();
-        let session = Session::start(
-            &settings,
-            before,
-            Box::new(move |event| {
-                let _ = sender.send(Event::Session(event));
-            }),
-        )?;
-        *running = Some(Running {
-            session: Arc::new(session),
-            events,
+        let element = self.obj();
+        let generation = self.live.begin();
+        let handle = |element: &super::ReactorSrc, event| element.imp().handle(event);
+        let events = dispatch::spawn("reactorsrc", &*element, handle)?;
+        *lock(&self.running) = Some(Running {
+            events: events.clone(),
             tracks: Vec::new(),
         });
-        Ok(())
+        let sender = Box::new(move |event| {
+            let _ = events.send(Event::Session(generation, event));
+        });
+        let joined = self.live.join(element.upcast_ref(), Role::Source, sender);
+        joined.map(|_| ()).inspect_err(|_| self.stop())
     }
 
     fn stop(&self) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.live.leave();
         let Some(running) = lock(&self.running).take() else {
             return;
         };
-        running.session.stop();
         let element = self.obj();
         for track in &running.tracks {
             track.close(element.upcast_ref());
             // Not there yet if this came in between.
             let _ = element.remove_pad(&track.pad);
         }
-        *lock(&self.closing) = Some(running.session);
-    }
-
-    /// The one bounded wait in a state change: an application that exits now
-    /// must not leave a session behind.
-    fn wait_closed(&self) {
-        let limit = lock(&self.settings).close_limit();
-        if let Some(session) = lock(&self.closing).take()
-            && !session.wait_closed(limit)
-        {
-            gst::warning!(
-                CAT,
-                imp = self,
-                "the session was not closed within {limit:?}"
-            );
-        }
-        session::warm_up::settle(limit);
     }
 
     /// Makes pads for the tracks; the caller adds them to the element.
     pub(super) fn add_tracks(&self, tracks: Vec<Track>) -> Result<Vec<Arc<TrackPad>>, Error> {
         let element = self.obj();
-        let session_id = self.public().session_id.clone();
+        let session_id = self.live.session_id();
+        let session = self.live.session();
         let group = gst::GroupId::next();
         let mut running = lock(&self.running);
-        let Some(running) = running.as_mut() else {
+        let (Some(running), Some(session)) = (running.as_mut(), session) else {
             return Err(Error::api(Code::Aborted, "stopped"));
         };
         for track in tracks {
             let feed = Arc::new(Feed::new(
                 track,
                 element.upcast_ref(),
-                Arc::downgrade(&running.session),
+                Arc::downgrade(&session),
                 running.events.clone(),
             ));
             let pad = self.make_pad(feed, session_id.as_deref(), group)?;
@@ -232,19 +119,33 @@ impl ReactorSrc {
         let weak = element.downgrade();
         let latency = move || {
             weak.upgrade()
-                .map_or(gst::ClockTime::ZERO, |element| element.imp().latency())
+                .map_or(gst::ClockTime::ZERO, |element| element.imp().live.latency())
         };
         let weak = element.downgrade();
         let name = feed.track.name.clone();
         let linked = move |_: &gst::Pad, linked: bool| {
             if let Some(element) = weak.upgrade() {
-                let this = element.imp();
-                if let Some(session) = this.session() {
-                    session.want(&name, linked && this.playing.get());
+                let live = &element.imp().live;
+                if let Some(session) = live.session() {
+                    session.want(&name, linked && live.is_playing());
                 }
             }
         };
-        let pad = TrackPad::new(feed, &template, session_id, group, latency, linked);
+        let weak = element.downgrade();
+        let steer = move |event: &gst::EventRef, size| {
+            let Some(element) = weak.upgrade() else {
+                return false;
+            };
+            let again = weak.clone();
+            let flush = move || {
+                if let Some(element) = again.upgrade() {
+                    element.imp().live.flush_steering(element.upcast_ref());
+                }
+            };
+            let live = &element.imp().live;
+            live.steer(element.upcast_ref(), event, size, flush)
+        };
+        let pad = TrackPad::new(feed, &template, session_id, group, latency, linked, steer);
         let _ = pad.pad.set_active(true);
         Ok(pad)
     }
@@ -256,9 +157,9 @@ impl ReactorSrc {
         let Some(track) = tracks.iter().find(|t| t.feed.track.name == name) else {
             return Ok(());
         };
-        let generation = self.generation.load(Ordering::Acquire);
-        let result = track.open(element.upcast_ref(), caps, self.latency());
-        if !self.is_current(generation) || lock(&self.running).is_none() {
+        let generation = self.live.generation();
+        let result = track.open(element.upcast_ref(), caps, self.live.latency());
+        if !self.live.is_current(generation) || lock(&self.running).is_none() {
             // Stopped meanwhile.
             track.close(element.upcast_ref());
             return Ok(());
@@ -271,8 +172,8 @@ impl ReactorSrc {
 
     /// Lets all tracks flow that somebody takes, or none.
     fn set_playing(&self, playing: bool) {
-        self.playing.set(playing);
-        if let Some(session) = self.session() {
+        self.live.set_playing(playing);
+        if let Some(session) = self.live.session() {
             for track in self.tracks() {
                 session.want(&track.feed.track.name, self.flowing(&track.pad));
             }
@@ -289,8 +190,8 @@ impl ReactorSrc {
     }
 
     fn set_latency(&self) {
-        let latency = self.latency();
-        if let Some(session) = self.session() {
+        let latency = self.live.latency();
+        if let Some(session) = self.live.session() {
             session.set_latency(latency.mseconds() as u32);
             for track in self.tracks() {
                 track.set_latency(latency);
@@ -302,19 +203,7 @@ impl ReactorSrc {
     }
 
     fn stats(&self) -> gst::Structure {
-        let mut stats = gst::Structure::builder("reactor-stats");
-        if let Some(session) = self.session() {
-            let timings = session.timings();
-            for (name, at) in [
-                ("session-ms", timings.described),
-                ("offer-ms", timings.offered),
-                ("answer-ms", timings.answered),
-                ("connected-ms", timings.connected),
-                ("ready-ms", timings.ready),
-            ] {
-                stats = stats.field_if_some(name, at.map(|at| at.as_secs_f64() * 1000.0));
-            }
-        }
+        let mut stats = self.live.stats();
         for track in self.tracks() {
             let counters = &track.feed.counters;
             let of_track = gst::Structure::builder("track")
@@ -345,17 +234,13 @@ impl ObjectImpl for ReactorSrc {
     }
 
     fn properties() -> &'static [glib::ParamSpec] {
-        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
-            let mut specs = properties::specs();
-            specs.extend(read_only());
-            specs
-        });
+        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(face::properties);
         &PROPERTIES
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let name = pspec.name();
-        if let Err(problem) = properties::set(&mut lock(&self.settings), name, value) {
+        if let Err(problem) = properties::set(&mut self.live.settings(), name, value) {
             gst::error!(CAT, imp = self, "{name} keeps its value: {problem}");
         }
         if name == "latency" {
@@ -365,98 +250,22 @@ impl ObjectImpl for ReactorSrc {
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         match pspec.name() {
-            "status" => self.public().status.to_value(),
-            "session-id" => self.public().session_id.to_value(),
-            "capabilities" => self.public().capabilities.to_value(),
-            "session-info" => self.public().session_info.to_value(),
-            "last-error" => self.public().last_error.to_value(),
             "stats" => self.stats().to_value(),
-            name => properties::value(&lock(&self.settings), name)
-                .unwrap_or_else(|| pspec.default_value().clone()),
+            _ => self.live.property(pspec),
         }
     }
 
     fn signals() -> &'static [glib::subclass::Signal] {
-        static SIGNALS: LazyLock<Vec<glib::subclass::Signal>> = LazyLock::new(|| {
-            let message = |name| {
-                glib::subclass::Signal::builder(name)
-                    .param_types([String::static_type(), String::static_type()])
-                    .build()
-            };
-            vec![
-                // message(type, json): the model said something.
-                message("message"),
-                // runtime-message(type, json): the platform said something.
-                message("runtime-message"),
-                // session-ended(reason): the model's side ended the session.
-                glib::subclass::Signal::builder("session-ended")
-                    .param_types([Option::<String>::static_type()])
-                    .build(),
-                // send-command(name, json, promise): the reply has `type` and
-                // `data` (JSON), or nothing if the command replies nothing, or
-                // `error` with code, message, recoverable.
-                glib::subclass::Signal::builder("send-command")
-                    .param_types([
-                        String::static_type(),
-                        Option::<String>::static_type(),
-                        Option::<gst::Promise>::static_type(),
-                    ])
-                    .action()
-                    .class_handler(|args| {
-                        let element = args[0].get::<super::ReactorSrc>().ok()?;
-                        let name = args[1].get::<Option<String>>().ok()??;
-                        let json = args[2].get::<Option<String>>().ok()?;
-                        let promise = args[3].get::<Option<gst::Promise>>().ok()?;
-                        element.imp().send_command(&name, json.as_deref(), promise);
-                        None
-                    })
-                    .build(),
-            ]
-        });
+        static SIGNALS: LazyLock<Vec<glib::subclass::Signal>> =
+            LazyLock::new(|| face::signals(live));
         &SIGNALS
     }
 }
 
-fn read_only() -> Vec<glib::ParamSpec> {
-    let structure = |name: &str, nick: &str, blurb: &str| {
-        glib::ParamSpecBoxed::builder::<gst::Structure>(name)
-            .nick(nick)
-            .blurb(blurb)
-            .read_only()
-            .build()
-    };
-    vec![
-        glib::ParamSpecEnum::builder::<Status>("status")
-            .nick("Status")
-            .blurb("Where the session stands")
-            .read_only()
-            .build(),
-        glib::ParamSpecString::builder("session-id")
-            .nick("Session id")
-            .blurb("The platform's id of the session")
-            .read_only()
-            .build(),
-        structure(
-            "capabilities",
-            "Capabilities",
-            "What the model offers: its tracks, as JSON in the field 'json'",
-        ),
-        structure(
-            "session-info",
-            "Session info",
-            "The platform's description of the session, as JSON in the field 'json'",
-        ),
-        structure(
-            "last-error",
-            "Last error",
-            "code, component, message, recoverable and what else is known of the last error",
-        ),
-        structure(
-            "stats",
-            "Statistics",
-            "How long connecting took (ms) and what was received, per pad",
-        ),
-    ]
+/// For the signals, which know the element only.
+pub(crate) fn live(element: &gst::Element) -> Option<&Live> {
+    let element = element.downcast_ref::<super::ReactorSrc>()?;
+    Some(&element.imp().live)
 }
 
 impl GstObjectImpl for ReactorSrc {}
@@ -475,21 +284,7 @@ impl ElementImpl for ReactorSrc {
     }
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
-        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
-            [("video_%s", Kind::Video), ("audio_%s", Kind::Audio)]
-                .into_iter()
-                .filter_map(|(name, kind)| {
-                    gst::PadTemplate::new(
-                        name,
-                        gst::PadDirection::Src,
-                        gst::PadPresence::Sometimes,
-                        &template_caps(kind),
-                    )
-                    .ok()
-                })
-                .collect()
-        });
-        &TEMPLATES
+        pad_templates()
     }
 
     fn change_state(
@@ -512,7 +307,7 @@ impl ElementImpl for ReactorSrc {
             gst::StateChange::ReadyToPaused if result.is_err() => self.stop(),
             gst::StateChange::PausedToPlaying if result.is_ok() => self.set_playing(true),
             gst::StateChange::PausedToReady => self.stop(),
-            gst::StateChange::ReadyToNull => self.wait_closed(),
+            gst::StateChange::ReadyToNull => self.live.wait_closed(self.obj().upcast_ref()),
             _ => {}
         }
         let success = result?;
@@ -522,6 +317,11 @@ impl ElementImpl for ReactorSrc {
             }
             _ => success,
         })
+    }
+
+    fn set_context(&self, context: &gst::Context) {
+        self.live.set_context(context);
+        self.parent_set_context(context);
     }
 
     fn send_event(&self, event: gst::Event) -> bool {
@@ -542,6 +342,24 @@ impl ElementImpl for ReactorSrc {
 }
 
 impl BinImpl for ReactorSrc {}
+
+pub(crate) fn pad_templates() -> &'static [gst::PadTemplate] {
+    static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+        [("video_%s", Kind::Video), ("audio_%s", Kind::Audio)]
+            .into_iter()
+            .filter_map(|(name, kind)| {
+                gst::PadTemplate::new(
+                    name,
+                    gst::PadDirection::Src,
+                    gst::PadPresence::Sometimes,
+                    &template_caps(kind),
+                )
+                .ok()
+            })
+            .collect()
+    });
+    &TEMPLATES
+}
 
 /// Raw, each codec, or its packets.
 fn template_caps(kind: Kind) -> gst::Caps {

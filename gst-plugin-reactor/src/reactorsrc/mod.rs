@@ -20,18 +20,13 @@
  * gst-launch-1.0 -e reactorsrc local=true name=r  r. ! queue ! videoconvert ! x264enc ! h264parse ! mux.  r. ! queue ! audioconvert ! avenc_aac ! mux.  mp4mux name=mux ! filesink location=out.mp4
  * ]| Record it. Ctrl-C finishes the file.
  */
-mod actions;
 mod branch;
-mod errors;
 mod events;
 mod feed;
 mod imp;
 mod pads;
-mod timing;
 
 use gst::{glib, prelude::*};
-
-use crate::session;
 
 glib::wrapper! {
     /// The element; see its user documentation.
@@ -39,39 +34,12 @@ glib::wrapper! {
         @extends gst::Bin, gst::Element, gst::Object;
 }
 
-/// Where the session stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
-#[enum_type(name = "GstReactorStatus")]
-pub enum Status {
-    #[default]
-    #[enum_value(name = "Disconnected", nick = "disconnected")]
-    Disconnected,
-    #[enum_value(name = "Connecting: asking for a session", nick = "connecting")]
-    Connecting,
-    #[enum_value(
-        name = "Waiting: for a GPU, or for the connection to it",
-        nick = "waiting"
-    )]
-    Waiting,
-    #[enum_value(name = "Ready: connected to the model", nick = "ready")]
-    Ready,
-}
-
-impl From<session::Status> for Status {
-    fn from(status: session::Status) -> Self {
-        match status {
-            session::Status::Disconnected => Self::Disconnected,
-            session::Status::Connecting => Self::Connecting,
-            session::Status::Waiting => Self::Waiting,
-            session::Status::Ready => Self::Ready,
-        }
-    }
-}
+pub(crate) use imp::{live, pad_templates};
 
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     #[cfg(feature = "doc")]
     {
-        Status::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+        crate::live::Status::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
     }
     gst::Element::register(
         Some(plugin),

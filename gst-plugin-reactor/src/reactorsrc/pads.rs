@@ -35,12 +35,19 @@ impl TrackPad {
         group: gst::GroupId,
         latency: impl Fn() -> gst::ClockTime + Send + Sync + 'static,
         linked: impl Fn(&gst::Pad, bool) + Send + Sync + Clone + 'static,
+        steer: impl Fn(&gst::EventRef, (u32, u32)) -> bool + Send + Sync + 'static,
     ) -> Self {
         let kind = feed.track.kind.as_str();
         let name = format!("{kind}_{}", feed.track.name);
         let pad = gst::GhostPad::builder_from_template(template)
             .name(&name)
             .query_function(move |pad, parent, query| query_pad(pad, parent, query, &latency))
+            .event_function(move |pad, parent, event| {
+                if event.is_upstream() && steer(&event, picture_size(pad)) {
+                    return true;
+                }
+                gst::Pad::event_default(pad, parent, event)
+            })
             .proxy_pad_chain_function(|pad, parent, buffer| {
                 // An unlinked pad is no error: its track is being paused.
                 match gst::ProxyPad::chain_default(pad, parent, buffer) {
@@ -187,6 +194,14 @@ impl TrackPad {
     pub fn output(&self) -> Option<Output> {
         self.branch().as_ref().map(|branch| branch.output)
     }
+}
+
+/// Of what the pad sends, where that is known.
+fn picture_size(pad: &gst::GhostPad) -> (u32, u32) {
+    let caps = pad.current_caps();
+    let structure = caps.as_ref().and_then(|caps| caps.structure(0));
+    let field = |name| structure.and_then(|s| s.get::<i32>(name).ok()).unwrap_or(0);
+    (field("width").max(0) as u32, field("height").max(0) as u32)
 }
 
 /// Before the first unit there is nothing behind the pad to answer.

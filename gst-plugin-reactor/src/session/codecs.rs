@@ -20,6 +20,7 @@ pub struct Codec {
     /// whose parameters are not exactly these.
     fmtp: &'static [(&'static str, &'static str)],
     pub depayloader: &'static str,
+    pub payloader: &'static str,
     /// The parser that turns the stream into what any muxer takes, if the
     /// depayloader does not do that already.
     pub parser: Option<&'static str>,
@@ -35,6 +36,7 @@ pub const CODECS: &[Codec] = &[
         clock_rate: 90_000,
         fmtp: &[("profile-id", "0")],
         depayloader: "rtpvp9depay",
+        payloader: "rtpvp9pay",
         parser: Some("vp9parse"),
     },
     Codec {
@@ -45,6 +47,7 @@ pub const CODECS: &[Codec] = &[
         clock_rate: 90_000,
         fmtp: &[],
         depayloader: "rtpvp8depay",
+        payloader: "rtpvp8pay",
         parser: None,
     },
     Codec {
@@ -59,6 +62,7 @@ pub const CODECS: &[Codec] = &[
             ("level-asymmetry-allowed", "1"),
         ],
         depayloader: "rtph264depay",
+        payloader: "rtph264pay",
         parser: Some("h264parse"),
     },
     Codec {
@@ -69,6 +73,7 @@ pub const CODECS: &[Codec] = &[
         clock_rate: 90_000,
         fmtp: &[("profile", "0")],
         depayloader: "rtpav1depay",
+        payloader: "rtpav1pay",
         parser: Some("av1parse"),
     },
     Codec {
@@ -79,6 +84,7 @@ pub const CODECS: &[Codec] = &[
         clock_rate: 48_000,
         fmtp: &[],
         depayloader: "rtpopusdepay",
+        payloader: "rtpopuspay",
         // The depayloader leaves out the rate, which webmmux insists on.
         parser: Some("opusparse"),
     },
@@ -132,6 +138,34 @@ impl Codec {
 
     pub fn can_decode(&self) -> bool {
         self.can_depayload() && !self.decoders().is_empty()
+    }
+
+    /// Whether what is encoded can be put into RTP here.
+    pub fn can_payload(&self) -> bool {
+        installed(self.payloader)
+    }
+
+    /// The encoders for it, best first: hardware, then by rank.
+    pub fn encoders(&self) -> Vec<gst::ElementFactory> {
+        let caps = self.caps();
+        let kind = match self.kind {
+            Kind::Audio => gst::ElementFactoryType::MEDIA_AUDIO,
+            Kind::Video => gst::ElementFactoryType::MEDIA_VIDEO,
+        };
+        let mut encoders: Vec<_> = gst::ElementFactory::factories_with_type(
+            gst::ElementFactoryType::ENCODER | kind,
+            gst::Rank::MARGINAL,
+        )
+        .into_iter()
+        .filter(|factory| factory.can_src_any_caps(&caps))
+        .collect();
+        // Stable: the registry's order by rank stays within each half.
+        encoders.sort_by_key(|factory| !factory.has_type(gst::ElementFactoryType::HARDWARE));
+        encoders
+    }
+
+    pub fn can_encode(&self) -> bool {
+        self.can_payload() && !self.encoders().is_empty()
     }
 
     /// How the codec stands in an offer to receive it.

@@ -6,23 +6,30 @@
 use std::{
     collections::HashMap,
     sync::{Arc, OnceLock, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use tokio::{runtime::Runtime, sync::mpsc};
+use tokio::{
+    runtime::Runtime,
+    sync::{mpsc, watch},
+};
 
 use super::{
-    Event, EventSender, Message, Reply, Shared,
-    machine::{Action, Input, Machine, Plan, Policy},
-    port::Subscription,
+    Message, Offerings, Reply, Shared, Status,
+    codecs::Codec,
+    commands::{Commander, Order, Readiness},
+    machine::{Action, Event as MachineEvent, Input, Machine, Policy},
+    members::{Members, Released},
     settings::Settings,
-    transport::{InputSender, Transport},
+    transport::{Reporter, Transport},
 };
 use crate::platform::{
     Code, Error,
     coordinator::{LocalRuntime, Ownership},
     http::HTTP_TIMEOUT,
+    schema::Schema,
     signaling::Signaling,
+    wire::ClientMessage,
 };
 
 /// All sessions of the process share these; none ever blocks on them.
@@ -43,6 +50,16 @@ fn runtime() -> Result<&'static Runtime, Error> {
         .map_err(|error| Error::api(Code::Internal, format!("no I/O threads: {error}")))
 }
 
+/// Runs something later, on an I/O thread.
+pub fn after(delay: Duration, run: impl FnOnce() + Send + 'static) {
+    if let Ok(runtime) = runtime() {
+        runtime.spawn(async move {
+            tokio::time::sleep(delay).await;
+            run();
+        });
+    }
+}
+
 pub(super) struct Driver {
     machine: Machine,
     policy: Policy,
@@ -53,10 +70,12 @@ pub(super) struct Driver {
     /// A session was asked for and the server has not answered.
     beginning: bool,
     transport: Transport,
-    subscriptions: Vec<Subscription>,
+    members: Members,
+    orders: mpsc::UnboundedSender<Order>,
+    readiness: watch::Sender<Readiness>,
+    commander: Option<(Commander, mpsc::UnboundedReceiver<Order>)>,
     replies: HashMap<u64, Reply>,
     next_token: u64,
-    events: EventSender,
     messages: mpsc::UnboundedSender<Message>,
     shared: Arc<Shared>,
 }
@@ -64,20 +83,27 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(
         settings: &Settings,
-        events: EventSender,
         messages: mpsc::UnboundedSender<Message>,
         shared: Arc<Shared>,
     ) -> Result<Self, Error> {
         let local = LocalRuntime::new(settings.local_url()?)?;
         let epoch = Instant::now();
         // Weak: a transport that closes late must not keep the driver waiting.
-        let inputs = messages.downgrade();
-        let inputs: InputSender = Arc::new(move |input| {
-            if let Some(inputs) = inputs.upgrade() {
-                let _ = inputs.send(Message::Input(input));
+        let weak = messages.downgrade();
+        let reports: Reporter = Arc::new(move |message| {
+            if let Some(messages) = weak.upgrade() {
+                let _ = messages.send(message);
             }
         });
         let policy = settings.policy();
+        let members = Members::default();
+        let (orders, queue) = mpsc::unbounded_channel();
+        let (readiness, ready) = watch::channel(Readiness::default());
+        let commander = Commander {
+            local: local.clone(),
+            readiness: ready,
+            messages: messages.downgrade(),
+        };
         Ok(Self {
             machine: Machine::new(policy.clone()),
             policy,
@@ -86,23 +112,35 @@ impl Driver {
             arguments: settings.arguments.clone(),
             signaling: None,
             beginning: false,
-            transport: Transport::new(settings.transport(), epoch, inputs)?,
-            subscriptions: Vec::new(),
+            transport: Transport::new(
+                settings.transport(),
+                epoch,
+                reports,
+                members.consumers(),
+                shared.outlets.clone(),
+            )?,
+            members,
+            orders,
+            readiness,
+            commander: Some((commander, queue)),
             replies: HashMap::new(),
             next_token: 0,
-            events,
             messages,
             shared,
         })
     }
 
     pub(super) fn launch(
-        self,
+        mut self,
         receiver: mpsc::UnboundedReceiver<Message>,
         before: Option<Arc<Shared>>,
     ) -> Result<(), Error> {
         let limit = self.policy.close_limit;
-        runtime()?.spawn(async move {
+        let runtime = runtime()?;
+        if let Some((commander, orders)) = self.commander.take() {
+            runtime.spawn(commander.run(orders));
+        }
+        runtime.spawn(async move {
             if let Some(before) = before {
                 let _ = tokio::time::timeout(limit, before.wait_closed()).await;
             }
@@ -157,22 +195,29 @@ impl Driver {
     fn message(&mut self, message: Message) {
         match message {
             Message::Input(input) => self.input(input),
-            Message::Plan(plan) => {
-                let plan = plan.map(|subscriptions| {
-                    self.subscriptions = subscriptions;
-                    self.subscriptions.iter().map(plan_of).collect()
-                });
-                self.input(Input::Planned(plan));
-            }
-            Message::Request(message, reply) => {
-                let token = self.next_token;
-                self.next_token += 1;
-                self.replies.insert(token, reply);
-                self.input(Input::Request { token, message });
+            Message::Join(id, events) => self.members.join(id, events),
+            Message::Leave(id) => self.leave(id),
+            Message::Plan(id, plan) => self.plan(id, plan),
+            Message::Request(message, reply) => self.request(message, reply),
+            Message::Order(order) => {
+                if let Err(mpsc::error::SendError(order)) = self.orders.send(order) {
+                    order.refuse(super::closed());
+                }
             }
             Message::SetLatency(milliseconds) => self.transport.set_latency(milliseconds),
             Message::RequestKeyframe(track) => self.transport.request_keyframe(track),
+            Message::Format(track, codec) => self.open_sender(track, codec),
+            Message::Claimed(track, result) => self.members.claimed(&track, result),
+            Message::KeyframeWanted(track) => self.members.keyframe_wanted(&track),
+            Message::SenderOpen(track, result) => self.members.sender_open(&track, result),
         }
+    }
+
+    fn request(&mut self, message: ClientMessage, reply: Reply) {
+        let token = self.next_token;
+        self.next_token += 1;
+        self.replies.insert(token, reply);
+        self.input(Input::Request { token, message });
     }
 
     fn input(&mut self, input: Input) {
@@ -201,18 +246,32 @@ impl Driver {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Emit(event) => (self.events)(Event::Machine(Box::new(event))),
-            Action::Announce(tracks) => (self.events)(Event::Tracks(tracks)),
+            Action::Emit(event) => {
+                let ready = event == MachineEvent::Status(Status::Ready);
+                self.tell_commander(&event);
+                self.members.tell(event);
+                if ready {
+                    self.publish_all();
+                }
+            }
+            Action::Announce(tracks) => {
+                self.members.announce(tracks);
+                // Nobody may be left to ask.
+                self.settle();
+            }
             Action::Reply { token, result } => {
                 if let Some(reply) = self.replies.remove(&token) {
                     reply(result);
                 }
             }
             Action::Build { ice_servers } => {
-                let subscriptions = std::mem::take(&mut self.subscriptions);
-                self.transport.build(ice_servers, subscriptions);
+                self.transport
+                    .build(ice_servers, self.members.offer().to_vec());
             }
-            Action::ApplyAnswer(answer) => self.transport.apply(answer),
+            Action::ApplyAnswer(answer) => {
+                self.members.negotiated(&answer.tracks);
+                self.transport.apply(answer);
+            }
             Action::VerifyIdentity(fingerprint) => self.transport.verify(fingerprint),
             Action::OpenMedia => self.transport.open_media(),
             Action::Send(channel, frames) => self.transport.send(channel, frames),
@@ -220,8 +279,107 @@ impl Driver {
             http => self.ask(http),
         }
     }
+}
 
-    /// What goes over HTTP, each on a task of its own.
+/// The elements that take part.
+impl Driver {
+    fn leave(&mut self, id: u64) {
+        for released in self.members.leave(id) {
+            self.release(released);
+        }
+        if self.members.is_empty() {
+            self.input(Input::Stop);
+        } else {
+            self.settle();
+        }
+    }
+
+    fn release(&mut self, released: Released) {
+        match released {
+            Released::Output(track) => self.input(Input::Want {
+                track,
+                flowing: false,
+            }),
+            Released::Input(track) => {
+                self.shared.outlets.remove(&track);
+                self.transport.close_sender(track.clone());
+                let message = ClientMessage::UnpublishTrack(track);
+                self.request(message, Box::new(|_| {}));
+            }
+        }
+    }
+
+    /// Commands wait for the session, and are checked against its schema.
+    fn tell_commander(&self, event: &MachineEvent) {
+        let id = || self.machine.session_id().unwrap_or_default().to_owned();
+        match event {
+            MachineEvent::Status(Status::Ready) => {
+                self.readiness.send_replace(Readiness::Ready(id(), None));
+            }
+            MachineEvent::RuntimeMessage { name, data } if *name == "modelSchema" => {
+                if let Ok(schema) = Schema::parse(data) {
+                    let schema = Some(Arc::new(schema));
+                    self.readiness.send_replace(Readiness::Ready(id(), schema));
+                }
+            }
+            MachineEvent::Status(Status::Disconnected) => {
+                self.readiness.send_replace(Readiness::Over);
+            }
+            _ => {}
+        }
+    }
+
+    fn open_sender(&mut self, track: String, codec: &'static Codec) {
+        if let Some(payload) = self.members.payload(&track, codec) {
+            self.transport.open_sender(track, codec, payload);
+        }
+    }
+
+    fn plan(&mut self, id: u64, plan: Result<Offerings, Error>) {
+        match plan {
+            Ok(offerings) => {
+                let wants = self.members.planned(id, offerings);
+                for (track, flowing) in wants {
+                    self.input(Input::Want { track, flowing });
+                }
+            }
+            // Alone with its trouble, the session has no purpose.
+            Err(error) if self.members.is_alone(id) => {
+                return self.input(Input::Planned(Err(error)));
+            }
+            Err(error) => self.members.fail(id, error),
+        }
+        self.settle();
+        if self.members.is_ready() {
+            self.publish_all();
+        }
+    }
+
+    /// Makes the offer once everybody who is there has said what they take.
+    fn settle(&mut self) {
+        if let Some(plan) = self.members.settle() {
+            self.input(Input::Planned(plan));
+        }
+    }
+
+    /// Claims the input tracks that elements feed and nobody has claimed yet.
+    fn publish_all(&mut self) {
+        for track in self.members.unclaimed() {
+            let messages = self.messages.downgrade();
+            let name = track.clone();
+            let reply: Reply = Box::new(move |result| {
+                if let Some(messages) = messages.upgrade() {
+                    let claim = Message::Claimed(name, result.map(|_| ()));
+                    let _ = messages.send(claim);
+                }
+            });
+            self.request(ClientMessage::PublishTrack(track), reply);
+        }
+    }
+}
+
+/// What goes over HTTP, each on a task of its own.
+impl Driver {
     fn ask(&mut self, action: Action) {
         let local = self.local.clone();
         match action {
@@ -292,12 +450,5 @@ impl Driver {
             let input = task.await;
             let _ = messages.send(Message::Input(input));
         });
-    }
-}
-
-fn plan_of(subscription: &Subscription) -> Plan {
-    Plan {
-        track: subscription.track.clone(),
-        flowing: subscription.flowing,
     }
 }

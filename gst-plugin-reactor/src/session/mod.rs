@@ -5,22 +5,26 @@
 //! carries the media.
 
 pub mod codecs;
+pub mod commands;
 mod driver;
+mod hub;
 mod machine;
+mod members;
 pub mod port;
-pub mod properties;
 pub mod settings;
 mod transport;
 pub mod warm_up;
 
 use std::{
     sync::{Arc, Condvar, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::sync::{Notify, mpsc};
 
-pub use machine::{Event as MachineEvent, Progress, Status, Timings};
+pub use driver::after;
+pub use hub::{Member, Role};
+pub use machine::{Event as MachineEvent, Progress, Status, Timings, WireChoice};
 pub use transport::bridge_clock;
 
 use crate::platform::{
@@ -28,16 +32,40 @@ use crate::platform::{
     track::Track,
     wire::{ClientMessage, ServerMessage},
 };
+use codecs::Codec;
+use commands::Order;
+use hub::Hub;
 use machine::Input;
-use port::Subscription;
+use port::{Outlet, Outlets, Publication, Subscription};
 use settings::Settings;
 
-/// What a session tells the element that started it.
+/// What a session tells an element that takes part in it.
 #[derive(Debug)]
 pub enum Event {
     /// The model's tracks: answer with [`Session::plan`].
     Tracks(Vec<Track>),
+    /// The claim to an input track was granted, with what the server takes on
+    /// it, or refused.
+    Claimed {
+        track: String,
+        result: Result<Vec<&'static Codec>, Error>,
+    },
+    /// What is pushed into the track's [`Outlet`] goes to the model from now
+    /// on, beginning with a keyframe.
+    Open {
+        track: String,
+        result: Result<(), Error>,
+    },
+    /// The server lost something of what was sent on this track.
+    KeyframeWanted(String),
     Machine(Box<MachineEvent>),
+}
+
+/// What an element takes and feeds.
+#[derive(Debug, Default)]
+pub struct Offerings {
+    pub subscriptions: Vec<Subscription>,
+    pub publications: Vec<Publication>,
 }
 
 /// Called on the driver's task: hands over and returns.
@@ -46,26 +74,30 @@ pub type EventSender = Box<dyn Fn(Event) + Send + Sync>;
 /// Called once with the reply to a request.
 pub type Reply = Box<dyn FnOnce(Result<ServerMessage, Error>) + Send>;
 
-/// A handle on a running session. Dropping it stops the session.
-#[derive(Debug)]
-pub struct Session {
-    messages: mpsc::UnboundedSender<Message>,
-    shared: Arc<Shared>,
-}
-
-/// What the handles send to the driver.
+/// What the elements and the transport send to the driver.
 enum Message {
     Input(Input),
-    Plan(Result<Vec<Subscription>, Error>),
+    Join(u64, EventSender),
+    Leave(u64),
+    Plan(u64, Result<Offerings, Error>),
     Request(ClientMessage, Reply),
+    Order(Order),
     SetLatency(u32),
     RequestKeyframe(String),
+    /// What an element will send on a track.
+    Format(String, &'static Codec),
+    /// The answer to a claim.
+    Claimed(String, Result<(), Error>),
+    /// From the transport.
+    KeyframeWanted(String),
+    SenderOpen(String, Result<(), Error>),
 }
 
-/// What the driver shows to the handles.
+/// What the driver shows to the elements.
 #[derive(Debug, Default)]
 struct Shared {
     timings: Mutex<Timings>,
+    outlets: Outlets,
     closed: Mutex<bool>,
     closing: Condvar,
     /// The same for those who wait on a task.
@@ -94,103 +126,115 @@ impl Shared {
     }
 }
 
+/// An element's part in a running session. Dropping it leaves the session,
+/// which ends with the last one.
+#[derive(Debug)]
+pub struct Session {
+    hub: Arc<Hub>,
+    id: u64,
+}
+
 impl Session {
-    /// Begins to connect, on threads of its own; `events` hears how it goes.
-    /// A session `before` it that is being closed is given the time for that:
-    /// the server would take the two for one.
+    /// Joins the session with this key, or starts one, on threads of its own;
+    /// `events` hears how it goes. Without a key the session is private.
+    ///
+    /// A session on the same server that is being closed is given the time
+    /// for that: the server would take the two for one.
     ///
     /// # Errors
     ///
-    /// When the settings make no sense or the process has no threads left.
-    pub fn start(
+    /// When the settings make no sense, or contradict those of an element that
+    /// is there already.
+    pub fn join(
+        key: Option<&str>,
         settings: &Settings,
-        before: Option<Arc<Session>>,
+        member: Member,
         events: EventSender,
     ) -> Result<Self, Error> {
-        let (messages, receiver) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared::default());
-        let before = before.map(|session| session.shared.clone());
-        let driver = driver::Driver::new(settings, events, messages.clone(), shared.clone())?;
-        driver.launch(receiver, before)?;
-        let session = Self { messages, shared };
-        session.send(Message::Input(Input::Start));
-        Ok(session)
+        let (hub, id) = hub::join(key, settings, member, events)?;
+        Ok(Self { hub, id })
     }
 
-    /// Says which of the announced tracks to receive, and how.
-    pub fn plan(&self, plan: Result<Vec<Subscription>, Error>) {
-        self.send(Message::Plan(plan));
+    /// Says which of the announced tracks the element takes and feeds.
+    pub fn plan(&self, plan: Result<Offerings, Error>) {
+        self.hub.send(Message::Plan(self.id, plan));
     }
 
     /// Lets a track flow, or rest on the server.
     pub fn want(&self, track: &str, flowing: bool) {
-        self.send(Message::Input(Input::Want {
+        self.hub.send(Message::Input(Input::Want {
             track: track.to_owned(),
             flowing,
         }));
     }
 
+    /// Says in which codec a claimed track will be fed.
+    pub fn format(&self, track: &str, codec: &'static Codec) {
+        self.hub.send(Message::Format(track.to_owned(), codec));
+    }
+
+    /// Where to push what goes to the model, once the track is open.
+    pub fn outlet(&self, track: &str) -> Option<Outlet> {
+        self.hub.shared.outlets.get(track)
+    }
+
     /// Sends a message to the model or the platform; waits its turn if the
     /// session is not ready yet.
     pub fn request(&self, message: ClientMessage, reply: Reply) {
-        if let Err(mpsc::error::SendError(Message::Request(_, reply))) =
-            self.messages.send(Message::Request(message, reply))
-        {
+        let sent = self.hub.messages.send(Message::Request(message, reply));
+        if let Err(mpsc::error::SendError(Message::Request(_, reply))) = sent {
             reply(Err(closed()));
         }
     }
 
+    /// Has something done in its turn, once the session is ready.
+    pub fn order(&self, order: Order) {
+        let sent = self.hub.messages.send(Message::Order(order));
+        if let Err(mpsc::error::SendError(Message::Order(order))) = sent {
+            order.refuse(closed());
+        }
+    }
+
     pub fn request_keyframe(&self, track: &str) {
-        self.send(Message::RequestKeyframe(track.to_owned()));
+        self.hub.send(Message::RequestKeyframe(track.to_owned()));
     }
 
     /// Sets the jitter buffer, in milliseconds.
     pub fn set_latency(&self, milliseconds: u32) {
-        self.send(Message::SetLatency(milliseconds));
+        self.hub.send(Message::SetLatency(milliseconds));
     }
 
-    /// Begins to close; [`Session::wait_closed`] waits for the end of it.
-    pub fn stop(&self) {
-        self.send(Message::Input(Input::Stop));
+    /// Leaves the session; [`Session::wait_closed`] waits for its end, if
+    /// this was its last element.
+    pub fn leave(&self) {
+        self.hub.leave(self.id);
     }
 
-    /// Waits until everything is closed, at most `limit`.
+    /// Waits until everything is closed, at most `limit`; not at all while
+    /// other elements take part.
     pub fn wait_closed(&self, limit: Duration) -> bool {
-        let deadline = Instant::now() + limit;
-        let mut closed = self
-            .shared
-            .closed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        while !*closed {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            let waited = self.shared.closing.wait_timeout(closed, left);
-            closed = waited.unwrap_or_else(PoisonError::into_inner).0;
+        if self.hub.has_members() {
+            return true;
         }
-        true
+        let shared = &self.hub.shared;
+        let closed = shared.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = shared
+            .closing
+            .wait_timeout_while(closed, limit, |closed| !*closed);
+        let (closed, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        *closed
     }
 
     /// How long each step of connecting took.
     pub fn timings(&self) -> Timings {
-        *self
-            .shared
-            .timings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn send(&self, message: Message) {
-        // A driver that is gone has emitted `Closed`.
-        let _ = self.messages.send(message);
+        let timings = self.hub.shared.timings.lock();
+        *timings.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.stop();
+        self.leave();
     }
 }
 

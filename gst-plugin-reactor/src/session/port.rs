@@ -3,10 +3,13 @@
 //! The bridge of one track between the transport and an element.
 //!
 //! The transport lives in a pipeline of its own, so what crosses the bridge
-//! carries its time as an absolute time of the system's monotonic clock; the
-//! element turns that into its own running time.
+//! carries its time as an absolute time of the system's monotonic clock;
+//! each side turns that into its own running time.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use super::codecs::Codec;
 use crate::platform::track::Track;
@@ -41,18 +44,105 @@ pub struct Subscription {
 
 impl std::fmt::Debug for Subscription {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let codecs: Vec<_> = self.codecs.iter().map(|c| c.encoding_name).collect();
         f.debug_struct("Subscription")
             .field("track", &self.track.name)
-            .field(
-                "codecs",
-                &self
-                    .codecs
-                    .iter()
-                    .map(|c| c.encoding_name)
-                    .collect::<Vec<_>>(),
-            )
+            .field("codecs", &codecs)
             .field("rtp", &self.rtp)
             .field("flowing", &self.flowing)
             .finish_non_exhaustive()
+    }
+}
+
+/// What an element feeds a track of the model's with.
+#[derive(Debug, Clone)]
+pub struct Publication {
+    pub track: Track,
+    /// What may be offered for it, best first.
+    pub codecs: Vec<&'static Codec>,
+}
+
+/// Who takes what arrives, by track: the one thing that the transport's
+/// streaming threads and the driver both touch. It is locked to look up or to
+/// change an entry, never while anything is done with it.
+#[derive(Default, Clone)]
+pub struct Consumers(Arc<RwLock<HashMap<String, Tap>>>);
+
+/// A consumer, and whether it takes the packets themselves.
+#[derive(Clone)]
+pub struct Tap {
+    pub consumer: Arc<dyn Consumer>,
+    pub rtp: bool,
+}
+
+impl Consumers {
+    pub fn set(&self, track: &str, tap: Tap) {
+        let mut taps = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        taps.insert(track.to_owned(), tap);
+    }
+
+    pub fn remove(&self, track: &str) {
+        let mut taps = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        taps.remove(track);
+    }
+
+    pub fn get(&self, track: &str) -> Option<Tap> {
+        let taps = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        taps.get(track).cloned()
+    }
+}
+
+/// The way into the transport for one track that is fed.
+#[derive(Debug, Clone)]
+pub struct Outlet {
+    appsrc: gst_app::AppSrc,
+    /// The transport's base time.
+    base: gst::ClockTime,
+}
+
+impl Outlet {
+    pub(super) fn new(appsrc: gst_app::AppSrc, base: gst::ClockTime) -> Self {
+        Self { appsrc, base }
+    }
+
+    /// Hands one unit over; never blocks. Returns whether it was taken.
+    pub fn push(&self, unit: Unit) -> bool {
+        let Unit {
+            mut buffer,
+            caps,
+            time,
+        } = unit;
+        // Something from before the transport's time.
+        let Some(pts) = time.and_then(|time| time.checked_sub(self.base)) else {
+            return false;
+        };
+        {
+            let buffer = buffer.make_mut();
+            buffer.set_pts(pts);
+            buffer.set_dts(gst::ClockTime::NONE);
+        }
+        let sample = gst::Sample::builder().buffer(&buffer).caps(&caps).build();
+        self.appsrc.push_sample(&sample).is_ok()
+    }
+}
+
+/// The outlets that are open, by track.
+#[derive(Debug, Default, Clone)]
+pub struct Outlets(Arc<RwLock<HashMap<String, Outlet>>>);
+
+impl Outlets {
+    pub(super) fn set(&self, track: &str, outlet: Outlet) {
+        let mut outlets = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        outlets.insert(track.to_owned(), outlet);
+    }
+
+    pub(super) fn remove(&self, track: &str) {
+        let mut outlets = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        outlets.remove(track);
+    }
+
+    pub(super) fn get(&self, track: &str) -> Option<Outlet> {
+        let outlets = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        outlets.get(track).cloned()
     }
 }

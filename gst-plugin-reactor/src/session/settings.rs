@@ -27,6 +27,8 @@ pub struct Settings {
     pub local: bool,
     pub api_url: Option<String>,
     pub model: Option<String>,
+    /// The name under which the session is shared.
+    pub session: Option<String>,
     pub arguments: Option<serde_json::Map<String, serde_json::Value>>,
     pub adopt_session_id: Option<String>,
     /// 0 for none.
@@ -41,6 +43,12 @@ pub struct Settings {
     pub recoverable: bool,
     pub relay_only: bool,
     pub wire: WireChoice,
+    /// JSON: which key or mouse event is which command.
+    pub navigation: Option<String>,
+    /// JSON: what to command as soon as the session is ready.
+    pub commands: Option<String>,
+    /// Check commands against the model's schema before they are sent.
+    pub check_commands: bool,
 }
 
 impl Default for Settings {
@@ -49,6 +57,7 @@ impl Default for Settings {
             local: false,
             api_url: None,
             model: None,
+            session: None,
             arguments: None,
             adopt_session_id: None,
             connection_id: 0,
@@ -60,6 +69,9 @@ impl Default for Settings {
             recoverable: false,
             relay_only: false,
             wire: WireChoice::Auto,
+            navigation: None,
+            commands: None,
+            check_commands: true,
         }
     }
 }
@@ -84,6 +96,33 @@ impl Settings {
             .as_deref()
             .filter(|url| *url != DEFAULT_API_URL);
         Ok(url.unwrap_or(DEFAULT_LOCAL_URL))
+    }
+
+    /// The server, to tell sessions on it from others.
+    pub(super) fn server(&self) -> &str {
+        self.local_url().unwrap_or(DEFAULT_API_URL)
+    }
+
+    /// The name of a property in which two elements that share a session
+    /// differ, and may not.
+    pub(super) fn conflict(&self, other: &Self) -> Option<&'static str> {
+        // What one of them leaves open, the other decides.
+        let model = self.model.is_some() && other.model.is_some() && self.model != other.model;
+        let adopted =
+            other.adopt_session_id.is_some() && other.adopt_session_id != self.adopt_session_id;
+        let unlike = [
+            ("local", self.local != other.local && other.local),
+            (
+                "api-url",
+                other.api_url.is_some() && self.server() != other.server(),
+            ),
+            ("model", model),
+            ("adopt-session-id", adopted),
+        ];
+        unlike
+            .into_iter()
+            .find(|(_, differs)| *differs)
+            .map(|(name, _)| name)
     }
 
     pub fn close_limit(&self) -> Duration {

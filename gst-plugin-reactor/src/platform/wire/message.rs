@@ -57,10 +57,6 @@ pub struct Moderation {
 /// What a client says. The numbers are the fields of `ControlClientMessage`
 /// in v1, and of `DataClientMessage` for the command.
 #[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "uploads, clips and inputs have no element yet")
-)]
 pub enum ClientMessage {
     /// The heartbeat. Never answered. Field 10.
     Ping,

@@ -10,6 +10,7 @@ mod channels;
 mod ice;
 mod peer;
 mod receive;
+mod send;
 
 use std::{
     sync::{
@@ -23,7 +24,13 @@ use std::{
 
 use gst::prelude::*;
 
-use super::{machine::Input, port::Subscription};
+use super::{
+    Message,
+    codecs::Codec,
+    machine::Input,
+    members::Offer,
+    port::{Consumers, Outlets},
+};
 use crate::platform::{
     Code, Error,
     sdp::{Fingerprint, NegotiatedAnswer, NegotiatedTrack},
@@ -55,7 +62,7 @@ pub struct Config {
 enum Command {
     Build {
         ice_servers: Vec<IceServer>,
-        subscriptions: Vec<Subscription>,
+        offer: Vec<Offer>,
     },
     Apply(NegotiatedAnswer),
     Verify(Fingerprint),
@@ -63,8 +70,11 @@ enum Command {
     Send(Channel, Vec<Frame>),
     SetLatency(u32),
     RequestKeyframe(String),
+    OpenSender(String, &'static Codec, u8),
+    CloseSender(String),
     Close,
     // From webrtcbin's callbacks.
+    Latency,
     LocalDescriptionSet,
     Gathered,
 }
@@ -80,6 +90,9 @@ pub struct Transport {
 #[derive(Clone)]
 struct Link {
     inputs: InputSender,
+    reports: Reporter,
+    consumers: Consumers,
+    outlets: Outlets,
     commands: mpsc::Sender<Command>,
     heard: Arc<Heard>,
     /// Media may pass: the peer is who it should be.
@@ -88,8 +101,11 @@ struct Link {
     answered: Arc<OnceLock<Vec<NegotiatedTrack>>>,
 }
 
-/// How the transport reports. A closure, so that tests can listen.
-pub type InputSender = Arc<dyn Fn(Input) + Send + Sync>;
+/// How the transport tells the driver something.
+pub(super) type Reporter = Arc<dyn Fn(Message) + Send + Sync>;
+
+/// The same for what the state machine has to hear.
+type InputSender = Arc<dyn Fn(Input) + Send + Sync>;
 
 /// When media was last received.
 #[derive(Debug)]
@@ -116,7 +132,15 @@ impl Heard {
 impl Transport {
     /// Starts the thread and warms up what the first connection of a process
     /// would otherwise wait for.
-    pub fn new(config: Config, epoch: Instant, inputs: InputSender) -> Result<Self, Error> {
+    pub(super) fn new(
+        config: Config,
+        epoch: Instant,
+        reports: Reporter,
+        consumers: Consumers,
+        outlets: Outlets,
+    ) -> Result<Self, Error> {
+        let report = reports.clone();
+        let inputs: InputSender = Arc::new(move |input| report(Message::Input(input)));
         let (commands, receiver) = mpsc::channel();
         let heard = Arc::new(Heard {
             epoch,
@@ -124,6 +148,9 @@ impl Transport {
         });
         let link = Link {
             inputs,
+            reports,
+            consumers,
+            outlets,
             commands: commands.clone(),
             heard: heard.clone(),
             open: Arc::default(),
@@ -141,11 +168,18 @@ impl Transport {
         self.heard.at()
     }
 
-    pub fn build(&self, ice_servers: Vec<IceServer>, subscriptions: Vec<Subscription>) {
-        self.command(Command::Build {
-            ice_servers,
-            subscriptions,
-        });
+    pub(super) fn build(&self, ice_servers: Vec<IceServer>, offer: Vec<Offer>) {
+        self.command(Command::Build { ice_servers, offer });
+    }
+
+    /// Makes way for a track that is fed in this codec, with the payload type
+    /// that was agreed on for it.
+    pub fn open_sender(&self, track: String, codec: &'static Codec, payload: u8) {
+        self.command(Command::OpenSender(track, codec, payload));
+    }
+
+    pub fn close_sender(&self, track: String) {
+        self.command(Command::CloseSender(track));
     }
 
     pub fn apply(&self, answer: NegotiatedAnswer) {
@@ -233,13 +267,12 @@ impl Worker {
 
     fn execute(&mut self, command: Command) {
         match command {
-            Command::Build {
-                ice_servers,
-                subscriptions,
-            } => match Peer::new(&self.config, &self.link, &ice_servers, subscriptions) {
-                Ok(peer) => self.peer = Some(peer),
-                Err(error) => (self.link.inputs)(Input::OfferBuilt(Err(error))),
-            },
+            Command::Build { ice_servers, offer } => {
+                match Peer::new(&self.config, &self.link, &ice_servers, offer) {
+                    Ok(peer) => self.peer = Some(peer),
+                    Err(error) => (self.link.inputs)(Input::OfferBuilt(Err(error))),
+                }
+            }
             Command::LocalDescriptionSet => {
                 let gathered = self.peer.as_ref().is_none_or(Peer::is_gathered);
                 self.gathering = (!gathered).then(Instant::now);
@@ -279,9 +312,22 @@ impl Worker {
                     (self.link.inputs)(Input::TransportFailed(error));
                 }
             }
+            Command::OpenSender(track, codec, payload) => {
+                if let Some(peer) = &mut self.peer {
+                    let result = peer.open_sender(&track, codec, payload, &self.link);
+                    peer.recalculate_latency();
+                    (self.link.reports)(Message::SenderOpen(track, result));
+                }
+            }
+            Command::CloseSender(track) => self.link.outlets.remove(&track),
             Command::RequestKeyframe(track) => {
                 if let Some(peer) = &self.peer {
                     peer.request_keyframe(&track);
+                }
+            }
+            Command::Latency => {
+                if let Some(peer) = &self.peer {
+                    peer.recalculate_latency();
                 }
             }
             Command::Close => {}

@@ -8,15 +8,19 @@ use gst_webrtc::{
     WebRTCRTPTransceiverDirection, WebRTCSCTPTransport, WebRTCSDPType, WebRTCSessionDescription,
 };
 
-use super::{CAT, Command, Config, Link, bridge_clock, channels::Channels, ice, receive};
+use super::{CAT, Command, Config, Link, bridge_clock, channels::Channels, ice, receive, send};
 use crate::{
     platform::{
         Code, Error,
         sdp::{Fingerprint, NegotiatedAnswer},
         signaling::IceServer,
-        track::Kind,
+        track::{Direction, Kind},
     },
-    session::{codecs::offer_caps, machine::Input, port::Subscription},
+    session::{
+        codecs::{Codec, offer_caps},
+        machine::Input,
+        members::Offer,
+    },
 };
 
 pub(super) struct Peer {
@@ -25,6 +29,7 @@ pub(super) struct Peer {
     channels: Channels,
     /// The sink pad that each track's stream ends in.
     receivers: receive::Receivers,
+    senders: send::Senders,
 }
 
 impl Peer {
@@ -32,7 +37,7 @@ impl Peer {
         config: &Config,
         link: &Link,
         ice_servers: &[IceServer],
-        subscriptions: Vec<Subscription>,
+        offer: Vec<Offer>,
     ) -> Result<Self, Error> {
         let webrtcbin = make("webrtcbin")?;
         webrtcbin.set_property_from_str("bundle-policy", "max-bundle");
@@ -48,17 +53,19 @@ impl Peer {
         watch_bus(&pipeline, link);
 
         set_state(&pipeline, gst::State::Ready)?;
-        add_transceivers(&webrtcbin, &subscriptions)?;
+        let senders = add_transceivers(&pipeline, &webrtcbin, &offer, link)?;
         let channels = Channels::create(&webrtcbin, link)?;
         let receivers = receive::Receivers::default();
         watch(&webrtcbin, link);
-        receive::connect(&pipeline, &webrtcbin, link, &receivers, subscriptions);
+        let tracks = offer.into_iter().map(|offer| offer.track).collect();
+        receive::connect(&pipeline, &webrtcbin, link, &receivers, tracks);
 
         let peer = Self {
             pipeline,
             webrtcbin,
             channels,
             receivers,
+            senders,
         };
         set_state(&peer.pipeline, gst::State::Playing).inspect_err(|_| peer.stop())?;
         peer.create_offer(link);
@@ -144,8 +151,24 @@ impl Peer {
         self.webrtcbin.set_property("latency", milliseconds);
     }
 
+    /// What is sent needs to know the pipeline's latency.
+    pub(super) fn recalculate_latency(&self) {
+        let _ = self.pipeline.recalculate_latency();
+    }
+
     pub(super) fn request_keyframe(&self, track: &str) {
         self.receivers.request_keyframe(track);
+    }
+
+    pub(super) fn open_sender(
+        &mut self,
+        track: &str,
+        codec: &'static Codec,
+        payload: u8,
+        link: &Link,
+    ) -> Result<(), Error> {
+        self.senders
+            .open(&self.pipeline, track, codec, payload, link)
     }
 
     fn stop(&self) {
@@ -170,21 +193,31 @@ impl Peer {
     }
 }
 
-/// One receiving transceiver per track, in the order of the plan: that is the
-/// order of the m-lines.
-fn add_transceivers(webrtcbin: &gst::Element, subscriptions: &[Subscription]) -> Result<(), Error> {
-    for subscription in subscriptions {
-        let caps = offer_caps(subscription.codecs.iter().copied());
+/// One transceiver per track, in the order of the offer: that is the order of
+/// the m-lines.
+fn add_transceivers(
+    pipeline: &gst::Pipeline,
+    webrtcbin: &gst::Element,
+    offer: &[Offer],
+    link: &Link,
+) -> Result<send::Senders, Error> {
+    let mut senders = send::Senders::default();
+    for offer in offer {
+        if offer.track.direction == Direction::SendOnly {
+            senders.add(pipeline, webrtcbin, offer, link)?;
+            continue;
+        }
+        let caps = offer_caps(offer.codecs.iter().copied());
         let transceiver = webrtcbin.emit_by_name::<Option<WebRTCRTPTransceiver>>(
             "add-transceiver",
             &[&WebRTCRTPTransceiverDirection::Recvonly, &caps],
         );
         let transceiver = transceiver.ok_or_else(|| internal("webrtcbin made no transceiver"))?;
-        if subscription.track.kind == Kind::Video {
+        if offer.track.kind == Kind::Video {
             transceiver.set_property("do-nack", true);
         }
     }
-    Ok(())
+    Ok(senders)
 }
 
 /// Turns webrtcbin's states into inputs.
@@ -218,7 +251,12 @@ fn watch_bus(pipeline: &gst::Pipeline, link: &Link) {
         return;
     };
     let inputs = link.inputs.clone();
+    let commands = link.commands.clone();
     bus.set_sync_handler(move |_, message| {
+        if let gst::MessageView::Latency(_) = message.view() {
+            // Not here: this may be a streaming thread.
+            let _ = commands.send(Command::Latency);
+        }
         if let gst::MessageView::Error(error) = message.view() {
             gst::debug!(CAT, "{} {:?}", error.error(), error.debug());
             inputs(Input::TransportFailed(classify(error)));

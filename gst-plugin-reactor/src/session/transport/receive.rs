@@ -4,7 +4,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, OnceLock, atomic::Ordering},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use gst::prelude::*;
@@ -12,11 +15,14 @@ use gst_webrtc::WebRTCRTPTransceiver;
 
 use super::{CAT, Heard, Link, peer};
 use crate::{
-    platform::{Code, Error},
+    platform::{
+        Code, Error,
+        track::{Direction, Track},
+    },
     session::{
         codecs::Codec,
         machine::Input,
-        port::{Subscription, Unit},
+        port::{Consumer, Consumers, Unit},
     },
 };
 
@@ -48,13 +54,10 @@ pub(super) fn connect(
     webrtcbin: &gst::Element,
     link: &Link,
     receivers: &Receivers,
-    subscriptions: Vec<Subscription>,
+    tracks: Vec<Track>,
 ) {
-    let slots = subscriptions
-        .iter()
-        .map(|s| (s.track.name.clone(), OnceLock::new()))
-        .collect();
-    let _ = receivers.0.set(slots);
+    let slots = tracks.iter().map(|t| (t.name.clone(), OnceLock::new()));
+    let _ = receivers.0.set(slots.collect());
     let link = link.clone();
     let receivers = receivers.clone();
     let pipeline = pipeline.downgrade();
@@ -65,8 +68,8 @@ pub(super) fn connect(
         let Some(pipeline) = pipeline.upgrade() else {
             return;
         };
-        let result = match find(pad, &link, &receivers, &subscriptions) {
-            Some(subscription) => receive(&pipeline, pad, &link, &receivers, subscription),
+        let result = match find(pad, &link, &receivers, &tracks) {
+            Some(track) => receive(&pipeline, pad, &link, &receivers, &track.name),
             None => Err(peer::internal("a track came that was not asked for")),
         };
         if let Err(error) = result {
@@ -82,30 +85,29 @@ fn find<'a>(
     pad: &gst::Pad,
     link: &Link,
     receivers: &Receivers,
-    subscriptions: &'a [Subscription],
-) -> Option<&'a Subscription> {
+    tracks: &'a [Track],
+) -> Option<&'a Track> {
     let payload = payload(pad);
-    let tracks = link.answered.get().map_or(&[][..], Vec::as_slice);
-    // The m-lines are in the order of the subscriptions.
+    let answered = link.answered.get().map_or(&[][..], Vec::as_slice);
+    // The m-lines are in the order of the tracks.
     let fits = |mline: &usize| {
-        let mut track = tracks.iter().filter(|t| t.mline_index == *mline);
-        track.any(|t| {
-            t.codecs
-                .iter()
-                .any(|c| Some(i32::from(c.payload)) == payload)
-        })
+        let is_output = |t: &Track| t.direction == Direction::RecvOnly;
+        let carries = |c: &crate::platform::sdp::Codec| Some(i32::from(c.payload)) == payload;
+        let mut answer = answered.iter().filter(|t| t.mline_index == *mline);
+        tracks.get(*mline).is_some_and(is_output) && answer.any(|t| t.codecs.iter().any(carries))
     };
     let is_free = |mline: &usize| {
-        let track = subscriptions.get(*mline).map(|s| &s.track.name);
-        let slot = track.and_then(|name| receivers.slot(name));
+        let slot = tracks
+            .get(*mline)
+            .and_then(|track| receivers.slot(&track.name));
         slot.is_some_and(|slot| slot.get().is_none())
     };
     let transceiver: Option<WebRTCRTPTransceiver> = pad.property("transceiver");
     let told = transceiver.map(|t| t.mlineindex() as usize);
     let mline = told
         .filter(fits)
-        .or_else(|| (0..subscriptions.len()).find(|mline| fits(mline) && is_free(mline)))?;
-    subscriptions.get(mline)
+        .or_else(|| (0..tracks.len()).find(|mline| fits(mline) && is_free(mline)))?;
+    tracks.get(mline)
 }
 
 fn payload(pad: &gst::Pad) -> Option<i32> {
@@ -118,30 +120,33 @@ fn receive(
     pad: &gst::Pad,
     link: &Link,
     receivers: &Receivers,
-    subscription: &Subscription,
+    track: &str,
 ) -> Result<(), Error> {
     listen(pad, link.heard.clone());
-    let mut chain = Vec::new();
-    if !subscription.rtp {
-        chain.push(depayloader(pad, &subscription.track.name)?);
-    }
-    let sink = appsink(pipeline, link, subscription);
+    divert_packets(pipeline, pad, link, track);
+    let sink = appsink(pipeline, link, track);
     if let Some(pad) = sink.static_pad("sink")
-        && let Some(slot) = receivers.slot(&subscription.track.name)
+        && let Some(slot) = receivers.slot(track)
     {
         let _ = slot.set(pad.downgrade());
     }
-    chain.push(sink.upcast());
-
+    // Packets can be had of what cannot be depayloaded here.
+    let packets = link.consumers.get(track).is_some_and(|tap| tap.rtp);
+    let mut chain = vec![sink.upcast::<gst::Element>()];
+    match depayloader(pad, track) {
+        Ok(depayloader) => chain.insert(0, depayloader),
+        Err(_) if packets => {}
+        Err(error) => return Err(error),
+    }
     pipeline.add_many(&chain).map_err(peer::internal)?;
     gst::Element::link_many(&chain).map_err(peer::internal)?;
     for element in chain.iter().rev() {
         element.sync_state_with_parent().map_err(peer::internal)?;
     }
-    let first = chain.first().and_then(|e| e.static_pad("sink"));
+    let first = chain.first().and_then(|first| first.static_pad("sink"));
     let first = first.ok_or_else(|| peer::internal("no sink pad"))?;
     pad.link(&first).map_err(peer::internal)?;
-    gst::debug!(CAT, obj = pad, "receiving {}", subscription.track.name);
+    gst::debug!(CAT, obj = pad, "receiving {track}");
     Ok(())
 }
 
@@ -151,6 +156,33 @@ fn listen(pad: &gst::Pad, heard: Arc<Heard>) {
     pad.add_probe(what, move |_, _| {
         heard.mark();
         gst::PadProbeReturn::Ok
+    });
+}
+
+/// Hands the packets themselves to a consumer that wants them.
+fn divert_packets(pipeline: &gst::Pipeline, pad: &gst::Pad, link: &Link, track: &str) {
+    let gate = Gate::new(pipeline, link, track);
+    let what = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
+    pad.add_probe(what, move |pad, info| {
+        let Some(consumer) = gate.consumer(true) else {
+            return gst::PadProbeReturn::Ok;
+        };
+        let caps = pad.current_caps();
+        let segment = pad.sticky_event::<gst::event::Segment>(0);
+        let segment = segment.map(|event| event.segment().clone());
+        let hand_over = |buffer: gst::Buffer| {
+            if let Some(unit) = gate.unit(buffer, caps.clone(), segment.as_ref()) {
+                consumer.consume(unit);
+            }
+        };
+        match &info.data {
+            Some(gst::PadProbeData::Buffer(buffer)) => hand_over(buffer.clone()),
+            Some(gst::PadProbeData::BufferList(list)) => {
+                list.iter_owned().for_each(hand_over);
+            }
+            _ => {}
+        }
+        gst::PadProbeReturn::Drop
     });
 }
 
@@ -175,39 +207,69 @@ fn depayloader(pad: &gst::Pad, track: &str) -> Result<gst::Element, Error> {
     Ok(depayloader)
 }
 
-fn appsink(pipeline: &gst::Pipeline, link: &Link, subscription: &Subscription) -> gst_app::AppSink {
-    let consumer = subscription.consumer.clone();
-    let open = link.open.clone();
-    let pipeline = pipeline.downgrade();
+fn appsink(pipeline: &gst::Pipeline, link: &Link, track: &str) -> gst_app::AppSink {
+    let gate = Gate::new(pipeline, link, track);
+    let callbacks = gst_app::AppSinkCallbacks::builder().new_sample(move |sink| {
+        let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+        if let Some(consumer) = gate.consumer(false)
+            && let Some(buffer) = sample.buffer_owned()
+            && let Some(unit) = gate.unit(buffer, sample.caps_owned(), sample.segment())
+        {
+            consumer.consume(unit);
+        }
+        Ok(gst::FlowSuccess::Ok)
+    });
     gst_app::AppSink::builder()
         .sync(false)
         .async_(false)
         .qos(false)
         .enable_last_sample(false)
-        .callbacks(
-            gst_app::AppSinkCallbacks::builder()
-                .new_sample(move |sink| {
-                    let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-                    if open.load(Ordering::Acquire)
-                        && let Some(pipeline) = pipeline.upgrade()
-                        && let Some(unit) = unit(&sample, &pipeline)
-                    {
-                        consumer.consume(unit);
-                    }
-                    Ok(gst::FlowSuccess::Ok)
-                })
-                .build(),
-        )
+        .callbacks(callbacks.build())
         .build()
 }
 
-fn unit(sample: &gst::Sample, pipeline: &gst::Pipeline) -> Option<Unit> {
-    let buffer = sample.buffer_owned()?;
-    let caps = sample.caps_owned()?;
-    let segment = sample.segment()?.downcast_ref::<gst::ClockTime>();
-    let running = segment
-        .zip(buffer.pts())
-        .and_then(|(segment, pts)| segment.to_running_time(pts));
-    let time = pipeline.base_time().zip(running).map(|(base, t)| base + t);
-    Some(Unit { buffer, caps, time })
+/// What stands between a track's stream and whoever takes it.
+struct Gate {
+    track: String,
+    pipeline: gst::glib::WeakRef<gst::Pipeline>,
+    open: Arc<AtomicBool>,
+    consumers: Consumers,
+}
+
+impl Gate {
+    fn new(pipeline: &gst::Pipeline, link: &Link, track: &str) -> Self {
+        Self {
+            track: track.to_owned(),
+            pipeline: pipeline.downgrade(),
+            open: link.open.clone(),
+            consumers: link.consumers.clone(),
+        }
+    }
+
+    /// Who takes the packets, or what is in them.
+    fn consumer(&self, rtp: bool) -> Option<Arc<dyn Consumer>> {
+        if !self.open.load(Ordering::Acquire) {
+            return None;
+        }
+        let tap = self.consumers.get(&self.track)?;
+        (tap.rtp == rtp).then_some(tap.consumer)
+    }
+
+    fn unit(
+        &self,
+        buffer: gst::Buffer,
+        caps: Option<gst::Caps>,
+        segment: Option<&gst::Segment>,
+    ) -> Option<Unit> {
+        let base = self.pipeline.upgrade()?.base_time();
+        let segment = segment?.downcast_ref::<gst::ClockTime>();
+        let running = segment
+            .zip(buffer.pts())
+            .and_then(|(segment, pts)| segment.to_running_time(pts));
+        Some(Unit {
+            buffer,
+            caps: caps?,
+            time: base.zip(running).map(|(base, running)| base + running),
+        })
+    }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! From the transport's clock to the element's running time.
+//! Between the transport's clock and an element's running time.
 
 use gst::prelude::*;
 
@@ -27,19 +27,35 @@ impl Timing {
         element: &gst::Element,
         time: gst::ClockTime,
     ) -> Option<gst::ClockTime> {
-        let clock = element.clock()?;
-        let base = element.base_time()?;
-        let bridge = bridge_clock();
-        let offset = if clock == bridge {
-            0
-        } else {
-            let difference = clock.time().nseconds() as i64 - bridge.time().nseconds() as i64;
-            self.smooth(difference)
-        };
+        let (offset, base) = self.offset(element)?;
         let absolute = time.nseconds().checked_add_signed(offset)?;
         absolute
             .checked_sub(base.nseconds())
             .map(gst::ClockTime::from_nseconds)
+    }
+
+    /// The absolute system time at which this running time of the element's
+    /// stands.
+    pub fn bridge_time(
+        &mut self,
+        element: &gst::Element,
+        running: gst::ClockTime,
+    ) -> Option<gst::ClockTime> {
+        let (offset, base) = self.offset(element)?;
+        let absolute = (base + running).nseconds().checked_sub_signed(offset)?;
+        Some(gst::ClockTime::from_nseconds(absolute))
+    }
+
+    /// The element clock's lead over the system's, and the base time.
+    fn offset(&mut self, element: &gst::Element) -> Option<(i64, gst::ClockTime)> {
+        let clock = element.clock()?;
+        let base = element.base_time()?;
+        let bridge = bridge_clock();
+        if clock == bridge {
+            return Some((0, base));
+        }
+        let difference = clock.time().nseconds() as i64 - bridge.time().nseconds() as i64;
+        Some((self.smooth(difference), base))
     }
 
     fn smooth(&mut self, measured: i64) -> i64 {

@@ -4,14 +4,16 @@
 
 use gst::{glib, prelude::*};
 
-use super::{
-    machine::WireChoice,
-    settings::{
-        self, DEFAULT_CLOSE_TIMEOUT, DEFAULT_LATENCY, DEFAULT_MAX_SDP_ATTEMPTS,
-        DEFAULT_STALL_TIMEOUT, MIN_LATENCY, Settings,
+use crate::{
+    platform::wire::Version,
+    session::{
+        WireChoice,
+        settings::{
+            self, DEFAULT_CLOSE_TIMEOUT, DEFAULT_LATENCY, DEFAULT_MAX_SDP_ATTEMPTS,
+            DEFAULT_STALL_TIMEOUT, MIN_LATENCY, Settings,
+        },
     },
 };
-use crate::platform::wire::Version;
 
 /// Which ICE candidates to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
@@ -63,6 +65,12 @@ fn where_to() -> Vec<glib::ParamSpec> {
             .build(),
         string("arguments", "Arguments", "JSON object with arguments for the model, sent when the session is created"),
         string("adopt-session-id", "Adopt session", "Join the session with this id, created by somebody else. It is not ended when the element stops"),
+        string(
+            "session",
+            "Session",
+            "Share the session with the elements of this process that give the same name. \
+             Without a name, those of one pipeline share it",
+        ),
         glib::ParamSpecUInt::builder("connection-id")
             .nick("Connection id")
             .blurb("Connect under this id, registered by somebody else (0 = register one)")
@@ -91,6 +99,24 @@ fn how() -> Vec<glib::ParamSpec> {
             .minimum(MIN_LATENCY)
             .maximum(10_000)
             .default_value(DEFAULT_LATENCY)
+            .mutable_playing()
+            .build(),
+        string(
+            "commands",
+            "Commands",
+            "JSON list of commands to send, in order, as soon as the session is ready, such as \
+             [{\"set_prompt\":{\"prompt\":\"a forest\"}}]. An argument \"@file:PATH\" is uploaded first",
+        ),
+        string(
+            "navigation",
+            "Navigation",
+            "JSON object that makes commands of the keys and the mouse of a video window, such as \
+             {\"key:w\":{\"move\":{\"direction\":\"forward\"}},\"mouse-move\":{\"look\":{\"x\":\"$x\",\"y\":\"$y\"}}}",
+        ),
+        glib::ParamSpecBoolean::builder("check-commands")
+            .nick("Check commands")
+            .blurb("Check commands against the model's schema before they are sent")
+            .default_value(true)
             .mutable_playing()
             .build(),
         glib::ParamSpecBoolean::builder("recoverable")
@@ -137,6 +163,7 @@ fn milliseconds(name: &str, nick: &str, blurb: &str, default: u32) -> glib::Para
 pub fn set(settings: &mut Settings, name: &str, value: &glib::Value) -> Result<(), String> {
     match name {
         "model" => settings.model = text(value),
+        "session" => settings.session = text(value),
         "api-url" => settings.api_url = text(value),
         "local" => settings.local = get(value),
         "arguments" => settings.arguments = json_object(text(value).as_deref())?,
@@ -148,6 +175,9 @@ pub fn set(settings: &mut Settings, name: &str, value: &glib::Value) -> Result<(
         "close-timeout" => settings.close_timeout = get(value),
         "latency" => settings.latency = get(value),
         "recoverable" => settings.recoverable = get(value),
+        "navigation" => settings.navigation = text(value),
+        "commands" => settings.commands = text(value),
+        "check-commands" => settings.check_commands = get(value),
         "ice-transport-policy" => {
             settings.relay_only = get::<IceTransportPolicy>(value) == IceTransportPolicy::Relay;
         }
@@ -167,6 +197,7 @@ pub fn set(settings: &mut Settings, name: &str, value: &glib::Value) -> Result<(
 pub fn value(settings: &Settings, name: &str) -> Option<glib::Value> {
     Some(match name {
         "model" => settings.model.to_value(),
+        "session" => settings.session.to_value(),
         "api-url" => settings
             .api_url
             .as_deref()
@@ -186,6 +217,9 @@ pub fn value(settings: &Settings, name: &str) -> Option<glib::Value> {
         "close-timeout" => settings.close_timeout.to_value(),
         "latency" => settings.latency.to_value(),
         "recoverable" => settings.recoverable.to_value(),
+        "navigation" => settings.navigation.to_value(),
+        "commands" => settings.commands.to_value(),
+        "check-commands" => settings.check_commands.to_value(),
         "ice-transport-policy" => match settings.relay_only {
             true => IceTransportPolicy::Relay,
             false => IceTransportPolicy::All,

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: MIT
+
+//! Commands written as JSON text, as a user or a script gives them.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::{Map, Number, Value};
+
+use super::{Code, Error, http::clean};
+
+#[cfg(test)]
+mod tests;
+
+/// What an argument starts with that stands for a file to be uploaded.
+pub const FILE_PREFIX: &str = "@file:";
+
+/// What an argument starts with that is to begin with one `@` of its own.
+const ESCAPE: &str = "@@";
+
+/// What a list of commands looks like, for messages.
+const EXAMPLE: &str = "[{\"set_prompt\":{\"prompt\":\"a forest\"}},{\"start\":{}}]";
+
+/// One command of a model, with its arguments.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Command {
+    /// Never empty.
+    pub name: String,
+    /// The arguments but for the files.
+    pub data: Map<String, Value>,
+    /// The files that are to be uploaded, by parameter name. The paths are as
+    /// they were written: a relative one is relative to the process's working
+    /// directory.
+    pub files: BTreeMap<String, PathBuf>,
+}
+
+impl Command {
+    /// Takes a command's name and arguments.
+    ///
+    /// An argument that is a string starting with `@file:` is a file to be
+    /// uploaded; in one that starts with `@@` the first `@` is dropped, so
+    /// that `@@file:x` is the text `@file:x`. Strings inside an array or an
+    /// object are left alone, for a model takes files as arguments only.
+    ///
+    /// Fails with [`Code::BadRequest`] if the name, or a file's path, is empty.
+    pub fn new(name: &str, arguments: Map<String, Value>) -> Result<Self, Error> {
+        if name.is_empty() {
+            return Err(refused("a command's name is empty"));
+        }
+        let mut data = Map::new();
+        let mut files = BTreeMap::new();
+        for (parameter, value) in arguments {
+            let text = value.as_str().unwrap_or_default();
+            if let Some(path) = text.strip_prefix(FILE_PREFIX) {
+                if path.is_empty() {
+                    return Err(refused(format!(
+                        "command \"{}\": parameter \"{}\" names no file after \
+                         \"{FILE_PREFIX}\"; expected a path, such as \"{FILE_PREFIX}cat.png\"",
+                        clean(name),
+                        clean(&parameter)
+                    )));
+                }
+                files.insert(parameter, PathBuf::from(path));
+            } else if let Some(rest) = text.strip_prefix(ESCAPE) {
+                data.insert(parameter, format!("@{rest}").into());
+            } else {
+                data.insert(parameter, value);
+            }
+        }
+        let name = name.to_owned();
+        Ok(Self { name, data, files })
+    }
+
+    /// Parses a list of commands: a JSON array of objects, each of which has
+    /// one member, the command's name with an object of arguments (`null` is
+    /// none), see [`Command::new`]. Or one object, whose members are taken as
+    /// commands in the order in which they are written. Blank text is no
+    /// command.
+    ///
+    /// Fails with [`Code::BadRequest`]; the message says where and what was
+    /// expected.
+    pub fn parse_list(text: &str) -> Result<Vec<Self>, Error> {
+        if text.trim().is_empty() {
+            return Ok(Vec::new());
+        }
+        let node: Node = parse(text, "the list of commands")?;
+        Self::from_node(node, "the list of commands")
+    }
+
+    /// The commands in a parsed text. `place` is where that stands.
+    pub(super) fn from_node(node: Node, place: &str) -> Result<Vec<Self>, Error> {
+        match node {
+            Node::List(elements) => {
+                let of = elements.len();
+                let command = |(n, element)| {
+                    let place = format!("{place}: element {} of {of}", n + 1);
+                    Self::from_element(element, &place)
+                };
+                elements.into_iter().enumerate().map(command).collect()
+            }
+            Node::Object(members) => members
+                .into_iter()
+                .map(|(name, arguments)| Self::from_member(&name, arguments, place))
+                .collect(),
+            Node::Scalar(other) => Err(refused(format!(
+                "{place} is {}; expected an array of objects with one member each, such as \
+                 {EXAMPLE}",
+                kind(&other)
+            ))),
+        }
+    }
+
+    fn from_element(element: Node, place: &str) -> Result<Self, Error> {
+        let found = match element {
+            Node::Object(mut members) if members.len() == 1 => {
+                let (name, arguments) = members.remove(0);
+                return Self::from_member(&name, arguments, place);
+            }
+            Node::Object(members) => format!("an object with {} members", members.len()),
+            Node::List(_) => "an array".to_owned(),
+            Node::Scalar(value) => kind(&value).to_owned(),
+        };
+        Err(refused(format!(
+            "{place} is {found}; expected an object with exactly one member, the command's name \
+             with its arguments, such as {{\"set_prompt\":{{\"prompt\":\"a forest\"}}}}"
+        )))
+    }
+
+    fn from_member(name: &str, arguments: Node, place: &str) -> Result<Self, Error> {
+        if name.is_empty() {
+            return Err(refused(format!("{place}: the name of a command is empty")));
+        }
+        let arguments = match arguments.into_value() {
+            Value::Object(arguments) => arguments,
+            Value::Null => Map::new(),
+            other => {
+                return Err(refused(format!(
+                    "{place}: the arguments of \"{}\" are {}; expected an object, such as {{}} \
+                     or {{\"prompt\":\"a forest\"}}",
+                    clean(name),
+                    kind(&other)
+                )));
+            }
+        };
+        let located = |mut e: Error| {
+            e.message = format!("{place}: {}", e.message);
+            e
+        };
+        Self::new(name, arguments).map_err(located)
+    }
+}
+
+/// A JSON text in which the members of an object keep their order, and in
+/// which none hides another of the same name.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Node {
+    List(Vec<Node>),
+    Object(Vec<(String, Node)>),
+    /// Anything that has no parts.
+    Scalar(Value),
+}
+
+impl Node {
+    /// The same as an ordinary value: of members of the same name the last.
+    fn into_value(self) -> Value {
+        match self {
+            Node::List(items) => items.into_iter().map(Node::into_value).collect(),
+            Node::Object(members) => members
+                .into_iter()
+                .map(|(name, node)| (name, node.into_value()))
+                .collect(),
+            Node::Scalar(value) => value,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Scalar(Value::Null))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+        Ok(Node::Scalar(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+        Ok(Node::Scalar(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+        Ok(Node::Scalar(value.into()))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Node, E> {
+        let number = Number::from_f64(value).ok_or_else(|| E::custom("a number without value"))?;
+        Ok(Node::Scalar(number.into()))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
+        Ok(Node::Scalar(value.into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Node::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Node, A::Error> {
+        let mut list = Vec::new();
+        while let Some(member) = members.next_entry()? {
+            list.push(member);
+        }
+        Ok(Node::Object(list))
+    }
+}
+
+/// Parses JSON of a user's. `what` is what the text is, for the message.
+pub(super) fn parse<T: DeserializeOwned>(text: &str, what: &str) -> Result<T, Error> {
+    serde_json::from_str(text).map_err(|e| {
+        // The reason without the position, which is told first.
+        let reason = e.to_string();
+        let reason = reason.split(" at line ").next().unwrap_or_default();
+        refused(format!(
+            "{what} is not JSON: line {}, column {}: {}",
+            e.line(),
+            e.column(),
+            clean(reason)
+        ))
+    })
+}
+
+/// What a value is, for a message.
+pub(super) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(number) if number.is_f64() => "a number",
+        Value::Number(_) => "an integer",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// The error for what a user wrote.
+pub(super) fn refused(message: impl Into<String>) -> Error {
+    Error::api(Code::BadRequest, message).during("commands")
+}

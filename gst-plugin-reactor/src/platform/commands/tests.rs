@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: MIT
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::*;
+
+fn parse(text: &str) -> Vec<Command> {
+    Command::parse_list(text).unwrap()
+}
+
+fn names(text: &str) -> Vec<String> {
+    parse(text).into_iter().map(|c| c.name).collect()
+}
+
+fn refusal(text: &str) -> String {
+    let error = Command::parse_list(text).unwrap_err();
+    assert_eq!(error.code, Code::BadRequest, "{text}");
+    assert_eq!(error.operation, Some("commands"));
+    error.message
+}
+
+#[test]
+fn a_list_of_commands() {
+    let list = parse(
+        r#"[{"set_prompt":{"prompt":"hi"}},{"set_image":{"image":"@file:cat.png","s":0.5}},
+            {"start":{}}, {"stop":null}]"#,
+    );
+    assert_eq!(list.len(), 4);
+    assert_eq!(list[0].name, "set_prompt");
+    assert_eq!(Value::from(list[0].data.clone()), json!({"prompt": "hi"}));
+    assert_eq!(list[1].files["image"], Path::new("cat.png"));
+    assert_eq!(Value::from(list[1].data.clone()), json!({"s": 0.5}));
+    for bare in &list[2..] {
+        assert!(bare.data.is_empty() && bare.files.is_empty());
+    }
+}
+
+#[test]
+fn an_object_keeps_the_order_it_is_written_in() {
+    let text = r#"{"set_prompt":{"prompt":"hi"},"start":{},"a":null,"start":{"again":true}}"#;
+    assert_eq!(names(text), ["set_prompt", "start", "a", "start"]);
+    assert_eq!(parse(text)[3].data["again"], true);
+}
+
+#[test]
+fn nothing_is_no_command() {
+    for text in ["", " \n\t", "[]", "{}"] {
+        assert!(parse(text).is_empty(), "{text:?}");
+    }
+}
+
+#[test]
+fn every_kind_of_argument_arrives() {
+    let arguments = json!({
+        "null": null, "bool": true, "int": -3, "big": u64::MAX, "float": 1.5, "text": "é\n\u{1F600}",
+        "list": [1, [2.5], {"a": null}], "object": {"b": {"c": []}},
+    });
+    let command = &parse(&json!([{ "x": arguments }]).to_string())[0];
+    assert_eq!(Value::from(command.data.clone()), arguments);
+}
+
+#[test]
+fn files_and_escapes() {
+    let command = &parse(
+        r#"[{"x":{"a":"@file:/tmp/a b.png","b":"@@file:x","c":"@@@","d":"@file","e":"@other:x",
+             "f":" @file:x","g":["@file:x","@@"],"h":{"i":"@file:x"},"j":"@"}}]"#,
+    )[0];
+    let files: Vec<_> = command.files.iter().collect();
+    assert_eq!(files, [(&"a".to_owned(), &PathBuf::from("/tmp/a b.png"))]);
+    let expected = json!({
+        "b": "@file:x", "c": "@@", "d": "@file", "e": "@other:x", "f": " @file:x",
+        "g": ["@file:x", "@@"], "h": {"i": "@file:x"}, "j": "@",
+    });
+    assert_eq!(Value::from(command.data.clone()), expected);
+}
+
+#[test]
+fn what_is_not_json_is_located() {
+    assert_eq!(
+        refusal("[{\"a\":{}},\n {\"b\" {}}]"),
+        "the list of commands is not JSON: line 2, column 7: expected `:`"
+    );
+    for text in [
+        "[",
+        "hello",
+        "[1,]",
+        "{\"a\":{}} x",
+        "[{'a':{}}]",
+        "[1e999]",
+        "\u{feff}[]",
+    ] {
+        let message = refusal(text);
+        assert!(
+            message.contains("is not JSON: line 1, column "),
+            "{message}"
+        );
+    }
+    let deep = "[".repeat(100_000);
+    assert!(refusal(&deep).contains("recursion limit"));
+}
+
+#[test]
+fn what_is_not_a_list_of_commands_is_located() {
+    for (text, part) in [
+        ("1", "the list of commands is an integer; expected an array"),
+        (
+            "\"start\"",
+            "the list of commands is a string; expected an array",
+        ),
+        ("null", "the list of commands is null;"),
+        (
+            "[\"start\"]",
+            "element 1 of 1 is a string; expected an object with exactly one",
+        ),
+        ("[{\"a\":{}},[]]", "element 2 of 2 is an array; expected"),
+        (
+            "[{}]",
+            "element 1 of 1 is an object with 0 members; expected",
+        ),
+        (
+            "[{\"a\":{},\"b\":{}}]",
+            "element 1 of 1 is an object with 2 members; expected",
+        ),
+        (
+            "[{\"a\":[]}]",
+            "element 1 of 1: the arguments of \"a\" are an array; expected",
+        ),
+        (
+            "[{\"a\":\"x\"}]",
+            "the arguments of \"a\" are a string; expected an object",
+        ),
+        (
+            "{\"a\":{},\"b\":1}",
+            "the list of commands: the arguments of \"b\" are an integer",
+        ),
+        (
+            "[{\"\":{}}]",
+            "element 1 of 1: the name of a command is empty",
+        ),
+        (
+            "{\"\":{}}",
+            "the list of commands: the name of a command is empty",
+        ),
+        (
+            "[{\"a\":{\"f\":\"@file:\"}}]",
+            "1 of 1: command \"a\": parameter \"f\" names no file",
+        ),
+    ] {
+        let message = refusal(text);
+        assert!(message.contains(part), "{text}: {message}");
+    }
+}
+
+#[test]
+fn a_command_by_itself() {
+    assert!(Command::new("", Map::new()).is_err());
+    let arguments = Map::from_iter([("f".to_owned(), json!("@file:x"))]);
+    assert_eq!(Command::new("a", arguments).unwrap().files.len(), 1);
+}

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: MIT
+
+//! Keys and mouse to commands: which event sends what. Pure: the caller has
+//! the clock and the events.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use self::template::{Facts, Template};
+use super::{
+    Error,
+    commands::{Node, parse, refused},
+    http::clean,
+};
+
+pub use super::commands::Command;
+
+mod template;
+#[cfg(test)]
+mod tests;
+
+/// The shortest time between the commands of two movements of the mouse. A
+/// mouse reports up to 1000 a second; a model shows far fewer pictures.
+pub const MOVE_INTERVAL: Duration = Duration::from_nanos(1_000_000_000 / 60);
+
+/// How long the release of a key waits for a press of the same key. X11
+/// repeats a key that is held by releases and presses, back to back.
+pub const RELEASE_DELAY: Duration = Duration::from_millis(10);
+
+/// After so long a press is a new one, whatever is known of the key: its
+/// release was lost, as when the window loses the focus. Longer than the time
+/// after which any desktop starts to repeat a key.
+pub const HELD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How many keys are held at most; beyond it the oldest is forgotten.
+const MAX_HELD: usize = 64;
+
+/// What a pattern may be, for messages.
+const PATTERNS: &str = "key:NAME, key-repeat:NAME, key-release:NAME (NAME * is any key), \
+                        mouse-move, mouse-press[:BUTTON], mouse-release[:BUTTON], mouse-scroll";
+
+/// What a user did. Coordinates are fractions of the picture, 0.0 (left, top)
+/// to 1.0 (right, bottom), and are brought into that range.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A key's name, as the system has it: `w`, `space`, `Left`...
+    KeyPress(String),
+    KeyRelease(String),
+    MouseMove {
+        x: f64,
+        y: f64,
+    },
+    /// The left button is 1.
+    MousePress {
+        button: i32,
+        x: f64,
+        y: f64,
+    },
+    MouseRelease {
+        button: i32,
+        x: f64,
+        y: f64,
+    },
+    /// `dx` and `dy` in the unit of the event, usually steps of the wheel.
+    Scroll {
+        x: f64,
+        y: f64,
+        dx: f64,
+        dy: f64,
+    },
+}
+
+/// The kind of event a pattern is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Key,
+    KeyRepeat,
+    KeyRelease,
+    Move,
+    Press,
+    Release,
+    Scroll,
+}
+
+impl Kind {
+    /// The placeholders that mean something for the event.
+    fn placeholders(self) -> &'static [&'static str] {
+        match self {
+            Kind::Key | Kind::KeyRepeat | Kind::KeyRelease => &["key", "pressed"],
+            Kind::Move => &["x", "y", "nx", "ny"],
+            Kind::Press | Kind::Release => &["x", "y", "nx", "ny", "button", "pressed"],
+            Kind::Scroll => &["x", "y", "nx", "ny", "dx", "dy"],
+        }
+    }
+}
+
+/// Which event: its kind, and a key or a button. `None` is any.
+type Pattern = (Kind, Option<String>);
+
+/// A mapping of events to commands, and what it has to remember of the keys
+/// and the mouse. Times are of any one clock that does not go backwards.
+#[derive(Debug, Clone, Default)]
+pub struct Navigation {
+    patterns: BTreeMap<Pattern, Vec<Template>>,
+    /// The keys that are down, and when each was last heard of.
+    held: BTreeMap<String, Duration>,
+    /// The releases that are held back, and until when.
+    releases: Vec<(Duration, String)>,
+    last_move: Option<Duration>,
+    /// The commands of a movement that came too soon.
+    pending_move: Option<Vec<Command>>,
+}
+
+impl Navigation {
+    /// Parses a mapping: a JSON object of patterns, each with commands in one
+    /// of the forms that [`Command::parse_list`] takes. Blank text maps nothing.
+    ///
+    /// The patterns are
+    /// * `key:NAME`: the key goes down; `*` is any key with no pattern of its own;
+    /// * `key-repeat:NAME`: the same, and again for every repetition;
+    /// * `key-release:NAME`: the key goes up;
+    /// * `mouse-move`, `mouse-scroll`;
+    /// * `mouse-press`, `mouse-release`, with `:1`, `:2`... for one button.
+    ///
+    /// The text of an argument may hold placeholders: `$x` and `$y` (the pixel
+    /// of the model's picture, from 0), `$nx` and `$ny` (0.0 to 1.0), `$button`,
+    /// `$dx`, `$dy`, `$key` and `$pressed` (whether the key or button went down).
+    /// Text that is nothing else becomes a number, a boolean or a text;
+    /// otherwise the placeholder is replaced as text. `$$` is a `$`.
+    ///
+    /// Fails with [`super::Code::BadRequest`]; the message names the pattern and
+    /// what is allowed.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let mut navigation = Self::default();
+        if text.trim().is_empty() {
+            return Ok(navigation);
+        }
+        let Node::Object(members) = parse(text, "the navigation")? else {
+            return Err(refused(
+                "the navigation is not an object; expected one such as \
+                 {\"key:w\":{\"move\":{\"direction\":\"forward\"}}}",
+            ));
+        };
+        for (text, node) in members {
+            let place = format!("navigation: \"{}\"", clean(&text));
+            let Some(pattern) = pattern(&text) else {
+                return Err(refused(format!(
+                    "{place} is not an event; expected one of {PATTERNS}"
+                )));
+            };
+            let allowed = pattern.0.placeholders();
+            let templates = Command::from_node(node, &place)?
+                .into_iter()
+                .map(|command| Template::new(command, allowed, &place))
+                .collect::<Result<_, _>>()?;
+            if navigation.patterns.insert(pattern, templates).is_some() {
+                return Err(refused(format!("{place} is there twice; merge the two")));
+            }
+        }
+        Ok(navigation)
+    }
+
+    /// Whether nothing is mapped.
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    /// The commands to send for an event, in order. `size` is that of the
+    /// model's picture in pixels; without one (0) commands that need it are
+    /// left out. May hold something back: see [`Navigation::deadline`].
+    pub fn commands(&mut self, now: Duration, event: &Event, size: (u32, u32)) -> Vec<Command> {
+        let mut commands = self.flush(now);
+        commands.extend(match event {
+            Event::KeyPress(key) => self.key_press(now, key),
+            Event::KeyRelease(key) => self.key_release(now, key),
+            _ => self.mouse(now, event, size),
+        });
+        commands
+    }
+
+    /// When [`Navigation::flush`] has something to give, unless an event comes
+    /// first. `None` if nothing is held back.
+    pub fn deadline(&self) -> Option<Duration> {
+        let moved = self.pending_move.as_ref().map(|_| self.next_move());
+        let released = self.releases.iter().map(|(due, _)| *due).min();
+        moved.into_iter().chain(released).min()
+    }
+
+    /// The commands that were held back until now: the newest position of the
+    /// mouse, and the release of keys.
+    pub fn flush(&mut self, now: Duration) -> Vec<Command> {
+        let held_back = std::mem::take(&mut self.releases);
+        let (due, waiting): (Vec<_>, _) = held_back.into_iter().partition(|(due, _)| *due <= now);
+        self.releases = waiting;
+        let mut commands = Vec::new();
+        for (_, key) in due {
+            commands.extend(self.released(&key));
+        }
+        if self.pending_move.is_some() && now >= self.next_move() {
+            commands.extend(self.moved(now));
+        }
+        commands
+    }
+
+    fn key_press(&mut self, now: Duration, key: &str) -> Vec<Command> {
+        // A release right before it was no release, but a repetition.
+        self.releases.retain(|(_, held)| held != key);
+        let last = self.held.insert(key.to_owned(), now);
+        let repeated = last.is_some_and(|last| now.saturating_sub(last) < HELD_TIMEOUT);
+        if self.held.len() > MAX_HELD {
+            let oldest = self.held.iter().min_by_key(|(_, last)| **last);
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                self.held.remove(&oldest);
+            }
+        }
+        let facts = Facts::key(key, true);
+        let mut commands = Vec::new();
+        if !repeated {
+            commands.extend(self.render(Kind::Key, key, &facts));
+        }
+        commands.extend(self.render(Kind::KeyRepeat, key, &facts));
+        commands
+    }
+
+    fn key_release(&mut self, now: Duration, key: &str) -> Vec<Command> {
+        if !self.releases.iter().any(|(_, held)| held == key) {
+            self.releases.push((now + RELEASE_DELAY, key.to_owned()));
+        }
+        // Many at once are no repetitions.
+        match self.releases.len() {
+            0..=MAX_HELD => Vec::new(),
+            _ => {
+                let (_, key) = self.releases.remove(0);
+                self.released(&key)
+            }
+        }
+    }
+
+    fn released(&mut self, key: &str) -> Vec<Command> {
+        self.held.remove(key);
+        self.render(Kind::KeyRelease, key, &Facts::key(key, false))
+    }
+
+    fn mouse(&mut self, now: Duration, event: &Event, size: (u32, u32)) -> Vec<Command> {
+        let Some(facts) = Facts::mouse(event, size) else {
+            return Vec::new();
+        };
+        let (kind, which) = match event {
+            Event::MousePress { button, .. } => (Kind::Press, button.to_string()),
+            Event::MouseRelease { button, .. } => (Kind::Release, button.to_string()),
+            Event::Scroll { .. } => (Kind::Scroll, String::new()),
+            _ => {
+                let commands = self.render(Kind::Move, "", &facts);
+                self.pending_move = (!commands.is_empty()).then_some(commands);
+                return match self.last_move {
+                    Some(last) if now >= last && now < self.next_move() => Vec::new(),
+                    _ => self.moved(now),
+                };
+            }
+        };
+        // What happens at a place happens after the way to it.
+        let mut commands = self.moved(now);
+        commands.extend(self.render(kind, &which, &facts));
+        commands
+    }
+
+    fn moved(&mut self, now: Duration) -> Vec<Command> {
+        let commands = self.pending_move.take();
+        if commands.is_some() {
+            self.last_move = Some(now);
+        }
+        commands.unwrap_or_default()
+    }
+
+    fn next_move(&self) -> Duration {
+        self.last_move
+            .map_or(Duration::ZERO, |last| last + MOVE_INTERVAL)
+    }
+
+    fn render(&self, kind: Kind, which: &str, facts: &Facts) -> Vec<Command> {
+        let own = self.patterns.get(&(kind, Some(which.to_owned())));
+        let templates = own.or_else(|| self.patterns.get(&(kind, None)));
+        templates
+            .into_iter()
+            .flatten()
+            .filter_map(|template| template.render(facts))
+            .collect()
+    }
+}
+
+fn pattern(text: &str) -> Option<Pattern> {
+    let (kind, which) = match text.split_once(':') {
+        Some((kind, which)) => (kind, Some(which).filter(|which| !which.is_empty())?),
+        None => (text, ""),
+    };
+    let any = which == "*";
+    let kind = match (kind, which) {
+        ("key" | "key-repeat" | "key-release", "") => return None,
+        ("key", _) => Kind::Key,
+        ("key-repeat", _) => Kind::KeyRepeat,
+        ("key-release", _) => Kind::KeyRelease,
+        ("mouse-move", "") => Kind::Move,
+        ("mouse-scroll", "") => Kind::Scroll,
+        ("mouse-press", _) => Kind::Press,
+        ("mouse-release", _) => Kind::Release,
+        _ => return None,
+    };
+    let which = match kind {
+        Kind::Press | Kind::Release if !which.is_empty() && !any => {
+            which.parse::<i32>().ok()?.to_string()
+        }
+        _ => which.to_owned(),
+    };
+    Some((kind, (!any && !which.is_empty()).then_some(which)))
+}

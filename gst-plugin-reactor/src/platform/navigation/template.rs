@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: MIT
+
+//! Commands with placeholders in their arguments.
+
+use serde_json::{Map, Value};
+
+use super::{Command, Error, Event, clean, refused};
+
+/// Every placeholder there is.
+const PLACEHOLDERS: [&str; 9] = ["x", "y", "nx", "ny", "key", "button", "dx", "dy", "pressed"];
+
+/// What is known of an event, by placeholder.
+#[derive(Debug, Default)]
+pub(super) struct Facts(Vec<(&'static str, Value)>);
+
+impl Facts {
+    pub(super) fn key(key: &str, pressed: bool) -> Self {
+        Self(vec![("key", key.into()), ("pressed", pressed.into())])
+    }
+
+    /// `None` for an event whose numbers are none.
+    pub(super) fn mouse(event: &Event, size: (u32, u32)) -> Option<Self> {
+        let mut facts = Vec::new();
+        let (x, y) = match *event {
+            Event::MouseMove { x, y } => (x, y),
+            Event::MousePress { button, x, y } => {
+                facts.extend([("button", button.into()), ("pressed", true.into())]);
+                (x, y)
+            }
+            Event::MouseRelease { button, x, y } => {
+                facts.extend([("button", button.into()), ("pressed", false.into())]);
+                (x, y)
+            }
+            Event::Scroll { x, y, dx, dy } => {
+                if !(dx.is_finite() && dy.is_finite()) {
+                    return None;
+                }
+                facts.extend([("dx", dx.into()), ("dy", dy.into())]);
+                (x, y)
+            }
+            Event::KeyPress(_) | Event::KeyRelease(_) => return None,
+        };
+        if x.is_nan() || y.is_nan() {
+            return None;
+        }
+        let (x, y) = (x.clamp(0.0, 1.0), y.clamp(0.0, 1.0));
+        facts.extend([("nx", x.into()), ("ny", y.into())]);
+        if let (Some(x), Some(y)) = (pixel(x, size.0), pixel(y, size.1)) {
+            facts.extend([("x", x.into()), ("y", y.into())]);
+        }
+        Some(Self(facts))
+    }
+
+    fn get(&self, name: &str) -> Option<&Value> {
+        let found = self.0.iter().find(|(placeholder, _)| *placeholder == name);
+        found.map(|(_, value)| value)
+    }
+}
+
+/// The pixel at a fraction of a side. `None` if the side has none.
+fn pixel(at: f64, side: u32) -> Option<u32> {
+    let last = side.checked_sub(1)?;
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "between 0 and the side, which is 32 bits"
+    )]
+    let pixel = (at * f64::from(side)).floor() as u32;
+    Some(pixel.min(last))
+}
+
+/// A command to be filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Template(Command);
+
+impl Template {
+    /// Refuses placeholders other than those allowed.
+    pub(super) fn new(command: Command, allowed: &[&str], place: &str) -> Result<Self, Error> {
+        check(&Value::Object(command.data.clone()), allowed).map_err(|what| {
+            refused(format!(
+                "{place}, command \"{}\": {what}",
+                clean(&command.name)
+            ))
+        })?;
+        Ok(Self(command))
+    }
+
+    /// `None` if a placeholder stands for something that is not known.
+    pub(super) fn render(&self, facts: &Facts) -> Option<Command> {
+        Some(Command {
+            name: self.0.name.clone(),
+            data: members(&self.0.data, facts)?,
+            files: self.0.files.clone(),
+        })
+    }
+}
+
+/// A piece of a text.
+enum Part<'a> {
+    Text(&'a str),
+    Placeholder(&'a str),
+}
+
+/// Takes a text apart. A `$` before anything but a letter stands for itself.
+fn parts(text: &str) -> Vec<Part<'_>> {
+    let mut parts = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        let (before, tail) = rest.split_at(at);
+        parts.push(Part::Text(before));
+        let (dollar, after) = tail.split_at(1);
+        let end = after
+            .find(|c: char| !c.is_ascii_alphabetic() && c != '_')
+            .unwrap_or(after.len());
+        let (name, behind) = after.split_at(end);
+        rest = match after.strip_prefix('$') {
+            Some(behind) => {
+                parts.push(Part::Text(dollar));
+                behind
+            }
+            None if name.is_empty() => {
+                parts.push(Part::Text(dollar));
+                after
+            }
+            None => {
+                parts.push(Part::Placeholder(name));
+                behind
+            }
+        };
+    }
+    parts.push(Part::Text(rest));
+    parts.retain(|part| !matches!(part, Part::Text("")));
+    parts
+}
+
+fn check(value: &Value, allowed: &[&str]) -> Result<(), String> {
+    match value {
+        Value::String(text) => {
+            for part in parts(text) {
+                let Part::Placeholder(name) = part else {
+                    continue;
+                };
+                if allowed.contains(&name) {
+                    continue;
+                }
+                let why = match PLACEHOLDERS.contains(&name) {
+                    true => "is not known for this event",
+                    false => "is not a placeholder",
+                };
+                return Err(format!(
+                    "\"${}\" {why}; there are ${} ($$ is a plain $)",
+                    clean(name),
+                    allowed.join(", $")
+                ));
+            }
+            Ok(())
+        }
+        Value::Array(items) => items.iter().try_for_each(|item| check(item, allowed)),
+        Value::Object(members) => members.values().try_for_each(|item| check(item, allowed)),
+        _ => Ok(()),
+    }
+}
+
+fn members(map: &Map<String, Value>, facts: &Facts) -> Option<Map<String, Value>> {
+    map.iter()
+        .map(|(name, value)| Some((name.clone(), filled(value, facts)?)))
+        .collect()
+}
+
+fn filled(value: &Value, facts: &Facts) -> Option<Value> {
+    Some(match value {
+        Value::String(text) => match parts(text).as_slice() {
+            [Part::Placeholder(name)] => facts.get(name)?.clone(),
+            parts => {
+                let texts = parts.iter().map(|part| match part {
+                    Part::Text(text) => Some((*text).to_owned()),
+                    Part::Placeholder(name) => facts.get(name).map(as_text),
+                });
+                texts.collect::<Option<String>>()?.into()
+            }
+        },
+        Value::Array(items) => {
+            let items = items.iter().map(|item| filled(item, facts));
+            items.collect::<Option<Vec<_>>>()?.into()
+        }
+        Value::Object(map) => members(map, facts)?.into(),
+        other => other.clone(),
+    })
+}
+
+fn as_text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        // Without the ".0" of a whole number.
+        Value::Number(number) => number
+            .as_f64()
+            .map_or_else(|| number.to_string(), |number| number.to_string()),
+        other => other.to_string(),
+    }
+}

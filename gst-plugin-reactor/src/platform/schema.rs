@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: MIT
+
+//! What a model takes: the OpenAPI 3.1 document that its runtime publishes,
+//! and the check of a command against it before it is sent.
+//!
+//! The check never refuses what the document leaves open. Keywords it does not
+//! know (`pattern`, `multipleOf`, `not`...) are left to the runtime, which
+//! checks every command again.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use self::rules::{Fault, Rules};
+use super::{Code, Error, http::clean, wire::FileRef};
+
+mod rules;
+#[cfg(test)]
+mod tests;
+
+/// Where commands are in the document: a path for each.
+const PATHS: &str = "/events/";
+
+/// How many names a message lists.
+const MAX_LISTED: usize = 12;
+
+/// The code with which the runtime itself refuses such a command.
+const INVALID_COMMAND: &str = "invalid_command";
+
+/// The commands of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schema {
+    document: Value,
+    commands: BTreeMap<String, Operation>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Operation {
+    /// The schema of the arguments. `None` if the document does not have one.
+    body: Option<Value>,
+}
+
+/// A parameter of a command.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parameter {
+    pub name: String,
+    /// What it takes, in a word or two: `integer`, `file`, `string or null`...
+    pub kind: String,
+    pub required: bool,
+    /// Whether it takes an uploaded file.
+    pub file: bool,
+}
+
+impl Schema {
+    /// Takes the document: the answer to `RequestSchema`, or to `GET /schema`
+    /// of a local runtime. Parts that are not known, or not as expected, are
+    /// passed over; a command whose parameters cannot be read takes anything.
+    ///
+    /// Fails with [`Code::DecodeFailed`] if it is no OpenAPI document at all.
+    pub fn parse(document: &Value) -> Result<Self, Error> {
+        let invalid = |what: &str| {
+            let message = format!("the model's schema {what}");
+            Err(Error::gpu(Code::DecodeFailed, message).during("schema"))
+        };
+        let Some(members) = document.as_object() else {
+            return invalid("is not a JSON object");
+        };
+        let none = Map::new();
+        let paths = match members.get("paths") {
+            Some(Value::Object(paths)) => paths,
+            Some(Value::Null) | None if members.get("openapi").is_some_and(Value::is_string) => {
+                &none
+            }
+            Some(_) => return invalid("has \"paths\" that are not an object"),
+            None => return invalid("is not an OpenAPI document: it has no \"paths\""),
+        };
+        let rules = Rules::new(document);
+        let commands = paths
+            .iter()
+            .filter_map(|(path, item)| {
+                let name = path.strip_prefix(PATHS).filter(|name| !name.is_empty())?;
+                Some((name.to_owned(), Operation::read(item, &rules)))
+            })
+            .collect();
+        Ok(Self {
+            document: document.clone(),
+            commands,
+        })
+    }
+
+    /// The names of the commands, in alphabetical order.
+    pub fn commands(&self) -> impl Iterator<Item = &str> {
+        self.commands.keys().map(String::as_str)
+    }
+
+    /// The parameters of a command, in alphabetical order. `None` if there is
+    /// no such command or the document does not list them.
+    pub fn parameters(&self, command: &str) -> Option<Vec<Parameter>> {
+        let rules = Rules::new(&self.document);
+        let body = rules.resolve(self.commands.get(command)?.body.as_ref()?)?;
+        let required = required(body);
+        let parameter = |(name, schema): (&String, &Value)| Parameter {
+            name: name.clone(),
+            kind: rules.describe(schema),
+            required: required.contains(&name.as_str()),
+            file: rules.is_file(schema),
+        };
+        let properties = body.get("properties")?.as_object()?;
+        Some(properties.iter().map(parameter).collect())
+    }
+
+    /// Checks a command with its arguments and its uploaded files, by
+    /// parameter name.
+    ///
+    /// Fails with the code `invalid_command`, as the runtime does. The message
+    /// names the parameter and the rule, quotes the value (cut after 80
+    /// characters), and lists what is allowed.
+    pub fn check(
+        &self,
+        name: &str,
+        data: &Map<String, Value>,
+        uploads: &BTreeMap<String, FileRef>,
+    ) -> Result<(), Error> {
+        let Some(operation) = self.commands.get(name) else {
+            return Err(refused(self.unknown(name)));
+        };
+        self.check_arguments(operation, data, uploads).map_err(|e| {
+            let mut message = format!("command \"{}\": {e}", clean(name));
+            message.push_str(&self.usage(name));
+            refused(message)
+        })
+    }
+
+    fn check_arguments(
+        &self,
+        operation: &Operation,
+        data: &Map<String, Value>,
+        uploads: &BTreeMap<String, FileRef>,
+    ) -> Result<(), String> {
+        let rules = Rules::new(&self.document);
+        let Some(body) = operation.body.as_ref().and_then(|body| rules.resolve(body)) else {
+            return Ok(());
+        };
+        let properties = body.get("properties").and_then(Value::as_object);
+        for name in required(body) {
+            if !data.contains_key(name) && !uploads.contains_key(name) {
+                let file = properties
+                    .and_then(|properties| properties.get(name))
+                    .is_some_and(|schema| rules.is_file(schema));
+                let what = if file { "file" } else { "parameter" };
+                return Err(format!("the {what} \"{}\" is missing", clean(name)));
+            }
+        }
+        for name in uploads.keys() {
+            let shown = clean(name);
+            if data.contains_key(name) {
+                return Err(format!(
+                    "parameter \"{shown}\" is given twice, as a file and as a value"
+                ));
+            }
+            match properties.and_then(|properties| properties.get(name)) {
+                Some(schema) if !rules.takes_file(schema) => {
+                    let kind = rules.describe(schema);
+                    return Err(format!("parameter \"{shown}\" takes no file but: {kind}"));
+                }
+                None if is_closed(body) => return Err(unknown_parameter(name)),
+                _ => {}
+            }
+        }
+        for (name, value) in data {
+            let schema = match properties.and_then(|properties| properties.get(name)) {
+                Some(schema) => schema,
+                None if is_closed(body) => return Err(unknown_parameter(name)),
+                None => match body.get("additionalProperties") {
+                    Some(schema) if body.get("patternProperties").is_none() => schema,
+                    _ => continue,
+                },
+            };
+            rules
+                .check(schema, value)
+                .map_err(|fault| broken(name, &fault))?;
+        }
+        Ok(())
+    }
+
+    /// What to say about a command that the model does not have.
+    fn unknown(&self, name: &str) -> String {
+        let shown: String = clean(name).chars().take(80).collect();
+        if self.commands.is_empty() {
+            return format!("the model has no command \"{shown}\"; it takes no commands");
+        }
+        let names = closest(name, self.commands());
+        format!(
+            "the model has no command \"{shown}\"; it has {}",
+            listed(names)
+        )
+    }
+
+    /// The allowed parameters, to go behind a message.
+    fn usage(&self, command: &str) -> String {
+        let Some(mut parameters) = self.parameters(command) else {
+            return String::new();
+        };
+        if parameters.is_empty() {
+            return "; the command has no parameters".to_owned();
+        }
+        // The required ones first; otherwise the order stays.
+        parameters.sort_by_key(|parameter| !parameter.required);
+        let names = parameters.iter().map(|parameter| {
+            let required = if parameter.required { ", required" } else { "" };
+            format!("{} ({}{required})", parameter.name, parameter.kind)
+        });
+        format!("; its parameters are {}", listed(names.collect()))
+    }
+}
+
+impl Operation {
+    fn read(item: &Value, rules: &Rules<'_>) -> Self {
+        let post = item.get("post");
+        let content = post
+            .and_then(|post| post.get("requestBody"))
+            .and_then(|body| rules.resolve(body))
+            .and_then(|body| body.get("content"));
+        Self {
+            body: content
+                .and_then(|content| content.get("application/json"))
+                .and_then(|json| json.get("schema"))
+                .cloned(),
+        }
+    }
+}
+
+/// Whether a command takes no other parameters than those in `properties`.
+/// JSON Schema would let any pass, but the runtime refuses them, unlike in an
+/// object inside an argument.
+fn is_closed(body: &Value) -> bool {
+    let open = |keyword: &str| body.get(keyword).is_some();
+    let additional = match body.get("additionalProperties") {
+        None | Some(Value::Bool(false)) => false,
+        Some(_) => true,
+    };
+    let elsewhere = ["patternProperties", "allOf", "anyOf", "oneOf"];
+    body.get("properties").is_some_and(Value::is_object)
+        && !additional
+        && !elsewhere.into_iter().any(open)
+}
+
+fn required(schema: &Value) -> Vec<&str> {
+    let list = schema.get("required").and_then(Value::as_array);
+    list.into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect()
+}
+
+fn unknown_parameter(name: &str) -> String {
+    let name: String = clean(name).chars().take(80).collect();
+    format!("there is no parameter \"{name}\"")
+}
+
+fn broken(name: &str, fault: &Fault) -> String {
+    let place = format!("{}{}", clean(name), clean(&fault.place));
+    format!(
+        "parameter \"{place}\" {}, but is {}",
+        fault.rule, fault.value
+    )
+}
+
+/// The names, those most like `name` first.
+fn closest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let folded = |text: &str| -> Vec<char> {
+        let letters = text.chars().filter(|c| !matches!(c, '_' | '-' | ' '));
+        letters.flat_map(char::to_lowercase).take(64).collect()
+    };
+    let wanted = folded(name);
+    let mut names: Vec<_> = names
+        .map(|name| {
+            let far = distance(&wanted, &folded(name));
+            // Beyond a third of the letters it is another word.
+            let like = if far <= wanted.len() / 3 {
+                far
+            } else {
+                usize::MAX
+            };
+            (like, name.to_owned())
+        })
+        .collect();
+    names.sort();
+    names.into_iter().map(|(_, name)| name).collect()
+}
+
+/// How many letters to insert, delete or change to get from one to the other.
+fn distance(a: &[char], b: &[char]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.iter().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (to, above) in b.iter().zip(row.iter_mut().skip(1)) {
+            let changed = diagonal + usize::from(from != to);
+            diagonal = *above;
+            left = changed.min(left + 1).min(diagonal + 1);
+            *above = left;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+fn listed(names: Vec<String>) -> String {
+    let more = names.len().saturating_sub(MAX_LISTED);
+    let shown: Vec<String> = names
+        .iter()
+        .take(MAX_LISTED)
+        .map(|name| clean(name).chars().take(80).collect())
+        .collect();
+    match more {
+        0 => shown.join(", "),
+        _ => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+fn refused(message: String) -> Error {
+    Error::gpu(Code::Other(INVALID_COMMAND.into()), message).during("send_command")
+}

@@ -1,0 +1,484 @@
+// SPDX-License-Identifier: MIT
+
+//! The rules of JSON Schema that runtime 3.10 writes, and those close to them.
+
+use std::cell::Cell;
+
+use serde_json::{Map, Value};
+
+use super::super::commands::kind;
+use super::clean;
+
+/// How many schemas one check looks at. Beyond it everything passes: nested
+/// alternatives that refer to each other would otherwise take forever.
+const MAX_WORK: usize = 50_000;
+
+/// How deep values and references may be nested. What is deeper passes.
+const MAX_DEPTH: usize = 48;
+
+/// How much of a value a message quotes, in characters.
+const MAX_QUOTED: usize = 80;
+
+/// How many allowed values a message lists.
+const MAX_VALUES: usize = 12;
+
+/// A broken rule.
+#[derive(Debug)]
+pub(super) struct Fault {
+    /// Where below the parameter: `.points[2].x`.
+    pub(super) place: String,
+    /// `must be ...`
+    pub(super) rule: String,
+    /// The value, quoted, and what it is.
+    pub(super) value: String,
+}
+
+impl Fault {
+    fn new(value: &Value, rule: impl Into<String>) -> Self {
+        Self {
+            place: String::new(),
+            rule: rule.into(),
+            value: quoted(value),
+        }
+    }
+
+    fn below(mut self, step: &str) -> Self {
+        // Paths of hostile documents do not grow without end.
+        if self.place.len() < 200 {
+            self.place.insert_str(0, step);
+        }
+        self
+    }
+}
+
+/// A document, for following its references, and how much work is left.
+#[derive(Debug)]
+pub(super) struct Rules<'a> {
+    document: &'a Value,
+    work: Cell<usize>,
+}
+
+impl<'a> Rules<'a> {
+    pub(super) fn new(document: &'a Value) -> Self {
+        let work = Cell::new(MAX_WORK);
+        Self { document, work }
+    }
+
+    /// Checks a value against a schema.
+    pub(super) fn check(&self, schema: &Value, value: &Value) -> Result<(), Fault> {
+        self.value(schema, value, 0)
+    }
+
+    /// Follows `$ref` to what it stands for. `None` if that is not there.
+    pub(super) fn resolve<'b>(&self, schema: &'b Value) -> Option<&'b Value>
+    where
+        'a: 'b,
+    {
+        let mut schema = schema;
+        for _ in 0..MAX_DEPTH {
+            match schema.get("$ref").and_then(Value::as_str) {
+                Some(reference) => schema = self.target(reference)?,
+                None => return Some(schema),
+            }
+        }
+        None
+    }
+
+    fn target(&self, reference: &str) -> Option<&'a Value> {
+        self.document.pointer(reference.strip_prefix('#')?)
+    }
+
+    /// Whether a schema is that of an uploaded file, or has it as one of its
+    /// alternatives.
+    pub(super) fn is_file(&self, schema: &Value) -> bool {
+        self.file(schema, 0) == Some(true)
+    }
+
+    /// Whether a file may be given: unless the schema says it is anything else.
+    pub(super) fn takes_file(&self, schema: &Value) -> bool {
+        self.file(schema, 0) != Some(false)
+    }
+
+    /// `None` if the schema leaves it open.
+    fn file(&self, schema: &Value, depth: usize) -> Option<bool> {
+        if !self.go_on(depth) {
+            return None;
+        }
+        if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
+            return match self.target(reference) {
+                Some(target) => self.file(target, depth + 1),
+                None => reference
+                    .ends_with("/ReactorUploadReference")
+                    .then_some(true),
+            };
+        }
+        if is_reference(schema) {
+            return Some(true);
+        }
+        if ["type", "enum", "const"]
+            .into_iter()
+            .any(|keyword| schema.get(keyword).is_some())
+        {
+            return Some(false);
+        }
+        let mut verdict = None;
+        for keyword in ["anyOf", "oneOf", "allOf"] {
+            let Some(parts) = schema.get(keyword).and_then(Value::as_array) else {
+                continue;
+            };
+            let verdicts: Vec<_> = parts.iter().map(|s| self.file(s, depth + 1)).collect();
+            if verdicts.contains(&Some(true)) {
+                return Some(true);
+            }
+            if !verdicts.is_empty() && !verdicts.contains(&None) {
+                verdict = Some(false);
+            }
+        }
+        verdict
+    }
+
+    /// What a schema takes, in a word or two.
+    pub(super) fn describe(&self, schema: &Value) -> String {
+        self.described(schema, 0)
+    }
+
+    fn described(&self, schema: &Value, depth: usize) -> String {
+        let any = || "anything".to_owned();
+        let Some(schema) = self.resolve(schema).filter(|_| self.go_on(depth)) else {
+            return any();
+        };
+        if is_reference(schema) {
+            return "file".to_owned();
+        }
+        if let Some(values) = schema.get("enum").and_then(Value::as_array) {
+            return one_of(values).replace(", ", " | ");
+        }
+        let names: Vec<_> = type_names(schema).collect();
+        if !names.is_empty() {
+            return clean(&names.join(" or "));
+        }
+        for keyword in ["anyOf", "oneOf"] {
+            let Some(parts) = schema.get(keyword).and_then(Value::as_array) else {
+                continue;
+            };
+            let parts = parts.iter().take(MAX_VALUES);
+            let words: Vec<_> = parts.map(|s| self.described(s, depth + 1)).collect();
+            return clean(&words.join(" or "));
+        }
+        any()
+    }
+
+    fn go_on(&self, depth: usize) -> bool {
+        let left = self.work.get();
+        self.work.set(left.saturating_sub(1));
+        left > 0 && depth <= MAX_DEPTH
+    }
+
+    fn value(&self, schema: &Value, value: &Value, depth: usize) -> Result<(), Fault> {
+        if !self.go_on(depth) {
+            return Ok(());
+        }
+        let Some(rules) = schema.as_object() else {
+            return match schema {
+                Value::Bool(false) => Err(Fault::new(value, "must not be given")),
+                _ => Ok(()),
+            };
+        };
+        if is_reference(schema) {
+            return reference(value);
+        }
+        if let Some(target) = rules.get("$ref").and_then(Value::as_str) {
+            match self.target(target) {
+                Some(target) => self.value(target, value, depth + 1)?,
+                // With what it refers to unknown, its neighbours say too little.
+                None => return Ok(()),
+            }
+        }
+        if value.is_null() && rules.get("nullable") == Some(&Value::Bool(true)) {
+            return Ok(());
+        }
+        has_type(schema, value)?;
+        is_allowed(rules, value)?;
+        match value {
+            Value::Number(_) => in_range(rules, value)?,
+            Value::String(text) => has_length(rules, value, text.chars().count(), "characters")?,
+            Value::Array(items) => {
+                has_length(rules, value, items.len(), "elements")?;
+                self.items(rules, items, depth)?;
+            }
+            Value::Object(members) => {
+                has_length(rules, value, members.len(), "members")?;
+                self.members(rules, members, value, depth)?;
+            }
+            _ => {}
+        }
+        self.combined(rules, value, depth)
+    }
+
+    fn items(
+        &self,
+        rules: &Map<String, Value>,
+        items: &[Value],
+        depth: usize,
+    ) -> Result<(), Fault> {
+        let first = rules.get("prefixItems").and_then(Value::as_array);
+        for (n, item) in items.iter().enumerate() {
+            let schema = first.and_then(|list| list.get(n)).or(rules.get("items"));
+            if let Some(schema) = schema {
+                self.value(schema, item, depth + 1)
+                    .map_err(|fault| fault.below(&format!("[{n}]")))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn members(
+        &self,
+        rules: &Map<String, Value>,
+        members: &Map<String, Value>,
+        value: &Value,
+        depth: usize,
+    ) -> Result<(), Fault> {
+        for name in required_of(rules) {
+            if !members.contains_key(name) {
+                let rule = format!("must have a member \"{}\"", clean(name));
+                return Err(Fault::new(value, rule));
+            }
+        }
+        let properties = rules.get("properties").and_then(Value::as_object);
+        let others = rules
+            .get("additionalProperties")
+            .filter(|_| !rules.contains_key("patternProperties"));
+        for (name, member) in members {
+            let schema = properties.and_then(|list| list.get(name)).or(others);
+            if let Some(schema) = schema {
+                self.value(schema, member, depth + 1)
+                    .map_err(|fault| fault.below(&format!(".{name}")))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn combined(
+        &self,
+        rules: &Map<String, Value>,
+        value: &Value,
+        depth: usize,
+    ) -> Result<(), Fault> {
+        if let Some(parts) = rules.get("allOf").and_then(Value::as_array) {
+            for part in parts {
+                self.value(part, value, depth + 1)?;
+            }
+        }
+        // That exactly one of `oneOf` fits is left to the runtime.
+        for keyword in ["anyOf", "oneOf"] {
+            let Some(parts) = rules.get(keyword).and_then(Value::as_array) else {
+                continue;
+            };
+            let mut faults = Vec::new();
+            for part in parts {
+                match self.value(part, value, depth + 1) {
+                    Ok(()) => break,
+                    Err(fault) => faults.push((part, fault)),
+                }
+            }
+            if faults.len() < parts.len() || parts.is_empty() {
+                continue;
+            }
+            return Err(self.none_fits(value, faults));
+        }
+        Ok(())
+    }
+
+    /// The fault of a value that fits no alternative. That something may also
+    /// be null does not hide what is wrong with it otherwise.
+    fn none_fits(&self, value: &Value, faults: Vec<(&Value, Fault)>) -> Fault {
+        let is_null = |schema: &Value| type_names(schema).eq(["null"]);
+        let words: Vec<_> = faults
+            .iter()
+            .take(MAX_VALUES)
+            .map(|(schema, _)| self.describe(schema))
+            .collect();
+        let mut real = faults.into_iter().filter(|(schema, _)| !is_null(schema));
+        match (real.next(), real.next()) {
+            (Some((schema, fault)), None) if has_type(schema, value).is_ok() => fault,
+            _ => Fault::new(value, clean(&format!("must be {}", words.join(" or ")))),
+        }
+    }
+}
+
+fn is_reference(schema: &Value) -> bool {
+    schema.get("format").and_then(Value::as_str) == Some("reactor-upload-reference")
+}
+
+/// A file goes next to the arguments, but the runtime also takes a reference
+/// among them, and reads nothing but its id.
+fn reference(value: &Value) -> Result<(), Fault> {
+    match value.get("upload_id") {
+        Some(Value::String(_)) => Ok(()),
+        _ => Err(Fault::new(value, "must be an uploaded file")),
+    }
+}
+
+fn required_of(rules: &Map<String, Value>) -> impl Iterator<Item = &str> {
+    let list = rules.get("required").and_then(Value::as_array);
+    list.into_iter().flatten().filter_map(Value::as_str)
+}
+
+fn type_names(schema: &Value) -> impl Iterator<Item = &str> {
+    let (one, list) = match schema.get("type") {
+        Some(Value::String(name)) => (Some(name.as_str()), None),
+        Some(Value::Array(names)) => (None, Some(names)),
+        _ => (None, None),
+    };
+    let list = list.into_iter().flatten().filter_map(Value::as_str);
+    one.into_iter().chain(list)
+}
+
+fn has_type(schema: &Value, value: &Value) -> Result<(), Fault> {
+    let fits = |name: &str| match name {
+        "null" => value.is_null(),
+        "boolean" => value.is_boolean(),
+        "string" => value.is_string(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        "number" => value.is_number(),
+        // Numbers travel as floating point, so 5.0 is an integer.
+        "integer" => value.as_f64().is_some_and(|number| number.fract() == 0.0),
+        _ => true,
+    };
+    let names: Vec<_> = type_names(schema).collect();
+    if names.is_empty() || names.iter().any(|name| fits(name)) {
+        return Ok(());
+    }
+    let rule = format!("must be of the type {}", names.join(" or "));
+    Err(Fault::new(value, rule))
+}
+
+fn is_allowed(rules: &Map<String, Value>, value: &Value) -> Result<(), Fault> {
+    if let Some(allowed) = rules.get("const")
+        && !same(allowed, value, 0)
+    {
+        return Err(Fault::new(value, format!("must be {}", short(allowed))));
+    }
+    match rules.get("enum").and_then(Value::as_array) {
+        Some(values) if !values.iter().any(|allowed| same(allowed, value, 0)) => {
+            let rule = format!("must be one of {}", one_of(values));
+            Err(Fault::new(value, rule))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether two values are the same to JSON Schema, where 1 is 1.0.
+fn same(a: &Value, b: &Value, depth: usize) -> bool {
+    match (a, b) {
+        _ if depth > MAX_DEPTH => true,
+        (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b, depth + 1))
+        }
+        (Value::Object(a), Value::Object(b)) => {
+            let equal = |(name, a)| b.get(name).is_some_and(|b| same(a, b, depth + 1));
+            a.len() == b.len() && a.iter().all(equal)
+        }
+        _ => a == b,
+    }
+}
+
+fn in_range(rules: &Map<String, Value>, value: &Value) -> Result<(), Fault> {
+    let Some(number) = value.as_f64() else {
+        return Ok(());
+    };
+    let limit = |keyword: &str| rules.get(keyword).and_then(Value::as_f64);
+    // In OpenAPI 3.0 the exclusive ones were flags for the others.
+    let flag = |keyword: &str| rules.get(keyword) == Some(&Value::Bool(true));
+    let least = limit("minimum").filter(|_| !flag("exclusiveMinimum"));
+    let most = limit("maximum").filter(|_| !flag("exclusiveMaximum"));
+    let above = limit(if flag("exclusiveMinimum") {
+        "minimum"
+    } else {
+        "exclusiveMinimum"
+    });
+    let below = limit(if flag("exclusiveMaximum") {
+        "maximum"
+    } else {
+        "exclusiveMaximum"
+    });
+    let ok = least.is_none_or(|limit| number >= limit)
+        && most.is_none_or(|limit| number <= limit)
+        && above.is_none_or(|limit| number > limit)
+        && below.is_none_or(|limit| number < limit);
+    if ok {
+        return Ok(());
+    }
+    let words: Vec<_> = [
+        ("at least", least),
+        ("more than", above),
+        ("at most", most),
+        ("less than", below),
+    ]
+    .into_iter()
+    .filter_map(|(word, limit)| Some(format!("{word} {}", limit?)))
+    .collect();
+    Err(Fault::new(
+        value,
+        format!("must be {}", words.join(" and ")),
+    ))
+}
+
+/// The runtime writes `minLength` and `maxLength` for arrays and objects too,
+/// and means the number of their parts.
+fn has_length(
+    rules: &Map<String, Value>,
+    value: &Value,
+    length: usize,
+    unit: &str,
+) -> Result<(), Fault> {
+    let limit = |keyword: &str| rules.get(keyword).and_then(Value::as_f64);
+    let limits = |of: &str| {
+        let own = match unit {
+            "elements" => limit(&format!("{of}Items")),
+            "members" => limit(&format!("{of}Properties")),
+            _ => None,
+        };
+        own.or(limit(&format!("{of}Length")))
+    };
+    let (least, most) = (limits("min"), limits("max"));
+    #[allow(clippy::cast_precision_loss, reason = "no length comes near 2^53")]
+    let found = length as f64;
+    if least.is_none_or(|least| found >= least) && most.is_none_or(|most| found <= most) {
+        return Ok(());
+    }
+    let words: Vec<_> = [("at least", least), ("at most", most)]
+        .into_iter()
+        .filter_map(|(word, limit)| Some(format!("{word} {}", limit?)))
+        .collect();
+    let mut fault = Fault::new(value, format!("must have {} {unit}", words.join(" and ")));
+    fault.value.push_str(&format!(" with {length} {unit}"));
+    Err(fault)
+}
+
+fn one_of(values: &[Value]) -> String {
+    let shown: Vec<_> = values.iter().take(MAX_VALUES).map(short).collect();
+    match values.len() - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// A value and what it is: `"x" (a string)`.
+fn quoted(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        _ => format!("{} ({})", short(value), kind(value)),
+    }
+}
+
+fn short(value: &Value) -> String {
+    let text = clean(&value.to_string());
+    match text.char_indices().nth(MAX_QUOTED) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text,
+    }
+}

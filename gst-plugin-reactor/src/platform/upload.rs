@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: MIT
+
+//! Files for a model: read from disk, announced to the API, and put where the
+//! API says.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    net::IpAddr,
+    path::Path,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use reqwest::{Method, header::HeaderValue};
+use serde_json::{Value, json};
+use url::{Host, Url};
+
+use super::{
+    Code, Error,
+    http::{API_HEADERS, Call, Endpoint, Reply, clean},
+    wire::FileRef,
+};
+
+#[cfg(test)]
+mod tests;
+
+/// The largest file that is uploaded, in bytes. A limit of this client's: the
+/// whole file is held in memory, here and by a local runtime.
+pub const MAX_UPLOAD: u64 = 512 << 20;
+
+/// The longest that sending the bytes may take, whatever their number...
+pub const UPLOAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// ...plus a second for each so many bytes.
+pub const UPLOAD_BYTES_PER_SECOND: u64 = 64 << 10;
+
+/// The type of what has no better one.
+const ANY_TYPE: &str = "application/octet-stream";
+
+/// The name of what has none.
+const NO_NAME: &str = "upload";
+
+const OPERATION: &str = "upload";
+
+/// A file's bytes with what is told about them.
+///
+/// They are in memory as a whole, and not streamed: their exact number has to
+/// be announced first, a file that changes meanwhile is noticed before any of
+/// it has been sent, and no more than [`MAX_UPLOAD`] is taken anyway.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Source {
+    name: String,
+    mime_type: String,
+    bytes: Bytes,
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source")
+            .field("name", &self.name)
+            .field("mime_type", &self.mime_type)
+            .field("size", &self.bytes.len())
+            .finish()
+    }
+}
+
+impl Source {
+    /// Takes bytes, the name under which the model is to see them (`upload` if
+    /// empty) and their MIME type, which without one follows from the name's
+    /// extension, or is `application/octet-stream`.
+    ///
+    /// Fails with [`Code::BadRequest`] if there are no bytes, or more than
+    /// [`MAX_UPLOAD`], or if the type is none.
+    pub fn new(bytes: impl Into<Bytes>, name: &str, mime: Option<&str>) -> Result<Self, Error> {
+        let bytes = bytes.into();
+        let name = if name.is_empty() { NO_NAME } else { name };
+        let shown = format!("\"{}\"", clean(name));
+        check_size(bytes.len() as u64, &shown)?;
+        let mime_type = match mime {
+            Some(mime) => mime,
+            None => mime_guess::from_path(name).first_raw().unwrap_or(ANY_TYPE),
+        };
+        if !mime_type.contains('/') || HeaderValue::from_str(mime_type).is_err() {
+            return Err(refused(format!(
+                "\"{}\" is not the MIME type of a file; expected one such as image/png",
+                clean(mime_type)
+            )));
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            mime_type: mime_type.to_owned(),
+            bytes,
+        })
+    }
+
+    /// The same under another name.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
+    #[cfg(test)]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    #[cfg(test)]
+    pub fn mime_type(&self) -> &str {
+        &self.mime_type
+    }
+
+    /// In bytes; at least 1.
+    pub fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+}
+
+/// Reads a file to be uploaded, on a thread where that may take its time. It
+/// gets the name of the file; the type as in [`Source::new`].
+///
+/// Fails with [`Code::BadRequest`] if the file is missing, cannot be read, is
+/// not a regular file, is empty or too large, or changes while it is read. The
+/// message names the path and says what to do.
+pub async fn read_file(path: &Path, mime: Option<&str>) -> Result<Source, Error> {
+    let (path, mime) = (path.to_owned(), mime.map(str::to_owned));
+    let read = move || {
+        let bytes = read_bytes(&path, || ())?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        Source::new(bytes, &name, mime.as_deref())
+    };
+    let task = tokio::task::spawn_blocking(read);
+    task.await.unwrap_or_else(|e| {
+        let message = format!("the thread that reads a file failed: {e}");
+        Err(Error::api(Code::Internal, message).during(OPERATION))
+    })
+}
+
+/// Reads all of a file. `between` runs before the last look at it.
+fn read_bytes(path: &Path, between: impl FnOnce()) -> Result<Vec<u8>, Error> {
+    let shown = format!("\"{}\"", clean(&path.to_string_lossy()));
+    let failed = |e: io::Error| unreadable(&shown, &e);
+    // Before it is opened: opening a FIFO may never end.
+    let before = fs::metadata(path).map_err(failed)?;
+    if before.is_dir() {
+        return Err(refused(format!("{shown} is a directory; give a file")));
+    }
+    if !before.is_file() {
+        let message = format!("{shown} is not a regular file; copy what it holds into one");
+        return Err(refused(message));
+    }
+    check_size(before.len(), &shown)?;
+    let file = File::open(path).map_err(failed)?;
+    let before = file.metadata().map_err(failed)?;
+    check_size(before.len(), &shown)?;
+    let mut bytes = Vec::new();
+    let reserve = usize::try_from(before.len()).unwrap_or_default();
+    if bytes.try_reserve_exact(reserve).is_err() {
+        let message = format!("there is no memory for the {reserve} bytes of {shown}");
+        return Err(refused(message));
+    }
+    // One more than expected tells a file that grows.
+    let limit = before.len() + 1;
+    (&file)
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    between();
+    let after = file.metadata().map_err(failed)?;
+    let unchanged = bytes.len() as u64 == before.len()
+        && after.len() == before.len()
+        && after.modified().ok() == before.modified().ok();
+    if !unchanged {
+        let message =
+            format!("{shown} changed while it was read; wait until it is complete, and try again");
+        return Err(refused(message));
+    }
+    Ok(bytes)
+}
+
+fn check_size(size: u64, shown: &str) -> Result<(), Error> {
+    match size {
+        0 => Err(refused(format!(
+            "{shown} is empty; the platform takes no empty files"
+        ))),
+        1..=MAX_UPLOAD => Ok(()),
+        _ => Err(refused(format!(
+            "{shown} has {size} bytes, which is more than the {} MiB that can be uploaded",
+            MAX_UPLOAD >> 20
+        ))),
+    }
+}
+
+fn unreadable(shown: &str, e: &io::Error) -> Error {
+    refused(match e.kind() {
+        io::ErrorKind::NotFound => {
+            format!("there is no file {shown}; a relative path starts at the working directory")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("{shown} may not be read by this user; change its permissions")
+        }
+        _ => format!("{shown} cannot be read: {e}"),
+    })
+}
+
+fn refused(message: String) -> Error {
+    Error::api(Code::BadRequest, message).during(OPERATION)
+}
+
+/// The uploads of a session.
+#[derive(Debug, Clone)]
+pub struct Uploads {
+    endpoint: Endpoint,
+    session_id: String,
+    /// See [`UPLOAD_TIMEOUT`].
+    timeout: Duration,
+}
+
+impl Uploads {
+    /// Takes the API and the id of a session, which must be running by the
+    /// time of an upload. Makes no request.
+    pub fn new(endpoint: Endpoint, session_id: &str) -> Self {
+        Self {
+            endpoint,
+            session_id: session_id.to_owned(),
+            timeout: UPLOAD_TIMEOUT,
+        }
+    }
+
+    /// Uploads a file, in two requests: it is announced, and then its bytes go
+    /// where the answer says.
+    ///
+    /// That place is not the API, so the second request carries nothing that
+    /// is for the API; and it may be sent elsewhere by no redirect. It may
+    /// take [`UPLOAD_TIMEOUT`] and a second for every
+    /// [`UPLOAD_BYTES_PER_SECOND`] bytes.
+    ///
+    /// Fails as [`Endpoint::send`] does. A local runtime says [`Code::NotFound`]
+    /// for a session it does not have and [`Code::BadRequest`] when none runs.
+    pub async fn upload(&self, source: &Source) -> Result<FileRef, Error> {
+        let call = Call {
+            method: Method::POST,
+            path: &["sessions", &self.session_id, "uploads"],
+            operation: OPERATION,
+            headers: &API_HEADERS,
+            body: Some(json!({
+                "name": source.name,
+                "size": source.size(),
+                "mime_type": source.mime_type,
+            })),
+        };
+        let reply = self.endpoint.send(call).await?;
+        let (upload_id, url) = place(&reply, self.endpoint.base())?;
+        let limit = time_for(source.size(), self.timeout);
+        self.endpoint
+            .put(
+                url,
+                &source.mime_type,
+                source.bytes.clone(),
+                limit,
+                OPERATION,
+            )
+            .await?;
+        Ok(FileRef {
+            upload_id,
+            name: source.name.clone(),
+            mime_type: source.mime_type.clone(),
+            size: source.size(),
+        })
+    }
+}
+
+/// How long sending so many bytes may take.
+fn time_for(size: u64, least: Duration) -> Duration {
+    least + Duration::from_secs(size / UPLOAD_BYTES_PER_SECOND)
+}
+
+/// The id of an upload, and where its bytes go.
+fn place(reply: &Reply, base: &Url) -> Result<(String, Url), Error> {
+    let answer = reply.json()?;
+    let text = |name: &str| {
+        answer
+            .get(name)
+            .and_then(Value::as_str)
+            .filter(|text| !text.is_empty())
+            .ok_or_else(|| reply.unexpected(&format!("the answer has no \"{name}\"")))
+    };
+    let upload_id = text("presigned_id")?.to_owned();
+    let url = target(text("presigned_url")?, base).map_err(|e| reply.unexpected(e))?;
+    Ok((upload_id, url))
+}
+
+/// Where the bytes go. A relative address starts at the API's. One that names
+/// this very machine, as a local runtime behind a proxy or in a container
+/// gives for itself, is meant to be the API's: its scheme, host and port are
+/// replaced by those. What is said in an error never holds the address, for it
+/// may contain a signature.
+fn target(text: &str, base: &Url) -> Result<Url, &'static str> {
+    let mut below = base.clone();
+    if !below.path().ends_with('/') {
+        below.set_path(&format!("{}/", below.path()));
+    }
+    let mut url = below
+        .join(text)
+        .map_err(|_| "the address for the upload is not a URL")?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return Err("the address for the upload is not an HTTP URL");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("the address for the upload holds a user name or password");
+    }
+    if is_here(&url) {
+        let replaced = url.set_scheme(base.scheme()).is_ok()
+            && url.set_host(base.host_str()).is_ok()
+            && url.set_port(base.port()).is_ok();
+        if !replaced {
+            return Err("the address for the upload cannot be used");
+        }
+    }
+    Ok(url)
+}
+
+fn is_here(url: &Url) -> bool {
+    let own = |ip: IpAddr| {
+        let ip = ip.to_canonical();
+        ip.is_loopback() || ip.is_unspecified()
+    };
+    match url.host() {
+        Some(Host::Domain(name)) => {
+            let name = name.trim_end_matches('.');
+            name == "localhost" || name.ends_with(".localhost")
+        }
+        Some(Host::Ipv4(ip)) => own(ip.into()),
+        Some(Host::Ipv6(ip)) => own(ip.into()),
+        None => false,
+    }
+}

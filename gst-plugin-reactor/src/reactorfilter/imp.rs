@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: MIT
+
+use std::sync::{
+    LazyLock, Mutex,
+    atomic::{AtomicU64, Ordering},
+};
+
+use gst::{glib, prelude::*, subclass::prelude::*};
+
+use crate::live::{face, lock};
+
+static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new(
+        "reactorfilter",
+        gst::DebugColorFlags::empty(),
+        Some("Reactor filter"),
+    )
+});
+
+#[allow(
+    missing_debug_implementations,
+    reason = "a GObject is described by its properties"
+)]
+pub struct ReactorFilter {
+    sink: gst::Element,
+    src: gst::Element,
+    sinkpad: gst::GhostPad,
+    srcpad: gst::GhostPad,
+    tracks: Mutex<Tracks>,
+}
+
+/// Which tracks to use where the model has several.
+#[derive(Debug, Default)]
+struct Tracks {
+    input: Option<String>,
+    output: Option<String>,
+}
+
+impl ReactorFilter {
+    /// The source's pad that becomes ours: the named one, or the first video.
+    fn adopt(&self, pad: &gst::Pad) {
+        let wanted = lock(&self.tracks).output.clone();
+        let name = pad.name();
+        let fits = match wanted {
+            Some(track) => name == format!("video_{track}"),
+            None => name.starts_with("video_") && self.srcpad.target().is_none(),
+        };
+        if fits && let Err(error) = self.srcpad.set_target(Some(pad)) {
+            gst::error!(CAT, imp = self, "{error}");
+        }
+    }
+
+    /// Asks the sink for its pad, named after the track if there is a name.
+    fn request(&self) -> Result<(), glib::BoolError> {
+        if self.sinkpad.target().is_some() {
+            return Ok(());
+        }
+        let name = lock(&self.tracks)
+            .input
+            .as_ref()
+            .map(|track| format!("video_{track}"));
+        let template = self
+            .sink
+            .pad_template("video_%s")
+            .ok_or_else(|| glib::bool_error!("reactorsink has no video pads"))?;
+        let pad = self
+            .sink
+            .request_pad(&template, name.as_deref(), None)
+            .ok_or_else(|| glib::bool_error!("reactorsink gave no pad"))?;
+        self.sinkpad.set_target(Some(&pad))
+    }
+
+    /// What the source says, we say.
+    fn forward(&self) {
+        for signal in ["message", "runtime-message", "session-ended"] {
+            let weak = self.obj().downgrade();
+            self.src.connect(signal, false, move |args| {
+                if let Some(element) = weak.upgrade() {
+                    element.emit_by_name_with_values(signal, &args[1..]);
+                }
+                None
+            });
+        }
+        for name in [
+            "status",
+            "session-id",
+            "capabilities",
+            "session-info",
+            "last-error",
+        ] {
+            let weak = self.obj().downgrade();
+            self.src.connect_notify(Some(name), move |_, _| {
+                if let Some(element) = weak.upgrade() {
+                    element.notify(name);
+                }
+            });
+        }
+    }
+
+    fn release(&self) {
+        let pad = self.sinkpad.target();
+        let _ = self.sinkpad.set_target(None::<&gst::Pad>);
+        let _ = self.srcpad.set_target(None::<&gst::Pad>);
+        if let Some(pad) = pad {
+            self.sink.release_request_pad(&pad);
+        }
+    }
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for ReactorFilter {
+    const NAME: &'static str = "GstReactorFilter";
+    type Type = super::ReactorFilter;
+    type ParentType = gst::Bin;
+
+    fn with_class(class: &Self::Class) -> Self {
+        let pad = |name: &str| match class.pad_template(name) {
+            Some(template) => gst::GhostPad::builder_from_template(&template).build(),
+            None => unreachable!("the class has both templates"),
+        };
+        let part = |kind| match glib::Object::with_type(kind).downcast() {
+            Ok(element) => element,
+            Err(_) => unreachable!("both are elements"),
+        };
+        Self {
+            sink: part(crate::reactorsink::ReactorSink::static_type()),
+            src: part(crate::reactorsrc::ReactorSrc::static_type()),
+            sinkpad: pad("sink"),
+            srcpad: pad("src"),
+            tracks: Mutex::default(),
+        }
+    }
+}
+
+impl ObjectImpl for ReactorFilter {
+    fn constructed(&self) {
+        self.parent_constructed();
+        let element = self.obj();
+        // One session for the two, whatever else is in the pipeline, unless
+        // the user names one.
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let own = format!("reactorfilter {}", NEXT.fetch_add(1, Ordering::Relaxed));
+        for part in [&self.sink, &self.src] {
+            part.set_property("session", &own);
+            if let Err(error) = element.add(part) {
+                gst::error!(CAT, imp = self, "{error}");
+            }
+        }
+        let weak = element.downgrade();
+        self.src.connect_pad_added(move |_, pad| {
+            if let Some(element) = weak.upgrade() {
+                element.imp().adopt(pad);
+            }
+        });
+        self.forward();
+        for pad in [&self.sinkpad, &self.srcpad] {
+            if let Err(error) = element.add_pad(pad) {
+                gst::error!(CAT, imp = self, "{error}");
+            }
+        }
+    }
+
+    fn properties() -> &'static [glib::ParamSpec] {
+        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
+            let track = |name: &str, nick: &str, blurb: &str| {
+                glib::ParamSpecString::builder(name)
+                    .nick(nick)
+                    .blurb(blurb)
+                    .mutable_ready()
+                    .build()
+            };
+            let mut specs = face::properties();
+            specs.push(track(
+                "track-in",
+                "Input track",
+                "The model's track to feed; its first video input if not set",
+            ));
+            specs.push(track(
+                "track-out",
+                "Output track",
+                "The model's track to receive; its first video output if not set",
+            ));
+            specs
+        });
+        &PROPERTIES
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        let text = || {
+            value
+                .get::<Option<String>>()
+                .ok()
+                .flatten()
+                .filter(|t| !t.is_empty())
+        };
+        match pspec.name() {
+            "track-in" => lock(&self.tracks).input = text(),
+            "track-out" => lock(&self.tracks).output = text(),
+            // Sent once, by the one that hears of the replies.
+            name @ ("commands" | "navigation") => self.src.set_property_from_value(name, value),
+            name => {
+                self.src.set_property_from_value(name, value);
+                self.sink.set_property_from_value(name, value);
+            }
+        }
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        match pspec.name() {
+            "track-in" => lock(&self.tracks).input.to_value(),
+            "track-out" => lock(&self.tracks).output.to_value(),
+            "stats" => {
+                let (sent, received): (gst::Structure, gst::Structure) =
+                    (self.sink.property("stats"), self.src.property("stats"));
+                let both = gst::Structure::builder("reactor-stats")
+                    .field("sink", sent)
+                    .field("src", received);
+                both.build().to_value()
+            }
+            name => self.src.property_value(name),
+        }
+    }
+
+    fn signals() -> &'static [glib::subclass::Signal] {
+        static SIGNALS: LazyLock<Vec<glib::subclass::Signal>> = LazyLock::new(|| {
+            face::signals(|element| {
+                let filter = element.downcast_ref::<super::ReactorFilter>()?;
+                let src = &filter.imp().src;
+                crate::reactorsrc::live(src)
+            })
+        });
+        &SIGNALS
+    }
+}
+
+impl GstObjectImpl for ReactorFilter {}
+
+impl ElementImpl for ReactorFilter {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "Reactor filter",
+                "Filter/Effect/Video/Network/WebRTC",
+                "Sends video through a Reactor real-time generative model",
+                "the gst-plugin-reactor authors",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            let template = |name, direction, of: &[gst::PadTemplate]| {
+                let of = of.iter().find(|t| t.name_template().starts_with("video"))?;
+                let presence = gst::PadPresence::Always;
+                gst::PadTemplate::new(name, direction, presence, of.caps()).ok()
+            };
+            let sink = crate::reactorsink::pad_templates();
+            let src = crate::reactorsrc::pad_templates();
+            let sink = template("sink", gst::PadDirection::Sink, sink);
+            let src = template("src", gst::PadDirection::Src, src);
+            sink.into_iter().chain(src).collect()
+        });
+        &TEMPLATES
+    }
+
+    fn change_state(
+        &self,
+        transition: gst::StateChange,
+    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        if transition == gst::StateChange::NullToReady
+            && let Err(error) = self.request()
+        {
+            gst::error!(CAT, imp = self, "{error}");
+            return Err(gst::StateChangeError);
+        }
+        let success = self.parent_change_state(transition)?;
+        if transition == gst::StateChange::ReadyToNull {
+            self.release();
+        }
+        Ok(success)
+    }
+}
+
+impl BinImpl for ReactorFilter {
+    fn handle_message(&self, message: gst::Message) {
+        // Both parts tell the same about the session: once is enough.
+        let from_sink = message.src() == Some(self.sink.upcast_ref());
+        let twice = matches!(
+            message.view(),
+            gst::MessageView::Progress(_) | gst::MessageView::Element(_)
+        );
+        if !(from_sink && twice) {
+            self.parent_handle_message(message);
+        }
+    }
+}

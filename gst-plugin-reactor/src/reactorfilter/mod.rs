@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+
+/**
+ * SECTION:element-reactorfilter
+ *
+ * A real-time generative model as a filter: video goes in, what the model
+ * makes of it comes out. It is a reactorsink and a reactorsrc that share one
+ * session; use those where there is more than one track each way.
+ *
+ * ## Example pipeline
+ * |[
+ * gst-launch-1.0 v4l2src ! videoconvert ! reactorfilter local=true ! videoconvert ! autovideosink
+ * ]| Watch what the model makes of the camera.
+ */
+mod imp;
+
+use gst::{glib, prelude::*};
+
+glib::wrapper! {
+    /// The element; see its user documentation.
+    pub struct ReactorFilter(ObjectSubclass<imp::ReactorFilter>)
+        @extends gst::Bin, gst::Element, gst::Object;
+}
+
+pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    gst::Element::register(
+        Some(plugin),
+        "reactorfilter",
+        gst::Rank::NONE,
+        ReactorFilter::static_type(),
+    )
+}

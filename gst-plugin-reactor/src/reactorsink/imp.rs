@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: MIT
+
+use std::sync::{Arc, LazyLock, Mutex, mpsc};
+
+use gst::{glib, prelude::*, subclass::prelude::*};
+
+use super::{events::Event, intake::Intake};
+use crate::{
+    live::{Live, dispatch, face, lock, properties},
+    platform::{
+        Error,
+        track::{Kind, Track},
+    },
+    session::{self, Role, codecs::CODECS},
+};
+
+pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new(
+        "reactorsink",
+        gst::DebugColorFlags::empty(),
+        Some("Reactor sink"),
+    )
+});
+
+/// Bits per second: what a 640x360 camera at 30 frames/s needs.
+const DEFAULT_VIDEO_BITRATE: u32 = 2_000_000;
+const AUDIO_BITRATE: u32 = 64_000;
+
+#[derive(Default)]
+#[allow(
+    missing_debug_implementations,
+    reason = "a GObject is described by its properties"
+)]
+pub struct ReactorSink {
+    pub(super) live: Live,
+    own: Mutex<Own>,
+    intakes: Mutex<Vec<Arc<Intake>>>,
+    events: Mutex<Option<mpsc::Sender<Event>>>,
+    /// The model's, once they are known.
+    pub(super) tracks: Mutex<Option<Vec<Track>>>,
+    /// By how much what is not live has waited, in nanoseconds.
+    pub(super) delay: Mutex<Option<i64>>,
+}
+
+/// The properties that only this element has.
+#[derive(Debug, Clone)]
+struct Own {
+    video_encoder: Option<String>,
+    audio_encoder: Option<String>,
+    start_bitrate: u32,
+}
+
+impl Default for Own {
+    fn default() -> Self {
+        Self {
+            video_encoder: None,
+            audio_encoder: None,
+            start_bitrate: DEFAULT_VIDEO_BITRATE,
+        }
+    }
+}
+
+impl ReactorSink {
+    pub(super) fn intakes(&self) -> Vec<Arc<Intake>> {
+        lock(&self.intakes).clone()
+    }
+
+    pub(super) fn by_pad(&self, name: &str) -> Option<Arc<Intake>> {
+        self.intakes().into_iter().find(|i| i.pad.name() == name)
+    }
+
+    pub(super) fn by_track(&self, track: &str) -> Option<Arc<Intake>> {
+        let bound = |i: &Arc<Intake>| i.track().is_some_and(|t| t.name == track);
+        self.intakes().into_iter().find(bound)
+    }
+
+    pub(super) fn wanted_encoder(&self, kind: Kind) -> Option<String> {
+        let own = lock(&self.own);
+        match kind {
+            Kind::Video => own.video_encoder.clone(),
+            Kind::Audio => own.audio_encoder.clone(),
+        }
+    }
+
+    pub(super) fn start_bitrate(&self, kind: Kind) -> u32 {
+        match kind {
+            Kind::Video => lock(&self.own).start_bitrate,
+            Kind::Audio => AUDIO_BITRATE,
+        }
+    }
+
+    fn open_events(&self) -> Result<(), Error> {
+        let handle = |element: &super::ReactorSink, event| element.imp().handle(event);
+        *lock(&self.events) = Some(dispatch::spawn("reactorsink", &*self.obj(), handle)?);
+        Ok(())
+    }
+
+    fn start(&self) -> Result<(), Error> {
+        let generation = self.live.begin();
+        self.open_events()?;
+        let events = lock(&self.events).clone();
+        let sender = Box::new(move |event| {
+            if let Some(events) = &events {
+                let _ = events.send(Event::Session(generation, event));
+            }
+        });
+        let joined = self.live.join(self.obj().upcast_ref(), Role::Sink, sender);
+        joined.map(|_| ()).inspect_err(|_| self.stop())
+    }
+
+    fn stop(&self) {
+        self.live.leave();
+        lock(&self.events).take();
+        lock(&self.delay).take();
+        lock(&self.tracks).take();
+        let element = self.obj();
+        for intake in self.intakes() {
+            intake.reset(element.upcast_ref());
+        }
+    }
+
+    fn stats(&self) -> gst::Structure {
+        let mut stats = self.live.stats();
+        for intake in self.intakes() {
+            stats = stats.field(intake.pad.name().as_str(), intake.stats());
+        }
+        stats.build()
+    }
+
+    /// A name for a pad that was asked for without one.
+    fn free_name(&self, kind: Kind) -> String {
+        let taken: Vec<_> = self.intakes().iter().map(|i| i.pad.name()).collect();
+        let name = |n: usize| format!("{}_{n}", kind.as_str());
+        let free = (0..=taken.len())
+            .map(name)
+            .find(|n| taken.iter().all(|t| t != n));
+        free.unwrap_or_default()
+    }
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for ReactorSink {
+    const NAME: &'static str = "GstReactorSink";
+    type Type = super::ReactorSink;
+    type ParentType = gst::Bin;
+}
+
+impl ObjectImpl for ReactorSink {
+    fn constructed(&self) {
+        self.parent_constructed();
+        let element = self.obj();
+        element.set_suppressed_flags(gst::ElementFlags::SOURCE | gst::ElementFlags::SINK);
+        element.set_element_flags(gst::ElementFlags::SINK);
+    }
+
+    fn properties() -> &'static [glib::ParamSpec] {
+        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
+            let mut specs = face::properties();
+            specs.extend(own_properties());
+            specs
+        });
+        &PROPERTIES
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        let name = pspec.name();
+        let text = || {
+            value
+                .get::<Option<String>>()
+                .ok()
+                .flatten()
+                .filter(|t| !t.is_empty())
+        };
+        match name {
+            "video-encoder" => lock(&self.own).video_encoder = text(),
+            "audio-encoder" => lock(&self.own).audio_encoder = text(),
+            "start-bitrate" => {
+                lock(&self.own).start_bitrate = value.get().unwrap_or(DEFAULT_VIDEO_BITRATE);
+            }
+            _ => {
+                let result = properties::set(&mut self.live.settings(), name, value);
+                if let Err(problem) = result {
+                    gst::error!(CAT, imp = self, "{name} keeps its value: {problem}");
+                }
+            }
+        }
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        match pspec.name() {
+            "video-encoder" => lock(&self.own).video_encoder.to_value(),
+            "audio-encoder" => lock(&self.own).audio_encoder.to_value(),
+            "start-bitrate" => lock(&self.own).start_bitrate.to_value(),
+            "stats" => self.stats().to_value(),
+            _ => self.live.property(pspec),
+        }
+    }
+
+    fn signals() -> &'static [glib::subclass::Signal] {
+        static SIGNALS: LazyLock<Vec<glib::subclass::Signal>> = LazyLock::new(|| {
+            let mut signals = face::signals(live);
+            // encoder-setup(track, encoder): before a new encoder starts.
+            signals.push(
+                glib::subclass::Signal::builder("encoder-setup")
+                    .param_types([String::static_type(), gst::Element::static_type()])
+                    .build(),
+            );
+            signals
+        });
+        &SIGNALS
+    }
+}
+
+fn own_properties() -> Vec<glib::ParamSpec> {
+    let encoder = |name: &str, nick: &str, kind: &str| {
+        glib::ParamSpecString::builder(name)
+            .nick(nick)
+            .blurb(&format!(
+                "Factory of the {kind} encoder to use; the best that is installed if not set"
+            ))
+            .mutable_ready()
+            .build()
+    };
+    vec![
+        encoder("video-encoder", "Video encoder", "video"),
+        encoder("audio-encoder", "Audio encoder", "audio"),
+        glib::ParamSpecUInt::builder("start-bitrate")
+            .nick("Start bitrate")
+            .blurb("Of encoded video, in bits per second")
+            .minimum(50_000)
+            .maximum(100_000_000)
+            .default_value(DEFAULT_VIDEO_BITRATE)
+            .mutable_ready()
+            .build(),
+    ]
+}
+
+/// For the signals, which know the element only.
+pub(crate) fn live(element: &gst::Element) -> Option<&Live> {
+    let element = element.downcast_ref::<super::ReactorSink>()?;
+    Some(&element.imp().live)
+}
+
+impl GstObjectImpl for ReactorSink {}
+
+impl ElementImpl for ReactorSink {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "Reactor sink",
+                "Sink/Network/WebRTC",
+                "Feeds a Reactor real-time generative model",
+                "the gst-plugin-reactor authors",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        pad_templates()
+    }
+
+    fn request_new_pad(
+        &self,
+        template: &gst::PadTemplate,
+        name: Option<&str>,
+        _caps: Option<&gst::Caps>,
+    ) -> Option<gst::Pad> {
+        let element = self.obj();
+        let kind = match template.name_template().starts_with("video") {
+            true => Kind::Video,
+            false => Kind::Audio,
+        };
+        let name = name.map_or_else(|| self.free_name(kind), str::to_owned);
+        let weak = element.downgrade();
+        let events = move |event| {
+            if let Some(element) = weak.upgrade()
+                && let Some(events) = &*lock(&element.imp().events)
+            {
+                let _ = events.send(event);
+            }
+        };
+        let intake = Intake::new(element.upcast_ref(), template, &name, kind, events)
+            .inspect_err(|error| gst::error!(CAT, imp = self, "no pad {name}: {error}"))
+            .ok()?;
+        let _ = intake
+            .pad
+            .set_active(element.current_state() > gst::State::Ready);
+        lock(&self.intakes).push(intake.clone());
+        if element.add_pad(&intake.pad).is_err() {
+            self.release_pad(intake.pad.upcast_ref());
+            return None;
+        }
+        Some(intake.pad.clone().upcast())
+    }
+
+    fn release_pad(&self, pad: &gst::Pad) {
+        let intake = {
+            let mut intakes = lock(&self.intakes);
+            let position = intakes
+                .iter()
+                .position(|i| i.pad.upcast_ref::<gst::Pad>() == pad);
+            position.map(|position| intakes.remove(position))
+        };
+        if let Some(intake) = intake {
+            let element = self.obj();
+            let _ = intake.pad.set_active(false);
+            intake.close(element.upcast_ref());
+            if let (Some(track), Some(events)) = (intake.track(), &*lock(&self.events)) {
+                let _ = events.send(Event::Released(track));
+            }
+            let _ = element.remove_pad(&intake.pad);
+        }
+    }
+
+    fn change_state(
+        &self,
+        transition: gst::StateChange,
+    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        match transition {
+            gst::StateChange::NullToReady => session::warm_up::begin(),
+            gst::StateChange::ReadyToPaused => {
+                if let Err(error) = self.start() {
+                    self.fail(&error);
+                    return Err(gst::StateChangeError);
+                }
+            }
+            gst::StateChange::PlayingToPaused => self.live.set_playing(false),
+            _ => {}
+        }
+        let result = self.parent_change_state(transition);
+        match transition {
+            gst::StateChange::ReadyToPaused if result.is_err() => self.stop(),
+            gst::StateChange::PausedToPlaying if result.is_ok() => self.live.set_playing(true),
+            gst::StateChange::PausedToReady => self.stop(),
+            gst::StateChange::ReadyToNull => self.live.wait_closed(self.obj().upcast_ref()),
+            _ => {}
+        }
+        result
+    }
+
+    fn set_context(&self, context: &gst::Context) {
+        self.live.set_context(context);
+        self.parent_set_context(context);
+    }
+}
+
+impl BinImpl for ReactorSink {}
+
+pub(crate) fn pad_templates() -> &'static [gst::PadTemplate] {
+    static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+        [("video_%s", Kind::Video), ("audio_%s", Kind::Audio)]
+            .into_iter()
+            .filter_map(|(name, kind)| {
+                gst::PadTemplate::new(
+                    name,
+                    gst::PadDirection::Sink,
+                    gst::PadPresence::Request,
+                    &template_caps(kind),
+                )
+                .ok()
+            })
+            .collect()
+    });
+    &TEMPLATES
+}
+
+/// Raw, or each codec.
+fn template_caps(kind: Kind) -> gst::Caps {
+    let mut caps = gst::Caps::new_empty();
+    {
+        let caps = caps.make_mut();
+        let raw = match kind {
+            Kind::Video => "video/x-raw",
+            Kind::Audio => "audio/x-raw",
+        };
+        caps.append_structure(gst::Structure::new_empty(raw));
+        for codec in CODECS.iter().filter(|codec| codec.kind == kind) {
+            caps.append_structure(gst::Structure::new_empty(codec.media_type));
+        }
+    }
+    caps
+}

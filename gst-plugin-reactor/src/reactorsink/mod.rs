@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+
+/**
+ * SECTION:element-reactorsink
+ *
+ * Feeds a real-time generative model: camera, microphone, or any other live
+ * or recorded stream, one request pad for each of the model's input tracks.
+ * A pad may be named after its track (`video_camera`); one that is not takes
+ * the first track of its kind that is free.
+ *
+ * Raw video and audio are encoded for real time; what is encoded already
+ * (VP8, VP9, AV1, H.264 where the server takes it, Opus) is sent as it is.
+ * Until the model is connected everything is dropped, so a camera never
+ * waits; then a keyframe is asked for.
+ *
+ * It shares its session with the other Reactor elements of its pipeline, or
+ * with those of the process that name the same `session`.
+ *
+ * ## Example pipelines
+ * |[
+ * gst-launch-1.0 v4l2src ! videoconvert ! reactorsink local=true  reactorsrc ! videoconvert ! autovideosink
+ * ]| Send the camera, watch what the model makes of it.
+ */
+mod encode;
+mod events;
+mod imp;
+mod intake;
+
+use gst::{glib, prelude::*};
+
+glib::wrapper! {
+    /// The element; see its user documentation.
+    pub struct ReactorSink(ObjectSubclass<imp::ReactorSink>)
+        @extends gst::Bin, gst::Element, gst::Object;
+}
+
+pub(crate) use imp::pad_templates;
+
+pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    gst::Element::register(
+        Some(plugin),
+        "reactorsink",
+        gst::Rank::NONE,
+        ReactorSink::static_type(),
+    )
+}

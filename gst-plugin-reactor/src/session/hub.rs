@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT
+
+//! Finding a session: elements that name the same one share it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use tokio::sync::mpsc;
+
+use super::{EventSender, Message, Shared, driver::Driver, machine::Input, settings::Settings};
+use crate::platform::{Code, Error};
+
+/// One running session and who takes part in it.
+#[derive(Debug)]
+pub(super) struct Hub {
+    pub messages: mpsc::UnboundedSender<Message>,
+    pub shared: Arc<Shared>,
+    settings: Settings,
+    /// Under which it can be found.
+    key: Option<String>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    members: Vec<(u64, Member)>,
+    next: u64,
+}
+
+/// An element that takes part, as others see it.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// Its path, for the errors of others.
+    pub element: String,
+    pub role: Role,
+}
+
+/// What an element is to a session. There is one source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Source,
+    Sink,
+}
+
+/// Sessions that can be found, by name.
+static NAMED: Mutex<Option<HashMap<String, Weak<Hub>>>> = Mutex::new(None);
+
+/// Sessions on their way out, by server: the next one there waits for them.
+static LEAVING: Mutex<Option<HashMap<String, Weak<Shared>>>> = Mutex::new(None);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Joins the session with this key, or starts it.
+///
+/// # Errors
+///
+/// When the element does not fit those that are there.
+pub(super) fn join(
+    key: Option<&str>,
+    settings: &Settings,
+    member: Member,
+    events: EventSender,
+) -> Result<(Arc<Hub>, u64), Error> {
+    let mut named = lock(&NAMED);
+    let named = named.get_or_insert_default();
+    let found = key.and_then(|key| named.get(key)).and_then(Weak::upgrade);
+    if let Some(hub) = found
+        && let Some(id) = hub.admit(settings, &member)?
+    {
+        hub.send(Message::Join(id, events));
+        return Ok((hub, id));
+    }
+    let hub = Hub::start(key, settings)?;
+    if let Some(key) = key {
+        named.insert(key.to_owned(), Arc::downgrade(&hub));
+    }
+    let id = lock(&hub.state).add(member);
+    hub.send(Message::Join(id, events));
+    hub.send(Message::Input(Input::Start));
+    Ok((hub, id))
+}
+
+impl State {
+    fn add(&mut self, member: Member) -> u64 {
+        self.next += 1;
+        self.members.push((self.next, member));
+        self.next
+    }
+}
+
+impl Hub {
+    fn start(key: Option<&str>, settings: &Settings) -> Result<Arc<Self>, Error> {
+        let (messages, receiver) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared::default());
+        let driver = Driver::new(settings, messages.clone(), shared.clone())?;
+        let before = lock(&LEAVING)
+            .get_or_insert_default()
+            .remove(settings.server())
+            .and_then(|leaving| leaving.upgrade());
+        driver.launch(receiver, before)?;
+        Ok(Arc::new(Self {
+            messages,
+            shared,
+            settings: settings.clone(),
+            key: key.map(str::to_owned),
+            state: Mutex::default(),
+        }))
+    }
+
+    /// Takes a further element in, unless everybody has left.
+    fn admit(&self, settings: &Settings, member: &Member) -> Result<Option<u64>, Error> {
+        let mut state = lock(&self.state);
+        let Some((_, first)) = state.members.first() else {
+            return Ok(None);
+        };
+        if let Some(property) = self.settings.conflict(settings) {
+            return Err(Error::api(
+                Code::InvalidSettings,
+                format!(
+                    "'{property}' differs from that of {}, which shares the session; \
+                     set the same, or another 'session'",
+                    first.element
+                ),
+            ));
+        }
+        let source = state.members.iter().find(|(_, m)| m.role == Role::Source);
+        if member.role == Role::Source
+            && let Some((_, other)) = source
+        {
+            return Err(Error::api(
+                Code::InvalidSettings,
+                format!(
+                    "{} already receives the tracks of this session; \
+                     set another 'session', or use a tee behind it",
+                    other.element
+                ),
+            ));
+        }
+        Ok(Some(state.add(member.clone())))
+    }
+
+    /// Takes an element out. The session ends with its last one.
+    pub(super) fn leave(&self, id: u64) {
+        let mut named = lock(&NAMED);
+        let mut state = lock(&self.state);
+        let before = state.members.len();
+        state.members.retain(|(member, _)| *member != id);
+        if state.members.len() == before {
+            return;
+        }
+        if state.members.is_empty() {
+            // Who comes now starts a new one.
+            if let (Some(key), Some(named)) = (&self.key, named.as_mut()) {
+                named.remove(key);
+            }
+            let mut leaving = lock(&LEAVING);
+            let server = self.settings.server().to_owned();
+            leaving
+                .get_or_insert_default()
+                .insert(server, Arc::downgrade(&self.shared));
+        }
+        self.send(Message::Leave(id));
+    }
+
+    pub(super) fn has_members(&self) -> bool {
+        !lock(&self.state).members.is_empty()
+    }
+
+    pub(super) fn send(&self, message: Message) {
+        // A driver that is gone has emitted `Closed`.
+        let _ = self.messages.send(message);
+    }
+}

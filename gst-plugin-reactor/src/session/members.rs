@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: MIT
+
+//! The elements that take part in a session: what each takes and feeds, and
+//! what is offered to the server for all of them.
+
+use std::collections::HashMap;
+
+use super::{
+    Event, EventSender, MachineEvent, Offerings, Status,
+    codecs::Codec,
+    machine::Plan,
+    port::{Consumers, Publication, Subscription, Tap},
+};
+use crate::platform::{
+    Code, Error,
+    sdp::NegotiatedTrack,
+    track::{Direction, Kind, Track},
+};
+
+#[derive(Default)]
+pub(super) struct Members {
+    members: HashMap<u64, Member>,
+    /// The model's tracks, once they are known.
+    tracks: Option<Vec<Track>>,
+    /// What is offered, in the order of the m-lines; fixed once it is there.
+    offer: Option<Vec<Offer>>,
+    /// What the answer made of it, by track.
+    codecs: HashMap<String, Vec<(&'static Codec, u8)>>,
+    consumers: Consumers,
+    /// For those who come late.
+    told: Vec<MachineEvent>,
+    ready: bool,
+    /// The one that left last: it hears how the session ends.
+    last: Option<EventSender>,
+}
+
+struct Member {
+    events: EventSender,
+    planned: bool,
+    subscriptions: Vec<Subscription>,
+    publications: Vec<(Publication, Claim)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    None,
+    Asked,
+    Granted,
+}
+
+/// One m-line.
+#[derive(Debug, Clone)]
+pub(super) struct Offer {
+    pub track: Track,
+    pub codecs: Vec<&'static Codec>,
+    flowing: bool,
+}
+
+/// What an element that leaves gives back.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Released {
+    Output(String),
+    Input(String),
+}
+
+impl Members {
+    pub(super) fn consumers(&self) -> Consumers {
+        self.consumers.clone()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    pub(super) fn is_alone(&self, id: u64) -> bool {
+        self.members.len() == 1 && self.members.contains_key(&id)
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    pub(super) fn join(&mut self, id: u64, events: EventSender) {
+        for event in &self.told {
+            events(Event::Machine(Box::new(event.clone())));
+        }
+        if let Some(tracks) = &self.tracks {
+            events(Event::Tracks(tracks.clone()));
+        }
+        let member = Member {
+            events,
+            planned: false,
+            subscriptions: Vec::new(),
+            publications: Vec::new(),
+        };
+        self.members.insert(id, member);
+    }
+
+    pub(super) fn leave(&mut self, id: u64) -> Vec<Released> {
+        let Some(member) = self.members.remove(&id) else {
+            return Vec::new();
+        };
+        if self.members.is_empty() {
+            self.last = Some(member.events);
+        } else {
+            // For the one that leaves it is over.
+            let over = [
+                MachineEvent::Status(Status::Disconnected),
+                MachineEvent::SessionId(None),
+            ];
+            for event in over {
+                (member.events)(Event::Machine(Box::new(event)));
+            }
+        }
+        let outputs = member.subscriptions.into_iter().map(|s| {
+            self.consumers.remove(&s.track.name);
+            Released::Output(s.track.name)
+        });
+        let claimed = member
+            .publications
+            .into_iter()
+            .filter(|(_, c)| *c != Claim::None);
+        let inputs = claimed.map(|(p, _)| Released::Input(p.track.name));
+        outputs.chain(inputs).collect()
+    }
+
+    pub(super) fn tell(&mut self, event: MachineEvent) {
+        match &event {
+            MachineEvent::Status(status) => {
+                self.ready = *status == Status::Ready;
+                self.told.retain(|e| !matches!(e, MachineEvent::Status(_)));
+                self.told.push(event.clone());
+            }
+            MachineEvent::SessionId(_) | MachineEvent::Described(_) => {
+                self.told.push(event.clone());
+            }
+            _ => {}
+        }
+        let members = self.members.values().map(|member| &member.events);
+        for events in members.chain(&self.last) {
+            events(Event::Machine(Box::new(event.clone())));
+        }
+    }
+
+    /// Tells one element that it cannot go on.
+    pub(super) fn fail(&self, id: u64, error: Error) {
+        if let Some(member) = self.members.get(&id) {
+            (member.events)(Event::Machine(Box::new(MachineEvent::Failed(error))));
+        }
+    }
+
+    pub(super) fn announce(&mut self, tracks: Vec<Track>) {
+        for member in self.members.values() {
+            (member.events)(Event::Tracks(tracks.clone()));
+        }
+        self.tracks = Some(tracks);
+    }
+
+    /// Takes note of what an element takes and feeds; returns which tracks
+    /// should flow for it.
+    pub(super) fn planned(&mut self, id: u64, offerings: Offerings) -> Vec<(String, bool)> {
+        if let Err(error) = self.check(id, &offerings) {
+            self.fail(id, error);
+            return Vec::new();
+        }
+        let Some(member) = self.members.get_mut(&id) else {
+            return Vec::new();
+        };
+        member.planned = true;
+        for subscription in &offerings.subscriptions {
+            let tap = Tap {
+                consumer: subscription.consumer.clone(),
+                rtp: subscription.rtp,
+            };
+            self.consumers.set(&subscription.track.name, tap);
+        }
+        // What was claimed stays so when an element plans anew, for a pad that
+        // came late.
+        let before = std::mem::take(&mut member.publications);
+        let claim = |publication: &Publication| {
+            let mut before = before.iter();
+            let same = before.find(|(p, _)| p.track.name == publication.track.name);
+            same.map_or(Claim::None, |(_, claim)| *claim)
+        };
+        let publications = offerings.publications.into_iter();
+        member.publications = publications.map(|p| (p.clone(), claim(&p))).collect();
+        member.subscriptions = offerings.subscriptions;
+        let flowing = member.subscriptions.iter();
+        flowing.map(|s| (s.track.name.clone(), s.flowing)).collect()
+    }
+
+    /// Whether what an element wants can still be had.
+    fn check(&self, id: u64, offerings: &Offerings) -> Result<(), Error> {
+        for publication in &offerings.publications {
+            let name = &publication.track.name;
+            let others = self.members.iter().filter(|(other, _)| **other != id);
+            let mut theirs = others.flat_map(|(_, m)| &m.publications);
+            if theirs.any(|(p, _)| p.track.name == *name) {
+                return Err(Error::api(
+                    Code::Conflict,
+                    format!("track '{name}' is already fed by another element of the session"),
+                ));
+            }
+            self.check_codecs(name, &publication.codecs, false)?;
+        }
+        for subscription in &offerings.subscriptions {
+            self.check_codecs(&subscription.track.name, &subscription.codecs, true)?;
+        }
+        Ok(())
+    }
+
+    /// After the answer the codecs of a track are what they are.
+    fn check_codecs(
+        &self,
+        track: &str,
+        wanted: &[&'static Codec],
+        first_only: bool,
+    ) -> Result<(), Error> {
+        let Some(agreed) = self.codecs.get(track) else {
+            return Ok(());
+        };
+        let usable = if first_only {
+            &agreed[..agreed.len().min(1)]
+        } else {
+            &agreed[..]
+        };
+        if usable.iter().any(|(codec, _)| wanted.contains(codec)) {
+            return Ok(());
+        }
+        let names: Vec<_> = usable.iter().map(|(c, _)| c.encoding_name).collect();
+        Err(Error::gpu(
+            Code::TrackRejected,
+            format!(
+                "the session has already agreed on {} for track '{track}', which is not what \
+                 this element was asked for; start it before the session is connected",
+                names.join(", ")
+            ),
+        ))
+    }
+
+    /// The offer, once all who are there have said what they want. Every track
+    /// of the model's is in it: who comes later finds it there.
+    pub(super) fn settle(&mut self) -> Option<Result<Vec<Plan>, Error>> {
+        let tracks = self.tracks.as_ref()?;
+        if self.offer.is_some() || self.members.values().any(|m| !m.planned) {
+            return None;
+        }
+        // The inputs first: webrtcbin would take a receiving transceiver for
+        // the sending one that is asked for.
+        let inputs = tracks.iter().filter(|t| t.direction == Direction::SendOnly);
+        let outputs = tracks.iter().filter(|t| t.direction == Direction::RecvOnly);
+        let offer: Vec<_> = inputs
+            .chain(outputs)
+            .filter_map(|t| self.offer_of(t))
+            .collect();
+        let plans = offer.iter().map(|offer| Plan {
+            track: offer.track.clone(),
+            flowing: offer.flowing,
+        });
+        let plans: Vec<_> = plans.collect();
+        self.offer = Some(offer);
+        Some(if plans.is_empty() {
+            let text = "there is no track of the model's that can be sent or received here";
+            Err(Error::api(Code::BadRequest, text))
+        } else {
+            Ok(plans)
+        })
+    }
+
+    fn offer_of(&self, track: &Track) -> Option<Offer> {
+        let members = || self.members.values();
+        let (codecs, flowing) = match track.direction {
+            Direction::RecvOnly => {
+                let mut taken = members().flat_map(|m| &m.subscriptions);
+                match taken.find(|s| s.track.name == track.name) {
+                    Some(s) => (s.codecs.clone(), s.flowing),
+                    None => (default_receive(track.kind), false),
+                }
+            }
+            Direction::SendOnly => {
+                let mut fed = members().flat_map(|m| &m.publications);
+                match fed.find(|(p, _)| p.track.name == track.name) {
+                    Some((p, _)) => (p.codecs.clone(), false),
+                    None => (default_send(track.kind), false),
+                }
+            }
+        };
+        (!codecs.is_empty()).then(|| Offer {
+            track: track.clone(),
+            codecs,
+            flowing,
+        })
+    }
+
+    pub(super) fn offer(&self) -> &[Offer] {
+        self.offer.as_deref().unwrap_or_default()
+    }
+
+    /// Takes note of the answer; its m-lines are in the order of the offer.
+    pub(super) fn negotiated(&mut self, tracks: &[NegotiatedTrack]) {
+        for track in tracks {
+            let Some(offer) = self.offer().get(track.mline_index) else {
+                continue;
+            };
+            let codecs = track.codecs.iter();
+            let known = codecs.filter_map(|c| Some((Codec::find(&c.name)?, c.payload)));
+            let (name, known) = (offer.track.name.clone(), known.collect());
+            self.codecs.insert(name, known);
+        }
+    }
+
+    /// The payload type agreed on for a track in this codec.
+    pub(super) fn payload(&self, track: &str, codec: &Codec) -> Option<u8> {
+        let agreed = self.codecs.get(track)?;
+        agreed
+            .iter()
+            .find(|(c, _)| *c == codec)
+            .map(|(_, payload)| *payload)
+    }
+
+    /// The tracks that elements feed and that are not claimed yet; they are
+    /// from now on.
+    pub(super) fn unclaimed(&mut self) -> Vec<String> {
+        let publications = self.members.values_mut().flat_map(|m| &mut m.publications);
+        let mut tracks = Vec::new();
+        for (publication, claim) in publications {
+            if *claim == Claim::None {
+                *claim = Claim::Asked;
+                tracks.push(publication.track.name.clone());
+            }
+        }
+        tracks
+    }
+
+    pub(super) fn claimed(&mut self, track: &str, result: Result<(), Error>) {
+        let agreed = self.codecs.get(track).cloned().unwrap_or_default();
+        let codecs: Vec<_> = agreed.into_iter().map(|(codec, _)| codec).collect();
+        for member in self.members.values_mut() {
+            let mut fed = member.publications.iter_mut();
+            let Some((_, claim)) = fed.find(|(p, _)| p.track.name == track) else {
+                continue;
+            };
+            *claim = if result.is_ok() {
+                Claim::Granted
+            } else {
+                Claim::None
+            };
+            (member.events)(Event::Claimed {
+                track: track.to_owned(),
+                result: result.clone().map(|()| codecs.clone()),
+            });
+        }
+    }
+
+    pub(super) fn sender_open(&self, track: &str, result: Result<(), Error>) {
+        self.to_feeder(track, || Event::Open {
+            track: track.to_owned(),
+            result: result.clone(),
+        });
+    }
+
+    pub(super) fn keyframe_wanted(&self, track: &str) {
+        self.to_feeder(track, || Event::KeyframeWanted(track.to_owned()));
+    }
+
+    fn to_feeder(&self, track: &str, event: impl Fn() -> Event) {
+        for member in self.members.values() {
+            if member
+                .publications
+                .iter()
+                .any(|(p, _)| p.track.name == track)
+            {
+                (member.events)(event());
+            }
+        }
+    }
+}
+
+fn default_receive(kind: Kind) -> Vec<&'static Codec> {
+    Codec::of_kind(kind)
+        .filter(|codec| codec.can_decode())
+        .collect()
+}
+
+fn default_send(kind: Kind) -> Vec<&'static Codec> {
+    Codec::of_kind(kind)
+        .filter(|codec| codec.can_encode())
+        .collect()
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: MIT
+
+//! What is sent: from an appsrc through a payloader to webrtcbin.
+
+use std::collections::HashMap;
+
+use gst::prelude::*;
+use gst_webrtc::{WebRTCRTPTransceiver, WebRTCRTPTransceiverDirection};
+
+use super::{CAT, Link, peer};
+use crate::{
+    platform::{Code, Error, track::Kind},
+    session::{
+        Message,
+        codecs::{Codec, offer_caps},
+        members::Offer,
+        port::Outlet,
+    },
+};
+
+/// libwebrtc's ceiling for media packets; larger ones are lost in tunnels.
+const MTU: u32 = 1200;
+/// More than that in front of the payloader is late anyway.
+const QUEUE_LIMIT: gst::ClockTime = gst::ClockTime::from_mseconds(500);
+
+/// The tracks that can be fed.
+#[derive(Default)]
+pub(super) struct Senders(HashMap<String, Sender>);
+
+struct Sender {
+    kind: Kind,
+    appsrc: gst_app::AppSrc,
+    /// webrtcbin's.
+    sink: gst::Pad,
+    /// Announced in the offer, kept as long as the connection.
+    ssrc: u32,
+    /// Made when it is known what will be sent.
+    payloader: Option<(&'static Codec, gst::Element)>,
+}
+
+impl Senders {
+    /// Adds a sending transceiver. webrtcbin gives a requested sink pad the
+    /// first free transceiver of its kind, so these come before the receiving
+    /// ones.
+    pub(super) fn add(
+        &mut self,
+        pipeline: &gst::Pipeline,
+        webrtcbin: &gst::Element,
+        offer: &Offer,
+        link: &Link,
+    ) -> Result<(), Error> {
+        let ssrc = gst::ClockTime::nseconds(gst::SystemClock::obtain().time()) as u32
+            ^ (self.0.len() as u32) << 24;
+        let mut caps = offer_caps(offer.codecs.iter().copied());
+        for structure in caps.make_mut().iter_mut() {
+            structure.set("ssrc", ssrc);
+        }
+        let template = webrtcbin
+            .pad_template("sink_%u")
+            .ok_or_else(|| peer::internal("webrtcbin has no sink pads"))?;
+        let sink = webrtcbin
+            .request_pad(&template, None, Some(&caps))
+            .ok_or_else(|| peer::internal("webrtcbin gave no sink pad"))?;
+        let transceiver: Option<WebRTCRTPTransceiver> = sink.property("transceiver");
+        let transceiver = transceiver.ok_or_else(|| peer::internal("no transceiver"))?;
+        transceiver.set_direction(WebRTCRTPTransceiverDirection::Sendonly);
+        transceiver.set_codec_preferences(Some(&caps));
+        if offer.track.kind == Kind::Video {
+            transceiver.set_property("do-nack", true);
+        }
+
+        let appsrc = gst_app::AppSrc::builder()
+            .is_live(true)
+            .format(gst::Format::Time)
+            .max_time(QUEUE_LIMIT)
+            .leaky_type(gst_app::AppLeakyType::Downstream)
+            .build();
+        pipeline.add(&appsrc).map_err(peer::internal)?;
+        watch_keyframe_requests(&appsrc, &offer.track.name, link);
+        let sender = Sender {
+            kind: offer.track.kind,
+            appsrc,
+            sink,
+            ssrc,
+            payloader: None,
+        };
+        self.0.insert(offer.track.name.clone(), sender);
+        Ok(())
+    }
+
+    /// Makes way for a track in this codec.
+    pub(super) fn open(
+        &mut self,
+        pipeline: &gst::Pipeline,
+        track: &str,
+        codec: &'static Codec,
+        payload: u8,
+        link: &Link,
+    ) -> Result<(), Error> {
+        let unknown = || {
+            let text = format!("track '{track}' was not offered to the server");
+            Error::gpu(Code::TrackRejected, text)
+        };
+        let sender = self.0.get_mut(track).ok_or_else(unknown)?;
+        match &sender.payloader {
+            None => sender.payload(pipeline, codec, payload)?,
+            Some((old, _)) if *old == codec => {}
+            Some((old, _)) => {
+                let (old, new) = (old.encoding_name, codec.encoding_name);
+                let text = format!("track '{track}' is sent in {old} and cannot change to {new}");
+                return Err(Error::gpu(Code::TrackRejected, text));
+            }
+        }
+        let base = pipeline
+            .base_time()
+            .ok_or_else(|| peer::internal("no base time"))?;
+        link.outlets
+            .set(track, Outlet::new(sender.appsrc.clone(), base));
+        gst::debug!(CAT, "sending {track} in {}", codec.encoding_name);
+        Ok(())
+    }
+}
+
+impl Sender {
+    fn payload(
+        &mut self,
+        pipeline: &gst::Pipeline,
+        codec: &'static Codec,
+        payload: u8,
+    ) -> Result<(), Error> {
+        let payloader = peer::make(codec.payloader)?;
+        payloader.set_property("pt", u32::from(payload));
+        payloader.set_property("ssrc", self.ssrc);
+        payloader.set_property("mtu", MTU);
+        // Parameter sets with each keyframe, and one picture id throughout.
+        if payloader.has_property("config-interval") {
+            payloader.set_property("config-interval", -1i32);
+        }
+        if payloader.has_property("picture-id-mode") {
+            payloader.set_property_from_str("picture-id-mode", "15-bit");
+        }
+        if payloader.has_property("aggregate-mode") && self.kind == Kind::Video {
+            payloader.set_property_from_str("aggregate-mode", "zero-latency");
+        }
+        pipeline.add(&payloader).map_err(peer::internal)?;
+        let src = payloader.static_pad("src");
+        let src = src.ok_or_else(|| peer::internal("a payloader without a pad"))?;
+        self.appsrc.link(&payloader).map_err(peer::internal)?;
+        src.link(&self.sink).map_err(peer::internal)?;
+        payloader.sync_state_with_parent().map_err(peer::internal)?;
+        self.appsrc
+            .sync_state_with_parent()
+            .map_err(peer::internal)?;
+        self.payloader = Some((codec, payloader));
+        Ok(())
+    }
+}
+
+/// A PLI comes out of webrtcbin as an upstream event.
+fn watch_keyframe_requests(appsrc: &gst_app::AppSrc, track: &str, link: &Link) {
+    let Some(pad) = appsrc.static_pad("src") else {
+        return;
+    };
+    let reports = link.reports.clone();
+    let track = track.to_owned();
+    pad.add_probe(gst::PadProbeType::EVENT_UPSTREAM, move |_, info| {
+        if let Some(gst::PadProbeData::Event(event)) = &info.data
+            && gst_video::UpstreamForceKeyUnitEvent::parse(event).is_ok()
+        {
+            reports(Message::KeyframeWanted(track.clone()));
+            return gst::PadProbeReturn::Handled;
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
