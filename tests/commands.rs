@@ -16,6 +16,15 @@ use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(20);
 
+/// In v0 a command has no reply of its own: nothing can be said of it there.
+fn cannot_be_said() -> bool {
+    let v0 = reactor_tests::pipeline::is_v0();
+    if v0 {
+        println!("left out: wire v0 has no replies to commands");
+    }
+    v0
+}
+
 /// A source, shown to nobody.
 fn source(server: &Server) -> Running {
     Running::parse(&format!(
@@ -90,6 +99,9 @@ fn picture(name: &str) -> PathBuf {
 
 #[test]
 fn the_property_commands_in_order() {
+    if cannot_be_said() {
+        return;
+    }
     let server = Server::playground();
     let cat = picture("cat.png");
     let commands = json!([
@@ -131,6 +143,9 @@ fn the_prompt_is_told_to_everybody() {
 
 #[test]
 fn a_wrong_command_is_refused_with_the_right_ones() {
+    if cannot_be_said() {
+        return;
+    }
     let server = Server::playground();
     let running = source(&server);
     running.play();
@@ -175,6 +190,9 @@ fn a_wrong_command_is_refused_with_the_right_ones() {
 
 #[test]
 fn without_the_check_the_model_itself_refuses() {
+    if cannot_be_said() {
+        return;
+    }
     let server = Server::playground();
     let running = source(&server);
     running.by_name("r").set_property("check-commands", false);
@@ -226,6 +244,9 @@ fn actions_need_a_session() {
 
 #[test]
 fn a_thousand_commands_are_answered_once_and_in_order() {
+    if cannot_be_said() {
+        return;
+    }
     const COUNT: usize = 1000;
     let server = Server::playground();
     let running = source(&server);
@@ -260,6 +281,9 @@ fn a_thousand_commands_are_answered_once_and_in_order() {
 
 #[test]
 fn five_megabytes_pass_both_ways() {
+    if cannot_be_said() {
+        return;
+    }
     let server = Server::playground();
     let running = source(&server);
     running.play();
@@ -333,6 +357,9 @@ fn the_platform_answers() {
 
 #[test]
 fn the_video_window_steers() {
+    if cannot_be_said() {
+        return;
+    }
     let server = Server::playground();
     let navigation = json!({
         "key:w": {"set_prompt": {"prompt": "forward"}},
@@ -362,6 +389,9 @@ fn the_video_window_steers() {
 
 #[test]
 fn an_event_from_downstream_is_a_command() {
+    if cannot_be_said() {
+        return;
+    }
     let server = Server::playground();
     let running = source(&server);
     running.play();

@@ -502,3 +502,22 @@ fn a_file_that_waits_can_be_stopped() {
     running.play();
     inset.wait_for(Colour::Red, SOON);
 }
+
+#[test]
+fn a_clean_network_is_made_use_of() {
+    let server = Server::playground();
+    let running = Running::launch(&format!(
+        "videotestsrc is-live=true ! video/x-raw,width=320,height=180,framerate=15/1 ! \
+         reactorsink name=s local=true api-url={} start-bitrate=200000 max-bitrate=400000",
+        server.url()
+    ));
+    let bitrate = || {
+        let stats: gst::Structure = running.by_name("s").property("stats");
+        let track = stats.get::<gst::Structure>("video_0").ok();
+        track.and_then(|track| track.get::<u32>("bitrate").ok())
+    };
+    // By the server's own reports, one a second, up to the limit.
+    wait_until("the limit", Duration::from_secs(40), || {
+        bitrate() == Some(400_000)
+    });
+}

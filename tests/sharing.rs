@@ -99,11 +99,18 @@ fn elements_of_one_pipeline_share_a_connection() {
 #[test]
 fn one_of_them_says_where_to_go() {
     let server = Server::playground();
-    let line = camera(&server.url(), Colour::Blue, "") + "reactorsrc name=r " + SCREEN;
-    let running = Running::parse(&line);
-    let inset = inset(&running);
-    running.play();
-    inset.wait_for(Colour::Blue, SOON);
+    let on_the_sink = camera(&server.url(), Colour::Blue, "") + "reactorsrc name=r " + SCREEN;
+    let where_to = format!("local=true api-url={}", server.url());
+    let on_the_source = on_the_sink
+        .replace(&where_to, "")
+        .replace("name=r", &format!("name=r {where_to}"));
+    assert_ne!(on_the_sink, on_the_source);
+    for line in [on_the_sink, on_the_source] {
+        let running = Running::parse(&line);
+        let inset = inset(&running);
+        running.play();
+        inset.wait_for(Colour::Blue, SOON);
+    }
 }
 
 /// Two pipelines in one session, the proxy before the server counting.

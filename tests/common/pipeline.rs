@@ -32,6 +32,7 @@ impl Running {
                 pipeline
             }
         };
+        force_wire(&pipeline);
         Self { pipeline }
     }
 
@@ -139,6 +140,27 @@ pub fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bo
     while !condition() {
         assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// With REACTOR_TEST_WIRE=v0 the whole suite speaks v0, for what can be said in
+/// it.
+pub fn is_v0() -> bool {
+    std::env::var("REACTOR_TEST_WIRE").is_ok_and(|wire| wire == "v0")
+}
+
+fn force_wire(pipeline: &gst::Pipeline) {
+    if !is_v0() {
+        return;
+    }
+    for element in pipeline.iterate_recurse().into_iter().flatten() {
+        let name = element.factory().map(|factory| factory.name());
+        if matches!(
+            name.as_deref(),
+            Some("reactorsrc" | "reactorsink" | "reactorfilter")
+        ) {
+            element.set_property_from_str("wire", "v0");
+        }
     }
 }
 

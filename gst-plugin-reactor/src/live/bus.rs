@@ -90,6 +90,15 @@ impl Live {
         element.emit_by_name::<()>("session-ended", &[&reason]);
     }
 
+    /// Whatever may still be heard: for this element it is over.
+    pub(super) fn show_over(&self, element: &gst::Element) {
+        self.set_status(element, Status::Disconnected);
+        let id = self.public().session_id.take();
+        if id.is_some() {
+            element.notify("session-id");
+        }
+    }
+
     fn set_status(&self, element: &gst::Element, status: Status) {
         let id = {
             let mut public = self.public();

@@ -8,6 +8,7 @@ mod bus;
 pub mod dispatch;
 pub mod errors;
 pub mod face;
+mod neighbours;
 pub mod properties;
 mod steering;
 pub mod timing;
@@ -174,7 +175,10 @@ impl Live {
         role: Role,
         events: EventSender,
     ) -> Result<Arc<Session>, Error> {
-        let settings = self.settings().clone();
+        let mut settings = self.settings().clone();
+        if settings.is_bare() {
+            neighbours::adopt(element, &mut settings);
+        }
         let commands = Command::parse_list(settings.commands.as_deref().unwrap_or_default())
             .map_err(|mut error| {
                 error.code = Code::InvalidSettings;
@@ -219,6 +223,7 @@ impl Live {
                 "the session was not closed within {limit:?}"
             );
         }
+        self.show_over(element);
         session::warm_up::settle(limit);
         lock(&self.context).take_if(|context| !context.is_persistent());
     }

@@ -96,6 +96,11 @@ impl super::imp::ReactorSink {
                     intake.request_keyframe();
                 }
             }
+            session::Event::Loss { track, lost } => {
+                if let Some(intake) = self.by_track(&track) {
+                    intake.adapt(lost);
+                }
+            }
             session::Event::Machine(_) => {}
         }
     }
@@ -177,7 +182,7 @@ impl super::imp::ReactorSink {
         let setup = |encoder: &gst::Element| {
             element.emit_by_name::<()>("encoder-setup", &[&track.name, encoder]);
         };
-        let bitrate = self.start_bitrate(intake.kind);
+        let bitrate = self.bitrate(intake.kind);
         match intake.prepare(element.upcast_ref(), wanted.as_deref(), bitrate, setup) {
             Ok(Some(codec)) => {
                 if let Some(session) = self.live.session() {

@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock, Mutex, mpsc};
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 
-use super::{events::Event, intake::Intake};
+use super::{bitrate::Limits, events::Event, intake::Intake};
 use crate::{
     live::{Live, dispatch, face, lock, properties},
     platform::{
@@ -22,8 +22,13 @@ pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     )
 });
 
-/// Bits per second: what a 640x360 camera at 30 frames/s needs.
-const DEFAULT_VIDEO_BITRATE: u32 = 2_000_000;
+/// The server's own encoder may use 10 Mbit/s; a camera of 640x360 at 30
+/// frames/s is well served with 2.
+const DEFAULT_BITRATE: Limits = Limits {
+    min: 150_000,
+    start: 2_000_000,
+    max: 8_000_000,
+};
 const AUDIO_BITRATE: u32 = 64_000;
 
 #[derive(Default)]
@@ -47,7 +52,7 @@ pub struct ReactorSink {
 struct Own {
     video_encoder: Option<String>,
     audio_encoder: Option<String>,
-    start_bitrate: u32,
+    bitrate: Limits,
 }
 
 impl Default for Own {
@@ -55,7 +60,7 @@ impl Default for Own {
         Self {
             video_encoder: None,
             audio_encoder: None,
-            start_bitrate: DEFAULT_VIDEO_BITRATE,
+            bitrate: DEFAULT_BITRATE,
         }
     }
 }
@@ -82,10 +87,14 @@ impl ReactorSink {
         }
     }
 
-    pub(super) fn start_bitrate(&self, kind: Kind) -> u32 {
+    pub(super) fn bitrate(&self, kind: Kind) -> Limits {
         match kind {
-            Kind::Video => lock(&self.own).start_bitrate,
-            Kind::Audio => AUDIO_BITRATE,
+            Kind::Video => lock(&self.own).bitrate,
+            Kind::Audio => Limits {
+                min: AUDIO_BITRATE,
+                start: AUDIO_BITRATE,
+                max: AUDIO_BITRATE,
+            },
         }
     }
 
@@ -171,12 +180,13 @@ impl ObjectImpl for ReactorSink {
                 .flatten()
                 .filter(|t| !t.is_empty())
         };
+        let number = || value.get::<u32>().unwrap_or_default();
         match name {
             "video-encoder" => lock(&self.own).video_encoder = text(),
             "audio-encoder" => lock(&self.own).audio_encoder = text(),
-            "start-bitrate" => {
-                lock(&self.own).start_bitrate = value.get().unwrap_or(DEFAULT_VIDEO_BITRATE);
-            }
+            "start-bitrate" => lock(&self.own).bitrate.start = number(),
+            "min-bitrate" => lock(&self.own).bitrate.min = number(),
+            "max-bitrate" => lock(&self.own).bitrate.max = number(),
             _ => {
                 let result = properties::set(&mut self.live.settings(), name, value);
                 if let Err(problem) = result {
@@ -190,7 +200,9 @@ impl ObjectImpl for ReactorSink {
         match pspec.name() {
             "video-encoder" => lock(&self.own).video_encoder.to_value(),
             "audio-encoder" => lock(&self.own).audio_encoder.to_value(),
-            "start-bitrate" => lock(&self.own).start_bitrate.to_value(),
+            "start-bitrate" => lock(&self.own).bitrate.start.to_value(),
+            "min-bitrate" => lock(&self.own).bitrate.min.to_value(),
+            "max-bitrate" => lock(&self.own).bitrate.max.to_value(),
             "stats" => self.stats().to_value(),
             _ => self.live.property(pspec),
         }
@@ -221,17 +233,37 @@ fn own_properties() -> Vec<glib::ParamSpec> {
             .mutable_ready()
             .build()
     };
+    let bitrate = |name: &str, nick: &str, blurb: &str, default: u32| {
+        glib::ParamSpecUInt::builder(name)
+            .nick(nick)
+            .blurb(blurb)
+            .minimum(50_000)
+            .maximum(100_000_000)
+            .default_value(default)
+            .mutable_ready()
+            .build()
+    };
     vec![
         encoder("video-encoder", "Video encoder", "video"),
         encoder("audio-encoder", "Audio encoder", "audio"),
-        glib::ParamSpecUInt::builder("start-bitrate")
-            .nick("Start bitrate")
-            .blurb("Of encoded video, in bits per second")
-            .minimum(50_000)
-            .maximum(100_000_000)
-            .default_value(DEFAULT_VIDEO_BITRATE)
-            .mutable_ready()
-            .build(),
+        bitrate(
+            "start-bitrate",
+            "Start bitrate",
+            "Of encoded video at first, in bits per second",
+            DEFAULT_BITRATE.start,
+        ),
+        bitrate(
+            "min-bitrate",
+            "Minimum bitrate",
+            "Below which a lossy network does not bring encoded video, in bits per second",
+            DEFAULT_BITRATE.min,
+        ),
+        bitrate(
+            "max-bitrate",
+            "Maximum bitrate",
+            "Above which a clean network does not bring encoded video, in bits per second",
+            DEFAULT_BITRATE.max,
+        ),
     ]
 }
 

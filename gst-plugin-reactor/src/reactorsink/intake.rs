@@ -10,7 +10,12 @@ use std::sync::{
 
 use gst::{glib, prelude::*};
 
-use super::{encode, events::Event, imp::CAT};
+use super::{
+    bitrate::{Controller, Limits},
+    encode,
+    events::Event,
+    imp::CAT,
+};
 use crate::{
     live::{lock, timing::Timing},
     platform::{
@@ -67,6 +72,7 @@ struct State {
 struct Chain {
     codec: &'static Codec,
     elements: Vec<gst::Element>,
+    controller: Controller,
 }
 
 impl Intake {
@@ -275,7 +281,7 @@ impl Intake {
         &self,
         bin: &gst::Bin,
         wanted: Option<&str>,
-        bitrate: u32,
+        bitrate: Limits,
         setup: impl Fn(&gst::Element),
     ) -> Result<Option<&'static Codec>, Error> {
         let mut state = lock(&self.state);
@@ -308,6 +314,7 @@ impl Intake {
             Some(codec) if agreed.contains(&codec) => Chain {
                 codec,
                 elements: Vec::new(),
+                controller: Controller::new(bitrate),
             },
             Some(codec) => {
                 let names: Vec<_> = agreed.iter().map(|c| c.encoding_name).collect();
@@ -331,17 +338,19 @@ impl Intake {
         &self,
         agreed: &[&'static Codec],
         wanted: Option<&str>,
-        bitrate: u32,
+        bitrate: Limits,
         setup: impl Fn(&gst::Element),
     ) -> Result<Chain, Error> {
         let choice = encode::Choice::new(self.kind, agreed, wanted)?;
-        let elements = choice.elements(bitrate)?;
+        let controller = Controller::new(bitrate);
+        let elements = choice.elements(controller.target())?;
         if let Some(encoder) = elements.last() {
             setup(encoder);
         }
         Ok(Chain {
             codec: choice.codec,
             elements,
+            controller,
         })
     }
 
@@ -399,6 +408,27 @@ impl Intake {
         self.sink.set_callbacks(callbacks.build());
     }
 
+    /// Takes the server's report of loss.
+    pub fn adapt(&self, lost: f64) {
+        let mut state = lock(&self.state);
+        let Some(chain) = &mut state.chain else {
+            return;
+        };
+        // What is encoded upstream is not ours to change.
+        if let Some(encoder) = chain.elements.last()
+            && self.kind == Kind::Video
+            && let Some(bitrate) = chain.controller.report(lost)
+        {
+            gst::debug!(
+                CAT,
+                obj = self.pad,
+                "{:.1} % lost, {bitrate} bit/s",
+                lost * 100.0
+            );
+            encode::set_bitrate(encoder, bitrate);
+        }
+    }
+
     /// From our encoder, or from whoever encodes upstream.
     pub fn request_keyframe(&self) {
         if self.kind == Kind::Video
@@ -453,6 +483,10 @@ impl Intake {
             .field("kind", self.kind.as_str())
             .field("track", state.track.as_ref().map(|t| t.name.clone()))
             .field("codec", state.chain.as_ref().map(|c| c.codec.encoding_name))
+            .field_if_some(
+                "bitrate",
+                state.chain.as_ref().map(|c| c.controller.target()),
+            )
             .field("received", count(&self.valve.received))
             .field("sent", count(&self.valve.sent))
             .field("dropped", count(&self.valve.dropped))

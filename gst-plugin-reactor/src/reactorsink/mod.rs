@@ -10,8 +10,10 @@
  *
  * Raw video and audio are encoded for real time; what is encoded already
  * (VP8, VP9, AV1, H.264 where the server takes it, Opus) is sent as it is.
- * Until the model is connected everything is dropped, so a camera never
- * waits; then a keyframe is asked for.
+ * Until the model is connected a live stream is dropped, so a camera never
+ * waits; then a keyframe is asked for. What is not live, a file, waits for the
+ * model instead and is then sent whole, at its pace (`identity sync=true` in
+ * front makes a live stream of it).
  *
  * It shares its session with the other Reactor elements of its pipeline, or
  * with those of the process that name the same `session`.
@@ -21,6 +23,7 @@
  * gst-launch-1.0 v4l2src ! videoconvert ! reactorsink local=true  reactorsrc ! videoconvert ! autovideosink
  * ]| Send the camera, watch what the model makes of it.
  */
+mod bitrate;
 mod encode;
 mod events;
 mod imp;

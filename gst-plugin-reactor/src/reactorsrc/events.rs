@@ -84,7 +84,9 @@ impl super::imp::ReactorSrc {
             })?;
             if !self.live.is_current(generation) {
                 // Stopped by the code that heard of the pad.
-                let _ = element.remove_pad(&pad.pad);
+                if pad.pad.parent().as_ref() == Some(element.upcast_ref()) {
+                    let _ = element.remove_pad(&pad.pad);
+                }
                 return Err(Error::api(Code::Aborted, "stopped"));
             }
         }

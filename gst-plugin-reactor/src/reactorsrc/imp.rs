@@ -76,7 +76,9 @@ impl ReactorSrc {
         for track in &running.tracks {
             track.close(element.upcast_ref());
             // Not there yet if this came in between.
-            let _ = element.remove_pad(&track.pad);
+            if track.pad.parent().as_ref() == Some(element.upcast_ref()) {
+                let _ = element.remove_pad(&track.pad);
+            }
         }
     }
 

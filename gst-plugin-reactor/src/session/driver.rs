@@ -195,7 +195,7 @@ impl Driver {
     fn message(&mut self, message: Message) {
         match message {
             Message::Input(input) => self.input(input),
-            Message::Join(id, events) => self.members.join(id, events),
+            Message::Join(id, name, events) => self.members.join(id, name, events),
             Message::Leave(id) => self.leave(id),
             Message::Plan(id, plan) => self.plan(id, plan),
             Message::Request(message, reply) => self.request(message, reply),
@@ -209,6 +209,7 @@ impl Driver {
             Message::Format(track, codec) => self.open_sender(track, codec),
             Message::Claimed(track, result) => self.members.claimed(&track, result),
             Message::KeyframeWanted(track) => self.members.keyframe_wanted(&track),
+            Message::Loss(track, lost) => self.members.loss(&track, lost),
             Message::SenderOpen(track, result) => self.members.sender_open(&track, result),
         }
     }

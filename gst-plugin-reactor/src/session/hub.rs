@@ -71,15 +71,16 @@ pub(super) fn join(
     if let Some(hub) = found
         && let Some(id) = hub.admit(settings, &member)?
     {
-        hub.send(Message::Join(id, events));
+        hub.send(Message::Join(id, member.element, events));
         return Ok((hub, id));
     }
     let hub = Hub::start(key, settings)?;
     if let Some(key) = key {
         named.insert(key.to_owned(), Arc::downgrade(&hub));
     }
+    let element = member.element.clone();
     let id = lock(&hub.state).add(member);
-    hub.send(Message::Join(id, events));
+    hub.send(Message::Join(id, element, events));
     hub.send(Message::Input(Input::Start));
     Ok((hub, id))
 }

@@ -35,6 +35,8 @@ pub(super) struct Members {
 }
 
 struct Member {
+    /// Its path.
+    element: String,
     events: EventSender,
     planned: bool,
     subscriptions: Vec<Subscription>,
@@ -80,7 +82,7 @@ impl Members {
         self.ready
     }
 
-    pub(super) fn join(&mut self, id: u64, events: EventSender) {
+    pub(super) fn join(&mut self, id: u64, element: String, events: EventSender) {
         for event in &self.told {
             events(Event::Machine(Box::new(event.clone())));
         }
@@ -88,6 +90,7 @@ impl Members {
             events(Event::Tracks(tracks.clone()));
         }
         let member = Member {
+            element,
             events,
             planned: false,
             subscriptions: Vec::new(),
@@ -193,12 +196,12 @@ impl Members {
     fn check(&self, id: u64, offerings: &Offerings) -> Result<(), Error> {
         for publication in &offerings.publications {
             let name = &publication.track.name;
-            let others = self.members.iter().filter(|(other, _)| **other != id);
-            let mut theirs = others.flat_map(|(_, m)| &m.publications);
-            if theirs.any(|(p, _)| p.track.name == *name) {
+            let mut others = self.members.iter().filter(|(other, _)| **other != id);
+            let feeds = |m: &Member| m.publications.iter().any(|(p, _)| p.track.name == *name);
+            if let Some((_, other)) = others.find(|(_, m)| feeds(m)) {
                 return Err(Error::api(
                     Code::Conflict,
-                    format!("track '{name}' is already fed by another element of the session"),
+                    format!("track '{name}' is already fed by {}", other.element),
                 ));
             }
             self.check_codecs(name, &publication.codecs, false)?;
@@ -361,6 +364,13 @@ impl Members {
 
     pub(super) fn keyframe_wanted(&self, track: &str) {
         self.to_feeder(track, || Event::KeyframeWanted(track.to_owned()));
+    }
+
+    pub(super) fn loss(&self, track: &str, lost: f64) {
+        self.to_feeder(track, || Event::Loss {
+            track: track.to_owned(),
+            lost,
+        });
     }
 
     fn to_feeder(&self, track: &str, event: impl Fn() -> Event) {

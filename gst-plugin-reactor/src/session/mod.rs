@@ -58,6 +58,11 @@ pub enum Event {
     },
     /// The server lost something of what was sent on this track.
     KeyframeWanted(String),
+    /// The server's report: which part of this track's packets it missed.
+    Loss {
+        track: String,
+        lost: f64,
+    },
     Machine(Box<MachineEvent>),
 }
 
@@ -77,7 +82,8 @@ pub type Reply = Box<dyn FnOnce(Result<ServerMessage, Error>) + Send>;
 /// What the elements and the transport send to the driver.
 enum Message {
     Input(Input),
-    Join(u64, EventSender),
+    /// With the element's path, for the errors of others.
+    Join(u64, String, EventSender),
     Leave(u64),
     Plan(u64, Result<Offerings, Error>),
     Request(ClientMessage, Reply),
@@ -91,6 +97,7 @@ enum Message {
     /// From the transport.
     KeyframeWanted(String),
     SenderOpen(String, Result<(), Error>),
+    Loss(String, f64),
 }
 
 /// What the driver shows to the elements.

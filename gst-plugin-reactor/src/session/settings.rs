@@ -125,6 +125,11 @@ impl Settings {
             .map(|(name, _)| name)
     }
 
+    /// Whether nothing says which server to speak to.
+    pub fn is_bare(&self) -> bool {
+        !self.local && self.api_url.is_none() && self.adopt_session_id.is_none()
+    }
+
     pub fn close_limit(&self) -> Duration {
         Duration::from_millis(self.close_timeout.into())
     }

@@ -51,6 +51,9 @@ pub(super) static CAT: std::sync::LazyLock<gst::DebugCategory> = std::sync::Lazy
 /// gathered by then a host on the same network is reachable.
 const GATHERING_LIMIT: Duration = Duration::from_secs(2);
 
+/// The server reports what it misses about once a second.
+const FEEDBACK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// How the peer connection is to be made.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -75,6 +78,8 @@ enum Command {
     Close,
     // From webrtcbin's callbacks.
     Latency,
+    /// Time to look at the server's reports.
+    Feedback,
     LocalDescriptionSet,
     Gathered,
 }
@@ -228,6 +233,8 @@ struct Worker {
     link: Link,
     peer: Option<Peer>,
     gathering: Option<Instant>,
+    /// Something is sent, of which the server reports the loss.
+    sending: bool,
 }
 
 impl Worker {
@@ -237,6 +244,7 @@ impl Worker {
             link,
             peer: None,
             gathering: None,
+            sending: false,
         }
     }
 
@@ -246,11 +254,15 @@ impl Worker {
             let wait = self
                 .gathering
                 .map(|since| GATHERING_LIMIT.saturating_sub(since.elapsed()));
+            let wait = wait.or(self.sending.then_some(FEEDBACK_INTERVAL));
             let command = match wait {
                 None => commands.recv().unwrap_or(Command::Close),
                 Some(wait) => match commands.recv_timeout(wait) {
                     Ok(command) => command,
-                    Err(mpsc::RecvTimeoutError::Timeout) => Command::Gathered,
+                    Err(mpsc::RecvTimeoutError::Timeout) if self.gathering.is_some() => {
+                        Command::Gathered
+                    }
+                    Err(mpsc::RecvTimeoutError::Timeout) => Command::Feedback,
                     Err(mpsc::RecvTimeoutError::Disconnected) => Command::Close,
                 },
             };
@@ -315,6 +327,7 @@ impl Worker {
             Command::OpenSender(track, codec, payload) => {
                 if let Some(peer) = &mut self.peer {
                     let result = peer.open_sender(&track, codec, payload, &self.link);
+                    self.sending |= result.is_ok();
                     peer.recalculate_latency();
                     (self.link.reports)(Message::SenderOpen(track, result));
                 }
@@ -323,6 +336,11 @@ impl Worker {
             Command::RequestKeyframe(track) => {
                 if let Some(peer) = &self.peer {
                     peer.request_keyframe(&track);
+                }
+            }
+            Command::Feedback => {
+                if let Some(peer) = &self.peer {
+                    peer.read_feedback(&self.link);
                 }
             }
             Command::Latency => {

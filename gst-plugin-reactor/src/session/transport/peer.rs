@@ -17,6 +17,7 @@ use crate::{
         track::{Direction, Kind},
     },
     session::{
+        Message,
         codecs::{Codec, offer_caps},
         machine::Input,
         members::Offer,
@@ -169,6 +170,19 @@ impl Peer {
     ) -> Result<(), Error> {
         self.senders
             .open(&self.pipeline, track, codec, payload, link)
+    }
+
+    /// Passes the server's reports of loss on.
+    pub(super) fn read_feedback(&self, link: &Link) {
+        let tracks = self.senders.ssrcs();
+        let reports = link.reports.clone();
+        let promise = gst::Promise::with_change_func(move |reply| {
+            for (track, lost) in send::losses(reply.ok().flatten(), &tracks) {
+                reports(Message::Loss(track, lost));
+            }
+        });
+        self.webrtcbin
+            .emit_by_name::<()>("get-stats", &[&None::<gst::Pad>, &promise]);
     }
 
     fn stop(&self) {

@@ -88,6 +88,14 @@ impl Senders {
         Ok(())
     }
 
+    /// Whose source is whose.
+    pub(super) fn ssrcs(&self) -> HashMap<u32, String> {
+        let tracks = self.0.iter();
+        tracks
+            .map(|(track, sender)| (sender.ssrc, track.clone()))
+            .collect()
+    }
+
     /// Makes way for a track in this codec.
     pub(super) fn open(
         &mut self,
@@ -154,6 +162,25 @@ impl Sender {
         self.payloader = Some((codec, payloader));
         Ok(())
     }
+}
+
+/// What the server's receiver reports say was lost lately, by track. Every
+/// field may be missing: webrtcbin's statistics have changed a lot.
+pub(super) fn losses(
+    stats: Option<&gst::StructureRef>,
+    tracks: &HashMap<u32, String>,
+) -> Vec<(String, f64)> {
+    let structures = stats.into_iter().flat_map(|stats| stats.iter());
+    let reports = structures.filter_map(|(_, value)| value.get::<gst::Structure>().ok());
+    let loss = |report: gst::Structure| {
+        let kind = report.get::<gst_webrtc::WebRTCStatsType>("type").ok()?;
+        if kind != gst_webrtc::WebRTCStatsType::RemoteInboundRtp {
+            return None;
+        }
+        let track = tracks.get(&report.get::<u32>("ssrc").ok()?)?;
+        Some((track.clone(), report.get::<f64>("fraction-lost").ok()?))
+    };
+    reports.filter_map(loss).collect()
 }
 
 /// A PLI comes out of webrtcbin as an upstream event.

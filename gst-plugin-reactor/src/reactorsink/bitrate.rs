@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT
+
+//! How fast to send: what the server's loss reports allow.
+//!
+//! The loss-based half of Google's congestion control (RFC 8888's companion
+//! draft-ietf-rmcat-gcc, section 6): a loss above 10 % takes half of it off the
+//! rate, one below 2 % lets it grow, in between it stays.
+
+/// Bits per second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub min: u32,
+    pub start: u32,
+    pub max: u32,
+}
+
+const HIGH_LOSS: f64 = 0.10;
+const LOW_LOSS: f64 = 0.02;
+/// Per report, of which there is one a second.
+const GROWTH: f64 = 1.08;
+/// An encoder is told of changes that are worth it.
+const WORTHWHILE: f64 = 0.05;
+
+#[derive(Debug, Clone, Copy)]
+pub struct Controller {
+    limits: Limits,
+    target: f64,
+    told: u32,
+}
+
+impl Controller {
+    pub fn new(limits: Limits) -> Self {
+        let start = limits.start.clamp(limits.min, limits.max.max(limits.min));
+        Self {
+            limits,
+            target: f64::from(start),
+            told: start,
+        }
+    }
+
+    pub fn target(&self) -> u32 {
+        self.told
+    }
+
+    /// Takes a report: the part of the packets that was lost (0 to 1). Returns
+    /// the new target if the encoder should hear of it.
+    pub fn report(&mut self, lost: f64) -> Option<u32> {
+        let lost = lost.clamp(0.0, 1.0);
+        if lost > HIGH_LOSS {
+            self.target *= 1.0 - 0.5 * lost;
+        } else if lost < LOW_LOSS {
+            self.target *= GROWTH;
+        }
+        self.set(self.target)
+    }
+
+    fn set(&mut self, target: f64) -> Option<u32> {
+        let (min, max) = (f64::from(self.limits.min), f64::from(self.limits.max));
+        self.target = target.clamp(min, max.max(min));
+        let change = (self.target - f64::from(self.told)).abs() / f64::from(self.told.max(1));
+        // The limits themselves are always reached.
+        let at_limit = self.target <= min || self.target >= max;
+        let bitrate = self.target as u32;
+        if change >= WORTHWHILE || (at_limit && bitrate != self.told) {
+            self.told = bitrate;
+            return Some(bitrate);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        min: 100_000,
+        start: 1_000_000,
+        max: 2_000_000,
+    };
+
+    #[test]
+    fn a_clean_network_is_used_up_to_the_limit() {
+        let mut controller = Controller::new(LIMITS);
+        let told: Vec<_> = (0..20).filter_map(|_| controller.report(0.0)).collect();
+        assert!(told.windows(2).all(|pair| pair[1] > pair[0]), "{told:?}");
+        assert_eq!(controller.target(), LIMITS.max);
+        assert_eq!(controller.report(0.0), None);
+    }
+
+    #[test]
+    fn a_lossy_one_is_left_room_down_to_the_limit() {
+        let mut controller = Controller::new(LIMITS);
+        assert_eq!(controller.report(0.2), Some(900_000));
+        assert_eq!(controller.report(1.0), Some(450_000));
+        for _ in 0..10 {
+            controller.report(0.5);
+        }
+        assert_eq!(controller.target(), LIMITS.min);
+    }
+
+    #[test]
+    fn a_little_loss_changes_nothing() {
+        let mut controller = Controller::new(LIMITS);
+        assert_eq!(controller.report(0.05), None);
+        assert_eq!(controller.target(), LIMITS.start);
+    }
+
+    #[test]
+    fn nonsense_is_kept_within_the_limits() {
+        let odd = Limits {
+            min: 500,
+            start: 10,
+            max: 100,
+        };
+        let mut controller = Controller::new(odd);
+        assert_eq!(controller.target(), 500);
+        controller.report(f64::INFINITY);
+        controller.report(-1.0);
+        assert_eq!(controller.target(), 500);
+    }
+}
