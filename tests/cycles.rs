@@ -8,7 +8,7 @@
 
 use std::process::{Command, Stdio};
 
-use reactor_tests::server::Server;
+use reactor_tests::{leaks, server::Server};
 use serde::Deserialize;
 
 /// The first cycles of a process fill caches and pools.
@@ -74,23 +74,6 @@ fn no_thread_descriptor_or_memory_is_left_behind() {
 #[test]
 fn no_object_is_left_behind() {
     let server = Server::playground();
-    let environment = [
-        ("GST_TRACERS", "leaks"),
-        ("GST_DEBUG", "GST_TRACER:7"),
-        ("GST_DEBUG_NO_COLOR", "1"),
-    ];
-    let (_, log) = run(&server, 3, &environment);
-    let alive: Vec<_> = log
-        .lines()
-        .filter(|line| line.contains("object-alive, type-name=(string)"))
-        // The description of the record, and the agent with the process's
-        // certificate, which GStreamer keeps on purpose.
-        .filter(|line| !line.contains("type-name=(string)%s"))
-        .filter(|line| !line.contains("type-name=(string)GstDtlsAgent"))
-        .collect();
-    assert!(
-        log.contains("object-alive"),
-        "the leaks tracer did not report:\n{log}"
-    );
-    assert!(alive.is_empty(), "{alive:#?}");
+    let (_, log) = run(&server, 3, &leaks::ENVIRONMENT);
+    leaks::assert_none(&log);
 }

@@ -16,11 +16,10 @@ use reactor_tests::{
 const SOON: Duration = Duration::from_secs(30);
 const FRAMES: usize = 60;
 
-/// From the model's emit to the display, of the middle frame.
-fn median(frames: &[Frame]) -> Duration {
-    let mut ages: Vec<_> = frames.iter().map(Frame::age).collect();
-    ages.sort_unstable();
-    ages[ages.len() / 2]
+/// From the model's emit to the display, of the quickest frame.
+fn quickest(frames: &[Frame]) -> Duration {
+    let ages = frames.iter().map(Frame::age);
+    ages.min().expect("frames")
 }
 
 fn wait_latency_message(running: &Running) {
@@ -53,7 +52,7 @@ fn latency_can_be_set_while_playing() {
     running.play();
     reader.wait_for(30, SOON);
 
-    let mut medians = Vec::new();
+    let mut steps = Vec::new();
     for latency in [10u32, 20, 60, 200, 60, 10] {
         // Those of the steps before.
         let bus = running.pipeline.bus().unwrap();
@@ -70,22 +69,24 @@ fn latency_can_be_set_while_playing() {
         reader.wait_for(reader.len() + 15, SOON);
         let first = reader.len();
         reader.wait_for(first + FRAMES, SOON);
-        medians.push(median(&reader.frames()[first..first + FRAMES]));
+        steps.push(quickest(&reader.frames()[first..first + FRAMES]));
     }
     assert_flow(&reader.frames());
     assert_eq!(reader.unreadable(), 0);
-    assert_follows(&medians);
+    assert_follows(&steps);
 }
 
-fn assert_follows(medians: &[Duration]) {
-    let [at_10, at_20, at_60, at_200, again_60, again_10] = medians else {
+/// By the quickest frame of each step: a busy machine only ever adds to that.
+fn assert_follows(quickest: &[Duration]) {
+    let [at_10, at_20, at_60, at_200, again_60, again_10] = quickest else {
         panic!("six steps");
     };
     let ms = Duration::from_millis;
-    assert!(*at_20 + ms(15) > *at_10, "{medians:?}");
-    assert!(*at_60 > *at_10 + ms(20), "{medians:?}");
-    assert!(*at_200 > *at_60 + ms(100), "{medians:?}");
-    assert!(*again_60 + ms(100) < *at_200, "{medians:?}");
-    assert!(*again_10 + ms(150) < *at_200, "{medians:?}");
-    assert!(*at_200 < ms(600), "{medians:?}");
+    // Nothing is shown before its time. (The time it arrived is smoothed.)
+    for (age, latency) in [(at_10, 10), (at_20, 20), (at_60, 60), (at_200, 200)] {
+        assert!(*age + ms(15) > ms(latency), "{quickest:?}");
+    }
+    assert!(*again_60 + ms(70) < *at_200, "{quickest:?}");
+    assert!(*again_10 + ms(100) < *at_200, "{quickest:?}");
+    assert!(*at_200 < ms(600), "{quickest:?}");
 }

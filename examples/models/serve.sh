@@ -13,7 +13,7 @@
 # REACTOR_CACHE is where environments, logs and pid files go (.cache in the repository),
 # REACTOR_PYTHON the interpreter to use. The runtime's own settings (for example
 # ORPHAN_TIMEOUT_SECONDS, WEBRTC_VIDEO_CODECS, STUN_SERVERS) and the model's
-# (PLAYGROUND_WIDTH, _HEIGHT, _FPS) pass through.
+# (PLAYGROUND_WIDTH, _HEIGHT, _FPS, _METADATA) pass through.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -3,15 +3,19 @@
 //! GStreamer elements for Reactor's real-time generative video models.
 
 mod live;
+mod meta;
 mod platform;
 mod reactorfilter;
 mod reactorsink;
 mod reactorsrc;
 mod session;
 
+pub use meta::FrameMeta;
+
 use gst::glib;
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    meta::register();
     reactorsrc::register(plugin)?;
     reactorsink::register(plugin)?;
     reactorfilter::register(plugin)

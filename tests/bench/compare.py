@@ -16,6 +16,7 @@ HERE = Path(__file__).resolve().parent
 FIGURES = (
     "connect_ms",
     "first_frame_ms",
+    "first_frame_again_ms",
     "latency_p50_ms",
     "latency_p95_ms",
     "cpu_seconds",

@@ -63,6 +63,10 @@ class Meter:
             self.latencies.append(((now - emitted) & 0xFFFFFFFF) / 1000)
 
 
+# Between two sessions: the server needs a moment to end the first.
+SETTLE = 1.0
+
+
 def percentile(values: list[float], part: float) -> float | None:
     if not values:
         return None
@@ -79,6 +83,22 @@ def thread_count() -> int:
         return len(list(Path("/proc/self/task").iterdir()))
     except OSError:
         return threading.active_count()
+
+
+async def first_frame_again(options) -> float | None:
+    """The same once more in this process, which has made and loaded everything by now."""
+    await asyncio.sleep(SETTLE)
+    meter = Meter()
+    reactor = Reactor(options.model, local=True, api_url=options.url)
+    reactor.track("main_video").on_raw_frame(meter.frame)
+    meter.started = time.monotonic()
+    await reactor.connect()
+    try:
+        if not await asyncio.to_thread(meter.seen.wait, 15):
+            return None
+    finally:
+        await reactor.disconnect()
+    return round((meter.first - meter.started) * 1000, 1)
 
 
 async def main() -> int:
@@ -115,6 +135,7 @@ async def main() -> int:
         threads = thread_count()
     finally:
         await reactor.disconnect()
+    again = await first_frame_again(options)
     counters = meter.counters
     print(
         json.dumps(
@@ -124,6 +145,7 @@ async def main() -> int:
                 "height": meter.size[1],
                 "connect_ms": round((connected - meter.started) * 1000, 1),
                 "first_frame_ms": round((meter.first - meter.started) * 1000, 1),
+                "first_frame_again_ms": again,
                 "latency_p50_ms": percentile(meter.latencies, 0.5),
                 "latency_p95_ms": percentile(meter.latencies, 0.95),
                 "frames": len(counters),

@@ -21,12 +21,14 @@ from reactor_runtime import (
     ClientInfo,
     CommandError,
     InputField,
+    InputFrame,
     InputState,
     MediaInput,
     ModelMessage,
     Output,
     ReactorApp,
     ReadMode,
+    TrackPayload,
     UploadedFile,
     Video,
     connected,
@@ -93,6 +95,13 @@ class BlobData(ModelMessage):
     data: str
 
 
+class CameraMetadata(ModelMessage):
+    """Sent with PLAYGROUND_METADATA=1: what came attached to a picture of the camera's."""
+
+    text: str
+    capture_time_us: int
+
+
 class Playground(ReactorApp):
     state: PlaygroundState
     media: PlaygroundInput
@@ -102,6 +111,9 @@ class Playground(ReactorApp):
         self._size = (_setting("WIDTH", 640), _setting("HEIGHT", 360))
         self._rate = _setting("FPS", 30)
         self._audience: set[int] = set()
+        # The runtime repeats a picture that has metadata until the next one comes, so
+        # this is off by default.
+        self._metadata = bool(_setting("METADATA", 0))
         self._start_over()
 
     def _start_over(self) -> None:
@@ -110,6 +122,7 @@ class Playground(ReactorApp):
         self._picture = Picture(*self._size)
         self._sound = Sound(self._rate)
         self._crash = False
+        self._heard: CameraMetadata | None = None
 
     # -- session and clients -------------------------------------------------------
 
@@ -189,6 +202,9 @@ class Playground(ReactorApp):
                     raise RuntimeError("told to crash")
                 if self.state is not None and not self.state.paused:
                     await self._emit_one(period)
+                if self._heard is not None:
+                    heard, self._heard = self._heard, None
+                    await self.send(heard)
                 if time.monotonic() >= next_tick:
                     next_tick += 1
                     await self.send(Tick(max(0, self._counter - 1), len(self._audience)))
@@ -214,16 +230,26 @@ class Playground(ReactorApp):
         frame = self._picture.draw(counter)
         framecode.write_row(frame, 0, counter)
         framecode.write_row(frame, 1, time.monotonic_ns() // 1000)
+        if self._metadata:
+            frame = TrackPayload(frame, metadata=f"frame-{counter}".encode())
         # compute_time tags the frame with its true rate, which the recording relies on.
         await self.emit(PlaygroundOutput(main_video=frame, main_audio=sound), compute_time=period)
-        self.output.fps = PLAYOUT_RATE
+        # Pictures with metadata would be repeated as often, and at that rate some arrived
+        # with the metadata of the picture before.
+        self.output.fps = self._rate if self._metadata else PLAYOUT_RATE
 
     def _read_inputs(self) -> None:
         try:
             if pictures := self.media.camera.try_read(1, ReadMode.LATEST):
                 self._picture.set_camera(pictures[0].data)
+                self._note_metadata(pictures[0])
             if waiting := self.media.microphone.available:
                 for part in self.media.microphone.try_read(waiting, ReadMode.FIFO) or ():
                     self._sound.hear(part.data)
         except BufferClosed:
             pass
+
+    def _note_metadata(self, picture: InputFrame) -> None:
+        if self._metadata:
+            text = (picture.metadata or b"").decode(errors="replace")
+            self._heard = CameraMetadata(text, picture.capture_time_us or 0)

@@ -11,6 +11,7 @@ pub mod face;
 mod neighbours;
 pub mod properties;
 mod steering;
+pub mod templates;
 pub mod timing;
 
 pub use actions::Asker;

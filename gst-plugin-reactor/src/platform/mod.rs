@@ -12,6 +12,7 @@ pub mod schema;
 pub mod sdp;
 pub mod signaling;
 pub mod track;
+pub mod trailer;
 pub mod upload;
 pub mod wire;
 

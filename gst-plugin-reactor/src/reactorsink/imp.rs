@@ -6,12 +6,12 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 
 use super::{bitrate::Limits, events::Event, intake::Intake};
 use crate::{
-    live::{Live, dispatch, face, lock, properties},
+    live::{Live, dispatch, face, lock, properties, templates},
     platform::{
         Error,
         track::{Kind, Track},
     },
-    session::{self, Role, codecs::CODECS},
+    session::{self, Role},
 };
 
 pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -381,35 +381,8 @@ impl BinImpl for ReactorSink {}
 
 pub(crate) fn pad_templates() -> &'static [gst::PadTemplate] {
     static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
-        [("video_%s", Kind::Video), ("audio_%s", Kind::Audio)]
-            .into_iter()
-            .filter_map(|(name, kind)| {
-                gst::PadTemplate::new(
-                    name,
-                    gst::PadDirection::Sink,
-                    gst::PadPresence::Request,
-                    &template_caps(kind),
-                )
-                .ok()
-            })
-            .collect()
+        let (direction, presence) = (gst::PadDirection::Sink, gst::PadPresence::Request);
+        templates::templates(direction, presence, templates::media)
     });
     &TEMPLATES
-}
-
-/// Raw, or each codec.
-fn template_caps(kind: Kind) -> gst::Caps {
-    let mut caps = gst::Caps::new_empty();
-    {
-        let caps = caps.make_mut();
-        let raw = match kind {
-            Kind::Video => "video/x-raw",
-            Kind::Audio => "audio/x-raw",
-        };
-        caps.append_structure(gst::Structure::new_empty(raw));
-        for codec in CODECS.iter().filter(|codec| codec.kind == kind) {
-            caps.append_structure(gst::Structure::new_empty(codec.media_type));
-        }
-    }
-    caps
 }

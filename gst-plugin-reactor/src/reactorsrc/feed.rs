@@ -14,7 +14,11 @@ use std::{
 
 use gst::{glib, prelude::*};
 
-use super::{events::Event, imp::CAT};
+use super::{
+    cadence::{Cadence, opus_duration},
+    events::Event,
+    imp::CAT,
+};
 use crate::{
     live::timing::Timing,
     platform::track::{Kind, Track},
@@ -55,8 +59,9 @@ pub struct Counters {
 struct State {
     outlet: Outlet,
     timing: Timing,
-    /// The running time of the unit before.
+    /// The running time of the picture before.
     last: Option<gst::ClockTime>,
+    cadence: Cadence,
     /// Units are missing: nothing is any good before the next keyframe.
     broken: bool,
 }
@@ -154,24 +159,34 @@ impl Feed {
         }
     }
 
-    /// After a stall the jitter buffer gives two pictures the same time;
-    /// muxers want them apart.
-    fn after_last(
+    /// The time at which something that arrived at `running` stands.
+    fn place(
         &self,
         state: &mut State,
         running: gst::ClockTime,
         caps: &gst::Caps,
+        buffer: &gst::Buffer,
     ) -> gst::ClockTime {
-        let is_rtp = caps
-            .structure(0)
-            .is_some_and(|s| s.name() == "application/x-rtp");
-        if self.track.kind != Kind::Video || is_rtp {
-            return running;
+        let media_type = caps.structure(0).map(|s| s.name().as_str());
+        match (self.track.kind, media_type) {
+            (_, Some("application/x-rtp")) => running,
+            (Kind::Audio, Some("audio/x-opus")) => {
+                let packet = buffer.map_readable();
+                match packet.ok().and_then(|packet| opus_duration(&packet)) {
+                    Some(duration) => state.cadence.place(running, duration),
+                    None => running,
+                }
+            }
+            (Kind::Audio, _) => running,
+            (Kind::Video, _) => {
+                // After a stall the jitter buffer gives two pictures the same
+                // time; muxers want them apart.
+                let earliest = state.last.map_or(running, |last| last + PICTURE_DISTANCE);
+                let running = running.max(earliest);
+                state.last = Some(running);
+                running
+            }
         }
-        let earliest = state.last.map_or(running, |last| last + PICTURE_DISTANCE);
-        let running = running.max(earliest);
-        state.last = Some(running);
-        running
     }
 
     fn push(&self, state: &mut State, unit: Unit) {
@@ -200,7 +215,7 @@ impl Feed {
         let Unit {
             mut buffer, caps, ..
         } = unit;
-        let running = self.after_last(state, running, &caps);
+        let running = self.place(state, running, &caps, &buffer);
         {
             let buffer = buffer.make_mut();
             buffer.set_pts(running);

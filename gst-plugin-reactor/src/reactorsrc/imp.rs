@@ -6,12 +6,12 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 
 use super::{events::Event, feed::Feed, pads::TrackPad};
 use crate::{
-    live::{Live, dispatch, face, lock, properties},
+    live::{Live, dispatch, face, lock, properties, templates},
     platform::{
         Code, Error,
         track::{Kind, Track},
     },
-    session::{self, Role, codecs::CODECS},
+    session::{self, Role},
 };
 
 pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -347,39 +347,20 @@ impl BinImpl for ReactorSrc {}
 
 pub(crate) fn pad_templates() -> &'static [gst::PadTemplate] {
     static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
-        [("video_%s", Kind::Video), ("audio_%s", Kind::Audio)]
-            .into_iter()
-            .filter_map(|(name, kind)| {
-                gst::PadTemplate::new(
-                    name,
-                    gst::PadDirection::Src,
-                    gst::PadPresence::Sometimes,
-                    &template_caps(kind),
-                )
-                .ok()
-            })
-            .collect()
+        let (direction, presence) = (gst::PadDirection::Src, gst::PadPresence::Sometimes);
+        templates::templates(direction, presence, template_caps)
     });
     &TEMPLATES
 }
 
-/// Raw, each codec, or its packets.
+/// Raw (of video in any memory), each codec, or its packets.
 fn template_caps(kind: Kind) -> gst::Caps {
-    let mut caps = gst::Caps::new_empty();
+    let mut caps = templates::media(kind);
     {
         let caps = caps.make_mut();
-        match kind {
-            Kind::Video => {
-                caps.append_structure(gst::Structure::new_empty("video/x-raw"));
-                caps.append_structure_full(
-                    gst::Structure::new_empty("video/x-raw"),
-                    Some(gst::CapsFeatures::new_any()),
-                );
-            }
-            Kind::Audio => caps.append_structure(gst::Structure::new_empty("audio/x-raw")),
-        }
-        for codec in CODECS.iter().filter(|codec| codec.kind == kind) {
-            caps.append_structure(gst::Structure::new_empty(codec.media_type));
+        if kind == Kind::Video {
+            let any = gst::CapsFeatures::new_any();
+            caps.append_structure_full(gst::Structure::new_empty("video/x-raw"), Some(any));
         }
         caps.append_structure(
             gst::Structure::builder("application/x-rtp")

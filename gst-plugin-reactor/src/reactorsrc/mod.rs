@@ -12,6 +12,10 @@
  * Nothing is transcoded. A pad that is not linked costs no bandwidth: its
  * track rests on the server.
  *
+ * What the model attaches to a frame is on its buffer, see `FrameMeta`. Of RTP
+ * packets it stays a part: behind the frame there is a trailer, which has to
+ * be cut off before a decoder.
+ *
  * ## Example pipelines
  * |[
  * gst-launch-1.0 reactorsrc local=true ! videoconvert ! autovideosink
@@ -21,6 +25,7 @@
  * ]| Record it. Ctrl-C finishes the file.
  */
 mod branch;
+mod cadence;
 mod events;
 mod feed;
 mod imp;

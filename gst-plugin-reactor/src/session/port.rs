@@ -8,10 +8,13 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use super::codecs::Codec;
+use super::{codecs::Codec, transport::metadata};
 use crate::platform::track::Track;
 
 /// One access unit (or RTP packet) of a track.
@@ -98,11 +101,20 @@ pub struct Outlet {
     appsrc: gst_app::AppSrc,
     /// The transport's base time.
     base: gst::ClockTime,
+    /// The server takes what is attached to a frame.
+    trailers: bool,
+    /// Counts frames.
+    next: Arc<AtomicU64>,
 }
 
 impl Outlet {
-    pub(super) fn new(appsrc: gst_app::AppSrc, base: gst::ClockTime) -> Self {
-        Self { appsrc, base }
+    pub(super) fn new(appsrc: gst_app::AppSrc, base: gst::ClockTime, trailers: bool) -> Self {
+        Self {
+            appsrc,
+            base,
+            trailers,
+            next: Arc::default(),
+        }
     }
 
     /// Hands one unit over; never blocks. Returns whether it was taken.
@@ -116,8 +128,16 @@ impl Outlet {
         let Some(pts) = time.and_then(|time| time.checked_sub(self.base)) else {
             return false;
         };
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let trailer = self
+            .trailers
+            .then(|| metadata::trailer(&buffer, number))
+            .flatten();
         {
             let buffer = buffer.make_mut();
+            if let Some(trailer) = trailer {
+                buffer.append_memory(trailer);
+            }
             buffer.set_pts(pts);
             buffer.set_dts(gst::ClockTime::NONE);
         }

@@ -11,6 +11,7 @@ use super::{
         Code, Error,
         http::clean,
         track::{Direction, Kind},
+        trailer,
         wire::chunking,
     },
     Codec, Fingerprint, OfferedSection, codecs, direction_of, kind_of, single, transport,
@@ -48,6 +49,9 @@ pub struct NegotiatedAnswer {
     /// The largest unframed message the server takes, in bytes, if it says;
     /// 0 means any.
     pub max_message_size: Option<usize>,
+    /// Frames may end in a trailer, both ways. Means nothing if that was not
+    /// offered.
+    pub frame_metadata: bool,
 }
 
 /// Checks an answer against the offer it is for.
@@ -78,6 +82,7 @@ pub fn parse_answer(answer: &str, offered: &[OfferedSection]) -> Result<Negotiat
     }
     let fingerprint = transport::settle(&mut session, offered)?;
     let chunking = framing(&session)?;
+    let frame_metadata = has_trailers(&session);
     let sdp = write(&mut session)?;
     Ok(NegotiatedAnswer {
         sdp,
@@ -85,6 +90,7 @@ pub fn parse_answer(answer: &str, offered: &[OfferedSection]) -> Result<Negotiat
         fingerprint,
         chunking,
         max_message_size,
+        frame_metadata,
     })
 }
 
@@ -243,6 +249,15 @@ fn framing(session: &Session) -> Result<Option<usize>, Error> {
         .filter(|size| *size > 0)
         .map(|size| Some(usize::try_from(size).unwrap_or(usize::MAX)))
         .ok_or_else(|| malformed("its framing of messages has no usable size limit"))
+}
+
+/// Whether the server repeats the offered attribute. Another version of it is
+/// none that was offered, and so means nothing.
+fn has_trailers(session: &Session) -> bool {
+    session.attributes.iter().any(|a| match &a.value {
+        Some(value) => format!("{}:{}", a.attribute, value.trim()) == trailer::ATTRIBUTE,
+        None => false,
+    })
 }
 
 /// The description as text. Written out anew, so that what was checked is what

@@ -368,6 +368,27 @@ fn chunking_is_read_strictly() {
 }
 
 #[test]
+fn trailers_are_taken_if_the_attribute_comes_back() {
+    assert!(!check(ANSWER).unwrap().frame_metadata);
+    let with = |line: &str| {
+        let text = ANSWER.replacen("m=video", &format!("a={line}\nm=video"), 1);
+        check(&text).unwrap().frame_metadata
+    };
+    assert!(with("x-reactor-frame-metadata:1"));
+    for other in [
+        "x-reactor-frame-metadata",
+        "x-reactor-frame-metadata:2",
+        "x-reactor-frame-metadata:10",
+        "x-reactor-frame-metadata-x:1",
+    ] {
+        assert!(!with(other), "{other}");
+    }
+    // It is one of the session's.
+    let text = ANSWER.replace("a=rtcp-mux", "a=x-reactor-frame-metadata:1\na=rtcp-mux");
+    assert!(!check(&text).unwrap().frame_metadata);
+}
+
+#[test]
 fn candidates_are_addresses() {
     let good = "a=candidate:1 1 UDP 99 10.0.0.1 5 typ srflx raddr 0.0.0.0 rport 0\n";
     let bad = "a=candidate:1 1 udp 99 abc.local 5 typ host\na=candidate:\na=candidate\n\

@@ -14,6 +14,7 @@ use crate::platform::{
     coordinator::{Descriptor, Ownership},
     sdp,
     signaling::{Answer, IceServer, Mapping},
+    trailer,
     wire::{Channel, chunking},
 };
 
@@ -456,7 +457,7 @@ type CompleteOffer = (String, Vec<sdp::OfferedSection>, Vec<Mapping>);
 /// The offer as the server wants it, with the map from m-lines to tracks. The
 /// m-lines are in the order of the plan; inputs are bound by that order.
 fn complete_offer(offer: &str, plan: &[Plan]) -> Result<CompleteOffer, Error> {
-    let text = sdp::prepare_offer(offer, &[&chunking::attribute_line()])?;
+    let text = sdp::prepare_offer(offer, &[&chunking::attribute_line(), trailer::ATTRIBUTE])?;
     let sections = sdp::offered_sections(&text)?;
     let media: Vec<_> = sections.iter().filter(|s| s.kind.is_some()).collect();
     if media.len() != plan.len() {

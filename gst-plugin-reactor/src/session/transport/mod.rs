@@ -8,6 +8,7 @@
 
 mod channels;
 mod ice;
+pub(super) mod metadata;
 mod peer;
 mod receive;
 mod send;
@@ -104,6 +105,8 @@ struct Link {
     open: Arc<AtomicBool>,
     /// What the answer says that each m-section will carry.
     answered: Arc<OnceLock<Vec<NegotiatedTrack>>>,
+    /// Video frames may end in a trailer.
+    trailers: Arc<AtomicBool>,
 }
 
 /// How the transport tells the driver something.
@@ -160,6 +163,7 @@ impl Transport {
             heard: heard.clone(),
             open: Arc::default(),
             answered: Arc::default(),
+            trailers: Arc::default(),
         };
         thread::Builder::new()
             .name("reactor-peer".into())
@@ -311,6 +315,8 @@ impl Worker {
             }
             Command::Apply(answer) => {
                 let _ = self.link.answered.set(answer.tracks.clone());
+                let trailers = answer.frame_metadata;
+                self.link.trailers.store(trailers, Ordering::Release);
                 if let Some(peer) = &self.peer
                     && let Err(error) = peer.apply(&answer)
                 {

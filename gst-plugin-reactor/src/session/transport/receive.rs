@@ -13,7 +13,7 @@ use std::{
 use gst::prelude::*;
 use gst_webrtc::WebRTCRTPTransceiver;
 
-use super::{CAT, Heard, Link, peer};
+use super::{CAT, Heard, Link, metadata, peer};
 use crate::{
     platform::{
         Code, Error,
@@ -212,7 +212,7 @@ fn appsink(pipeline: &gst::Pipeline, link: &Link, track: &str) -> gst_app::AppSi
     let callbacks = gst_app::AppSinkCallbacks::builder().new_sample(move |sink| {
         let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
         if let Some(consumer) = gate.consumer(false)
-            && let Some(buffer) = sample.buffer_owned()
+            && let Some(buffer) = gate.frame(&sample)
             && let Some(unit) = gate.unit(buffer, sample.caps_owned(), sample.segment())
         {
             consumer.consume(unit);
@@ -233,6 +233,7 @@ struct Gate {
     track: String,
     pipeline: gst::glib::WeakRef<gst::Pipeline>,
     open: Arc<AtomicBool>,
+    trailers: Arc<AtomicBool>,
     consumers: Consumers,
 }
 
@@ -242,6 +243,7 @@ impl Gate {
             track: track.to_owned(),
             pipeline: pipeline.downgrade(),
             open: link.open.clone(),
+            trailers: link.trailers.clone(),
             consumers: link.consumers.clone(),
         }
     }
@@ -253,6 +255,19 @@ impl Gate {
         }
         let tap = self.consumers.get(&self.track)?;
         (tap.rtp == rtp).then_some(tap.consumer)
+    }
+
+    /// The frame of a sample without its trailer, which no decoder may see.
+    fn frame(&self, sample: &gst::Sample) -> Option<gst::Buffer> {
+        let buffer = sample.buffer_owned()?;
+        let caps = sample.caps()?;
+        let is_video = caps
+            .structure(0)
+            .is_some_and(|s| s.name().starts_with("video/"));
+        if is_video && self.trailers.load(Ordering::Acquire) {
+            return metadata::detach(buffer, caps);
+        }
+        Some(buffer)
     }
 
     fn unit(

@@ -2,12 +2,12 @@
 
 //! What is sent: from an appsrc through a payloader to webrtcbin.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::atomic::Ordering};
 
 use gst::prelude::*;
 use gst_webrtc::{WebRTCRTPTransceiver, WebRTCRTPTransceiverDirection};
 
-use super::{CAT, Link, peer};
+use super::{CAT, Link, metadata, peer};
 use crate::{
     platform::{Code, Error, track::Kind},
     session::{
@@ -122,8 +122,9 @@ impl Senders {
         let base = pipeline
             .base_time()
             .ok_or_else(|| peer::internal("no base time"))?;
-        link.outlets
-            .set(track, Outlet::new(sender.appsrc.clone(), base));
+        let trailers = link.trailers.load(Ordering::Acquire) && metadata::fits(codec);
+        let outlet = Outlet::new(sender.appsrc.clone(), base, trailers);
+        link.outlets.set(track, outlet);
         gst::debug!(CAT, "sending {track} in {}", codec.encoding_name);
         Ok(())
     }

@@ -77,10 +77,12 @@ fn posted_offer() -> Action {
         kind: track.kind,
         direction: track.direction,
     });
-    // The attribute is put where the test data has it.
+    // The attributes are put where the test data has the first of them.
+    let attributes = format!("{CHUNKING}a=x-reactor-frame-metadata:1\n");
+    let sdp = OFFER.replace(CHUNKING, &attributes);
     Action::PostOffer {
         connection_id: CONNECTION,
-        sdp: OFFER.replace('\n', "\r\n"),
+        sdp: sdp.replace('\n', "\r\n"),
         mapping: mapping.collect(),
     }
 }
