@@ -355,12 +355,15 @@ pub(crate) fn pad_templates() -> &'static [gst::PadTemplate] {
 
 /// Raw (of video in any memory), each codec, or its packets.
 fn template_caps(kind: Kind) -> gst::Caps {
-    let mut caps = templates::media(kind);
+    let mut caps = gst::Caps::new_empty();
     {
         let caps = caps.make_mut();
-        if kind == Kind::Video {
-            let any = gst::CapsFeatures::new_any();
-            caps.append_structure_full(gst::Structure::new_empty("video/x-raw"), Some(any));
+        for structure in templates::media(kind).iter() {
+            caps.append_structure(structure.to_owned());
+            if structure.name() == "video/x-raw" {
+                let any = gst::CapsFeatures::new_any();
+                caps.append_structure_full(structure.to_owned(), Some(any));
+            }
         }
         caps.append_structure(
             gst::Structure::builder("application/x-rtp")
