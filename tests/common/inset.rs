@@ -41,7 +41,10 @@ impl Inset {
         pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
             if let (Some(buffer), Some(caps)) = (info.buffer(), pad.current_caps()) {
                 let info = gst_video::VideoInfo::from_caps(&caps).expect("video caps");
-                assert_eq!((info.width(), info.height()), (640, 360));
+                // The server may begin with a black picture of another size.
+                if (info.width(), info.height()) != (640, 360) {
+                    return gst::PadProbeReturn::Ok;
+                }
                 let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info);
                 let frame = frame.expect("a picture");
                 let look = Look {
