@@ -48,7 +48,7 @@ pub static CAT: std::sync::LazyLock<gst::DebugCategory> = std::sync::LazyLock::n
 pub const CONTEXT: &str = "gst.reactor.session";
 
 /// gst-launch-1.0 misses an error that comes before its main loop runs, and
-/// then waits forever (seen with 1.22, true of 1.28 too). It goes to PLAYING
+/// then waits forever (seen with 1.22). It goes to PLAYING
 /// from that loop, so errors wait for PLAYING, but not for long.
 const ERROR_HOLD: Duration = Duration::from_millis(500);
 
