@@ -2,8 +2,15 @@
 
 //! The times of audio packets, which are heard when they are uneven.
 
-/// Further off than this is no jitter: a pause, or another path.
+/// Later than this is no jitter: a pause, or another path.
 const JUMP: i64 = 200_000_000;
+/// Earlier than this is another clock.
+const LEAP_BACK: i64 = 1_000_000_000;
+/// How much too late packets may stand for good. The first ones often arrive
+/// late, what follows is on time, and an encoder drops its cadence for an
+/// overlap when times have gone back by 40 ms (the tolerance of
+/// GstAudioEncoder).
+const TOLERANCE: i64 = 20_000_000;
 /// How much a packet may be moved towards its arrival, as 1/n and at most.
 const SHARE: i64 = 8;
 const STEP: i64 = 1_000_000;
@@ -21,10 +28,11 @@ impl Cadence {
     pub fn place(&mut self, running: gst::ClockTime, duration: gst::ClockTime) -> gst::ClockTime {
         let placed = self.next.map_or(running, |next| {
             let late = running.nseconds() as i64 - next.nseconds() as i64;
-            if late.abs() > JUMP {
+            if !(-LEAP_BACK..=JUMP).contains(&late) {
                 return running;
             }
-            let step = (late / SHARE).clamp(-STEP, STEP);
+            let off = late.max(0) + (late + TOLERANCE).min(0);
+            let step = (off / SHARE).clamp(-STEP, STEP);
             gst::ClockTime::from_nseconds(next.nseconds().saturating_add_signed(step))
         });
         self.next = Some(placed + duration);
@@ -73,10 +81,29 @@ mod tests {
             assert!(distance <= STEP as u64, "{last} {placed}");
             last = placed;
         }
-        assert!(
-            last.nseconds().abs_diff(ms(1180).nseconds()) < 10_000_000,
-            "{last}"
-        );
+        assert!((ms(1180)..ms(1190)).contains(&last), "{last}");
+    }
+
+    #[test]
+    fn a_late_start_does_not_make_an_overlap() {
+        let mut cadence = Cadence::default();
+        // The first packet 50 ms late, what follows on time.
+        let first = cadence.place(ms(1050), PACKET);
+        let place = |n: u64| cadence.place(ms(1000 + 20 * n), PACKET);
+        let last = (1..500).map(place).last().unwrap();
+        let back = first + PACKET * 499 - last;
+        assert!(back < ms(40), "{back}");
+        assert!(last - ms(1000 + 20 * 499) <= ms(21), "{last}");
+    }
+
+    #[test]
+    fn what_comes_early_after_a_pause_does_not_jump_back() {
+        let mut cadence = Cadence::default();
+        cadence.place(ms(1000), PACKET);
+        let late = cadence.place(ms(1400), PACKET);
+        let next = cadence.place(ms(1100), PACKET);
+        assert!(next - late >= ms(19), "{late} {next}");
+        assert_eq!(cadence.place(ms(20), PACKET), ms(20));
     }
 
     #[test]
