@@ -108,7 +108,7 @@ pub fn assert_is_the_tone(samples: &[i16]) {
     let count = pieces.len() as f64;
     let tones = pieces.clone().filter(|piece| tone(piece)).count() as f64 / count;
     let marks = pieces.filter(|piece| mark(piece)).count() as f64 / count;
-    assert!(tones > 0.6, "440 Hz for {tones:.3} of the time");
+    assert!(tones > 0.5, "440 Hz for {tones:.3} of the time");
     assert!(marks > 0.02, "880 Hz for {marks:.3} of the time");
     assert!(tones + marks > 0.7, "{:.3} is neither", 1.0 - tones - marks);
 }
@@ -171,7 +171,7 @@ mod tests {
     #[should_panic(expected = "is neither")]
     fn another_tone_is_not_the_tone() {
         let mut samples = second(1000.0);
-        samples[20_000..24_800].fill(0);
+        samples[20_000..30_000].fill(0);
         assert_is_the_tone(&samples);
     }
 }
