@@ -13,7 +13,7 @@ use std::{
 };
 
 use reactor_tests::{
-    media,
+    installed, media,
     pipeline::wait_until,
     server::{Server, repository},
 };
@@ -154,8 +154,14 @@ impl Steer {
             .arg("--output")
             .arg(&file)
             .args(options)
-            .env("GST_PLUGIN_PATH", plugin_path())
-            .env("GST_REGISTRY", registry())
+            .env(
+                "GST_PLUGIN_PATH",
+                installed::plugin_path(env!("CARGO_TARGET_TMPDIR")),
+            )
+            .env(
+                "GST_REGISTRY",
+                installed::registry(env!("CARGO_TARGET_TMPDIR")),
+            )
             .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::piped())
             .stdout(output.try_clone().unwrap())
@@ -284,28 +290,4 @@ fn python() -> Command {
     let mut command = Command::new("/usr/bin/python3");
     command.arg(repository().join("examples/steer.py"));
     command
-}
-
-fn plugin_path() -> PathBuf {
-    if let Some(path) = std::env::var_os("GST_PLUGIN_PATH") {
-        return path.into();
-    }
-    let profile = if cfg!(debug_assertions) {
-        "debug"
-    } else {
-        "release"
-    };
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let path = target.join("gst-plugins").join(profile);
-    assert!(
-        path.exists(),
-        "build_plugin of pipelines/lib/plugin.sh has to run first"
-    );
-    path
-}
-
-fn registry() -> PathBuf {
-    // One file for all runs: reading all of GStreamer anew takes seconds.
-    let own = || Path::new(env!("CARGO_TARGET_TMPDIR")).join("gstreamer-registry.bin");
-    std::env::var_os("GST_REGISTRY").map_or_else(own, PathBuf::from)
 }

@@ -5,12 +5,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::process::Command;
 
 use gst::{glib, prelude::*};
+
+use reactor_tests::installed;
 
 /// Name, type, whether it can be written.
 const PROPERTIES: &[(&str, &str, bool)] = &[
@@ -53,17 +52,6 @@ const SIGNALS: &[&str] = &[
 fn element() -> gst::Element {
     reactor_tests::init();
     gst::ElementFactory::make("reactorsrc").build().unwrap()
-}
-
-fn plugin_path() -> PathBuf {
-    let profile = if cfg!(debug_assertions) {
-        "debug"
-    } else {
-        "release"
-    };
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let own = || target.join("gst-plugins").join(profile);
-    std::env::var_os("GST_PLUGIN_PATH").map_or_else(own, PathBuf::from)
 }
 
 #[test]
@@ -123,8 +111,14 @@ fn the_pads_are_the_documented_ones() {
 fn gst_inspect_shows_it_all_without_complaint() {
     let output = Command::new("gst-inspect-1.0")
         .arg("reactorsrc")
-        .env("GST_PLUGIN_PATH", plugin_path())
-        .env("GST_REGISTRY", registry())
+        .env(
+            "GST_PLUGIN_PATH",
+            installed::plugin_path(env!("CARGO_TARGET_TMPDIR")),
+        )
+        .env(
+            "GST_REGISTRY",
+            installed::registry(env!("CARGO_TARGET_TMPDIR")),
+        )
         // One that is missing something would only be a line on stderr.
         .env("G_DEBUG", "fatal-warnings")
         .env("GST_INSPECT_NO_COLORS", "1")
@@ -149,9 +143,4 @@ fn signals(shown: &str) -> Vec<&str> {
         .lines()
         .filter_map(|line| line.trim_start().strip_prefix('"')?.split('"').next())
         .collect()
-}
-
-fn registry() -> PathBuf {
-    let own = || Path::new(env!("CARGO_TARGET_TMPDIR")).join("gstreamer-registry.bin");
-    std::env::var_os("GST_REGISTRY").map_or_else(own, PathBuf::from)
 }

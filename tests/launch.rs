@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reactor_tests::{media, pipeline::wait_until, server::Server, sound};
+use reactor_tests::{installed, media, pipeline::wait_until, server::Server, sound};
 
 const SOON: Duration = Duration::from_secs(30);
 /// An interrupted process must not make anyone wait.
@@ -31,8 +31,14 @@ impl Launch {
         let child = Command::new("gst-launch-1.0")
             .args(options)
             .args(pipeline.split_whitespace())
-            .env("GST_PLUGIN_PATH", plugin_path())
-            .env("GST_REGISTRY", registry())
+            .env(
+                "GST_PLUGIN_PATH",
+                installed::plugin_path(env!("CARGO_TARGET_TMPDIR")),
+            )
+            .env(
+                "GST_REGISTRY",
+                installed::registry(env!("CARGO_TARGET_TMPDIR")),
+            )
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
@@ -100,30 +106,6 @@ impl Drop for Scrap {
             let _ = std::fs::remove_file(&self.0);
         }
     }
-}
-
-fn plugin_path() -> PathBuf {
-    if let Some(path) = std::env::var_os("GST_PLUGIN_PATH") {
-        return path.into();
-    }
-    let profile = if cfg!(debug_assertions) {
-        "debug"
-    } else {
-        "release"
-    };
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let path = target.join("gst-plugins").join(profile);
-    assert!(
-        path.exists(),
-        "build_plugin of pipelines/lib/plugin.sh has to run first"
-    );
-    path
-}
-
-fn registry() -> PathBuf {
-    // One file for all runs: reading all of GStreamer anew takes seconds.
-    let own = || Path::new(env!("CARGO_TARGET_TMPDIR")).join("gstreamer-registry.bin");
-    std::env::var_os("GST_REGISTRY").map_or_else(own, PathBuf::from)
 }
 
 /// The line of the README.

@@ -8,6 +8,7 @@
 pub mod frames;
 pub mod http;
 pub mod inset;
+pub mod installed;
 pub mod leaks;
 pub mod media;
 pub mod peer;

@@ -17,9 +17,11 @@ pub mod timing;
 pub use actions::Asker;
 pub use bus::{Verdict, post_missing};
 
+pub use crate::session::lock;
+
 use std::{
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -110,10 +112,6 @@ pub struct Public {
 struct Playing {
     now: Mutex<bool>,
     changed: Condvar,
-}
-
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Live {

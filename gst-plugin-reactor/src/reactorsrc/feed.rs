@@ -6,7 +6,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Mutex, MutexGuard, PoisonError, Weak,
+        Mutex, MutexGuard, Weak,
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
@@ -20,7 +20,7 @@ use super::{
     imp::CAT,
 };
 use crate::{
-    live::timing::Timing,
+    live::{lock, timing::Timing},
     platform::track::{Kind, Track},
     session::{
         Session,
@@ -97,7 +97,7 @@ impl Feed {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// The pad's elements are there: what has waited goes first.

@@ -4,7 +4,7 @@
 
 use std::{
     iter,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use gst::prelude::*;
@@ -14,6 +14,7 @@ use super::{
     feed::Feed,
 };
 use crate::{
+    live::lock,
     platform::{Code, Error},
     session::codecs::Codec,
 };
@@ -135,7 +136,7 @@ impl TrackPad {
     }
 
     fn branch(&self) -> std::sync::MutexGuard<'_, Option<Branch>> {
-        self.branch.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.branch)
     }
 
     /// Names the stream, and passes requests for keyframes on to the model.

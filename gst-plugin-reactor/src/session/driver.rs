@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -18,6 +18,7 @@ use super::{
     Message, Offerings, Reply, Shared, Status,
     codecs::Codec,
     commands::{Commander, Order, Readiness},
+    lock,
     machine::{Action, Event as MachineEvent, Input, Machine, Policy},
     members::{Members, Released},
     settings::Settings,
@@ -235,11 +236,7 @@ impl Driver {
 
     fn handle(&mut self, input: Input) {
         let actions = self.machine.handle(self.epoch.elapsed(), input);
-        *self
-            .shared
-            .timings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = self.machine.timings();
+        *lock(&self.shared.timings) = self.machine.timings();
         for action in actions {
             self.act(action);
         }

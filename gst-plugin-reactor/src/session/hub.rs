@@ -4,12 +4,14 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
 };
 
 use tokio::sync::mpsc;
 
-use super::{EventSender, Message, Shared, driver::Driver, machine::Input, settings::Settings};
+use super::{
+    EventSender, Message, Shared, driver::Driver, lock, machine::Input, settings::Settings,
+};
 use crate::platform::{Code, Error};
 
 /// One running session and who takes part in it.
@@ -49,10 +51,6 @@ static NAMED: Mutex<Option<HashMap<String, Weak<Hub>>>> = Mutex::new(None);
 
 /// Sessions on their way out, by server: the next one there waits for them.
 static LEAVING: Mutex<Option<HashMap<String, Weak<Shared>>>> = Mutex::new(None);
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Joins the session with this key, or starts it.
 ///

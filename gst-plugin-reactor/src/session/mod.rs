@@ -16,7 +16,7 @@ mod transport;
 pub mod warm_up;
 
 use std::{
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -38,6 +38,11 @@ use hub::Hub;
 use machine::Input;
 use port::{Outlet, Outlets, Publication, Subscription};
 use settings::Settings;
+
+/// A panic elsewhere poisons nothing: what is locked stays whole.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What a session tells an element that takes part in it.
 #[derive(Debug)]
@@ -113,13 +118,13 @@ struct Shared {
 
 impl Shared {
     fn set_closed(&self) {
-        *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *lock(&self.closed) = true;
         self.closing.notify_all();
         self.notify.notify_waiters();
     }
 
     fn is_closed(&self) -> bool {
-        *self.closed.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.closed)
     }
 
     async fn wait_closed(&self) {
@@ -224,7 +229,7 @@ impl Session {
             return true;
         }
         let shared = &self.hub.shared;
-        let closed = shared.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        let closed = lock(&shared.closed);
         let waited = shared
             .closing
             .wait_timeout_while(closed, limit, |closed| !*closed);
@@ -234,8 +239,7 @@ impl Session {
 
     /// How long each step of connecting took.
     pub fn timings(&self) -> Timings {
-        let timings = self.hub.shared.timings.lock();
-        *timings.unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.hub.shared.timings)
     }
 }
 

@@ -5,12 +5,12 @@
 //! measured machine), the HTTP client reads the system's certificates.
 
 use std::{
-    sync::{Condvar, Mutex, Once, PoisonError},
+    sync::{Condvar, Mutex, Once},
     thread,
     time::Duration,
 };
 
-use super::codecs::CODECS;
+use super::{codecs::CODECS, lock};
 use crate::platform::http::Http;
 
 static DONE: Once = Once::new();
@@ -37,14 +37,14 @@ struct Busy;
 
 impl Busy {
     fn begin() -> Self {
-        *THREADS.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        *lock(&THREADS) += 1;
         Self
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        *THREADS.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        *lock(&THREADS) -= 1;
         IDLE.notify_all();
     }
 }
@@ -52,7 +52,7 @@ impl Drop for Busy {
 /// Waits, at most `limit`, until no thread is at it: a process that exits
 /// while OpenSSL makes a key crashes in it.
 pub fn settle(limit: Duration) {
-    let threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    let threads = lock(&THREADS);
     let _ = IDLE.wait_timeout_while(threads, limit, |threads| *threads > 0);
 }
 
