@@ -3,7 +3,8 @@
 #
 # libwebrtc and libnice gather no address on lo, so the namespace has a pair of virtual
 # interfaces, one with 10.77.0.1/24; whatever is sent there stays there. Everything still
-# running in the namespace ends with the command. Where namespaces are not permitted, the
+# running in the namespace ends with the command, which finds its name in
+# REACTOR_TEST_NETNS. Where namespaces are not permitted, the
 # command runs on the machine's own network.
 set -euo pipefail
 
@@ -75,7 +76,7 @@ else
 fi
 
 # A background command of a script ignores SIGINT unless told otherwise.
-ip netns exec "$ns" env --default-signal=INT,QUIT "$@" <&0 &
+ip netns exec "$ns" env --default-signal=INT,QUIT REACTOR_TEST_NETNS="$ns" "$@" <&0 &
 child=$!
 status=0
 wait "$child" || status=$?

@@ -346,7 +346,7 @@ fn a_pad_that_nobody_takes_costs_nothing() {
 #[test]
 fn a_lost_connection_is_an_error() {
     let peer = Peer::start(PeerConfig::sending(&[Encoding::Vp8]));
-    let (running, frames) = play(&source(&peer));
+    let (running, frames) = play(&(source(&peer) + " reconnect=false"));
     frames.wait_more(10);
     peer.hang_up();
     let failure = running.wait_error(SOON);

@@ -70,6 +70,11 @@ impl Inset {
         self.len() == 0
     }
 
+    /// Forgets what was seen.
+    pub fn clear(&self) {
+        self.0.lock().unwrap().clear();
+    }
+
     pub fn last(&self) -> Option<Look> {
         self.0.lock().unwrap().last().copied()
     }

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod blackout;
 pub mod frames;
 pub mod http;
 pub mod inset;

@@ -34,7 +34,7 @@ fn streaming(url: &str, properties: &str) -> Running {
 #[test]
 fn a_killed_server_is_noticed() {
     let server = Server::playground();
-    let running = streaming(&server.url(), "stall-timeout=3000");
+    let running = streaming(&server.url(), "stall-timeout=3000 reconnect=false");
     server.signal(libc::SIGKILL);
     let failure = running.wait_error(STALLED);
     Expected::gpu("DISCONNECTED", READ, "is the server running?").check("killed", &failure);
@@ -45,7 +45,7 @@ fn a_killed_server_is_noticed() {
 #[test]
 fn a_frozen_server_is_noticed() {
     let server = Server::playground();
-    let running = streaming(&server.url(), "stall-timeout=3000");
+    let running = streaming(&server.url(), "stall-timeout=3000 reconnect=false");
     server.signal(libc::SIGSTOP);
     let begun = Instant::now();
     let failure = running.wait_error(STALLED);
@@ -127,7 +127,9 @@ fn a_crashed_model_is_an_error() {
         let what = format!("{rule:?}");
         proxy.rule(Route::Session, rule);
         let running = source(&proxy.url(), "");
-        running.by_name("src").set_property("arguments", crash);
+        let src = running.by_name("src");
+        src.set_property("arguments", crash);
+        src.set_property("reconnect", false);
         running.play();
         let failure = running.wait_message(SOON, |message| match message.view() {
             gst::MessageView::Eos(_) => panic!("{what}: an EOS"),

@@ -98,6 +98,13 @@ impl Live {
         }
     }
 
+    /// Claims an input track that was given up, or gives one up.
+    pub fn publish_track(&self, track: &str, publish: bool) {
+        if let Some(session) = self.session() {
+            session.publish(track, publish);
+        }
+    }
+
     fn require_session(&self) -> Result<std::sync::Arc<Session>, Error> {
         self.session().ok_or_else(|| {
             let text = "there is no session: the element is not in PAUSED or PLAYING";
@@ -270,6 +277,27 @@ pub fn signals(live: fn(&gst::Element) -> Option<&Live>) -> Vec<glib::subclass::
         action("request-schema", vec![promise()], |live, args| {
             let message = ClientMessage::RequestSchema;
             live.request("request_schema", message, get_promise(&args[0]));
+        }),
+        // publish-track(name), unpublish-track(name): of the model's inputs
+        // that elements of the session feed, which are published anyway.
+        action("publish-track", vec![text()], |live, args| {
+            live.publish_track(&string(&args[0]).unwrap_or_default(), true);
+        }),
+        action("unpublish-track", vec![text()], |live, args| {
+            live.publish_track(&string(&args[0]).unwrap_or_default(), false);
+        }),
+        // disconnect(recoverable): ends the session, or the connection only:
+        // the platform keeps the session for 30 s then.
+        action("disconnect", vec![bool::static_type()], |live, args| {
+            if let Some(session) = live.session() {
+                session.disconnect(args[0].get().unwrap_or_default());
+            }
+        }),
+        // reconnect(): a new connection to the session.
+        action("reconnect", vec![], |live, _| {
+            if let Some(session) = live.session() {
+                session.reconnect();
+            }
         }),
         // pause-track(name), resume-track(name): of the model's outputs.
         action("pause-track", vec![text()], |live, args| {

@@ -2,6 +2,8 @@
 
 //! What the session says, on the bus and as signals and properties.
 
+use std::time::Duration;
+
 use gst::{glib, prelude::*};
 
 use super::{CAT, Live, Status, errors};
@@ -13,6 +15,10 @@ use crate::{
 /// What is left for the element to act on.
 #[derive(Debug)]
 pub enum Verdict {
+    /// Nothing flows for now.
+    Interrupted,
+    /// It flows again.
+    Resumed,
     Ended(Option<String>),
     Failed(Error),
 }
@@ -57,6 +63,14 @@ impl Live {
             MachineEvent::Warning(error) => {
                 errors::post_warning(element, &error, self.session_id().as_deref());
             }
+            MachineEvent::Interrupted(error) => {
+                self.interrupted(element, error);
+                return Some(Verdict::Interrupted);
+            }
+            MachineEvent::Resumed { outage, restarted } => {
+                self.resumed(element, outage, restarted);
+                return Some(Verdict::Resumed);
+            }
             MachineEvent::Ended { reason } => {
                 self.post_ended(element, reason.as_deref());
                 return Some(Verdict::Ended(reason));
@@ -79,6 +93,29 @@ impl Live {
         element.notify("last-error");
         post(element, details);
         errors::post_error(element, error, id.as_deref());
+    }
+
+    fn interrupted(&self, element: &gst::Element, error: Option<Error>) {
+        let id = self.session_id();
+        let mut structure =
+            gst::Structure::builder("reactor-interrupted").field("session-id", id.clone());
+        if let Some(error) = error {
+            structure = structure.field("error", errors::details(&error, id.as_deref()));
+            errors::post_warning(element, &error, id.as_deref());
+        }
+        post(element, structure.build());
+    }
+
+    fn resumed(&self, element: &gst::Element, outage: Duration, restarted: bool) {
+        let structure = gst::Structure::builder("reactor-resumed")
+            .field("session-id", self.session_id())
+            .field("outage-ms", outage.as_millis() as u64)
+            .field("restarted", restarted)
+            .build();
+        post(element, structure);
+        if restarted {
+            self.order_startup(element);
+        }
     }
 
     fn post_ended(&self, element: &gst::Element, reason: Option<&str>) {

@@ -82,9 +82,10 @@ fn glib_error(error: &Error) -> glib::Error {
         Code::ServerError if error.retry_after.is_some() => resource(ResourceError::Busy),
         Code::VersionMismatch | Code::InvalidSettings => resource(ResourceError::Settings),
         Code::TrackRejected => glib::Error::new(StreamError::CodecNotFound, text),
-        Code::Disconnected | Code::TransportError | Code::MessageTooLarge => {
-            resource(ResourceError::Read)
-        }
+        Code::Disconnected
+        | Code::ReconnectionFailed
+        | Code::TransportError
+        | Code::MessageTooLarge => resource(ResourceError::Read),
         Code::NetworkError
         | Code::RequestTimeout
         | Code::ServerError

@@ -102,9 +102,11 @@ impl Live {
                 ("answer-ms", timings.answered),
                 ("connected-ms", timings.connected),
                 ("ready-ms", timings.ready),
+                ("outage-ms", timings.outage),
             ] {
                 stats = stats.field_if_some(name, at.map(|at| at.as_secs_f64() * 1000.0));
             }
+            stats = stats.field("reconnects", timings.reconnects);
         }
         stats
     }

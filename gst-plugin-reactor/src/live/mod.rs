@@ -83,6 +83,15 @@ impl From<session::Status> for Status {
     }
 }
 
+/// What is commanded as soon as a session is ready.
+fn startup(settings: &Settings) -> Result<Vec<Command>, Error> {
+    let commands = settings.commands.as_deref().unwrap_or_default();
+    Command::parse_list(commands).map_err(|mut error| {
+        error.code = Code::InvalidSettings;
+        error
+    })
+}
+
 #[derive(Default)]
 pub struct Live {
     settings: Mutex<Settings>,
@@ -178,11 +187,7 @@ impl Live {
         if settings.is_bare() {
             neighbours::adopt(element, &mut settings);
         }
-        let commands = Command::parse_list(settings.commands.as_deref().unwrap_or_default())
-            .map_err(|mut error| {
-                error.code = Code::InvalidSettings;
-                error
-            })?;
+        let commands = startup(&settings)?;
         self.begin_steering(settings.navigation.as_deref())?;
         let key = self.key(element, settings.session.as_deref());
         let member = Member {
@@ -194,10 +199,20 @@ impl Live {
         let session = Arc::new(Session::join(Some(&key), &settings, member, events)?);
         *slot = Some(session.clone());
         drop(slot);
+        self.order_all(element, commands);
+        Ok(session)
+    }
+
+    /// Another session begins like the first.
+    pub(crate) fn order_startup(&self, element: &gst::Element) {
+        let commands = startup(&self.settings()).unwrap_or_default();
+        self.order_all(element, commands);
+    }
+
+    fn order_all(&self, element: &gst::Element, commands: Vec<Command>) {
         for command in commands {
             self.order_command(command, Asker::Bus(element.clone()));
         }
-        Ok(session)
     }
 
     /// Leaves the session; [`Live::wait_closed`] waits for its end.

@@ -8,14 +8,25 @@ use gst::prelude::*;
 use super::properties;
 use crate::session::settings::Settings;
 
-/// What tells where a session is.
-const WHERE: [&str; 6] = [
+/// What is one for all elements of a session.
+const SHARED: [&str; 17] = [
     "local",
     "api-url",
     "model",
     "arguments",
     "adopt-session-id",
     "connection-id",
+    "session",
+    "max-sdp-attempts",
+    "waiting-timeout",
+    "stall-timeout",
+    "close-timeout",
+    "latency",
+    "recoverable",
+    "reconnect",
+    "restart-session",
+    "ice-transport-policy",
+    "wire",
 ];
 
 /// Takes these settings over from an element that shares the session.
@@ -26,14 +37,7 @@ pub(super) fn adopt(element: &gst::Element, settings: &mut Settings) {
     for other in pipeline.iterate_recurse().into_iter().flatten() {
         let mut theirs = Settings::default();
         if other != *element && read(&other, &mut theirs) && theirs.session == settings.session {
-            theirs.session = None;
-            settings.local = theirs.local;
-            settings.api_url = theirs.api_url;
-            settings.adopt_session_id = theirs.adopt_session_id;
-            settings.connection_id = theirs.connection_id;
-            settings.model = settings.model.take().or(theirs.model);
-            settings.arguments = settings.arguments.take().or(theirs.arguments);
-            return;
+            return settings.follow(theirs);
         }
     }
 }
@@ -43,10 +47,10 @@ fn read(element: &gst::Element, settings: &mut Settings) -> bool {
     let ours = element
         .factory()
         .is_some_and(|f| f.name().starts_with("reactor"));
-    if !ours || !WHERE.iter().all(|name| element.has_property(name)) {
+    if !ours || !SHARED.iter().all(|name| element.has_property(name)) {
         return false;
     }
-    for name in WHERE.into_iter().chain(["session"]) {
+    for name in SHARED {
         let _ = properties::set(settings, name, &element.property_value(name));
     }
     // The property shows the default where nothing is set.

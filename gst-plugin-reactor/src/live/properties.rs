@@ -124,6 +124,17 @@ fn how() -> Vec<glib::ParamSpec> {
             .blurb("Leave the session alive on the server when the element stops")
             .mutable_ready()
             .build(),
+        glib::ParamSpecBoolean::builder("reconnect")
+            .nick("Reconnect")
+            .blurb("Resume the session when the connection is lost, within the platform's 30 s")
+            .default_value(true)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecBoolean::builder("restart-session")
+            .nick("Restart session")
+            .blurb("Start another session when the lost one cannot be resumed")
+            .mutable_ready()
+            .build(),
         glib::ParamSpecEnum::builder::<IceTransportPolicy>("ice-transport-policy")
             .nick("ICE transport policy")
             .blurb("Which ICE candidates to use")
@@ -175,6 +186,8 @@ pub fn set(settings: &mut Settings, name: &str, value: &glib::Value) -> Result<(
         "close-timeout" => settings.close_timeout = get(value),
         "latency" => settings.latency = get(value),
         "recoverable" => settings.recoverable = get(value),
+        "reconnect" => settings.reconnect = get(value),
+        "restart-session" => settings.restart_session = get(value),
         "navigation" => settings.navigation = text(value),
         "commands" => settings.commands = text(value),
         "check-commands" => settings.check_commands = get(value),
@@ -217,6 +230,8 @@ pub fn value(settings: &Settings, name: &str) -> Option<glib::Value> {
         "close-timeout" => settings.close_timeout.to_value(),
         "latency" => settings.latency.to_value(),
         "recoverable" => settings.recoverable.to_value(),
+        "reconnect" => settings.reconnect.to_value(),
+        "restart-session" => settings.restart_session.to_value(),
         "navigation" => settings.navigation.to_value(),
         "commands" => settings.commands.to_value(),
         "check-commands" => settings.check_commands.to_value(),

@@ -66,6 +66,17 @@ impl Descriptor {
             .any(|state| self.state.eq_ignore_ascii_case(state))
     }
 
+    /// Whether the session is over: in the cloud's words (upper case), or in a
+    /// local runtime's, which has another one soon.
+    pub fn is_over(&self) -> bool {
+        self.is_terminal() || matches!(self.state.as_str(), "created" | "ready" | "closing")
+    }
+
+    /// Whether a local runtime went down with its model.
+    pub fn has_crashed(&self) -> bool {
+        self.state == "terminated"
+    }
+
     /// Whether a local runtime's session runs: only then does it take
     /// signaling calls.
     pub fn is_live(&self) -> bool {

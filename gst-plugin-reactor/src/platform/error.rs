@@ -55,6 +55,8 @@ pub enum Code {
     DecodeFailed,
     /// The session is over and cannot be joined.
     SessionTerminal,
+    /// A lost connection was not made anew in time.
+    ReconnectionFailed,
     /// A data-channel message beyond the agreed size.
     MessageTooLarge,
     /// The peer's DTLS certificate is not the one its answer announced.
@@ -91,6 +93,7 @@ impl Code {
             Code::VersionMismatch => "VERSION_MISMATCH",
             Code::DecodeFailed => "DECODE_FAILED",
             Code::SessionTerminal => "SESSION_TERMINAL",
+            Code::ReconnectionFailed => "RECONNECTION_FAILED",
             Code::MessageTooLarge => "MESSAGE_TOO_LARGE",
             Code::IdentityMismatch => "IDENTITY_MISMATCH",
             Code::TrackRejected => "TRACK_REJECTED",
@@ -110,6 +113,7 @@ impl Code {
                 | Code::NetworkError
                 | Code::RequestTimeout
                 | Code::TransportError
+                | Code::ReconnectionFailed
                 | Code::RateLimited
                 | Code::ServerError
         )

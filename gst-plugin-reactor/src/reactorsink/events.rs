@@ -36,7 +36,11 @@ impl super::imp::ReactorSink {
                 match verdict {
                     Some(Verdict::Ended(_)) => self.ended(),
                     Some(Verdict::Failed(error)) => self.fail(&error),
-                    None => {}
+                    Some(Verdict::Interrupted) => {
+                        lock(&self.delay).take();
+                        self.intakes().iter().for_each(|intake| intake.suspend());
+                    }
+                    Some(Verdict::Resumed) | None => {}
                 }
             }
             Event::Session(generation, event) => {
@@ -81,6 +85,12 @@ impl super::imp::ReactorSink {
                 (_, Err(error)) => self.fail(&refused(&track, error)),
                 (None, Ok(_)) => {}
             },
+            session::Event::Withdrawn(track) => {
+                if let Some(intake) = self.by_track(&track) {
+                    lock(&self.delay).take();
+                    intake.suspend();
+                }
+            }
             session::Event::Open { track, result } => match result {
                 Ok(()) => {
                     if let (Some(intake), Some(session)) =

@@ -22,7 +22,7 @@ use crate::{
         Code, Error,
         track::{Kind, Track},
     },
-    session::{Session, codecs::Codec, port::Unit},
+    session::{Session, bridge_clock, codecs::Codec, port::Unit},
 };
 
 /// What waits for an encoder that is slower than the camera: then the oldest
@@ -153,6 +153,9 @@ impl Intake {
         let Some(src) = self.queue.static_pad("src") else {
             return;
         };
+        if lock(&self.state).hold.is_some() {
+            return;
+        }
         let valve = self.valve.clone();
         let hold = src.add_probe(
             gst::PadProbeType::BLOCK | gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST,
@@ -231,9 +234,20 @@ impl Intake {
 
     /// The session is over or was left: everything is dropped again.
     pub fn unbind(&self) {
+        self.shut();
+        lock(&self.state).track = None;
+    }
+
+    /// Nothing can be sent for now: a camera's pictures are dropped, a file
+    /// waits.
+    pub fn suspend(&self) {
+        self.shut();
+        self.hold();
+    }
+
+    fn shut(&self) {
         self.valve.open.store(false, Ordering::Release);
         let mut state = lock(&self.state);
-        state.track = None;
         state.agreed = None;
         state.told = false;
     }
@@ -510,6 +524,7 @@ fn unit(sink: &gst_app::AppSink, sample: &gst::Sample, timing: &mut Timing) -> O
     let buffer = sample.buffer_owned()?;
     let running = segment.to_running_time(buffer.pts()?)?;
     Some(Unit {
+        arrived: bridge_clock().time(),
         time: timing.bridge_time(sink.upcast_ref(), running),
         caps: sample.caps_owned()?,
         buffer,

@@ -6,37 +6,134 @@
 const JUMP: i64 = 200_000_000;
 /// Earlier than this is another clock.
 const LEAP_BACK: i64 = 1_000_000_000;
-/// How much too late packets may stand for good. The first ones often arrive
-/// late, what follows is on time, and an encoder drops its cadence for an
-/// overlap when times have gone back by 40 ms (the tolerance of
-/// GstAudioEncoder).
+/// How much too late packets may stand for good.
 const TOLERANCE: i64 = 20_000_000;
 /// How much a packet may be moved towards its arrival, as 1/n and at most.
 const SHARE: i64 = 8;
 const STEP: i64 = 1_000_000;
+/// By how much times may go back in all: decoders and encoders that find
+/// themselves 40 ms ahead (their usual tolerance) make an overlap of it.
+const BACK_LIMIT: i64 = 15_000_000;
+/// From one packet that is left out to the next.
+const DROP_DISTANCE: u32 = 10;
 
 /// Packets follow each other without a seam and drift towards their arrival.
 /// A machine that was busy for a moment hands them over in a bunch: taken at
 /// their word, an encoder behind makes a gap and then an overlap of that.
+///
+/// What stands later than it arrives goes back a little; if that is not enough
+/// a packet is left out, since time never goes back for good.
 #[derive(Debug, Default)]
 pub struct Cadence {
     next: Option<gst::ClockTime>,
+    /// How far times went back from where they would have been.
+    back: i64,
+    since_drop: u32,
+}
+
+/// Packets that come so close together were waiting for one another.
+const BUNCH: gst::ClockTime = gst::ClockTime::from_mseconds(8);
+
+/// Where a stream begins. Its first packets come in a bunch, because the first
+/// of them waits in the jitter buffer and for the elements behind: by the time
+/// of the first alone, the others would be ahead of their time, and the jitter
+/// buffer moves them back over a second or two. So they are looked at together.
+#[derive(Debug)]
+pub struct Beginning<T> {
+    waiting: Vec<(T, Packet)>,
+    /// When one came last.
+    arrived: Option<gst::ClockTime>,
+}
+
+/// When a packet came and how long it plays.
+#[derive(Debug, Clone, Copy)]
+pub struct Packet {
+    pub running: gst::ClockTime,
+    pub duration: gst::ClockTime,
+}
+
+impl<T> Default for Beginning<T> {
+    fn default() -> Self {
+        Self {
+            waiting: Vec::new(),
+            arrived: None,
+        }
+    }
+}
+
+impl<T> Beginning<T> {
+    /// Takes one more; returns all with their times once the bunch is over,
+    /// which the first packet after it tells.
+    pub fn take(
+        &mut self,
+        item: T,
+        packet: Packet,
+        arrived: gst::ClockTime,
+    ) -> Option<Vec<(T, gst::ClockTime)>> {
+        self.waiting.push((item, packet));
+        let last = self.arrived.replace(arrived);
+        let over = last.is_some_and(|last| arrived.saturating_sub(last) > BUNCH);
+        over.then(|| self.place())
+    }
+
+    fn place(&mut self) -> Vec<(T, gst::ClockTime)> {
+        let mut offset = gst::ClockTime::ZERO;
+        let mut first: Option<gst::ClockTime> = None;
+        for (_, packet) in &self.waiting {
+            let start = packet.running.saturating_sub(offset);
+            first = Some(first.map_or(start, |first| first.min(start)));
+            offset += packet.duration;
+        }
+        let mut next = first.unwrap_or_default();
+        let placed = self.waiting.drain(..).map(|(item, packet)| {
+            let time = next;
+            next += packet.duration;
+            (item, time)
+        });
+        placed.collect()
+    }
 }
 
 impl Cadence {
-    /// The time for a packet of this duration that arrived at `running`.
-    pub fn place(&mut self, running: gst::ClockTime, duration: gst::ClockTime) -> gst::ClockTime {
-        let placed = self.next.map_or(running, |next| {
-            let late = running.nseconds() as i64 - next.nseconds() as i64;
-            if !(-LEAP_BACK..=JUMP).contains(&late) {
-                return running;
-            }
-            let off = late.max(0) + (late + TOLERANCE).min(0);
-            let step = (off / SHARE).clamp(-STEP, STEP);
-            gst::ClockTime::from_nseconds(next.nseconds().saturating_add_signed(step))
-        });
+    /// A packet was put there.
+    pub fn follow(&mut self, placed: gst::ClockTime, duration: gst::ClockTime) {
         self.next = Some(placed + duration);
-        placed
+    }
+
+    /// The time for a packet of this duration that arrived at `running`, or
+    /// nothing if it is better left out.
+    pub fn place(
+        &mut self,
+        running: gst::ClockTime,
+        duration: gst::ClockTime,
+    ) -> Option<gst::ClockTime> {
+        let late =
+            |next: gst::ClockTime| running.nseconds().cast_signed() - next.nseconds().cast_signed();
+        let held = |next: &gst::ClockTime| (-LEAP_BACK..=JUMP).contains(&late(*next));
+        let Some(next) = self.next.filter(held) else {
+            *self = Self::default();
+            self.follow(running, duration);
+            return Some(running);
+        };
+        let late = late(next);
+        self.since_drop = self.since_drop.saturating_add(1);
+        let step = match late + TOLERANCE {
+            _ if late > 0 => (late / SHARE).min(STEP),
+            early if early >= 0 => 0,
+            early if self.back < BACK_LIMIT => (early / SHARE).max(-STEP),
+            early
+                if early.unsigned_abs() >= duration.nseconds()
+                    && self.since_drop >= DROP_DISTANCE =>
+            {
+                self.since_drop = 0;
+                return None;
+            }
+            _ => 0,
+        };
+        self.back = (self.back - step).max(0);
+        let placed = gst::ClockTime::from_nseconds(next.nseconds().saturating_add_signed(step));
+        self.follow(placed, duration);
+        Some(placed)
     }
 }
 
@@ -69,58 +166,121 @@ mod tests {
         gst::ClockTime::from_mseconds(ms)
     }
 
-    #[test]
-    fn a_bunch_after_a_stall_leaves_no_gap_and_no_overlap() {
-        let mut cadence = Cadence::default();
-        let mut last = cadence.place(ms(1000), PACKET);
-        // 100 ms late, then five at once, then on time again.
-        let arrivals = [1120, 1120, 1120, 1121, 1121, 1122, 1140, 1160, 1180];
+    /// The times of packets that arrive then, in ms; checks that none goes
+    /// back.
+    fn run(cadence: &mut Cadence, arrivals: impl IntoIterator<Item = u64>) -> Vec<u64> {
+        let mut times: Vec<gst::ClockTime> = Vec::new();
+        let mut drift = 0;
         for arrival in arrivals {
-            let placed = cadence.place(ms(arrival), PACKET);
-            let distance = (placed - last).nseconds().abs_diff(PACKET.nseconds());
-            assert!(distance <= STEP as u64, "{last} {placed}");
-            last = placed;
+            let Some(placed) = cadence.place(ms(arrival), PACKET) else {
+                continue;
+            };
+            if let Some(last) = times.last() {
+                let step = (placed - *last).nseconds().cast_signed() - 20_000_000;
+                assert!(step >= -STEP, "{last} {placed}");
+                drift = (drift + step).min(0);
+                assert!(drift >= -BACK_LIMIT - STEP, "back by {drift} ns");
+            }
+            times.push(placed);
         }
-        assert!((ms(1180)..ms(1190)).contains(&last), "{last}");
+        times.into_iter().map(gst::ClockTime::mseconds).collect()
     }
 
     #[test]
-    fn a_late_start_does_not_make_an_overlap() {
-        let mut cadence = Cadence::default();
-        // The first packet 50 ms late, what follows on time.
-        let first = cadence.place(ms(1050), PACKET);
-        let place = |n: u64| cadence.place(ms(1000 + 20 * n), PACKET);
-        let last = (1..500).map(place).last().unwrap();
-        let back = first + PACKET * 499 - last;
-        assert!(back < ms(40), "{back}");
-        assert!(last - ms(1000 + 20 * 499) <= ms(21), "{last}");
+    fn a_bunch_after_a_stall_leaves_no_gap_and_no_overlap() {
+        let arrivals = [1000, 1120, 1120, 1120, 1121, 1121, 1122, 1140, 1160, 1180];
+        let times = run(&mut Cadence::default(), arrivals);
+        assert_eq!(times.len(), arrivals.len());
+        assert!(
+            times.windows(2).all(|pair| pair[1] - pair[0] <= 21),
+            "{times:?}"
+        );
+        assert!((1180..1190).contains(times.last().unwrap()), "{times:?}");
+    }
+
+    #[test]
+    fn a_late_start_is_made_good_without_an_overlap() {
+        // The first packet late, what follows on time.
+        for late in [10, 50, 100, 190] {
+            let mut cadence = Cadence::default();
+            let arrivals = (1..500).map(|n| 1000 + 20 * n);
+            let times = run(&mut cadence, std::iter::once(1000 + late).chain(arrivals));
+            let last = 1000 + 20 * 499;
+            assert!((last..=last + 40).contains(times.last().unwrap()), "{late}");
+            let dropped = 500 - times.len() as u64;
+            assert!(dropped <= late / 20, "{dropped} for {late} ms");
+        }
+    }
+
+    #[test]
+    fn a_sender_that_is_faster_is_kept_up_with() {
+        // 1 % faster than it should be: 19.8 ms.
+        let arrivals = (0..5000).map(|n| 1000 + 198 * n / 10);
+        let times = run(&mut Cadence::default(), arrivals);
+        let last = 1000 + 198 * 4999 / 10;
+        assert!(
+            (last..=last + 41).contains(times.last().unwrap()),
+            "{times:?}"
+        );
+        // A hundred packets' worth of time is too much in all.
+        assert!((45..=52).contains(&(5000 - times.len())), "{}", times.len());
     }
 
     #[test]
     fn what_comes_early_after_a_pause_does_not_jump_back() {
         let mut cadence = Cadence::default();
-        cadence.place(ms(1000), PACKET);
-        let late = cadence.place(ms(1400), PACKET);
-        let next = cadence.place(ms(1100), PACKET);
-        assert!(next - late >= ms(19), "{late} {next}");
-        assert_eq!(cadence.place(ms(20), PACKET), ms(20));
+        let times = run(&mut cadence, [1000, 1400, 1100, 1120]);
+        assert_eq!(times[1], 1400);
+        assert!(times[2] >= 1419, "{times:?}");
+        assert_eq!(cadence.place(ms(20), PACKET), Some(ms(20)));
+    }
+
+    /// The items with their times, in ms.
+    fn begin(packets: &[(u64, u64)]) -> Vec<u64> {
+        let mut beginning = Beginning::default();
+        for &(running, arrived) in packets {
+            let packet = Packet {
+                running: ms(running),
+                duration: PACKET,
+            };
+            let placed = beginning.take((), packet, ms(arrived));
+            if let Some(placed) = placed {
+                return placed.iter().map(|(_, time)| time.mseconds()).collect();
+            }
+        }
+        Vec::new()
+    }
+
+    #[test]
+    fn a_bunch_at_the_beginning_is_as_early_as_its_earliest() {
+        // The times are the earlier of the jitter buffer's and the arrival.
+        let packets = [
+            (100, 160),
+            (120, 160),
+            (140, 161),
+            (160, 161),
+            (161, 161),
+            (181, 181),
+        ];
+        assert_eq!(begin(&packets), [81, 101, 121, 141, 161, 181]);
+    }
+
+    #[test]
+    fn a_beginning_in_time_stays_where_it_is() {
+        assert!(begin(&[(100, 160)]).is_empty());
+        assert_eq!(begin(&[(100, 160), (120, 180)]), [100, 120]);
     }
 
     #[test]
     fn a_lasting_delay_is_followed_and_a_jump_taken_at_once() {
         let mut cadence = Cadence::default();
-        for n in 0..10 {
-            cadence.place(ms(20 * n), PACKET);
-        }
-        let placed = (10..200)
-            .map(|n| cadence.place(ms(20 * n + 50), PACKET))
-            .last()
-            .unwrap();
+        run(&mut cadence, (0..10).map(|n| 20 * n));
+        let times = run(&mut cadence, (10..200).map(|n| 20 * n + 50));
         assert!(
-            placed.nseconds().abs_diff(ms(20 * 199 + 50).nseconds()) < 1_000_000,
-            "{placed}"
+            (20 * 199 + 49..=20 * 199 + 50).contains(times.last().unwrap()),
+            "{times:?}"
         );
-        assert_eq!(cadence.place(ms(60_000), PACKET), ms(60_000));
+        assert_eq!(cadence.place(ms(60_000), PACKET), Some(ms(60_000)));
     }
 
     #[test]

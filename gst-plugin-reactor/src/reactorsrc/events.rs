@@ -34,7 +34,12 @@ impl super::imp::ReactorSrc {
                 match verdict {
                     Some(Verdict::Ended(reason)) => self.ended(reason.as_deref()),
                     Some(Verdict::Failed(error)) => self.fail(&error),
-                    None => {}
+                    Some(Verdict::Interrupted) => {
+                        self.tracks()
+                            .iter()
+                            .for_each(|track| track.feed.interrupt());
+                    }
+                    Some(Verdict::Resumed) | None => {}
                 }
             }
             Event::Session(generation, session::Event::Tracks(tracks)) => {

@@ -15,7 +15,7 @@ use std::{
 use gst::{glib, prelude::*};
 
 use super::{
-    cadence::{Cadence, opus_duration},
+    cadence::{Beginning, Cadence, Packet, opus_duration},
     events::Event,
     imp::CAT,
 };
@@ -44,8 +44,12 @@ pub struct Feed {
     session: Weak<Session>,
     events: mpsc::Sender<Event>,
     state: Mutex<State>,
+    /// The running time of what comes first after a gap, in nanoseconds.
+    gap_end: AtomicU64,
     pub counters: Counters,
 }
+
+const NO_GAP: u64 = u64::MAX;
 
 /// What the `stats` property shows of a track.
 #[derive(Debug, Default)]
@@ -62,6 +66,12 @@ struct State {
     /// The running time of the picture before.
     last: Option<gst::ClockTime>,
     cadence: Cadence,
+    /// Opus packets that have no place yet.
+    beginning: Beginning<Unit>,
+    /// It is known where the stream begins.
+    settled: bool,
+    /// What comes next does not follow on what came before.
+    discont: bool,
     /// Units are missing: nothing is any good before the next keyframe.
     broken: bool,
 }
@@ -92,6 +102,7 @@ impl Feed {
             session,
             events,
             state: Mutex::default(),
+            gap_end: AtomicU64::new(NO_GAP),
             counters: Counters::default(),
         }
     }
@@ -133,6 +144,24 @@ impl Feed {
         }
     }
 
+    /// Nothing comes for now.
+    pub fn interrupt(&self) {
+        let mut state = self.lock();
+        state.discont = true;
+        state.settled = false;
+        state.beginning = Beginning::default();
+    }
+
+    /// Whether a buffer is the first after a gap. Decoders do not say so.
+    pub fn ends_gap(&self, buffer: &gst::BufferRef) -> bool {
+        let end = self.gap_end.load(Ordering::Acquire);
+        let ends = end != NO_GAP && buffer.pts().is_some_and(|pts| pts.nseconds() >= end);
+        if ends {
+            self.gap_end.store(NO_GAP, Ordering::Release);
+        }
+        ends
+    }
+
     pub fn request_keyframe(&self) {
         if self.track.kind == Kind::Video
             && let Some(session) = self.session.upgrade()
@@ -159,36 +188,6 @@ impl Feed {
         }
     }
 
-    /// The time at which something that arrived at `running` stands.
-    fn place(
-        &self,
-        state: &mut State,
-        running: gst::ClockTime,
-        caps: &gst::Caps,
-        buffer: &gst::Buffer,
-    ) -> gst::ClockTime {
-        let media_type = caps.structure(0).map(|s| s.name().as_str());
-        match (self.track.kind, media_type) {
-            (_, Some("application/x-rtp")) => running,
-            (Kind::Audio, Some("audio/x-opus")) => {
-                let packet = buffer.map_readable();
-                match packet.ok().and_then(|packet| opus_duration(&packet)) {
-                    Some(duration) => state.cadence.place(running, duration),
-                    None => running,
-                }
-            }
-            (Kind::Audio, _) => running,
-            (Kind::Video, _) => {
-                // After a stall the jitter buffer gives two pictures the same
-                // time; muxers want them apart.
-                let earliest = state.last.map_or(running, |last| last + PICTURE_DISTANCE);
-                let running = running.max(earliest);
-                state.last = Some(running);
-                running
-            }
-        }
-    }
-
     fn push(&self, state: &mut State, unit: Unit) {
         let Outlet::AppSrc(appsrc) = &state.outlet else {
             return;
@@ -206,26 +205,100 @@ impl Feed {
             self.counters.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let running = unit
-            .time
-            .and_then(|t| state.timing.running_time(&element, t));
-        let Some(running) = running else {
+        let mut running = |time| state.timing.running_time(&element, time);
+        let times = unit.time.and_then(&mut running).zip(running(unit.arrived));
+        let Some((running, arrived)) = times else {
             return self.drop_unit(state);
         };
+        for (unit, placed) in self.place(state, unit, running, arrived) {
+            gst::trace!(
+                CAT,
+                obj = element,
+                "{}: {running} at {placed}",
+                self.track.name
+            );
+            self.deliver(state, &appsrc, unit, placed);
+        }
+    }
+
+    /// What goes on now, and at which time: something that arrives at
+    /// `arrived` and was due at `running`, and what waited for it.
+    fn place(
+        &self,
+        state: &mut State,
+        unit: Unit,
+        running: gst::ClockTime,
+        arrived: gst::ClockTime,
+    ) -> Vec<(Unit, gst::ClockTime)> {
+        let media_type = unit.caps.structure(0).map(|s| s.name().as_str());
+        match (self.track.kind, media_type) {
+            (Kind::Audio, Some("audio/x-opus")) => place_opus(state, unit, running, arrived),
+            (Kind::Video, media_type) if media_type != Some("application/x-rtp") => {
+                // After a stall the jitter buffer gives two pictures the same
+                // time; muxers want them apart.
+                let earliest = state.last.map_or(running, |last| last + PICTURE_DISTANCE);
+                let running = running.max(earliest);
+                state.last = Some(running);
+                vec![(unit, running)]
+            }
+            _ => vec![(unit, running)],
+        }
+    }
+
+    fn deliver(
+        &self,
+        state: &mut State,
+        appsrc: &gst_app::AppSrc,
+        unit: Unit,
+        placed: gst::ClockTime,
+    ) {
         let Unit {
             mut buffer, caps, ..
         } = unit;
-        let running = self.place(state, running, &caps, &buffer);
         {
             let buffer = buffer.make_mut();
-            buffer.set_pts(running);
+            buffer.set_pts(placed);
             buffer.set_dts(gst::ClockTime::NONE);
+            if std::mem::take(&mut state.discont) {
+                buffer.set_flags(gst::BufferFlags::DISCONT);
+                self.gap_end.store(placed.nseconds(), Ordering::Release);
+            }
         }
         let sample = gst::Sample::builder().buffer(&buffer).caps(&caps).build();
         if let Err(error) = appsrc.push_sample(&sample) {
-            gst::debug!(CAT, obj = element, "{}: {error}", self.track.name);
+            gst::debug!(CAT, "{}: {error}", self.track.name);
         }
     }
+}
+
+/// Packets of a steady cadence, from a beginning that is in time.
+fn place_opus(
+    state: &mut State,
+    unit: Unit,
+    running: gst::ClockTime,
+    arrived: gst::ClockTime,
+) -> Vec<(Unit, gst::ClockTime)> {
+    let duration = unit.buffer.map_readable();
+    let Some(duration) = duration.ok().and_then(|packet| opus_duration(&packet)) else {
+        return vec![(unit, running)];
+    };
+    // The jitter buffer's idea is wrong if it is later than the packet itself.
+    let packet = Packet {
+        running: running.min(arrived),
+        duration,
+    };
+    if state.settled {
+        let placed = state.cadence.place(packet.running, duration);
+        return placed.map(|placed| (unit, placed)).into_iter().collect();
+    }
+    let Some(placed) = state.beginning.take(unit, packet, arrived) else {
+        return Vec::new();
+    };
+    state.settled = true;
+    if let Some((_, last)) = placed.last() {
+        state.cadence.follow(*last, duration);
+    }
+    placed
 }
 
 impl Consumer for Feed {

@@ -39,7 +39,7 @@ struct Running {
 }
 
 impl ReactorSrc {
-    fn tracks(&self) -> Vec<Arc<TrackPad>> {
+    pub(super) fn tracks(&self) -> Vec<Arc<TrackPad>> {
         lock(&self.running)
             .as_ref()
             .map(|r| r.tracks.clone())

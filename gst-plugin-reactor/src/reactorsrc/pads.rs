@@ -115,6 +115,9 @@ impl TrackPad {
         if let Some(src) = branch.appsrc.static_pad("src") {
             self.watch(&src);
         }
+        if let Some(src) = branch.src_pad() {
+            self.mark_gaps(&src);
+        }
         let opened = self
             .pad
             .set_target(branch.src_pad().as_ref())
@@ -158,6 +161,19 @@ impl TrackPad {
             {
                 feed.request_keyframe();
                 return gst::PadProbeReturn::Handled;
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+
+    /// The first buffer after a gap says so, whatever the decoder makes of it.
+    fn mark_gaps(&self, src: &gst::Pad) {
+        let feed = Arc::downgrade(&self.feed);
+        src.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            if let Some(buffer) = info.buffer_mut()
+                && feed.upgrade().is_some_and(|feed| feed.ends_gap(buffer))
+            {
+                buffer.make_mut().set_flags(gst::BufferFlags::DISCONT);
             }
             gst::PadProbeReturn::Ok
         });

@@ -15,21 +15,21 @@ use tokio::{
 };
 
 use super::{
-    Message, Offerings, Reply, Shared, Status,
+    Message, Offerings, Reply, Report, Shared, Status,
     codecs::Codec,
     commands::{Commander, Order, Readiness},
     lock,
     machine::{Action, Event as MachineEvent, Input, Machine, Policy},
     members::{Members, Released},
     settings::Settings,
-    transport::{Reporter, Transport},
+    transport::{self, Reporter, Transport},
 };
 use crate::platform::{
     Code, Error,
     coordinator::{LocalRuntime, Ownership},
     http::HTTP_TIMEOUT,
     schema::Schema,
-    signaling::Signaling,
+    signaling::{IceServer, Signaling},
     wire::ClientMessage,
 };
 
@@ -71,9 +71,14 @@ pub(super) struct Driver {
     /// A session was asked for and the server has not answered.
     beginning: bool,
     transport: Transport,
+    /// Of how many: what the ones before still say is void.
+    generation: u64,
+    config: transport::Config,
     members: Members,
     orders: mpsc::UnboundedSender<Order>,
     readiness: watch::Sender<Readiness>,
+    /// The model's, once it is known.
+    schema: Option<Arc<Schema>>,
     commander: Option<(Commander, mpsc::UnboundedReceiver<Order>)>,
     replies: HashMap<u64, Reply>,
     next_token: u64,
@@ -89,14 +94,8 @@ impl Driver {
     ) -> Result<Self, Error> {
         let local = LocalRuntime::new(settings.local_url()?)?;
         let epoch = Instant::now();
-        // Weak: a transport that closes late must not keep the driver waiting.
-        let weak = messages.downgrade();
-        let reports: Reporter = Arc::new(move |message| {
-            if let Some(messages) = weak.upgrade() {
-                let _ = messages.send(message);
-            }
-        });
         let policy = settings.policy();
+        let config = settings.transport();
         let members = Members::default();
         let (orders, queue) = mpsc::unbounded_channel();
         let (readiness, ready) = watch::channel(Readiness::default());
@@ -114,15 +113,18 @@ impl Driver {
             signaling: None,
             beginning: false,
             transport: Transport::new(
-                settings.transport(),
+                config.clone(),
                 epoch,
-                reports,
+                reporter(&messages, 0),
                 members.consumers(),
                 shared.outlets.clone(),
             )?,
+            generation: 0,
+            config,
             members,
             orders,
             readiness,
+            schema: None,
             commander: Some((commander, queue)),
             replies: HashMap::new(),
             next_token: 0,
@@ -205,13 +207,27 @@ impl Driver {
                     order.refuse(super::closed());
                 }
             }
-            Message::SetLatency(milliseconds) => self.transport.set_latency(milliseconds),
+            Message::SetLatency(milliseconds) => {
+                self.config.latency = milliseconds;
+                self.transport.set_latency(milliseconds);
+            }
             Message::RequestKeyframe(track) => self.transport.request_keyframe(track),
             Message::Format(track, codec) => self.open_sender(track, codec),
             Message::Claimed(track, result) => self.members.claimed(&track, result),
-            Message::KeyframeWanted(track) => self.members.keyframe_wanted(&track),
-            Message::Loss(track, lost) => self.members.loss(&track, lost),
-            Message::SenderOpen(track, result) => self.members.sender_open(&track, result),
+            Message::Publish(track, publish) => self.publish(&track, publish),
+            Message::Transport(generation, report) if generation == self.generation => {
+                self.report(report);
+            }
+            Message::Transport(..) => {}
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        match report {
+            Report::Input(input) => self.input(input),
+            Report::KeyframeWanted(track) => self.members.keyframe_wanted(&track),
+            Report::Loss(track, lost) => self.members.loss(&track, lost),
+            Report::SenderOpen(track, result) => self.members.sender_open(&track, result),
         }
     }
 
@@ -246,6 +262,10 @@ impl Driver {
         match action {
             Action::Emit(event) => {
                 let ready = event == MachineEvent::Status(Status::Ready);
+                if matches!(event, MachineEvent::Interrupted(_)) {
+                    self.members.interrupted();
+                    self.shared.outlets.clear();
+                }
                 self.tell_commander(&event);
                 self.members.tell(event);
                 if ready {
@@ -262,10 +282,7 @@ impl Driver {
                     reply(result);
                 }
             }
-            Action::Build { ice_servers } => {
-                self.transport
-                    .build(ice_servers, self.members.offer().to_vec());
-            }
+            Action::Build { ice_servers } => self.build(ice_servers),
             Action::ApplyAnswer(answer) => {
                 self.members.negotiated(&answer.tracks);
                 self.transport.apply(answer);
@@ -277,6 +294,43 @@ impl Driver {
             http => self.ask(http),
         }
     }
+}
+
+impl Driver {
+    /// Each offer is that of a peer connection of its own.
+    fn build(&mut self, ice_servers: Vec<IceServer>) {
+        if self.transport.is_closed() {
+            self.generation += 1;
+            let transport = Transport::new(
+                self.config.clone(),
+                self.epoch,
+                reporter(&self.messages, self.generation),
+                self.members.consumers(),
+                self.shared.outlets.clone(),
+            );
+            match transport {
+                Ok(transport) => self.transport = transport,
+                Err(error) => return self.later(Input::OfferBuilt(Err(error))),
+            }
+        }
+        self.transport.build(ice_servers, self.members.offers());
+    }
+
+    /// Not now: the machine is at work.
+    fn later(&self, input: Input) {
+        let _ = self.messages.send(Message::Input(input));
+    }
+}
+
+/// How the transport with this number reports. Weak: one that closes late must
+/// not keep the driver waiting.
+fn reporter(messages: &mpsc::UnboundedSender<Message>, generation: u64) -> Reporter {
+    let weak = messages.downgrade();
+    Arc::new(move |report| {
+        if let Some(messages) = weak.upgrade() {
+            let _ = messages.send(Message::Transport(generation, report));
+        }
+    })
 }
 
 /// The elements that take part.
@@ -301,26 +355,33 @@ impl Driver {
             Released::Input(track) => {
                 self.shared.outlets.remove(&track);
                 self.transport.close_sender(track.clone());
-                let message = ClientMessage::UnpublishTrack(track);
-                self.request(message, Box::new(|_| {}));
+                self.unpublish(&track);
             }
         }
     }
 
     /// Commands wait for the session, and are checked against its schema.
-    fn tell_commander(&self, event: &MachineEvent) {
-        let id = || self.machine.session_id().unwrap_or_default().to_owned();
+    fn tell_commander(&mut self, event: &MachineEvent) {
+        let machine = &self.machine;
+        let id = || machine.session_id().unwrap_or_default().to_owned();
         match event {
             MachineEvent::Status(Status::Ready) => {
-                self.readiness.send_replace(Readiness::Ready(id(), None));
+                let schema = self.schema.clone();
+                self.readiness.send_replace(Readiness::Ready(id(), schema));
             }
+            MachineEvent::Interrupted(_) => {
+                self.readiness.send_replace(Readiness::NotYet);
+            }
+            // Of the next one, if there is any.
+            MachineEvent::SessionId(_) => self.schema = None,
             MachineEvent::RuntimeMessage { name, data } if *name == "modelSchema" => {
                 if let Ok(schema) = Schema::parse(data) {
-                    let schema = Some(Arc::new(schema));
+                    self.schema = Some(Arc::new(schema));
+                    let schema = self.schema.clone();
                     self.readiness.send_replace(Readiness::Ready(id(), schema));
                 }
             }
-            MachineEvent::Status(Status::Disconnected) => {
+            MachineEvent::Failed(_) | MachineEvent::Ended { .. } | MachineEvent::Closed => {
                 self.readiness.send_replace(Readiness::Over);
             }
             _ => {}
@@ -360,9 +421,35 @@ impl Driver {
         }
     }
 
+    /// What an application asks for; nobody is fed before the claim is there.
+    fn publish(&mut self, track: &str, publish: bool) {
+        if self.members.publish(track, publish) {
+            if publish {
+                if self.members.is_ready() {
+                    self.publish_all();
+                }
+            } else {
+                self.shared.outlets.remove(track);
+                self.transport.close_sender(track.to_owned());
+                self.unpublish(track);
+            }
+        }
+    }
+
+    fn unpublish(&mut self, track: &str) {
+        let message = ClientMessage::UnpublishTrack(track.to_owned());
+        self.request(message, Box::new(|_| {}));
+    }
+
     /// Claims the input tracks that elements feed and nobody has claimed yet.
     fn publish_all(&mut self) {
-        for track in self.members.unclaimed() {
+        for (track, lost) in self.members.unclaimed() {
+            if lost {
+                // The server may not have noticed yet that the connection is
+                // gone which holds the claim. It is under the same number, and
+                // so may give it up.
+                self.unpublish(&track);
+            }
             let messages = self.messages.downgrade();
             let name = track.clone();
             let reply: Reply = Box::new(move |result| {
@@ -426,11 +513,12 @@ impl Driver {
                 connection_id,
                 sdp,
                 mapping,
+                resume,
             } => self.spawn(async move {
                 // An empty list keeps the server from looking for a STUN
                 // server that a local client has no use for.
                 let servers = Some(&[][..]);
-                let offer = signaling.offer(connection_id, &sdp, &mapping, servers, false);
+                let offer = signaling.offer(connection_id, &sdp, &mapping, servers, resume);
                 Input::OfferPosted(offer.await)
             }),
             Action::PollAnswer { connection_id } => {

@@ -48,6 +48,10 @@ enum Claim {
     None,
     Asked,
     Granted,
+    /// By a connection that is gone.
+    Lost,
+    /// Given up by the application.
+    Withdrawn,
 }
 
 /// One m-line.
@@ -122,7 +126,7 @@ impl Members {
         let claimed = member
             .publications
             .into_iter()
-            .filter(|(_, c)| *c != Claim::None);
+            .filter(|(_, c)| !matches!(c, Claim::None | Claim::Withdrawn));
         let inputs = claimed.map(|(p, _)| Released::Input(p.track.name));
         outputs.chain(inputs).collect()
     }
@@ -295,8 +299,29 @@ impl Members {
         })
     }
 
-    pub(super) fn offer(&self) -> &[Offer] {
+    fn offer(&self) -> &[Offer] {
         self.offer.as_deref().unwrap_or_default()
+    }
+
+    /// What is offered on a new connection: after the first one, what was
+    /// agreed on there, since decoders and encoders are made for that.
+    pub(super) fn offers(&self) -> Vec<Offer> {
+        let agreed = |offer: &Offer| {
+            let codecs = self.codecs.get(&offer.track.name)?.iter();
+            let codecs: Vec<_> = codecs.map(|(codec, _)| *codec).collect();
+            let taken = match offer.track.direction {
+                Direction::RecvOnly => 1,
+                Direction::SendOnly => codecs.len(),
+            };
+            codecs.get(..taken).map(<[_]>::to_vec)
+        };
+        let offers = self.offer().iter();
+        offers
+            .map(|offer| Offer {
+                codecs: agreed(offer).unwrap_or_else(|| offer.codecs.clone()),
+                ..offer.clone()
+            })
+            .collect()
     }
 
     /// Takes note of the answer; its m-lines are in the order of the offer.
@@ -321,15 +346,49 @@ impl Members {
             .map(|(_, payload)| *payload)
     }
 
-    /// The tracks that elements feed and that are not claimed yet; they are
-    /// from now on.
-    pub(super) fn unclaimed(&mut self) -> Vec<String> {
+    /// The connection is gone, and what it had claimed.
+    pub(super) fn interrupted(&mut self) {
+        let publications = self.members.values_mut().flat_map(|m| &mut m.publications);
+        for (_, claim) in publications {
+            if matches!(claim, Claim::Asked | Claim::Granted) {
+                *claim = Claim::Lost;
+            }
+        }
+    }
+
+    /// Has a track claimed again, or given up. Returns whether there is
+    /// anything to do: somebody feeds it, and it is not so already.
+    pub(super) fn publish(&mut self, track: &str, publish: bool) -> bool {
+        for member in self.members.values_mut() {
+            let mut fed = member.publications.iter_mut();
+            let Some((_, claim)) = fed.find(|(p, _)| p.track.name == track) else {
+                continue;
+            };
+            let withdrawn = *claim == Claim::Withdrawn;
+            if publish == withdrawn {
+                *claim = match publish {
+                    true => Claim::None,
+                    false => Claim::Withdrawn,
+                };
+                if !publish {
+                    (member.events)(Event::Withdrawn(track.to_owned()));
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The tracks that elements feed and that are not claimed yet, and whether
+    /// they were on a connection before; they are from now on.
+    pub(super) fn unclaimed(&mut self) -> Vec<(String, bool)> {
         let publications = self.members.values_mut().flat_map(|m| &mut m.publications);
         let mut tracks = Vec::new();
         for (publication, claim) in publications {
-            if *claim == Claim::None {
+            if matches!(claim, Claim::None | Claim::Lost) {
+                let lost = *claim == Claim::Lost;
                 *claim = Claim::Asked;
-                tracks.push(publication.track.name.clone());
+                tracks.push((publication.track.name.clone(), lost));
             }
         }
         tracks
@@ -340,13 +399,16 @@ impl Members {
         let codecs: Vec<_> = agreed.into_iter().map(|(codec, _)| codec).collect();
         for member in self.members.values_mut() {
             let mut fed = member.publications.iter_mut();
-            let Some((_, claim)) = fed.find(|(p, _)| p.track.name == track) else {
+            let asked =
+                |(p, c): &&mut (Publication, Claim)| p.track.name == track && *c == Claim::Asked;
+            let Some((_, claim)) = fed.find(asked) else {
                 continue;
             };
             *claim = if result.is_ok() {
                 Claim::Granted
             } else {
-                Claim::None
+                // Until the application wants it again.
+                Claim::Withdrawn
             };
             (member.events)(Event::Claimed {
                 track: track.to_owned(),

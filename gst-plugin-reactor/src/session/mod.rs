@@ -61,6 +61,8 @@ pub enum Event {
         track: String,
         result: Result<(), Error>,
     },
+    /// The track is not fed any more: it was given up.
+    Withdrawn(String),
     /// The server lost something of what was sent on this track.
     KeyframeWanted(String),
     /// The server's report: which part of this track's packets it missed.
@@ -99,7 +101,15 @@ enum Message {
     Format(String, &'static Codec),
     /// The answer to a claim.
     Claimed(String, Result<(), Error>),
-    /// From the transport.
+    /// Claims an input track again, or gives it up.
+    Publish(String, bool),
+    /// From the transport with this number.
+    Transport(u64, Report),
+}
+
+/// What a transport tells the driver.
+enum Report {
+    Input(Input),
     KeyframeWanted(String),
     SenderOpen(String, Result<(), Error>),
     Loss(String, f64),
@@ -178,6 +188,22 @@ impl Session {
             track: track.to_owned(),
             flowing,
         }));
+    }
+
+    /// Takes the connection down, and with `recoverable` keeps the session.
+    pub fn disconnect(&self, recoverable: bool) {
+        self.hub
+            .send(Message::Input(Input::Disconnect { recoverable }));
+    }
+
+    /// Makes a new connection to the session.
+    pub fn reconnect(&self) {
+        self.hub.send(Message::Input(Input::Reconnect));
+    }
+
+    /// Claims an input track again that was given up, or gives it up.
+    pub fn publish(&self, track: &str, publish: bool) {
+        self.hub.send(Message::Publish(track.to_owned(), publish));
     }
 
     /// Says in which codec a claimed track will be fed.

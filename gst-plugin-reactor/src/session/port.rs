@@ -22,8 +22,11 @@ use crate::platform::track::Track;
 pub struct Unit {
     pub buffer: gst::Buffer,
     pub caps: gst::Caps,
-    /// When it arrived, by the monotonic system clock.
+    /// When it was due, by the monotonic system clock: evened out by the
+    /// jitter buffer.
     pub time: Option<gst::ClockTime>,
+    /// When it really came.
+    pub arrived: gst::ClockTime,
 }
 
 /// What an element does with a track. Called on the transport's streaming
@@ -123,6 +126,7 @@ impl Outlet {
             mut buffer,
             caps,
             time,
+            ..
         } = unit;
         // Something from before the transport's time.
         let Some(pts) = time.and_then(|time| time.checked_sub(self.base)) else {
@@ -159,6 +163,11 @@ impl Outlets {
     pub(super) fn remove(&self, track: &str) {
         let mut outlets = self.0.write().unwrap_or_else(PoisonError::into_inner);
         outlets.remove(track);
+    }
+
+    pub(super) fn clear(&self) {
+        let mut outlets = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        outlets.clear();
     }
 
     pub(super) fn get(&self, track: &str) -> Option<Outlet> {

@@ -2,7 +2,10 @@
 
 //! The properties that every live element shares.
 
-use std::time::Duration;
+use std::{
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
 
 use super::{
     machine::{Policy, WireChoice},
@@ -41,6 +44,8 @@ pub struct Settings {
     pub stall_timeout: u32,
     pub close_timeout: u32,
     pub recoverable: bool,
+    pub reconnect: bool,
+    pub restart_session: bool,
     pub relay_only: bool,
     pub wire: WireChoice,
     /// JSON: which key or mouse event is which command.
@@ -67,6 +72,8 @@ impl Default for Settings {
             stall_timeout: DEFAULT_STALL_TIMEOUT,
             close_timeout: DEFAULT_CLOSE_TIMEOUT,
             recoverable: false,
+            reconnect: true,
+            restart_session: false,
             relay_only: false,
             wire: WireChoice::Auto,
             navigation: None,
@@ -125,6 +132,22 @@ impl Settings {
             .map(|(name, _)| name)
     }
 
+    /// Takes over from an element of the same session what is left open here.
+    pub fn follow(&mut self, other: Self) {
+        fn fill<T: PartialEq>(own: &mut T, theirs: T, default: &T) {
+            if own == default {
+                *own = theirs;
+            }
+        }
+        let default = Self::default();
+        macro_rules! fill {
+            ($($name:ident)*) => { $(fill(&mut self.$name, other.$name, &default.$name);)* };
+        }
+        fill!(local api_url model arguments adopt_session_id connection_id);
+        fill!(max_sdp_attempts waiting_timeout latency stall_timeout close_timeout);
+        fill!(recoverable reconnect restart_session relay_only wire);
+    }
+
     /// Whether nothing says which server to speak to.
     pub fn is_bare(&self) -> bool {
         !self.local && self.api_url.is_none() && self.adopt_session_id.is_none()
@@ -144,6 +167,9 @@ impl Settings {
             adopt: self.adopt_session_id.clone(),
             connection_id: (self.connection_id != 0).then_some(self.connection_id),
             recoverable: self.recoverable,
+            reconnect: self.reconnect,
+            restart: self.restart_session,
+            seed: RandomState::new().hash_one(0),
             // On the same network host candidates do; a local runtime names
             // relays only where it was given some.
             ice_servers: self.relay_only,
@@ -160,4 +186,29 @@ impl Settings {
 
 fn optional(milliseconds: u32) -> Option<Duration> {
     (milliseconds != 0).then(|| Duration::from_millis(milliseconds.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_open_the_other_decides() {
+        let other = Settings {
+            local: true,
+            api_url: Some("http://127.0.0.1:1".into()),
+            stall_timeout: 1000,
+            latency: 10,
+            reconnect: false,
+            ..Settings::default()
+        };
+        let mut own = Settings {
+            latency: 20,
+            ..Settings::default()
+        };
+        own.follow(other);
+        assert!(own.local && !own.reconnect);
+        assert_eq!((own.stall_timeout, own.latency), (1000, 20));
+        assert_eq!(own.api_url.as_deref(), Some("http://127.0.0.1:1"));
+    }
 }

@@ -36,19 +36,24 @@ impl Machine {
             start: now,
             ..Timings::default()
         };
+        emit(out, Event::Status(Status::Connecting));
+        emit(
+            out,
+            Event::Progress(Progress::Start("Asking for a session")),
+        );
+        self.begin(now, out);
+    }
+
+    pub(super) fn begin(&mut self, now: Duration, out: &mut Vec<Action>) {
         self.phase = Phase::Beginning(Beginning {
             asking: true,
+            since: now,
             next: NEVER,
             give_up: self.policy.waiting_limit.map_or(NEVER, |limit| now + limit),
             conflict_give_up: None,
             last: None,
             refusals: 0,
         });
-        emit(out, Event::Status(Status::Connecting));
-        emit(
-            out,
-            Event::Progress(Progress::Start("Asking for a session")),
-        );
         out.push(Action::Begin);
     }
 
@@ -116,7 +121,7 @@ impl Machine {
             return;
         };
         if now >= b.give_up {
-            let waited = (b.give_up - self.timings.start).as_millis();
+            let waited = (b.give_up - b.since).as_millis();
             let mut error = b.last.take().unwrap_or_else(|| {
                 Error::api(Code::RequestTimeout, "the server did not answer").during("session")
             });
@@ -139,6 +144,10 @@ impl Machine {
         out: &mut Vec<Action>,
     ) {
         self.timings.described = Some(now - self.timings.start);
+        let ownership = match self.was_ours(&descriptor.session_id) {
+            true => Ownership::Created,
+            false => ownership,
+        };
         self.lease = Some((descriptor.session_id.clone(), ownership));
         emit(out, Event::SessionId(Some(descriptor.session_id.clone())));
         emit(out, Event::Status(Status::Waiting));
@@ -153,22 +162,45 @@ impl Machine {
             Event::Progress(Progress::Continue("Connecting to the model".into())),
         );
         let tracks = descriptor.capabilities.as_ref().map(|c| c.tracks.clone());
-        out.push(Action::Announce(tracks.unwrap_or_default()));
-        if self.policy.connection_id.is_none() {
+        let tracks = tracks.unwrap_or_default();
+        // Another session of the same model: what is taken and fed stays.
+        let planned = !self.plan.is_empty();
+        if planned && self.plan.iter().any(|plan| !tracks.contains(&plan.track)) {
+            let text = "the tracks of the new session are not those of the one before";
+            let error = Error::api(Code::TrackRejected, text).during("session");
+            return self.fail(now, error, out);
+        }
+        if !planned {
+            out.push(Action::Announce(tracks));
+        }
+        self.connection_id = self.policy.connection_id;
+        self.gather(now + OFFER_LIMIT, descriptor, planned, out);
+    }
+
+    /// Collects what the offer needs.
+    pub(super) fn gather(
+        &mut self,
+        deadline: Duration,
+        descriptor: Descriptor,
+        planned: bool,
+        out: &mut Vec<Action>,
+    ) {
+        if self.connection_id.is_none() {
             out.push(Action::Register);
         }
         if self.policy.ice_servers {
             out.push(Action::FetchIceServers);
         }
         self.phase = Phase::Preparing(Preparing {
-            deadline: now + OFFER_LIMIT,
+            deadline,
             descriptor: Box::new(descriptor),
-            connection_id: self.policy.connection_id,
-            planned: false,
+            resume: self.connection_id.is_some() && self.is_resuming(),
+            planned,
             ice_servers: (!self.policy.ice_servers).then(Vec::new),
             building: false,
             offer: None,
         });
+        self.build(out);
     }
 
     pub(super) fn ice_servers(
@@ -195,12 +227,12 @@ impl Machine {
         result: Result<u32, Error>,
         out: &mut Vec<Action>,
     ) {
-        let Phase::Preparing(p) = &mut self.phase else {
+        if !matches!(self.phase, Phase::Preparing(_)) {
             return;
-        };
+        }
         match result {
             Ok(id) => {
-                p.connection_id = Some(id);
+                self.connection_id = Some(id);
                 self.post_offer(now, out);
             }
             Err(error) => self.fail(now, error, out),
@@ -232,7 +264,7 @@ impl Machine {
         }
     }
 
-    fn build(&mut self, out: &mut Vec<Action>) {
+    pub(super) fn build(&mut self, out: &mut Vec<Action>) {
         let Phase::Preparing(p) = &mut self.phase else {
             return;
         };
@@ -268,9 +300,10 @@ impl Machine {
         let Phase::Preparing(p) = &mut self.phase else {
             return;
         };
-        let (Some(connection_id), Some(offer)) = (p.connection_id, p.offer.as_deref()) else {
+        let (Some(connection_id), Some(offer)) = (self.connection_id, p.offer.as_deref()) else {
             return;
         };
+        let resume = p.resume;
         self.requests
             .expect_server(p.descriptor.server_version.as_deref());
         match complete_offer(offer, &self.plan) {
@@ -279,12 +312,13 @@ impl Machine {
                 self.phase = Phase::Offering(Negotiation {
                     connection_id,
                     sections,
-                    deadline: now + OFFER_LIMIT,
+                    deadline: now + self.limit(OFFER_LIMIT),
                 });
                 out.push(Action::PostOffer {
                     connection_id,
                     sdp,
                     mapping,
+                    resume,
                 });
             }
             Err(error) => self.fail(now, error, out),
@@ -300,7 +334,7 @@ impl Machine {
         match (std::mem::replace(&mut self.phase, Phase::Idle), result) {
             (Phase::Offering(negotiation), Ok(())) => {
                 let polling = Polling {
-                    give_up: now + polling_patience(self.policy.sdp_attempts),
+                    give_up: now + self.limit(polling_patience(self.policy.sdp_attempts)),
                     interval: POLL_FIRST,
                     next: Some(now + POLL_FIRST),
                 };
@@ -352,13 +386,18 @@ impl Machine {
                 polling.next = Some(now + polling.interval);
                 polling.interval = (polling.interval * 3 / 2).min(POLL_SLOWEST);
             }
-            Ok(Some(answer)) => match sdp::parse_answer(&answer.sdp, &negotiation.sections) {
-                Ok(negotiated) => self.apply_answer(now, negotiated, out),
-                Err(error) => {
-                    let error = name_tracks(error, &negotiation.sections, &self.plan);
-                    self.fail(now, error.during("sdp_params"), out);
+            Ok(Some(answer)) => {
+                if answer.connection_id.is_some() {
+                    self.connection_id = answer.connection_id;
                 }
-            },
+                match sdp::parse_answer(&answer.sdp, &negotiation.sections) {
+                    Ok(negotiated) => self.apply_answer(now, negotiated, out),
+                    Err(error) => {
+                        let error = name_tracks(error, &negotiation.sections, &self.plan);
+                        self.fail(now, error.during("sdp_params"), out);
+                    }
+                }
+            }
             Err(error) => self.fail(now, error, out),
         }
     }
@@ -372,7 +411,7 @@ impl Machine {
         self.timings.answered = Some(now - self.timings.start);
         self.requests.negotiated(negotiated.chunking);
         self.phase = Phase::Connecting(Connecting {
-            deadline: now + CONNECT_LIMIT,
+            deadline: now + self.limit(CONNECT_LIMIT),
             fingerprint: negotiated.fingerprint.clone(),
             verified: false,
             control: false,
@@ -426,13 +465,16 @@ impl Machine {
             && c.data
         {
             self.phase = Phase::Live(Live::new(now));
-            self.timings.ready = Some(now - self.timings.start);
             self.enter_live(now, out);
             emit(out, Event::Status(Status::Ready));
-            emit(
-                out,
-                Event::Progress(Progress::Complete("Connected to the model")),
-            );
+            let text = match self.resumed(now, out) {
+                true => "Reconnected to the model",
+                false => {
+                    self.timings.ready = Some(now - self.timings.start);
+                    "Connected to the model"
+                }
+            };
+            emit(out, Event::Progress(Progress::Complete(text)));
         }
     }
 }

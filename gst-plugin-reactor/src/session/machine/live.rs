@@ -4,17 +4,15 @@
 
 use std::time::Duration;
 
-use super::{
-    Action, CHECK_LIMIT, Event, Machine, NEVER, PING_INTERVAL, Phase, Policy, emit, wire::Arrival,
-};
+use super::{Action, Event, Machine, NEVER, PING_INTERVAL, Phase, Policy, emit, wire::Arrival};
 use crate::platform::{
     Code, Error,
-    coordinator::Descriptor,
     wire::{Channel, ClientMessage, Frame, Moderation, ServerMessage},
 };
 
 #[derive(Debug)]
 pub(super) struct Live {
+    pub(super) since: Duration,
     /// When anything was last heard from the server.
     pub(super) heard: Duration,
     /// A question was sent to find out whether the server still answers.
@@ -32,6 +30,7 @@ const RESUME_LIMIT: Duration = Duration::from_millis(500);
 impl Live {
     pub(super) fn new(now: Duration) -> Self {
         Self {
+            since: now,
             heard: now,
             probed: false,
             next_ping: now + PING_INTERVAL,
@@ -113,7 +112,7 @@ impl Machine {
                     limit.as_millis()
                 ),
             );
-            self.lost(now, error, out);
+            self.lost(now, Some(error), out);
         } else if silence >= limit / 2 && !live.probed {
             live.probed = true;
             // The one request without side effects that is answered.
@@ -207,59 +206,6 @@ impl Machine {
         }
     }
 
-    pub(super) fn transport_failed(&mut self, now: Duration, error: Error, out: &mut Vec<Action>) {
-        match &self.phase {
-            Phase::Live(_) => self.lost(now, error, out),
-            Phase::Preparing(_)
-            | Phase::Offering(_)
-            | Phase::Polling(..)
-            | Phase::Connecting(_) => {
-                self.fail(now, error, out);
-            }
-            _ => {}
-        }
-    }
-
-    /// A server that ends a session just closes the connection: ask it before
-    /// calling that a failure.
-    fn lost(&mut self, now: Duration, cause: Error, out: &mut Vec<Action>) {
-        self.phase = Phase::Checking {
-            cause,
-            deadline: now + CHECK_LIMIT,
-        };
-        out.push(Action::Describe);
-    }
-
-    pub(super) fn described(
-        &mut self,
-        now: Duration,
-        result: Result<Descriptor, Error>,
-        out: &mut Vec<Action>,
-    ) {
-        let Phase::Checking { cause, .. } = &self.phase else {
-            return;
-        };
-        let mut cause = cause.clone();
-        match result {
-            // A runtime that goes down with its model is no end in order.
-            Ok(descriptor) if descriptor.is_terminal() => cause
-                .message
-                .push_str("; the runtime has terminated, perhaps because the model crashed"),
-            Ok(descriptor) if !descriptor.is_live() => return self.end(now, None, out),
-            Ok(_) => cause
-                .message
-                .push_str("; the session itself is still there"),
-            Err(error) if matches!(error.code, Code::NotFound | Code::SessionTerminal) => {
-                return self.end(now, None, out);
-            }
-            Err(error) => {
-                cause.message = format!("{}; {}", cause.message, error.message);
-                cause.http_status = error.http_status;
-            }
-        }
-        self.fail(now, cause, out);
-    }
-
     pub(super) fn want(&mut self, track: String, flowing: bool, out: &mut Vec<Action>) {
         let before = self.wanted.insert(track.clone(), flowing);
         let live = matches!(self.phase, Phase::Live(_)) && !self.resting();
@@ -281,7 +227,7 @@ impl Machine {
         out: &mut Vec<Action>,
     ) {
         match &self.phase {
-            Phase::Closing(_) | Phase::Closed | Phase::Checking { .. } => {
+            Phase::Closing(_) | Phase::Closed => {
                 let error = Error::gpu(Code::InvalidState, "the session is closed");
                 out.push(Action::Reply {
                     token,
@@ -291,6 +237,14 @@ impl Machine {
             Phase::Live(_) => {
                 self.requests.queue(token, message);
                 self.requests.flush(now, out);
+            }
+            // The session's end is only looked into.
+            Phase::Checking(_) if !self.recovery.as_ref().is_some_and(|r| r.resume) => {
+                let error = Error::gpu(Code::Disconnected, "the connection is lost");
+                out.push(Action::Reply {
+                    token,
+                    result: Err(error),
+                });
             }
             _ => self.requests.queue(token, message),
         }

@@ -6,6 +6,7 @@
 
 mod connect;
 mod live;
+mod recover;
 mod types;
 mod wire;
 
@@ -22,6 +23,7 @@ use crate::platform::{
     sdp::OfferedSection,
 };
 use live::Live;
+use recover::{Checking, Recovery};
 use wire::Requests;
 
 /// From the answer to both channels open. (The platform's clients: 30 s.)
@@ -32,6 +34,10 @@ pub const OFFER_LIMIT: Duration = Duration::from_secs(15);
 pub const CONFLICT_LIMIT: Duration = Duration::from_secs(10);
 /// How long the server may take to say what became of a lost session.
 pub const CHECK_LIMIT: Duration = Duration::from_millis(1000);
+/// How long a lost session is kept by the platform. (The platform's FAQ.)
+pub const RECOVERY_WINDOW: Duration = Duration::from_secs(30);
+/// How long each step of resuming it may take.
+pub const RECOVERY_STEP_LIMIT: Duration = Duration::from_secs(5);
 /// A reply to a request that has not come by then is not awaited any more.
 /// (The platform's clients: 10 s.)
 pub const REQUEST_LIMIT: Duration = Duration::from_secs(10);
@@ -54,6 +60,13 @@ pub struct Machine {
     /// Which tracks should flow: changes before the session is live count.
     wanted: BTreeMap<String, bool>,
     requests: Requests,
+    /// The number of the connection, for another offer on it.
+    connection_id: Option<u32>,
+    /// The connection is lost, and how the search for another goes.
+    recovery: Option<Recovery>,
+    /// How often that was tried of late.
+    attempts: u32,
+    random: u64,
     /// The elements have heard the model's schema.
     schema_told: bool,
     timings: Timings,
@@ -73,11 +86,10 @@ enum Phase {
     /// The answer is applied; ICE, DTLS, SCTP.
     Connecting(Connecting),
     Live(Live),
-    /// Lost: asking the server whether the session is simply over.
-    Checking {
-        cause: Error,
-        deadline: Duration,
-    },
+    /// Lost: asking the server what became of the session.
+    Checking(Checking),
+    /// The user gave the connection up and keeps the session.
+    Parked,
     Closing(Closing),
     Closed,
 }
@@ -86,6 +98,7 @@ enum Phase {
 struct Beginning {
     /// A request is under way.
     asking: bool,
+    since: Duration,
     /// When to ask again.
     next: Duration,
     /// When to stop asking.
@@ -102,7 +115,8 @@ struct Beginning {
 struct Preparing {
     deadline: Duration,
     descriptor: Box<Descriptor>,
-    connection_id: Option<u32>,
+    /// The connection had an offer before.
+    resume: bool,
     planned: bool,
     ice_servers: Option<Vec<crate::platform::signaling::IceServer>>,
     building: bool,
@@ -152,13 +166,22 @@ pub struct Timings {
     pub answered: Option<Duration>,
     pub connected: Option<Duration>,
     pub ready: Option<Duration>,
+    /// How often the connection was lost and made anew.
+    pub reconnects: u32,
+    /// How long that took the last time.
+    pub outage: Option<Duration>,
 }
 
 impl Machine {
     pub fn new(policy: Policy) -> Self {
         Self {
             requests: Requests::new(policy.wire),
+            // Never zero.
+            random: policy.seed | 1,
             policy,
+            connection_id: None,
+            recovery: None,
+            attempts: 0,
             phase: Phase::Idle,
             lease: None,
             transport: false,
@@ -184,7 +207,7 @@ impl Machine {
     /// When the machine wants a [`Input::Tick`] at the latest.
     pub fn deadline(&self) -> Option<Duration> {
         let phase = match &self.phase {
-            Phase::Idle | Phase::Closed => NEVER,
+            Phase::Idle | Phase::Parked | Phase::Closed => NEVER,
             Phase::Beginning(b) if b.asking => b.give_up,
             Phase::Beginning(b) => b.next.min(b.give_up),
             Phase::Preparing(p) => p.deadline,
@@ -195,7 +218,10 @@ impl Machine {
                 let probe = self.requests.probe_deadline();
                 live.deadline(&self.policy).min(probe)
             }
-            Phase::Checking { deadline, .. } => *deadline,
+            Phase::Checking(c) => {
+                let give_up = self.recovery.as_ref().map_or(NEVER, |r| r.give_up);
+                c.next.min(give_up)
+            }
             Phase::Closing(c) => c.deadline,
         };
         let next = phase.min(self.requests.deadline());
@@ -208,6 +234,8 @@ impl Machine {
         match input {
             Input::Start => self.start(now, &mut out),
             Input::Stop => self.stop(now, &mut out),
+            Input::Reconnect => self.reconnect(now, &mut out),
+            Input::Disconnect { recoverable } => self.disconnect(now, recoverable, &mut out),
             Input::Tick => self.tick(now, &mut out),
             Input::Begun(result) => self.begun(now, result, &mut out),
             Input::IceServers(result) => self.ice_servers(now, result, &mut out),
@@ -250,8 +278,12 @@ impl Machine {
             }
             Phase::Closing(_) | Phase::Closed => {}
             _ => {
-                let canceled = !matches!(self.phase, Phase::Live(_) | Phase::Checking { .. });
-                if canceled {
+                let connecting = match self.phase {
+                    Phase::Live(_) | Phase::Parked => false,
+                    Phase::Checking(_) => self.recovery.as_ref().is_some_and(Recovery::told),
+                    _ => true,
+                };
+                if connecting {
                     emit(out, Event::Progress(Progress::Canceled("Stopped")));
                 }
                 self.close(now, &why, out);
@@ -262,7 +294,7 @@ impl Machine {
     fn tick(&mut self, now: Duration, out: &mut Vec<Action>) {
         self.requests.expire(now, out);
         match &mut self.phase {
-            Phase::Idle | Phase::Closed => {}
+            Phase::Idle | Phase::Parked | Phase::Closed => {}
             Phase::Beginning(_) => self.tick_beginning(now, out),
             Phase::Preparing(p) if now >= p.deadline => {
                 let error = Error::api(
@@ -287,17 +319,25 @@ impl Machine {
                 self.fail(now, error, out);
             }
             Phase::Live(_) => self.tick_live(now, out),
-            Phase::Checking { cause, deadline } if now >= *deadline => {
-                let cause = cause.clone();
-                self.fail(now, cause, out);
-            }
+            Phase::Checking(_) => self.tick_checking(now, out),
             Phase::Closing(c) if now >= c.deadline => self.closed(out),
             _ => {}
         }
     }
 
-    /// The session is lost or could not be had.
+    /// A step failed: the session could not be had, unless it is worth trying
+    /// again.
     fn fail(&mut self, now: Duration, error: Error, out: &mut Vec<Action>) {
+        if !self.retry(now, &error, out) {
+            self.give_up(now, error, out);
+        }
+    }
+
+    /// The session is lost or could not be had.
+    fn give_up(&mut self, now: Duration, error: Error, out: &mut Vec<Action>) {
+        if self.restart(now, &error, out) {
+            return;
+        }
         emit(out, Event::Progress(Progress::Error(error.message.clone())));
         emit(out, Event::Failed(error.clone()));
         self.close(now, &error, out);
@@ -318,6 +358,7 @@ impl Machine {
 
     fn close(&mut self, now: Duration, why: &Error, out: &mut Vec<Action>) {
         self.requests.abort(why, out);
+        self.recovery = None;
         let beginning = matches!(&self.phase, Phase::Beginning(b) if b.asking);
         let ending = self.end_session(out);
         if self.transport {

@@ -52,6 +52,12 @@ pub struct Policy {
     pub connection_id: Option<u32>,
     /// Leave the session alive on the server when stopping.
     pub recoverable: bool,
+    /// Resume the session on a new connection when the old one is lost.
+    pub reconnect: bool,
+    /// Start another session when that fails.
+    pub restart: bool,
+    /// For the jitter of repeated attempts.
+    pub seed: u64,
     /// Whether the server's list of ICE servers is wanted at all.
     pub ice_servers: bool,
 }
@@ -63,6 +69,12 @@ pub enum Input {
     Start,
     /// The user is done with it.
     Stop,
+    /// The user wants a new connection, or the one back that was given up.
+    Reconnect,
+    /// The user wants no connection for now, or no session any more.
+    Disconnect {
+        recoverable: bool,
+    },
     /// Time has come to look at the deadlines.
     Tick,
     /// The reply to [`Action::Begin`].
@@ -135,6 +147,8 @@ pub enum Action {
         connection_id: u32,
         sdp: String,
         mapping: Vec<Mapping>,
+        /// The connection had an offer before.
+        resume: bool,
     },
     PollAnswer {
         connection_id: u32,
@@ -179,7 +193,16 @@ pub enum Event {
     },
     /// Something failed that the session survives.
     Warning(Error),
-    /// The model's side ended the session in order.
+    /// Nothing flows for now: the connection was lost (why), or given up by
+    /// the user.
+    Interrupted(Option<Error>),
+    /// It flows again.
+    Resumed {
+        outage: Duration,
+        /// It is another session.
+        restarted: bool,
+    },
+    /// The session ended in order.
     Ended {
         reason: Option<String>,
     },

@@ -269,6 +269,17 @@ impl Requests {
         }
     }
 
+    /// What was sent on a connection that is gone is not answered any more;
+    /// what was not sent yet goes out on the next one.
+    pub(super) fn interrupt(&mut self, why: &Error, out: &mut Vec<Action>) {
+        let awaited = self.awaited.drain().into_iter();
+        for token in awaited.filter_map(|(_, a)| a.token) {
+            let result = Err(why.clone());
+            out.push(Action::Reply { token, result });
+        }
+        self.probe_deadline = NEVER;
+    }
+
     /// Nothing will be answered any more.
     pub(super) fn abort(&mut self, why: &Error, out: &mut Vec<Action>) {
         let awaited = self.awaited.drain();

@@ -26,7 +26,7 @@ use std::{
 use gst::prelude::*;
 
 use super::{
-    Message,
+    Report,
     codecs::Codec,
     machine::Input,
     members::Offer,
@@ -90,6 +90,7 @@ enum Command {
 pub struct Transport {
     commands: mpsc::Sender<Command>,
     heard: Arc<Heard>,
+    gate: Gate,
 }
 
 /// What the callbacks share with the thread: messages and atomics, no lock.
@@ -101,8 +102,7 @@ struct Link {
     outlets: Outlets,
     commands: mpsc::Sender<Command>,
     heard: Arc<Heard>,
-    /// Media may pass: the peer is who it should be.
-    open: Arc<AtomicBool>,
+    gate: Gate,
     /// What the answer says that each m-section will carry.
     answered: Arc<OnceLock<Vec<NegotiatedTrack>>>,
     /// Video frames may end in a trailer.
@@ -110,10 +110,37 @@ struct Link {
 }
 
 /// How the transport tells the driver something.
-pub(super) type Reporter = Arc<dyn Fn(Message) + Send + Sync>;
+pub(super) type Reporter = Arc<dyn Fn(Report) + Send + Sync>;
 
 /// The same for what the state machine has to hear.
 type InputSender = Arc<dyn Fn(Input) + Send + Sync>;
+
+/// Whether media may pass.
+#[derive(Debug, Default, Clone)]
+struct Gate {
+    /// The peer is who it should be.
+    open: Arc<AtomicBool>,
+    /// The connection is given up.
+    closed: Arc<AtomicBool>,
+}
+
+impl Gate {
+    fn open(&self) {
+        self.open.store(true, Ordering::Release);
+    }
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire) && !self.is_closed()
+    }
+}
 
 /// When media was last received.
 #[derive(Debug)]
@@ -148,8 +175,9 @@ impl Transport {
         outlets: Outlets,
     ) -> Result<Self, Error> {
         let report = reports.clone();
-        let inputs: InputSender = Arc::new(move |input| report(Message::Input(input)));
+        let inputs: InputSender = Arc::new(move |input| report(Report::Input(input)));
         let (commands, receiver) = mpsc::channel();
+        let gate = Gate::default();
         let heard = Arc::new(Heard {
             epoch,
             at: AtomicU64::new(0),
@@ -161,7 +189,7 @@ impl Transport {
             outlets,
             commands: commands.clone(),
             heard: heard.clone(),
-            open: Arc::default(),
+            gate: gate.clone(),
             answered: Arc::default(),
             trailers: Arc::default(),
         };
@@ -169,7 +197,11 @@ impl Transport {
             .name("reactor-peer".into())
             .spawn(move || Worker::new(config, link).run(&receiver))
             .map_err(|error| Error::gpu(Code::Internal, format!("no thread: {error}")))?;
-        Ok(Self { commands, heard })
+        Ok(Self {
+            commands,
+            heard,
+            gate,
+        })
     }
 
     /// When media was last heard, on the clock of `epoch`.
@@ -215,8 +247,14 @@ impl Transport {
         self.command(Command::RequestKeyframe(track));
     }
 
+    /// Nothing passes from now on; the rest is done in time.
     pub fn close(&self) {
+        self.gate.close();
         self.command(Command::Close);
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.gate.is_closed()
     }
 
     fn command(&self, command: Command) {
@@ -227,7 +265,7 @@ impl Transport {
 
 impl Drop for Transport {
     fn drop(&mut self) {
-        self.command(Command::Close);
+        self.close();
     }
 }
 
@@ -307,7 +345,7 @@ impl Worker {
                     peer.set_latency(milliseconds);
                 }
             }
-            Command::OpenMedia => self.link.open.store(true, Ordering::Release),
+            Command::OpenMedia => self.link.gate.open(),
             Command::Verify(fingerprint) => {
                 if let Some(peer) = &self.peer {
                     (self.link.inputs)(Input::Verified(peer.verify(&fingerprint)));
@@ -331,11 +369,11 @@ impl Worker {
                 }
             }
             Command::OpenSender(track, codec, payload) => {
-                if let Some(peer) = &mut self.peer {
+                if let Some(peer) = self.peer.as_mut().filter(|_| !self.link.gate.is_closed()) {
                     let result = peer.open_sender(&track, codec, payload, &self.link);
                     self.sending |= result.is_ok();
                     peer.recalculate_latency();
-                    (self.link.reports)(Message::SenderOpen(track, result));
+                    (self.link.reports)(Report::SenderOpen(track, result));
                 }
             }
             Command::CloseSender(track) => self.link.outlets.remove(&track),

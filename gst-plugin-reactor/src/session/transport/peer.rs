@@ -17,7 +17,7 @@ use crate::{
         track::{Direction, Kind},
     },
     session::{
-        Message,
+        Report,
         codecs::{Codec, offer_caps},
         machine::Input,
         members::Offer,
@@ -178,7 +178,7 @@ impl Peer {
         let reports = link.reports.clone();
         let promise = gst::Promise::with_change_func(move |reply| {
             for (track, lost) in send::losses(reply.ok().flatten(), &tracks) {
-                reports(Message::Loss(track, lost));
+                reports(Report::Loss(track, lost));
             }
         });
         self.webrtcbin

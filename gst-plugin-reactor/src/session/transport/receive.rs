@@ -13,7 +13,7 @@ use std::{
 use gst::prelude::*;
 use gst_webrtc::WebRTCRTPTransceiver;
 
-use super::{CAT, Heard, Link, metadata, peer};
+use super::{CAT, Gate, Heard, Link, metadata, peer};
 use crate::{
     platform::{
         Code, Error,
@@ -161,17 +161,17 @@ fn listen(pad: &gst::Pad, heard: Arc<Heard>) {
 
 /// Hands the packets themselves to a consumer that wants them.
 fn divert_packets(pipeline: &gst::Pipeline, pad: &gst::Pad, link: &Link, track: &str) {
-    let gate = Gate::new(pipeline, link, track);
+    let way = Way::new(pipeline, link, track);
     let what = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
     pad.add_probe(what, move |pad, info| {
-        let Some(consumer) = gate.consumer(true) else {
+        let Some(consumer) = way.consumer(true) else {
             return gst::PadProbeReturn::Ok;
         };
         let caps = pad.current_caps();
         let segment = pad.sticky_event::<gst::event::Segment>(0);
         let segment = segment.map(|event| event.segment().clone());
         let hand_over = |buffer: gst::Buffer| {
-            if let Some(unit) = gate.unit(buffer, caps.clone(), segment.as_ref()) {
+            if let Some(unit) = way.unit(buffer, caps.clone(), segment.as_ref()) {
                 consumer.consume(unit);
             }
         };
@@ -208,12 +208,12 @@ fn depayloader(pad: &gst::Pad, track: &str) -> Result<gst::Element, Error> {
 }
 
 fn appsink(pipeline: &gst::Pipeline, link: &Link, track: &str) -> gst_app::AppSink {
-    let gate = Gate::new(pipeline, link, track);
+    let way = Way::new(pipeline, link, track);
     let callbacks = gst_app::AppSinkCallbacks::builder().new_sample(move |sink| {
         let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-        if let Some(consumer) = gate.consumer(false)
-            && let Some(buffer) = gate.frame(&sample)
-            && let Some(unit) = gate.unit(buffer, sample.caps_owned(), sample.segment())
+        if let Some(consumer) = way.consumer(false)
+            && let Some(buffer) = way.frame(&sample)
+            && let Some(unit) = way.unit(buffer, sample.caps_owned(), sample.segment())
         {
             consumer.consume(unit);
         }
@@ -229,20 +229,20 @@ fn appsink(pipeline: &gst::Pipeline, link: &Link, track: &str) -> gst_app::AppSi
 }
 
 /// What stands between a track's stream and whoever takes it.
-struct Gate {
+struct Way {
     track: String,
     pipeline: gst::glib::WeakRef<gst::Pipeline>,
-    open: Arc<AtomicBool>,
+    gate: Gate,
     trailers: Arc<AtomicBool>,
     consumers: Consumers,
 }
 
-impl Gate {
+impl Way {
     fn new(pipeline: &gst::Pipeline, link: &Link, track: &str) -> Self {
         Self {
             track: track.to_owned(),
             pipeline: pipeline.downgrade(),
-            open: link.open.clone(),
+            gate: link.gate.clone(),
             trailers: link.trailers.clone(),
             consumers: link.consumers.clone(),
         }
@@ -250,7 +250,7 @@ impl Gate {
 
     /// Who takes the packets, or what is in them.
     fn consumer(&self, rtp: bool) -> Option<Arc<dyn Consumer>> {
-        if !self.open.load(Ordering::Acquire) {
+        if !self.gate.is_open() {
             return None;
         }
         let tap = self.consumers.get(&self.track)?;
@@ -284,6 +284,7 @@ impl Gate {
         Some(Unit {
             buffer,
             caps: caps?,
+            arrived: super::bridge_clock().time(),
             time: base.zip(running).map(|(base, running)| base + running),
         })
     }

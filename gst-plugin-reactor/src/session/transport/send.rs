@@ -11,7 +11,7 @@ use super::{CAT, Link, metadata, peer};
 use crate::{
     platform::{Code, Error, track::Kind},
     session::{
-        Message,
+        Report,
         codecs::{Codec, offer_caps},
         members::Offer,
         port::Outlet,
@@ -195,7 +195,7 @@ fn watch_keyframe_requests(appsrc: &gst_app::AppSrc, track: &str, link: &Link) {
         if let Some(gst::PadProbeData::Event(event)) = &info.data
             && gst_video::UpstreamForceKeyUnitEvent::parse(event).is_ok()
         {
-            reports(Message::KeyframeWanted(track.clone()));
+            reports(Report::KeyframeWanted(track.clone()));
             return gst::PadProbeReturn::Handled;
         }
         gst::PadProbeReturn::Ok

@@ -84,6 +84,7 @@ fn posted_offer() -> Action {
         connection_id: CONNECTION,
         sdp: sdp.replace('\n', "\r\n"),
         mapping: mapping.collect(),
+        resume: false,
     }
 }
 
@@ -341,6 +342,7 @@ fn the_answer_is_applied_and_its_steps_are_timed() {
         answered: Some(ms(180)),
         connected: Some(ms(220)),
         ready: Some(ms(225)),
+        ..Timings::default()
     };
     assert_eq!(rig.machine.timings(), expected);
 }

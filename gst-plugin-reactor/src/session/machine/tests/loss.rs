@@ -194,7 +194,7 @@ fn requests_of_a_lost_session_are_answered() {
     rig.give(request(1, command("go")));
     rig.give(Input::TransportFailed(broken()));
     let out = rig.give(request(2, command("go")));
-    assert_eq!(refusals(&out), [(2, Code::InvalidState)]);
+    assert_eq!(refusals(&out), [(2, Code::Disconnected)]);
     let out = described(&mut rig, Ok(descriptor("streaming", "3.10.0")));
     let text = "the SCTP association is gone; the session itself is still there";
     let replies = replies(&out);

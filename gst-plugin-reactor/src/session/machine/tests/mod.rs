@@ -13,6 +13,7 @@ mod close;
 mod connect;
 mod live;
 mod loss;
+mod recovery;
 mod requests;
 mod server;
 mod state;
@@ -55,6 +56,9 @@ fn policy() -> Policy {
         adopt: None,
         connection_id: None,
         recoverable: false,
+        reconnect: false,
+        restart: false,
+        seed: 7,
         ice_servers: true,
     }
 }

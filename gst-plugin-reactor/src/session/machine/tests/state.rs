@@ -20,6 +20,7 @@ pub(super) enum State {
     Connecting(Links),
     Live(Mood),
     Checking,
+    Parked,
     Closing(Outstanding),
     Closed,
 }
@@ -67,7 +68,7 @@ pub(super) fn observe(machine: &Machine) -> State {
         Phase::Beginning(b) if b.asking => State::Asking,
         Phase::Beginning(_) => State::Retrying,
         Phase::Preparing(p) => State::Preparing(Pieces {
-            registered: p.connection_id.is_some(),
+            registered: machine.connection_id.is_some(),
             planned: p.planned,
             ice: p.ice_servers.is_some() || p.building,
             offer: p.offer.is_some(),
@@ -81,7 +82,8 @@ pub(super) fn observe(machine: &Machine) -> State {
             data: c.data,
         }),
         Phase::Live(live) => State::Live(mood(machine, live)),
-        Phase::Checking { .. } => State::Checking,
+        Phase::Checking(_) => State::Checking,
+        Phase::Parked => State::Parked,
         Phase::Closing(c) => State::Closing(Outstanding {
             transport: c.transport,
             ending: c.ending,
@@ -145,7 +147,7 @@ pub(super) fn states() -> Vec<State> {
         ]
         .map(State::Live),
     );
-    all.push(State::Checking);
+    all.extend([State::Checking, State::Parked]);
     all.extend(closing.map(State::Closing));
     all.push(State::Closed);
     all
@@ -176,6 +178,11 @@ pub(super) fn reach(state: State, policy: Policy) -> Rig {
         State::Checking => {
             let mut rig = Rig::flowing(policy);
             rig.give(Input::TransportFailed(broken()));
+            rig
+        }
+        State::Parked => {
+            let mut rig = Rig::flowing(policy);
+            rig.give(Input::Disconnect { recoverable: true });
             rig
         }
         State::Closing(outstanding) => reach_closing(outstanding, policy),
@@ -300,6 +307,8 @@ fn event_label(event: &Event) -> &'static str {
         Event::Message { .. } => "message",
         Event::RuntimeMessage { .. } => "runtime",
         Event::Warning(_) => "warning",
+        Event::Interrupted(_) => "interrupted",
+        Event::Resumed { .. } => "resumed",
         Event::Ended { .. } => "ended",
         Event::Failed(_) => "failed",
         Event::Closed => "closed",

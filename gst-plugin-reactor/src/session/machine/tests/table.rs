@@ -18,13 +18,13 @@ macro_rules! listed {
 
 // The variants of `Input`: `variant` ties them together.
 listed! { Variant, VARIANTS:
-    Start Stop Tick Begun IceServers Registered Planned OfferBuilt OfferPosted AnswerPolled
+    Start Stop Reconnect Disconnect Tick Begun IceServers Registered Planned OfferBuilt OfferPosted AnswerPolled
     PeerConnected Verified ChannelOpen Frame Heard TransportFailed Want Request Described
     SessionEnded TransportClosed
 }
 
 listed! { Sample, SAMPLES:
-    Start Stop TickEarly TickDue
+    Start Stop Reconnect Park Disconnect TickEarly TickDue
     BegunOk BegunBusy BegunErr IceOk IceErr RegisteredOk RegisteredErr PlannedOk PlannedErr
     OfferOk OfferErr PostedOk PostedErr PolledNone PolledAnswer PolledBad PolledErr
     PeerConnected VerifiedOk VerifiedErr OpenControl OpenData
@@ -36,6 +36,8 @@ fn variant(input: &Input) -> Variant {
     match input {
         Input::Start => Variant::Start,
         Input::Stop => Variant::Stop,
+        Input::Reconnect => Variant::Reconnect,
+        Input::Disconnect { .. } => Variant::Disconnect,
         Input::Tick => Variant::Tick,
         Input::Begun(_) => Variant::Begun,
         Input::IceServers(_) => Variant::IceServers,
@@ -68,6 +70,9 @@ fn input(sample: Sample, rig: &Rig) -> Input {
     match sample {
         Sample::Start => Input::Start,
         Sample::Stop => Input::Stop,
+        Sample::Reconnect => Input::Reconnect,
+        Sample::Park => Input::Disconnect { recoverable: true },
+        Sample::Disconnect => Input::Disconnect { recoverable: false },
         Sample::TickEarly | Sample::TickDue => Input::Tick,
         Sample::BegunOk => Input::Begun(live("waiting").map(|d| (d, Ownership::Created))),
         Sample::BegunBusy => Input::Begun(Err(busy(429, Some(3000)))),
@@ -113,7 +118,7 @@ fn input(sample: Sample, rig: &Rig) -> Input {
 type Outcome = Option<(State, String)>;
 type Rule = fn(State) -> Outcome;
 
-const COLUMNS: usize = 10;
+const COLUMNS: usize = 11;
 
 fn column(state: State) -> usize {
     match state {
@@ -125,8 +130,9 @@ fn column(state: State) -> usize {
         State::Connecting(_) => 5,
         State::Live(_) => 6,
         State::Checking => 7,
-        State::Closing(_) => 8,
-        State::Closed => 9,
+        State::Parked => 8,
+        State::Closing(_) => 9,
+        State::Closed => 10,
     }
 }
 
@@ -135,47 +141,50 @@ fn column(state: State) -> usize {
 const TABLE: [(Sample, [Rule; COLUMNS]); SAMPLES.len()] = {
     use Sample::*;
     [
-    //                 Idle   Begin.  Prepar. Offer. Poll.  Connec. Live   Check. Closing Closed
-    (Start,           [begin, ____,   ____,   ____,  ____,  ____,   ____,  ____,  ____,   ____]),
-    (Stop,            [over,  cancel, cancel, cancel,cancel,cancel, close, close, ____,   ____]),
-    (TickEarly,       [____,  ____,   ____,   ____,  ____,  ____,   ____,  ____,  ____,   ____]),
-    (TickDue,         [____,  due,    fail,   fail,  due,   fail,   due,   fail,  over,   ____]),
-    (BegunOk,         [____,  began,  ____,   ____,  ____,  ____,   ____,  ____,  undo,   ____]),
-    (BegunBusy,       [____,  put_off,____,   ____,  ____,  ____,   ____,  ____,  no_begin,____]),
-    (BegunErr,        [____,  refused,____,   ____,  ____,  ____,   ____,  ____,  no_begin,____]),
-    (IceOk,           [____,  ____,   ice,    ____,  ____,  ____,   ____,  ____,  ____,   ____]),
-    (IceErr,          [____,  ____,   fail,   ____,  ____,  ____,   ____,  ____,  ____,   ____]),
-    (RegisteredOk,    [____,  ____,   number, ____,  ____,  ____,   ____,  ____,  ____,   ____]),
-    (RegisteredErr,   [____,  ____,   fail,   ____,  ____,  ____,   ____,  ____,  ____,   ____]),
-    (PlannedOk,       [____,  ____,   plan,   ____,  ____,  ____,   ____,  ____,  ____,   ____]),
-    (PlannedErr,      [____,  ____,   fail,   ____,  ____,  ____,   ____,  ____,  ____,   ____]),
-    (OfferOk,         [____,  ____,   offer,  ____,  ____,  ____,   ____,  ____,  ____,   ____]),
-    (OfferErr,        [____,  ____,   fail,   ____,  ____,  ____,   ____,  ____,  ____,   ____]),
-    (PostedOk,        [____,  ____,   ____,   posted,____,  ____,   ____,  ____,  ____,   ____]),
-    (PostedErr,       [____,  ____,   ____,   fail,  ____,  ____,   ____,  ____,  ____,   ____]),
-    (PolledNone,      [____,  ____,   ____,   ____,  pause, ____,   ____,  ____,  ____,   ____]),
-    (PolledAnswer,    [____,  ____,   ____,   ____,  apply, ____,   ____,  ____,  ____,   ____]),
-    (PolledBad,       [____,  ____,   ____,   ____,  fail,  ____,   ____,  ____,  ____,   ____]),
-    (PolledErr,       [____,  ____,   ____,   ____,  fail,  ____,   ____,  ____,  ____,   ____]),
-    (PeerConnected,   [____,  ____,   ____,   ____,  ____,  peer,   ____,  ____,  ____,   ____]),
-    (VerifiedOk,      [____,  ____,   ____,   ____,  ____,  known,  ____,  ____,  ____,   ____]),
-    (VerifiedErr,     [____,  ____,   ____,   ____,  ____,  fail,   ____,  ____,  ____,   ____]),
-    (OpenControl,     [____,  ____,   ____,   ____,  ____,  control,____,  ____,  ____,   ____]),
-    (OpenData,        [____,  ____,   ____,   ____,  ____,  data,   ____,  ____,  ____,   ____]),
-    (FrameModel,      [____,  ____,   ____,   ____,  ____,  ____,   model, ____,  ____,   ____]),
-    (FrameEnded,      [____,  ____,   ____,   ____,  ____,  ____,   ended, ____,  ____,   ____]),
-    (FrameGarbage,    [____,  ____,   ____,   ____,  ____,  ____,   noise, ____,  ____,   ____]),
-    (Heard,           [____,  ____,   ____,   ____,  ____,  ____,   heard, ____,  ____,   ____]),
-    (TransportFailed, [____,  ____,   fail,   fail,  fail,  fail,   lost,  ____,  ____,   ____]),
-    (Want,            [____,  ____,   ____,   ____,  ____,  ____,   wants, ____,  ____,   ____]),
-    (Request,         [____,  ____,   ____,   ____,  ____,  ____,   asks,  reply, reply,  reply]),
-    (DescribedLive,   [____,  ____,   ____,   ____,  ____,  ____,   ____,  fail,  ____,   ____]),
-    (DescribedOver,   [____,  ____,   ____,   ____,  ____,  ____,   ____,  end,   ____,   ____]),
-    (DescribedGone,   [____,  ____,   ____,   ____,  ____,  ____,   ____,  end,   ____,   ____]),
-    (DescribedErr,    [____,  ____,   ____,   ____,  ____,  ____,   ____,  fail,  ____,   ____]),
-    (EndedOk,         [____,  ____,   ____,   ____,  ____,  ____,   ____,  ____,  no_end, ____]),
-    (EndedErr,        [____,  ____,   ____,   ____,  ____,  ____,   ____,  ____,  not_ended,____]),
-    (TransportClosed, [____,  ____,   ____,   ____,  ____,  ____,   ____,  ____,  no_peer,____]),
+    //                 Idle   Begin.  Prepar. Offer. Poll.  Connec. Live   Check. Parked Closing Closed
+    (Start,           [begin, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____]),
+    (Stop,            [over, cancel, cancel, cancel, cancel, cancel, close, close, close, ____, ____]),
+    (Reconnect,       [____,  ____, ____, ____, ____, ____, again, ask, back, ____, ____]),
+    (Park,            [____, no_lease, park, park, park, park, park, park, ____, ____, ____]),
+    (Disconnect,      [____, end_it, end_it, end_it, end_it, end_it, end_it, end_it, end_it, ____, ____]),
+    (TickEarly,       [____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____]),
+    (TickDue,         [____, due, fail, fail, due, fail, due, fail, ____, over, ____]),
+    (BegunOk,         [____, began, ____, ____, ____, ____, ____, ____, ____, undo, ____]),
+    (BegunBusy,       [____, put_off, ____, ____, ____, ____, ____, ____, ____, no_begin, ____]),
+    (BegunErr,        [____, refused, ____, ____, ____, ____, ____, ____, ____, no_begin, ____]),
+    (IceOk,           [____, ____, ice, ____, ____, ____, ____, ____, ____, ____, ____]),
+    (IceErr,          [____, ____, fail, ____, ____, ____, ____, ____, ____, ____, ____]),
+    (RegisteredOk,    [____, ____, number, ____, ____, ____, ____, ____, ____, ____, ____]),
+    (RegisteredErr,   [____, ____, fail, ____, ____, ____, ____, ____, ____, ____, ____]),
+    (PlannedOk,       [____, ____, plan, ____, ____, ____, ____, ____, ____, ____, ____]),
+    (PlannedErr,      [____, ____, fail, ____, ____, ____, ____, ____, ____, ____, ____]),
+    (OfferOk,         [____, ____, offer, ____, ____, ____, ____, ____, ____, ____, ____]),
+    (OfferErr,        [____, ____, fail, ____, ____, ____, ____, ____, ____, ____, ____]),
+    (PostedOk,        [____, ____, ____, posted, ____, ____, ____, ____, ____, ____, ____]),
+    (PostedErr,       [____, ____, ____, fail, ____, ____, ____, ____, ____, ____, ____]),
+    (PolledNone,      [____, ____, ____, ____, pause, ____, ____, ____, ____, ____, ____]),
+    (PolledAnswer,    [____, ____, ____, ____, apply, ____, ____, ____, ____, ____, ____]),
+    (PolledBad,       [____, ____, ____, ____, fail, ____, ____, ____, ____, ____, ____]),
+    (PolledErr,       [____, ____, ____, ____, fail, ____, ____, ____, ____, ____, ____]),
+    (PeerConnected,   [____, ____, ____, ____, ____, peer, ____, ____, ____, ____, ____]),
+    (VerifiedOk,      [____, ____, ____, ____, ____, known, ____, ____, ____, ____, ____]),
+    (VerifiedErr,     [____, ____, ____, ____, ____, fail, ____, ____, ____, ____, ____]),
+    (OpenControl,     [____, ____, ____, ____, ____, control, ____, ____, ____, ____, ____]),
+    (OpenData,        [____, ____, ____, ____, ____, data, ____, ____, ____, ____, ____]),
+    (FrameModel,      [____, ____, ____, ____, ____, ____, model, ____, ____, ____, ____]),
+    (FrameEnded,      [____, ____, ____, ____, ____, ____, ended, ____, ____, ____, ____]),
+    (FrameGarbage,    [____, ____, ____, ____, ____, ____, noise, ____, ____, ____, ____]),
+    (Heard,           [____, ____, ____, ____, ____, ____, heard, ____, ____, ____, ____]),
+    (TransportFailed, [____, ____, fail, fail, fail, fail, lost, ____, ____, ____, ____]),
+    (Want,            [____, ____, ____, ____, ____, ____, wants, ____, ____, ____, ____]),
+    (Request,         [____, ____, ____, ____, ____, ____, asks, reply, ____, reply, reply]),
+    (DescribedLive,   [____, ____, ____, ____, ____, ____, ____, fail, ____, ____, ____]),
+    (DescribedOver,   [____, ____, ____, ____, ____, ____, ____, end, ____, ____, ____]),
+    (DescribedGone,   [____, ____, ____, ____, ____, ____, ____, end, ____, ____, ____]),
+    (DescribedErr,    [____, ____, ____, ____, ____, ____, ____, fail, ____, ____, ____]),
+    (EndedOk,         [____, ____, ____, ____, ____, ____, ____, ____, ____, no_end, ____]),
+    (EndedErr,        [____, ____, ____, ____, ____, ____, ____, ____, ____, not_ended, ____]),
+    (TransportClosed, [____, ____, ____, ____, ____, ____, ____, ____, ____, no_peer, ____]),
     ]
 };
 
@@ -206,6 +215,7 @@ fn closing(state: State, first: &str, ours: bool) -> Outcome {
         | State::Connecting(_)
         | State::Live(_)
         | State::Checking => (true, true),
+        State::Parked => (true, false),
         State::Closing(_) | State::Closed => unreachable!("is closed already"),
     };
     let left = Outstanding {
@@ -246,6 +256,37 @@ fn refused(_: State) -> Outcome {
 
 fn end(state: State) -> Outcome {
     closing(state, "ended", false)
+}
+
+fn end_it(state: State) -> Outcome {
+    closing(state, "ended", true)
+}
+
+fn no_lease(state: State) -> Outcome {
+    go(state, "warning")
+}
+
+/// The old connection is kept until the session is known to be there.
+fn again(_: State) -> Outcome {
+    go(State::Checking, "describe")
+}
+
+fn ask(state: State) -> Outcome {
+    go(state, "describe")
+}
+
+fn back(_: State) -> Outcome {
+    go(State::Checking, "describe connecting start")
+}
+
+fn park(state: State) -> Outcome {
+    let close = match state {
+        State::Preparing(p) if !p.planned => return no_lease(state),
+        State::Preparing(p) => p.ice,
+        _ => true,
+    };
+    let close = if close { "close " } else { "" };
+    go(State::Parked, &format!("{close}interrupted disconnected"))
 }
 
 fn due(state: State) -> Outcome {
@@ -480,7 +521,7 @@ fn every_state_takes_every_input() {
             let input = input(sample, &rig);
             assert_eq!(rig.told(input), out, "{sample:?} in {state:?}");
             assert_eq!(observe(&rig.machine), next, "{sample:?} in {state:?}");
-            let over = matches!(next, State::Idle | State::Closed);
+            let over = matches!(next, State::Idle | State::Parked | State::Closed);
             assert_eq!(
                 rig.machine.deadline().is_none(),
                 over,
