@@ -1,18 +1,13 @@
 // SPDX-License-Identifier: MIT
 
-//! How fast to send: what the server's loss reports allow.
+//! How fast to send: a track's share of what the transport estimates, where it
+//! can, else what the server's loss reports allow.
 //!
-//! The loss-based half of Google's congestion control (RFC 8888's companion
-//! draft-ietf-rmcat-gcc, section 6): a loss above 10 % takes half of it off the
-//! rate, one below 2 % lets it grow, in between it stays.
+//! The latter is the loss-based half of Google's congestion control (RFC 8888's
+//! companion draft-ietf-rmcat-gcc, section 6): a loss above 10 % takes half of
+//! it off the rate, one below 2 % lets it grow, in between it stays.
 
-/// Bits per second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    pub min: u32,
-    pub start: u32,
-    pub max: u32,
-}
+use crate::session::budget::Limits;
 
 const HIGH_LOSS: f64 = 0.10;
 const LOW_LOSS: f64 = 0.02;
@@ -26,16 +21,38 @@ pub struct Controller {
     limits: Limits,
     target: f64,
     told: u32,
+    /// What said so last.
+    source: Source,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    Loss,
+    Estimate,
+}
+
+impl Source {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Source::Loss => "loss",
+            Source::Estimate => "estimate",
+        }
+    }
 }
 
 impl Controller {
     pub fn new(limits: Limits) -> Self {
-        let start = limits.start.clamp(limits.min, limits.max.max(limits.min));
+        let start = limits.clamp(limits.start);
         Self {
             limits,
             target: f64::from(start),
             told: start,
+            source: Source::Loss,
         }
+    }
+
+    pub fn source(&self) -> Source {
+        self.source
     }
 
     pub fn target(&self) -> u32 {
@@ -45,6 +62,7 @@ impl Controller {
     /// Takes a report: the part of the packets that was lost (0 to 1). Returns
     /// the new target if the encoder should hear of it.
     pub fn report(&mut self, lost: f64) -> Option<u32> {
+        self.source = Source::Loss;
         let lost = lost.clamp(0.0, 1.0);
         if lost > HIGH_LOSS {
             self.target *= 1.0 - 0.5 * lost;
@@ -52,6 +70,13 @@ impl Controller {
             self.target *= GROWTH;
         }
         self.set(self.target)
+    }
+
+    /// Takes the track's share of what is estimated. Returns the new target if
+    /// the encoder should hear of it.
+    pub fn follow(&mut self, share: u32) -> Option<u32> {
+        self.source = Source::Estimate;
+        self.set(share.into())
     }
 
     fn set(&mut self, target: f64) -> Option<u32> {
@@ -104,6 +129,29 @@ mod tests {
         let mut controller = Controller::new(LIMITS);
         assert_eq!(controller.report(0.05), None);
         assert_eq!(controller.target(), LIMITS.start);
+    }
+
+    #[test]
+    fn a_share_is_followed_where_that_is_worth_it() {
+        let mut controller = Controller::new(LIMITS);
+        assert_eq!(controller.source(), Source::Loss);
+        assert_eq!(controller.follow(1_040_000), None);
+        assert_eq!(controller.source(), Source::Estimate);
+        // From what the encoder was told, not from one share to the next.
+        assert_eq!(controller.follow(1_060_000), Some(1_060_000));
+        assert_eq!(controller.follow(1_010_000), None);
+        assert_eq!(controller.follow(300_000), Some(300_000));
+        assert_eq!(controller.follow(1), Some(LIMITS.min));
+        assert_eq!(controller.follow(u32::MAX), Some(LIMITS.max));
+        assert_eq!(controller.follow(u32::MAX), None);
+    }
+
+    #[test]
+    fn loss_takes_over_from_where_the_estimate_left_off() {
+        let mut controller = Controller::new(LIMITS);
+        controller.follow(500_000);
+        assert_eq!(controller.report(0.0), Some(540_000));
+        assert_eq!(controller.source(), Source::Loss);
     }
 
     #[test]

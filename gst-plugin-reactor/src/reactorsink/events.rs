@@ -108,7 +108,12 @@ impl super::imp::ReactorSink {
             }
             session::Event::Loss { track, lost } => {
                 if let Some(intake) = self.by_track(&track) {
-                    intake.adapt(lost);
+                    intake.adapt(|controller| controller.report(lost));
+                }
+            }
+            session::Event::Share { track, bitrate } => {
+                if let Some(intake) = self.by_track(&track) {
+                    intake.adapt(|controller| controller.follow(bitrate));
                 }
             }
             session::Event::Machine(_) => {}
@@ -157,6 +162,7 @@ impl super::imp::ReactorSink {
             publications.push(Publication {
                 codecs: intake.codecs(wanted.as_deref())?,
                 track: track.clone(),
+                bitrate: self.bitrate(intake.kind),
             });
             gst::debug!(CAT, obj = intake.pad, "feeds {}", track.name);
             intake.bind(track);

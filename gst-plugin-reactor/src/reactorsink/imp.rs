@@ -4,14 +4,14 @@ use std::sync::{Arc, LazyLock, Mutex, mpsc};
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 
-use super::{bitrate::Limits, events::Event, intake::Intake};
+use super::{events::Event, intake::Intake};
 use crate::{
     live::{Live, dispatch, face, lock, properties, templates},
     platform::{
         Error,
         track::{Kind, Track},
     },
-    session::{self, Role},
+    session::{self, Role, budget::Limits},
 };
 
 pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {

@@ -10,19 +10,14 @@ use std::sync::{
 
 use gst::{glib, prelude::*};
 
-use super::{
-    bitrate::{Controller, Limits},
-    encode,
-    events::Event,
-    imp::CAT,
-};
+use super::{bitrate::Controller, encode, events::Event, imp::CAT};
 use crate::{
     live::{lock, timing::Timing},
     platform::{
         Code, Error,
         track::{Kind, Track},
     },
-    session::{Session, bridge_clock, codecs::Codec, port::Unit},
+    session::{Session, bridge_clock, budget::Limits, codecs::Codec, port::Unit},
 };
 
 /// What waits for an encoder that is slower than the camera: then the oldest
@@ -422,8 +417,8 @@ impl Intake {
         self.sink.set_callbacks(callbacks.build());
     }
 
-    /// Takes the server's report of loss.
-    pub fn adapt(&self, lost: f64) {
+    /// Takes what is known of the network.
+    pub fn adapt(&self, steer: impl FnOnce(&mut Controller) -> Option<u32>) {
         let mut state = lock(&self.state);
         let Some(chain) = &mut state.chain else {
             return;
@@ -431,14 +426,9 @@ impl Intake {
         // What is encoded upstream is not ours to change.
         if let Some(encoder) = chain.elements.last()
             && self.kind == Kind::Video
-            && let Some(bitrate) = chain.controller.report(lost)
+            && let Some(bitrate) = steer(&mut chain.controller)
         {
-            gst::debug!(
-                CAT,
-                obj = self.pad,
-                "{:.1} % lost, {bitrate} bit/s",
-                lost * 100.0
-            );
+            gst::debug!(CAT, obj = self.pad, "{bitrate} bit/s");
             encode::set_bitrate(encoder, bitrate);
         }
     }
@@ -493,6 +483,10 @@ impl Intake {
     pub fn stats(&self) -> gst::Structure {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let state = lock(&self.state);
+        // What is encoded upstream follows nothing.
+        let adapted = |chain: &&Chain| self.kind == Kind::Video && !chain.elements.is_empty();
+        let chain = state.chain.as_ref().filter(adapted);
+        let source = chain.map(|chain| chain.controller.source().as_str());
         gst::Structure::builder("track")
             .field("kind", self.kind.as_str())
             .field("track", state.track.as_ref().map(|t| t.name.clone()))
@@ -501,6 +495,7 @@ impl Intake {
                 "bitrate",
                 state.chain.as_ref().map(|c| c.controller.target()),
             )
+            .field_if_some("bitrate-from", source)
             .field("received", count(&self.valve.received))
             .field("sent", count(&self.valve.sent))
             .field("dropped", count(&self.valve.dropped))

@@ -15,6 +15,11 @@
  * model instead and is then sent whole, at its pace (`identity sync=true` in
  * front makes a live stream of it).
  *
+ * The bitrate of what is encoded here follows the network, between
+ * `min-bitrate` and `max-bitrate`: with `rtpgccbwe` (of gst-plugins-rs, found
+ * if it is installed) as Google's congestion control estimates it, without as
+ * the server's reports of loss allow. `stats` shows it for each pad.
+ *
  * It shares its session with the other Reactor elements of its pipeline, or
  * with those of the process that name the same `session`.
  *

@@ -227,7 +227,11 @@ impl Driver {
             Report::Input(input) => self.input(input),
             Report::KeyframeWanted(track) => self.members.keyframe_wanted(&track),
             Report::Loss(track, lost) => self.members.loss(&track, lost),
-            Report::SenderOpen(track, result) => self.members.sender_open(&track, result),
+            Report::Estimate(bitrate) => self.members.estimate(bitrate),
+            Report::SenderOpen(track, result) => {
+                self.members.sender_open(&track, result);
+                self.limit();
+            }
         }
     }
 
@@ -343,6 +347,14 @@ impl Driver {
             self.input(Input::Stop);
         } else {
             self.settle();
+            self.limit();
+        }
+    }
+
+    /// Tells the transport how much may be sent.
+    fn limit(&mut self) {
+        if let Some(limits) = self.members.limits() {
+            self.transport.limit(limits);
         }
     }
 
@@ -408,6 +420,7 @@ impl Driver {
             }
             Err(error) => self.members.fail(id, error),
         }
+        self.limit();
         self.settle();
         if self.members.is_ready() {
             self.publish_all();

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use super::{
     Event, EventSender, MachineEvent, Offerings, Status,
+    budget::{Budget, Limits},
     codecs::Codec,
     machine::Plan,
     port::{Consumers, Publication, Subscription, Tap},
@@ -27,6 +28,7 @@ pub(super) struct Members {
     /// What the answer made of it, by track.
     codecs: HashMap<String, Vec<(&'static Codec, u8)>>,
     consumers: Consumers,
+    budget: Budget,
     /// For those who come late.
     told: Vec<MachineEvent>,
     ready: bool,
@@ -326,6 +328,7 @@ impl Members {
 
     /// Takes note of the answer; its m-lines are in the order of the offer.
     pub(super) fn negotiated(&mut self, tracks: &[NegotiatedTrack]) {
+        self.budget.forget_measure();
         for track in tracks {
             let Some(offer) = self.offer().get(track.mline_index) else {
                 continue;
@@ -417,7 +420,12 @@ impl Members {
         }
     }
 
-    pub(super) fn sender_open(&self, track: &str, result: Result<(), Error>) {
+    pub(super) fn sender_open(&mut self, track: &str, result: Result<(), Error>) {
+        let mut publications = self.members.values().flat_map(|m| &m.publications);
+        let fed = publications.find(|(p, _)| p.track.name == track);
+        if let (Some((publication, _)), Ok(())) = (fed, &result) {
+            self.budget.open(track, publication.bitrate);
+        }
         self.to_feeder(track, || Event::Open {
             track: track.to_owned(),
             result: result.clone(),
@@ -428,11 +436,44 @@ impl Members {
         self.to_feeder(track, || Event::KeyframeWanted(track.to_owned()));
     }
 
+    /// Means nothing where better is known.
     pub(super) fn loss(&self, track: &str, lost: f64) {
+        if self.budget.is_measured() {
+            return;
+        }
         self.to_feeder(track, || Event::Loss {
             track: track.to_owned(),
             lost,
         });
+    }
+
+    pub(super) fn estimate(&mut self, bitrate: u32) {
+        self.budget.measure(bitrate);
+        self.share();
+    }
+
+    fn share(&self) {
+        for (track, bitrate) in self.budget.shares() {
+            self.to_feeder(track, || Event::Share {
+                track: track.to_owned(),
+                bitrate,
+            });
+        }
+    }
+
+    /// Between which limits the transport is to estimate, if tracks have come
+    /// or gone.
+    pub(super) fn limits(&mut self) -> Option<Limits> {
+        let members = &self.members;
+        self.budget.retain(|track| {
+            let mut publications = members.values().flat_map(|m| &m.publications);
+            publications.any(|(p, _)| p.track.name == track)
+        });
+        let limits = self.budget.take_change()?;
+        if self.budget.is_measured() {
+            self.share();
+        }
+        Some(limits)
     }
 
     fn to_feeder(&self, track: &str, event: impl Fn() -> Event) {

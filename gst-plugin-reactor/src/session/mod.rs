@@ -4,6 +4,7 @@
 //! driver that does what the machine says, and the private pipeline that
 //! carries the media.
 
+pub mod budget;
 pub mod codecs;
 pub mod commands;
 mod driver;
@@ -70,6 +71,11 @@ pub enum Event {
         track: String,
         lost: f64,
     },
+    /// This track's share of what the network takes, in bits per second.
+    Share {
+        track: String,
+        bitrate: u32,
+    },
     Machine(Box<MachineEvent>),
 }
 
@@ -113,6 +119,8 @@ enum Report {
     KeyframeWanted(String),
     SenderOpen(String, Result<(), Error>),
     Loss(String, f64),
+    /// What the network takes of all tracks together, in bits per second.
+    Estimate(u32),
 }
 
 /// What the driver shows to the elements.

@@ -14,7 +14,7 @@ use std::{
     },
 };
 
-use super::{codecs::Codec, transport::metadata};
+use super::{budget::Limits, codecs::Codec, transport::metadata};
 use crate::platform::track::Track;
 
 /// One access unit (or RTP packet) of a track.
@@ -66,6 +66,8 @@ pub struct Publication {
     pub track: Track,
     /// What may be offered for it, best first.
     pub codecs: Vec<&'static Codec>,
+    /// How fast it may be sent.
+    pub bitrate: Limits,
 }
 
 /// Who takes what arrives, by track: the one thing that the transport's

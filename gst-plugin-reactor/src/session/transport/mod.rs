@@ -7,6 +7,7 @@
 //! waits for it. webrtcbin's callbacks only send [`Input`]s.
 
 mod channels;
+mod estimator;
 mod ice;
 pub(super) mod metadata;
 mod peer;
@@ -27,6 +28,7 @@ use gst::prelude::*;
 
 use super::{
     Report,
+    budget::Limits,
     codecs::Codec,
     machine::Input,
     members::Offer,
@@ -73,6 +75,7 @@ enum Command {
     OpenMedia,
     Send(Channel, Vec<Frame>),
     SetLatency(u32),
+    Limit(Limits),
     RequestKeyframe(String),
     OpenSender(String, &'static Codec, u8),
     CloseSender(String),
@@ -243,6 +246,11 @@ impl Transport {
         self.command(Command::SetLatency(milliseconds));
     }
 
+    /// Between which limits to estimate how much may be sent.
+    pub fn limit(&self, limits: Limits) {
+        self.command(Command::Limit(limits));
+    }
+
     pub fn request_keyframe(&self, track: String) {
         self.command(Command::RequestKeyframe(track));
     }
@@ -343,6 +351,11 @@ impl Worker {
                 self.config.latency = milliseconds;
                 if let Some(peer) = &self.peer {
                     peer.set_latency(milliseconds);
+                }
+            }
+            Command::Limit(limits) => {
+                if let Some(peer) = &self.peer {
+                    peer.limit(limits);
                 }
             }
             Command::OpenMedia => self.link.gate.open(),

@@ -8,7 +8,9 @@ use gst_webrtc::{
     WebRTCRTPTransceiverDirection, WebRTCSCTPTransport, WebRTCSDPType, WebRTCSessionDescription,
 };
 
-use super::{CAT, Command, Config, Link, bridge_clock, channels::Channels, ice, receive, send};
+use super::{
+    CAT, Command, Config, Link, bridge_clock, channels::Channels, estimator, ice, receive, send,
+};
 use crate::{
     platform::{
         Code, Error,
@@ -18,6 +20,7 @@ use crate::{
     },
     session::{
         Report,
+        budget::Limits,
         codecs::{Codec, offer_caps},
         machine::Input,
         members::Offer,
@@ -31,6 +34,7 @@ pub(super) struct Peer {
     /// The sink pad that each track's stream ends in.
     receivers: receive::Receivers,
     senders: send::Senders,
+    estimator: Option<estimator::Estimator>,
 }
 
 impl Peer {
@@ -54,7 +58,9 @@ impl Peer {
         watch_bus(&pipeline, link);
 
         set_state(&pipeline, gst::State::Ready)?;
-        let senders = add_transceivers(&pipeline, &webrtcbin, &offer, link)?;
+        let estimator = estimator::Estimator::install(&webrtcbin, link);
+        let mut senders = send::Senders::new(estimator.is_some());
+        add_transceivers(&pipeline, &webrtcbin, &offer, link, &mut senders)?;
         let channels = Channels::create(&webrtcbin, link)?;
         let receivers = receive::Receivers::default();
         watch(&webrtcbin, link);
@@ -67,6 +73,7 @@ impl Peer {
             channels,
             receivers,
             senders,
+            estimator,
         };
         set_state(&peer.pipeline, gst::State::Playing).inspect_err(|_| peer.stop())?;
         peer.create_offer(link);
@@ -157,6 +164,12 @@ impl Peer {
         let _ = self.pipeline.recalculate_latency();
     }
 
+    pub(super) fn limit(&self, limits: Limits) {
+        if let Some(estimator) = &self.estimator {
+            estimator.limit(limits);
+        }
+    }
+
     pub(super) fn request_keyframe(&self, track: &str) {
         self.receivers.request_keyframe(track);
     }
@@ -168,8 +181,15 @@ impl Peer {
         payload: u8,
         link: &Link,
     ) -> Result<(), Error> {
+        let answer: Option<WebRTCSessionDescription> =
+            self.webrtcbin.property("remote-description");
+        if let Some(estimator) = &self.estimator {
+            estimator.wake()?;
+        }
+        let numbered = self.estimator.is_some()
+            && answer.is_some_and(|answer| estimator::is_agreed(answer.sdp()));
         self.senders
-            .open(&self.pipeline, track, codec, payload, link)
+            .open(&self.pipeline, track, (codec, payload), numbered, link)
     }
 
     /// Passes the server's reports of loss on.
@@ -189,6 +209,9 @@ impl Peer {
         if let Some(bus) = self.pipeline.bus() {
             bus.unset_sync_handler();
             bus.set_flushing(true);
+        }
+        if let Some(estimator) = &self.estimator {
+            estimator.unlock();
         }
         if self.pipeline.set_state(gst::State::Null).is_err() {
             gst::warning!(CAT, obj = self.pipeline, "could not be shut down");
@@ -214,8 +237,8 @@ fn add_transceivers(
     webrtcbin: &gst::Element,
     offer: &[Offer],
     link: &Link,
-) -> Result<send::Senders, Error> {
-    let mut senders = send::Senders::default();
+    senders: &mut send::Senders,
+) -> Result<(), Error> {
     for offer in offer {
         if offer.track.direction == Direction::SendOnly {
             senders.add(pipeline, webrtcbin, offer, link)?;
@@ -231,7 +254,7 @@ fn add_transceivers(
             transceiver.set_property("do-nack", true);
         }
     }
-    Ok(senders)
+    Ok(())
 }
 
 /// Turns webrtcbin's states into inputs.

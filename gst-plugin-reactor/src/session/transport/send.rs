@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::atomic::Ordering};
 use gst::prelude::*;
 use gst_webrtc::{WebRTCRTPTransceiver, WebRTCRTPTransceiverDirection};
 
-use super::{CAT, Link, metadata, peer};
+use super::{CAT, Link, estimator, metadata, peer};
 use crate::{
     platform::{Code, Error, track::Kind},
     session::{
@@ -24,8 +24,11 @@ const MTU: u32 = 1200;
 const QUEUE_LIMIT: gst::ClockTime = gst::ClockTime::from_mseconds(500);
 
 /// The tracks that can be fed.
-#[derive(Default)]
-pub(super) struct Senders(HashMap<String, Sender>);
+pub(super) struct Senders {
+    senders: HashMap<String, Sender>,
+    /// The server is asked to report on the packets.
+    estimated: bool,
+}
 
 struct Sender {
     kind: Kind,
@@ -39,6 +42,13 @@ struct Sender {
 }
 
 impl Senders {
+    pub(super) fn new(estimated: bool) -> Self {
+        Self {
+            senders: HashMap::new(),
+            estimated,
+        }
+    }
+
     /// Adds a sending transceiver. webrtcbin gives a requested sink pad the
     /// first free transceiver of its kind, so these come before the receiving
     /// ones.
@@ -50,10 +60,13 @@ impl Senders {
         link: &Link,
     ) -> Result<(), Error> {
         let ssrc = gst::ClockTime::nseconds(gst::SystemClock::obtain().time()) as u32
-            ^ (self.0.len() as u32) << 24;
+            ^ (self.senders.len() as u32) << 24;
         let mut caps = offer_caps(offer.codecs.iter().copied());
         for structure in caps.make_mut().iter_mut() {
             structure.set("ssrc", ssrc);
+        }
+        if self.estimated {
+            estimator::offer(caps.make_mut());
         }
         let template = webrtcbin
             .pad_template("sink_%u")
@@ -84,13 +97,13 @@ impl Senders {
             ssrc,
             payloader: None,
         };
-        self.0.insert(offer.track.name.clone(), sender);
+        self.senders.insert(offer.track.name.clone(), sender);
         Ok(())
     }
 
     /// Whose source is whose.
     pub(super) fn ssrcs(&self) -> HashMap<u32, String> {
-        let tracks = self.0.iter();
+        let tracks = self.senders.iter();
         tracks
             .map(|(track, sender)| (sender.ssrc, track.clone()))
             .collect()
@@ -101,17 +114,17 @@ impl Senders {
         &mut self,
         pipeline: &gst::Pipeline,
         track: &str,
-        codec: &'static Codec,
-        payload: u8,
+        (codec, payload): (&'static Codec, u8),
+        numbered: bool,
         link: &Link,
     ) -> Result<(), Error> {
         let unknown = || {
             let text = format!("track '{track}' was not offered to the server");
             Error::gpu(Code::TrackRejected, text)
         };
-        let sender = self.0.get_mut(track).ok_or_else(unknown)?;
+        let sender = self.senders.get_mut(track).ok_or_else(unknown)?;
         match &sender.payloader {
-            None => sender.payload(pipeline, codec, payload)?,
+            None => sender.payload(pipeline, codec, payload, numbered)?,
             Some((old, _)) if *old == codec => {}
             Some((old, _)) => {
                 let (old, new) = (old.encoding_name, codec.encoding_name);
@@ -136,6 +149,7 @@ impl Sender {
         pipeline: &gst::Pipeline,
         codec: &'static Codec,
         payload: u8,
+        numbered: bool,
     ) -> Result<(), Error> {
         let payloader = peer::make(codec.payloader)?;
         payloader.set_property("pt", u32::from(payload));
@@ -150,6 +164,9 @@ impl Sender {
         }
         if payloader.has_property("aggregate-mode") && self.kind == Kind::Video {
             payloader.set_property_from_str("aggregate-mode", "zero-latency");
+        }
+        if numbered {
+            estimator::number(&payloader)?;
         }
         pipeline.add(&payloader).map_err(peer::internal)?;
         let src = payloader.static_pad("src");
