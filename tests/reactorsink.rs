@@ -511,13 +511,12 @@ fn a_clean_network_is_made_use_of() {
          reactorsink name=s local=true api-url={} start-bitrate=200000 max-bitrate=400000",
         server.url()
     ));
-    let bitrate = || {
-        let stats: gst::Structure = running.by_name("s").property("stats");
-        let track = stats.get::<gst::Structure>("video_0").ok();
-        track.and_then(|track| track.get::<u32>("bitrate").ok())
-    };
+    let bitrate = || track(&running, "video_0").get::<u32>("bitrate").ok();
     // By the server's own reports, one a second, up to the limit.
     wait_until("the limit", Duration::from_secs(40), || {
         bitrate() == Some(400_000)
     });
+    let source = track(&running, "video_0").get::<String>("bitrate-from");
+    let installed = gst::ElementFactory::find("rtpgccbwe").is_some();
+    assert_eq!(source.unwrap(), if installed { "estimate" } else { "loss" });
 }

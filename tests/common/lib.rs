@@ -12,6 +12,7 @@ pub mod inset;
 pub mod installed;
 pub mod leaks;
 pub mod media;
+pub mod narrow;
 pub mod peer;
 pub mod pipeline;
 pub mod proxy;
