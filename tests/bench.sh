@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Measures reactorsrc side by side with the official Python client: tests/bench.sh [OPTIONS]
+# Measures the elements side by side with the official Python client: tests/bench.sh [OPTIONS]
 #
-# Both receive the playground from the same server in turn; figures are medians, and ratios
-# are of pairs of one run. Options go to tests/bench/compare.py (--runs, --seconds, --size).
+# Both do the same with the playground on the same server in turn: receive, send a camera's
+# picture there and back, change the picture by a command. What encoding costs is measured
+# too. Figures are medians, and ratios are of pairs of one run. Options go to
+# tests/bench/compare.py (--only, --runs, --seconds, --size); everything takes about 20 minutes.
 # It prints figures and judges nothing.
 set -euo pipefail
 
@@ -17,6 +19,6 @@ serve=$root/examples/models/serve.sh
 "$serve" setup
 "$serve" setup --bench
 python=$("$serve" python --bench)
-cargo build --release -p reactor-tests --bin bench-reactorsrc
+cargo build --release -p reactor-tests --bin bench
 target=${CARGO_TARGET_DIR:-$root/target}
-exec tests/netns.sh "$python" tests/bench/compare.py "$serve" "$target/release/bench-reactorsrc" "$@"
+exec tests/netns.sh "$python" tests/bench/compare.py "$serve" "$target/release/bench" "$@"

@@ -14,24 +14,9 @@ import resource
 import sys
 import threading
 import time
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples/models/playground"))
-
-from framecode import CELLS, cell_size, crc8  # noqa: E402
-from reactor_sdk import Reactor  # noqa: E402
-
-
-def read_row(bgra: bytes, width: int, height: int, row: int) -> int | None:
-    """As framecode.read_row, straight from the bytes: 40 look-ups, no conversion."""
-    cell_w, cell_h = cell_size(width, height)
-    at = ((row * cell_h + cell_h // 2) * width + cell_w // 2) * 4 + 1
-    bits = 0
-    for _ in range(CELLS):
-        bits = bits << 1 | (bgra[at] >> 7)
-        at += cell_w * 4
-    value = bits >> 8
-    return value if crc8(value.to_bytes(4, "big")) == bits & 0xFF else None
+from measure import cpu_seconds, ms_since, now_us, percentile, read_row, thread_count
+from reactor_sdk import Reactor
 
 
 class Meter:
@@ -46,7 +31,7 @@ class Meter:
         self.size = (0, 0)
 
     def frame(self, bgra, width, height, frame_id, timestamp_us, user_data) -> None:
-        now = time.monotonic_ns() // 1000
+        now = now_us()
         counter = read_row(bgra, width, height, 0)
         emitted = read_row(bgra, width, height, 1)
         if not counter and not emitted and (counter is None) == (emitted is None) and not self.first:
@@ -60,29 +45,11 @@ class Meter:
         if self.measuring:
             self.size = (width, height)
             self.counters.append(counter)
-            self.latencies.append(((now - emitted) & 0xFFFFFFFF) / 1000)
+            self.latencies.append(ms_since(now, emitted))
 
 
 # Between two sessions: the server needs a moment to end the first.
 SETTLE = 1.0
-
-
-def percentile(values: list[float], part: float) -> float | None:
-    if not values:
-        return None
-    return round(sorted(values)[min(len(values) - 1, int(len(values) * part))], 2)
-
-
-def cpu_seconds() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
-
-
-def thread_count() -> int:
-    try:
-        return len(list(Path("/proc/self/task").iterdir()))
-    except OSError:
-        return threading.active_count()
 
 
 async def first_frame_again(options) -> float | None:

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+
+//! Our side of the benchmarks: measures one thing against a local runtime and
+//! prints one line of JSON. `compare.py` runs it.
+//!
+//!     bench receive|roundtrip|command|raw|encoded URL SECONDS LATENCY_MS [PICTURES WIDTH HEIGHT]
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
+mod camera;
+mod command;
+mod encoding;
+mod measure;
+mod receive;
+mod roundtrip;
+
+const USAGE: &str = "bench receive|roundtrip|command|raw|encoded \
+                     URL SECONDS LATENCY_MS [PICTURES WIDTH HEIGHT]";
+
+/// What all of them are told.
+struct Options {
+    url: String,
+    window: Duration,
+    latency: u32,
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let what: String = next(&mut arguments);
+    let options = Options {
+        url: next(&mut arguments),
+        window: Duration::from_secs_f64(next(&mut arguments)),
+        latency: next(&mut arguments),
+    };
+    let mut scene = || {
+        let pictures: PathBuf = next(&mut arguments);
+        camera::Scene::load(&pictures, next(&mut arguments), next(&mut arguments))
+    };
+    let report = match what.as_str() {
+        "receive" => receive::run(&options),
+        "roundtrip" => roundtrip::run(&options, scene()),
+        "command" => command::run(&options),
+        "raw" => encoding::run(&options, &scene(), encoding::RAW),
+        "encoded" => encoding::run(&options, &scene(), encoding::ENCODED),
+        _ => panic!("{USAGE}"),
+    };
+    println!("{report}");
+}
+
+fn next<T: FromStr>(arguments: &mut impl Iterator<Item = String>) -> T {
+    let parsed = arguments.next().and_then(|text| text.parse().ok());
+    parsed.expect(USAGE)
+}
