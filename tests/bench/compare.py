@@ -158,7 +158,7 @@ def show(pairs: list, figures: tuple, names: tuple) -> None:
 # What is measured, and at which sizes unless told otherwise.
 MEASUREMENTS = {
     "receive": ("640x360", "1280x720"),
-    "roundtrip": ("1280x720",),
+    "roundtrip": ("640x360", "1280x720"),
     "command": ("1280x720",),
     "encoding": ("1280x720",),
 }
