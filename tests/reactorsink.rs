@@ -469,7 +469,7 @@ const FILE: &str = "videotestsrc num-buffers=45 pattern=red \
 fn a_file_is_sent_whole_and_at_its_pace() {
     let server = Server::playground();
     let proxy = Proxy::before(&server);
-    proxy.rule(Route::StartSession, Rule::Delay(Duration::from_secs(1)));
+    proxy.rule(Route::StartSession, Rule::delay(Duration::from_secs(1)));
     let beep = "audiotestsrc num-buffers=150 samplesperbuffer=960 ! audio/x-raw,rate=48000";
     let feed = format!("{beep} ! s.audio_microphone {FILE}");
     let running = parse_sink(&proxy.url(), &feed, "");

@@ -62,7 +62,7 @@ fn not_the_platform() -> Vec<Reply> {
     let moved = Expected::api("DECODE_FAILED", OPEN_READ, "give the final address").status(302);
     let html = Rule::Reply {
         status: 200,
-        headers: vec![("content-type", "text/html".into())],
+        headers: vec![("content-type".into(), "text/html".into())],
         body: "<!DOCTYPE html><html><body>Welcome!</body></html>".into(),
     };
     let bytes = Rule::Raw(b"\x00\xffSSH-2.0\r\n\r\n".into());

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT
+
+//! How the stand-in behaves when nothing is told to go wrong.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The local runtime. Without one, every session waits for ever.
+    pub runtime: Option<String>,
+    pub listen: SocketAddr,
+    /// Where presigned URLs lead. Another host than the API's.
+    pub storage: SocketAddr,
+    pub api_keys: Vec<String>,
+    /// The models there are; empty for any name.
+    pub models: Vec<String>,
+    /// How long a token lasts at most, in whole seconds.
+    pub token_lifetime: Duration,
+    pub presign_lifetime: Duration,
+    pub waiting: Waiting,
+    /// How long a session is kept after its last connection was lost. The
+    /// runtime has a limit of its own (`ORPHAN_TIMEOUT_SECONDS`, 60), and takes
+    /// some seconds to notice the loss.
+    pub resume_window: Duration,
+    /// How long a session that has its GPU waits for the first connection.
+    pub first_connection: Duration,
+    /// How long a session lasts at most.
+    pub session_lifetime: Option<Duration>,
+    /// What the client is told of ICE servers; the runtime's own list if unset.
+    pub ice_servers: Option<Value>,
+    /// A client that speaks an older one gets 426, one that speaks a newer one
+    /// 501.
+    pub api_version: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            runtime: None,
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            // All of 127/8 is this machine's on Linux, and only there.
+            storage: if cfg!(target_os = "linux") {
+                (Ipv4Addr::new(127, 0, 0, 2), 0).into()
+            } else {
+                (Ipv4Addr::LOCALHOST, 0).into()
+            },
+            api_keys: vec!["rk_test".into()],
+            models: Vec::new(),
+            token_lifetime: Duration::from_secs(6 * 3600),
+            presign_lifetime: Duration::from_secs(300),
+            waiting: Waiting::default(),
+            resume_window: Duration::from_secs(30),
+            first_connection: Duration::from_secs(60),
+            session_lifetime: None,
+            ice_servers: None,
+            api_version: 1,
+        }
+    }
+}
+
+/// How long a GPU is not to be had, besides being taken by another session:
+/// both have to be over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// So many answers to `GET /sessions/{id}` have neither capabilities nor
+    /// transport.
+    pub answers: usize,
+    /// Since the session was created.
+    pub time: Duration,
+}
+
+impl Waiting {
+    pub fn answers(answers: usize) -> Self {
+        Self {
+            answers,
+            time: Duration::ZERO,
+        }
+    }
+
+    pub fn time(time: Duration) -> Self {
+        Self { answers: 0, time }
+    }
+
+    pub fn forever() -> Self {
+        Self::answers(usize::MAX)
+    }
+}

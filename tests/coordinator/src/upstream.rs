@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT
+
+//! The real runtime behind a server of ours.
+
+use anyhow::Result;
+use axum::{
+    body::Bytes,
+    http::{HeaderMap, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+/// A runtime, by its address.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    base: String,
+    client: reqwest::Client,
+}
+
+/// What the runtime said.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn json(&self) -> Option<serde_json::Value> {
+        serde_json::from_slice(&self.body).ok()
+    }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        (self.status, self.headers, self.body).into_response()
+    }
+}
+
+impl Upstream {
+    pub fn new(url: &str) -> Result<Self> {
+        // The runtime closes idle connections at moments of its own.
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .pool_max_idle_per_host(0)
+            .build()?;
+        Ok(Self {
+            base: url.trim_end_matches('/').to_owned(),
+            client,
+        })
+    }
+
+    /// Hands a request over; `path` has the query.
+    pub async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> reqwest::Result<Answer> {
+        let request = self.client.request(method, format!("{}{path}", self.base));
+        let reply = request
+            .headers(end_to_end(headers))
+            .body(body)
+            .send()
+            .await?;
+        Ok(Answer {
+            status: reply.status(),
+            headers: end_to_end(reply.headers()),
+            body: reply.bytes().await?,
+        })
+    }
+}
+
+/// Without what belongs to one connection, or to the body as it was.
+fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+    let mut headers = headers.clone();
+    for name in [
+        header::HOST,
+        header::CONNECTION,
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+    ] {
+        headers.remove(name);
+    }
+    headers
+}
