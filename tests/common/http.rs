@@ -19,23 +19,27 @@ pub struct Reply {
 }
 
 pub fn get(url: &str) -> Result<Reply> {
-    request("GET", url, "")
+    request("GET", url, &[], "")
 }
 
 /// Posts JSON text.
 pub fn post(url: &str, body: &str) -> Result<Reply> {
-    request("POST", url, body)
+    request("POST", url, &[], body)
 }
 
-fn request(method: &str, url: &str, body: &str) -> Result<Reply> {
+pub fn request(method: &str, url: &str, headers: &[(&str, &str)], body: &str) -> Result<Reply> {
     let rest = url.strip_prefix("http://").context("an http URL")?;
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let mut stream = TcpStream::connect(host)?;
     stream.set_read_timeout(Some(LIMIT))?;
+    let headers: String = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect();
     write!(
         stream,
         "{method} /{path} HTTP/1.0\r\nHost: {host}\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+         Content-Length: {}\r\nConnection: close\r\n{headers}\r\n{body}",
         body.len()
     )?;
     let mut text = String::new();

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: MIT
 
-//! Commands to the model, sent by the official client on a second connection.
+//! The official client at work: commands to the model on a second connection,
+//! or all that it can do with a coordinator.
 
 use std::{path::PathBuf, process::Command};
+
+use reactor_coordinator::Coordinator;
+use serde_json::Value;
 
 use crate::server::{Server, repository, serve_script};
 
@@ -17,6 +21,19 @@ pub fn send(server: &Server, commands: &[(&str, &str)]) {
         .expect("python runs");
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{commands:?}: {error}");
+}
+
+/// Uses the API as `tests/tools/cloud_client.py` does; what that says of it.
+pub fn use_cloud(coordinator: &Coordinator, api_key: &str, flags: &[&str]) -> Value {
+    let output = Command::new(python())
+        .arg(repository().join("tests/tools/cloud_client.py"))
+        .args([&coordinator.url(), api_key])
+        .args(flags)
+        .output()
+        .expect("python runs");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
 /// The interpreter that has the official client.
