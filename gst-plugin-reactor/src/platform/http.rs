@@ -3,24 +3,26 @@
 //! The one place that sends HTTP requests, and that turns whatever can go
 //! wrong with one into an [`Error`].
 
-use std::{
-    error::Error as _,
-    io,
-    sync::OnceLock,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, sync::OnceLock, time::Duration};
 
 use bytes::Bytes;
-use reqwest::{Method, RequestBuilder, Response, StatusCode, header, redirect};
+use reqwest::{
+    Method, RequestBuilder, Response,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue},
+    redirect,
+};
 use serde_json::Value;
-use url::Url;
+use url::{Host, Url};
 
-use super::{Code, Error};
+use super::{Code, Error, secret::Secret};
 
+mod failure;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+
+use failure::{broken, decode_failed, refused, root_cause};
 
 /// The longest one request may take, from name look-up to the last byte.
 pub const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,6 +41,8 @@ const MAX_BODY: usize = 4 << 20;
 const MAX_DETAIL: usize = 300;
 
 const USER_AGENT: &str = concat!("gst-plugin-reactor/", env!("CARGO_PKG_VERSION"));
+
+const API_KEY: HeaderName = HeaderName::from_static("reactor-api-key");
 
 /// A header and its value.
 pub type Header = (&'static str, &'static str);
@@ -62,28 +66,110 @@ pub struct Call<'a> {
     pub body: Option<Value>,
 }
 
+/// What a server is to us: that decides what the user can do about an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A local runtime.
+    Runtime,
+    /// The cloud's API.
+    Cloud,
+    /// Where the cloud, or a runtime, wants files to be put.
+    Storage,
+}
+
+/// What a request says who is asking.
+#[derive(Debug, Clone, Copy)]
+pub enum Credential<'a> {
+    Nothing,
+    ApiKey(&'a Secret),
+    Bearer(&'a Secret),
+}
+
+impl<'a> Credential<'a> {
+    fn secret(self) -> Option<&'a Secret> {
+        match self {
+            Self::Nothing => None,
+            Self::ApiKey(secret) | Self::Bearer(secret) => Some(secret),
+        }
+    }
+
+    fn header(self) -> Result<Option<(HeaderName, HeaderValue)>, Error> {
+        let (name, value) = match self {
+            Self::Nothing => return Ok(None),
+            Self::ApiKey(key) => (API_KEY, HeaderValue::from_str(key.expose())),
+            Self::Bearer(token) => {
+                let value = format!("Bearer {}", token.expose());
+                (AUTHORIZATION, HeaderValue::from_str(&value))
+            }
+        };
+        let mut value = value.map_err(|_| {
+            let message = "the api-key or jwt holds characters that neither can have";
+            Error::api(Code::InvalidSettings, message)
+        })?;
+        value.set_sensitive(true);
+        Ok(Some((name, value)))
+    }
+}
+
+/// An exchange, as far as messages about it go.
+#[derive(Debug, Clone)]
+struct About {
+    /// The URL without secrets.
+    url: String,
+    role: Role,
+    operation: &'static str,
+    /// What went along, and may not be repeated.
+    secret: Option<Secret>,
+}
+
 /// A successful (2xx) answer.
-#[derive(Debug)]
 pub struct Reply {
     pub status: u16,
     body: Vec<u8>,
-    url: String,
-    operation: &'static str,
+    about: About,
+}
+
+// The body may hold passwords and tokens.
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply")
+            .field("status", &self.status)
+            .field("size", &self.body.len())
+            .field("about", &self.about)
+            .finish()
+    }
 }
 
 impl Reply {
-    /// The body as JSON.
+    /// The body as JSON, without the secret that the request carried.
     pub fn json(&self) -> Result<Value, Error> {
+        let mut value = self.json_as_it_is()?;
+        if let Some(secret) = &self.about.secret {
+            secret.cut_from_json(&mut value);
+        }
+        Ok(value)
+    }
+
+    /// The body as JSON, whatever is in it.
+    pub(super) fn json_as_it_is(&self) -> Result<Value, Error> {
         serde_json::from_slice(&self.body).map_err(|_| self.unexpected("the answer is not JSON"))
     }
 
     /// The error for an answer that is not what the protocol says.
     pub fn unexpected(&self, what: &str) -> Error {
-        decode_failed(&self.url, what, self.operation).with_status(self.status)
+        decode_failed(&self.about, what).with_status(self.status)
+    }
+
+    /// The key or token that the request carried.
+    pub(super) fn sent(&self) -> Option<&Secret> {
+        self.about.secret.as_ref()
     }
 }
 
 /// The HTTP client that all sessions share.
+///
+/// HTTPS takes the certificate authorities that the system trusts (on Linux
+/// also `SSL_CERT_FILE` and `SSL_CERT_DIR`), and nothing turns its checks off.
 #[derive(Debug, Clone)]
 pub struct Http {
     client: reqwest::Client,
@@ -124,102 +210,35 @@ impl Http {
         Ok(Self { client, timeout })
     }
 
-    async fn send(&self, url: Url, call: &Call<'_>) -> Result<Reply, Error> {
-        let shown = shown(&url);
+    /// Sends one request. Anything but a 2xx answer is an error.
+    pub(super) async fn send(
+        &self,
+        url: Url,
+        call: &Call<'_>,
+        role: Role,
+        credential: Credential<'_>,
+    ) -> Result<Reply, Error> {
+        let about = About {
+            url: shown(&url),
+            role,
+            operation: call.operation,
+            secret: credential.secret().cloned(),
+        };
         let mut request = self.client.request(call.method.clone(), url);
         for (name, value) in call.headers {
             request = request.header(*name, *value);
         }
+        let credential = credential.header().map_err(|e| e.during(call.operation))?;
+        if let Some((name, value)) = credential {
+            request = request.header(name, value);
+        }
         if let Some(body) = &call.body {
             request = request.json(body);
         }
-        finish(request, shown, self.timeout, call.operation).await
-    }
-}
-
-/// Sends a request and waits for all of the answer, for at most `timeout`.
-async fn finish(
-    request: RequestBuilder,
-    shown: String,
-    timeout: Duration,
-    operation: &'static str,
-) -> Result<Reply, Error> {
-    match tokio::time::timeout(timeout, exchange(request, shown.clone(), operation)).await {
-        Ok(result) => result,
-        Err(_) => {
-            let message = format!("no complete answer from {shown} within {timeout:?}");
-            Err(Error::api(Code::RequestTimeout, message))
-        }
-    }
-    .map_err(|e| e.during(operation))
-}
-
-async fn exchange(
-    request: RequestBuilder,
-    shown: String,
-    operation: &'static str,
-) -> Result<Reply, Error> {
-    let response = request.send().await.map_err(|e| broken(&shown, &e))?;
-    let status = response.status();
-    if !status.is_success() {
-        return Err(refused(&shown, status, response).await);
-    }
-    Ok(Reply {
-        status: status.as_u16(),
-        body: read_body(response, &shown).await?,
-        url: shown,
-        operation,
-    })
-}
-
-/// A server: a client and the URL below which its calls live.
-#[derive(Debug, Clone)]
-pub struct Endpoint {
-    http: Http,
-    base: Url,
-}
-
-impl Endpoint {
-    /// Takes a base URL as a user writes it.
-    pub fn new(http: Http, base: &str) -> Result<Self, Error> {
-        let invalid = |what: &str| {
-            let message = format!("{what}; expected a URL such as http://127.0.0.1:8080");
-            Err(Error::api(Code::InvalidSettings, message))
-        };
-        let base = base.trim();
-        // What may hold a password is not repeated.
-        let quoted = match base.split(['?', '#']).next() {
-            Some(text) if !text.contains('@') => format!("\"{}\"", clean(text)),
-            _ => "the server's address".to_owned(),
-        };
-        let Ok(url) = Url::parse(base) else {
-            return invalid(&format!("{quoted} is not a URL"));
-        };
-        if !url.username().is_empty() || url.password().is_some() {
-            return invalid("the server's URL must not hold a user name or password");
-        }
-        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-            return invalid(&format!("{quoted} is not an HTTP URL"));
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            return invalid("the server's URL must not have a query or a fragment");
-        }
-        Ok(Self { http, base: url })
+        finish(request, about, self.timeout).await
     }
 
-    /// The URL for messages: without user, password and query.
-    pub fn shown(&self) -> String {
-        shown(&self.base)
-    }
-
-    /// The URL below which the calls live.
-    pub(super) fn base(&self) -> &Url {
-        &self.base
-    }
-
-    /// Puts bytes where an answer said to, which need not be this server: so
-    /// nothing goes along that is meant for the API, and no secret. Anything
-    /// but a 2xx answer within `timeout` is an error.
+    /// Puts bytes somewhere, and nothing else.
     pub(super) async fn put(
         &self,
         url: Url,
@@ -228,26 +247,49 @@ impl Endpoint {
         timeout: Duration,
         operation: &'static str,
     ) -> Result<Reply, Error> {
-        let shown = shown(&url);
-        let request = self.http.client.put(url);
-        let request = request.header(header::CONTENT_TYPE, content_type);
-        finish(request.body(body), shown, timeout, operation).await
+        let about = About {
+            url: shown(&url),
+            role: Role::Storage,
+            operation,
+            secret: None,
+        };
+        let request = self.client.put(url).header(CONTENT_TYPE, content_type);
+        finish(request.body(body), about, timeout).await
     }
+}
 
-    /// Sends one request. Anything but a 2xx answer is an error.
-    pub async fn send(&self, call: Call<'_>) -> Result<Reply, Error> {
-        let mut url = self.base.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(call.path);
-        }
-        self.http.send(url, &call).await
+/// Sends a request and waits for all of the answer, for at most `timeout`.
+async fn finish(request: RequestBuilder, about: About, timeout: Duration) -> Result<Reply, Error> {
+    let operation = about.operation;
+    let late = format!("no complete answer from {} within {timeout:?}", about.url);
+    match tokio::time::timeout(timeout, exchange(request, about)).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::api(Code::RequestTimeout, late)),
     }
+    .map_err(|e| e.during(operation))
+}
+
+async fn exchange(request: RequestBuilder, about: About) -> Result<Reply, Error> {
+    let response = request.send().await.map_err(|e| broken(&about.url, &e))?;
+    let status = response.status();
+    if !status.is_success() {
+        return Err(refused(&about, response).await);
+    }
+    Ok(Reply {
+        status: status.as_u16(),
+        body: read_body(response, &about.url).await?,
+        about,
+    })
 }
 
 /// Text from the other side, made fit for a message: no control characters,
 /// one line, at most 300 characters.
 pub(crate) fn clean(text: &str) -> String {
-    let mut out = String::new();
+    shorten(&readable(text))
+}
+
+/// The part of text that can be read, in one line.
+fn readable(text: &str) -> String {
     let readable = |c: &char| {
         !c.is_control()
             && !matches!(*c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -256,17 +298,27 @@ pub(crate) fn clean(text: &str) -> String {
         .trim()
         .chars()
         .map(|c| if c.is_whitespace() { ' ' } else { c });
-    for (n, c) in spaced.filter(readable).enumerate() {
-        if n == MAX_DETAIL {
-            out.push('…');
-            break;
-        }
-        out.push(c);
-    }
-    out
+    spaced.filter(readable).collect()
 }
 
-fn shown(url: &Url) -> String {
+fn shorten(text: &str) -> String {
+    match text.char_indices().nth(MAX_DETAIL) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// A URL some path segments below another.
+pub(super) fn below(base: &Url, path: &[&str]) -> Url {
+    let mut url = base.clone();
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(path);
+    }
+    url
+}
+
+/// A URL for messages: without user, password and query.
+pub(super) fn shown(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
     url.set_fragment(None);
@@ -276,9 +328,14 @@ fn shown(url: &Url) -> String {
     url.as_str().trim_end_matches('/').to_owned()
 }
 
-fn decode_failed(url: &str, what: &str, operation: &'static str) -> Error {
-    let message = format!("{url}: {what}; this does not look like a Reactor runtime");
-    Error::api(Code::DecodeFailed, message).during(operation)
+/// Whether what is sent there stays on this machine, for certain.
+pub(super) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name.trim_end_matches('.') == "localhost",
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.to_canonical().is_loopback(),
+        None => false,
+    }
 }
 
 async fn read_body(mut response: Response, shown: &str) -> Result<Vec<u8>, Error> {
@@ -297,130 +354,4 @@ async fn read_body(mut response: Response, shown: &str) -> Result<Vec<u8>, Error
         body.extend_from_slice(&chunk);
     }
     Ok(body)
-}
-
-/// The error for an answer that is not a success.
-async fn refused(shown: &str, status: StatusCode, response: Response) -> Error {
-    let retry_after = response
-        .headers()
-        .get(header::RETRY_AFTER)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| retry_after(value, SystemTime::now()));
-    let reason = status.canonical_reason().unwrap_or("unknown status");
-    let mut message = format!("{shown} answered {} {reason}", status.as_u16());
-    let body = read_body(response, shown).await.unwrap_or_default();
-    if let Some(detail) = detail(&body) {
-        message.push_str(": ");
-        message.push_str(&detail);
-    }
-    if let Some(advice) = advice(status) {
-        message.push_str("; ");
-        message.push_str(advice);
-    }
-    Error::api(Code::from_status(status.as_u16()), message)
-        .with_status(status.as_u16())
-        .with_retry_after(retry_after)
-}
-
-/// What the user can do about an answer.
-fn advice(status: StatusCode) -> Option<&'static str> {
-    Some(match status.as_u16() {
-        300..=399 => "redirects are not followed, give the final address",
-        401 | 403 => "a local runtime asks for no key: is api-url the right address?",
-        404 => "is api-url the address of a Reactor runtime?",
-        426 => "this plugin is too old for the server",
-        501 => "the server is too old for this plugin",
-        429 | 503 => "the server is busy, try again later",
-        _ => return None,
-    })
-}
-
-/// The server's own words: `{"detail": "text"}`, or for status 422 a list of
-/// `{"loc": [..], "msg": ".."}`.
-fn detail(body: &[u8]) -> Option<String> {
-    let value: Value = serde_json::from_slice(body).ok()?;
-    let text = match value.get("detail")? {
-        Value::String(text) => clean(text),
-        Value::Array(list) => {
-            let lines: Vec<_> = list.iter().filter_map(complaint).collect();
-            clean(&lines.join("; "))
-        }
-        _ => return None,
-    };
-    (!text.is_empty()).then_some(text)
-}
-
-fn complaint(entry: &Value) -> Option<String> {
-    let text = entry.get("msg")?.as_str()?;
-    let place: Vec<_> = entry
-        .get("loc")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .map(|part| match part {
-            Value::String(name) => name.clone(),
-            other => other.to_string(),
-        })
-        .collect();
-    Some(match place.is_empty() {
-        true => text.to_owned(),
-        false => format!("{}: {text}", place.join(".")),
-    })
-}
-
-/// The error for an exchange that did not get as far as an answer.
-fn broken(shown: &str, e: &reqwest::Error) -> Error {
-    let cause = clean(&root_cause(e));
-    let (code, message) = if e.is_timeout() {
-        let text = format!("cannot connect to {shown} in time");
-        (Code::RequestTimeout, text)
-    } else if e.is_connect() && io_kind(e) == Some(io::ErrorKind::ConnectionRefused) {
-        let text = format!("nothing answers at {shown} ({cause}); is the server running?");
-        (Code::NetworkError, text)
-    } else if e.is_connect() {
-        let text = format!("cannot connect to {shown}: {cause}");
-        (Code::NetworkError, text)
-    } else {
-        let text = format!("the exchange with {shown} broke off: {cause}");
-        (Code::NetworkError, text)
-    };
-    Error::api(code, message)
-}
-
-fn root_cause(e: &reqwest::Error) -> String {
-    let Some(mut cause) = e.source() else {
-        return if e.is_builder() {
-            "unusable request"
-        } else {
-            "unknown cause"
-        }
-        .to_owned();
-    };
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
-}
-
-fn io_kind(e: &reqwest::Error) -> Option<io::ErrorKind> {
-    let mut cause = e.source();
-    while let Some(e) = cause {
-        if let Some(e) = e.downcast_ref::<io::Error>()
-            && e.kind() != io::ErrorKind::Other
-        {
-            return Some(e.kind());
-        }
-        cause = e.source();
-    }
-    None
-}
-
-/// `Retry-After`: seconds, or a date (RFC 9110, 10.2.3).
-fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
-    let value = value.trim();
-    if let Ok(seconds) = value.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).ok();
-    }
-    let date = httpdate::parse_http_date(value).ok()?;
-    Some(date.duration_since(now).unwrap_or(Duration::ZERO))
 }

@@ -3,13 +3,16 @@
 //! The Reactor platform on the wire: HTTP, signaling, and the messages of the
 //! two data channels. Nothing in here knows GStreamer.
 
+pub mod auth;
 pub mod commands;
 pub mod coordinator;
+pub mod endpoint;
 pub mod error;
 pub mod http;
 pub mod navigation;
 pub mod schema;
 pub mod sdp;
+pub mod secret;
 pub mod signaling;
 pub mod track;
 pub mod trailer;

@@ -3,15 +3,15 @@
 //! The calls that exchange an offer for an answer. The client offers, the
 //! server answers once and never trickles.
 
-use std::fmt;
-
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
     Error,
-    http::{API_HEADERS, Call, Endpoint, Header, Reply},
+    endpoint::Endpoint,
+    http::{API_HEADERS, Call, Header, Reply},
+    secret::Secret,
     track::{Direction, Kind},
 };
 
@@ -23,29 +23,6 @@ const HEADERS: [Header; 3] = [
     API_HEADERS[1],
     ("Reactor-WebRTC-Version", "1.0"),
 ];
-
-/// Text that no log shows.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    #[cfg(test)]
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
 
 /// A STUN or TURN server, with one or more addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]

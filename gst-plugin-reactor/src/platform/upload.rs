@@ -18,7 +18,8 @@ use url::{Host, Url};
 
 use super::{
     Code, Error,
-    http::{API_HEADERS, Call, Endpoint, Reply, clean},
+    endpoint::Endpoint,
+    http::{API_HEADERS, Call, Reply, Role, clean, is_loopback},
     wire::FileRef,
 };
 
@@ -251,7 +252,7 @@ impl Uploads {
             })),
         };
         let reply = self.endpoint.send(call).await?;
-        let (upload_id, url) = place(&reply, self.endpoint.base())?;
+        let (upload_id, url) = place(&reply, &self.endpoint)?;
         let limit = time_for(source.size(), self.timeout);
         self.endpoint
             .put(
@@ -277,7 +278,7 @@ fn time_for(size: u64, least: Duration) -> Duration {
 }
 
 /// The id of an upload, and where its bytes go.
-fn place(reply: &Reply, base: &Url) -> Result<(String, Url), Error> {
+fn place(reply: &Reply, endpoint: &Endpoint) -> Result<(String, Url), Error> {
     let answer = reply.json()?;
     let text = |name: &str| {
         answer
@@ -287,16 +288,19 @@ fn place(reply: &Reply, base: &Url) -> Result<(String, Url), Error> {
             .ok_or_else(|| reply.unexpected(&format!("the answer has no \"{name}\"")))
     };
     let upload_id = text("presigned_id")?.to_owned();
-    let url = target(text("presigned_url")?, base).map_err(|e| reply.unexpected(e))?;
+    let url = target(text("presigned_url")?, endpoint.base(), endpoint.role());
+    let url = url.map_err(|e| reply.unexpected(e))?;
     Ok((upload_id, url))
 }
 
 /// Where the bytes go. A relative address starts at the API's. One that names
 /// this very machine, as a local runtime behind a proxy or in a container
 /// gives for itself, is meant to be the API's: its scheme, host and port are
-/// replaced by those. What is said in an error never holds the address, for it
-/// may contain a signature.
-fn target(text: &str, base: &Url) -> Result<Url, &'static str> {
+/// replaced by those. The cloud means what it says, but cannot mean this
+/// machine unless it is here itself, nor that what came to be sent encrypted
+/// leaves in the clear. What is said in an error never holds the address, for
+/// it may contain a signature.
+fn target(text: &str, base: &Url, role: Role) -> Result<Url, &'static str> {
     let mut below = base.clone();
     if !below.path().ends_with('/') {
         below.set_path(&format!("{}/", below.path()));
@@ -309,6 +313,13 @@ fn target(text: &str, base: &Url) -> Result<Url, &'static str> {
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err("the address for the upload holds a user name or password");
+    }
+    if role == Role::Cloud {
+        return match is_loopback(base) {
+            false if is_here(&url) => Err("the address for the upload is this machine's"),
+            false if url.scheme() != "https" => Err("the address for the upload is not encrypted"),
+            _ => Ok(url),
+        };
     }
     if is_here(&url) {
         let replaced = url.set_scheme(base.scheme()).is_ok()

@@ -11,7 +11,7 @@ use super::{Message, Reply};
 use crate::platform::{
     Code, Error,
     commands::Command,
-    coordinator::LocalRuntime,
+    coordinator::Coordinator,
     schema::Schema,
     upload::{Source, read_file},
     wire::{ClientMessage, FileRef},
@@ -62,7 +62,7 @@ impl Order {
 pub type UploadReply = Box<dyn FnOnce(Result<FileRef, Error>) + Send>;
 
 pub(super) struct Commander {
-    pub local: LocalRuntime,
+    pub coordinator: Coordinator,
     pub readiness: watch::Receiver<Readiness>,
     pub messages: mpsc::WeakUnboundedSender<Message>,
 }
@@ -136,7 +136,7 @@ impl Commander {
     }
 
     async fn upload(&self, session_id: &str, source: &Source) -> Result<FileRef, Error> {
-        let file = self.local.uploads(session_id).upload(source).await?;
+        let file = self.coordinator.uploads(session_id).upload(source).await?;
         // Models with a hook for uploads hear of it; nothing is replied.
         self.send(ClientMessage::FileUploaded(file.clone()), Box::new(|_| {}));
         Ok(file)

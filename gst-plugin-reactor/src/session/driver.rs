@@ -26,7 +26,7 @@ use super::{
 };
 use crate::platform::{
     Code, Error,
-    coordinator::{LocalRuntime, Ownership},
+    coordinator::{Coordinator, Ownership},
     http::HTTP_TIMEOUT,
     schema::Schema,
     signaling::{IceServer, Signaling},
@@ -65,7 +65,9 @@ pub(super) struct Driver {
     machine: Machine,
     policy: Policy,
     epoch: Instant,
-    local: LocalRuntime,
+    coordinator: Coordinator,
+    /// The last one, also when the machine is done with it.
+    session_id: String,
     arguments: Option<serde_json::Map<String, serde_json::Value>>,
     signaling: Option<Signaling>,
     /// A session was asked for and the server has not answered.
@@ -92,7 +94,7 @@ impl Driver {
         messages: mpsc::UnboundedSender<Message>,
         shared: Arc<Shared>,
     ) -> Result<Self, Error> {
-        let local = LocalRuntime::new(settings.local_url()?)?;
+        let coordinator = Coordinator::local(settings.local_url()?)?;
         let epoch = Instant::now();
         let policy = settings.policy();
         let config = settings.transport();
@@ -100,7 +102,7 @@ impl Driver {
         let (orders, queue) = mpsc::unbounded_channel();
         let (readiness, ready) = watch::channel(Readiness::default());
         let commander = Commander {
-            local: local.clone(),
+            coordinator: coordinator.clone(),
             readiness: ready,
             messages: messages.downgrade(),
         };
@@ -108,7 +110,8 @@ impl Driver {
             machine: Machine::new(policy.clone()),
             policy,
             epoch,
-            local,
+            coordinator,
+            session_id: String::new(),
             arguments: settings.arguments.clone(),
             signaling: None,
             beginning: false,
@@ -189,9 +192,9 @@ impl Driver {
             }
         };
         let begun = tokio::time::timeout(HTTP_TIMEOUT, begun).await;
-        if let Ok(Some((_, Ownership::Created))) = begun {
+        if let Ok(Some((session, Ownership::Created))) = begun {
             // Nobody is left to hear how that goes.
-            let _ = self.local.stop().await;
+            let _ = self.coordinator.end(&session.session_id).await;
         }
     }
 
@@ -243,8 +246,11 @@ impl Driver {
     }
 
     fn input(&mut self, input: Input) {
-        if matches!(input, Input::Begun(_)) {
+        if let Input::Begun(result) = &input {
             self.beginning = false;
+            if let Ok((session, _)) = result {
+                self.session_id.clone_from(&session.session_id);
+            }
         }
         if matches!(input, Input::Tick)
             && let Some(at) = self.transport.heard()
@@ -479,14 +485,15 @@ impl Driver {
 /// What goes over HTTP, each on a task of its own.
 impl Driver {
     fn ask(&mut self, action: Action) {
-        let local = self.local.clone();
+        let coordinator = self.coordinator.clone();
+        let id = self.session_id.clone();
         match action {
             Action::Begin => self.begin(),
             Action::Describe => {
-                self.spawn(async move { Input::Described(local.describe().await) });
+                self.spawn(async move { Input::Described(coordinator.describe(&id).await) });
             }
             Action::EndSession => {
-                self.spawn(async move { Input::SessionEnded(local.stop().await) });
+                self.spawn(async move { Input::SessionEnded(coordinator.end(&id).await) });
             }
             signaling => self.signal(signaling),
         }
@@ -494,14 +501,12 @@ impl Driver {
 
     fn begin(&mut self) {
         self.beginning = true;
-        let local = self.local.clone();
+        let coordinator = self.coordinator.clone();
         let adopt = self.policy.adopt.clone();
         let arguments = self.arguments.clone();
         self.spawn(async move {
-            Input::Begun(match adopt {
-                Some(id) => local.adopt(&id).await.map(|d| (d, Ownership::Joined)),
-                None => local.start(arguments.as_ref()).await,
-            })
+            let begin = coordinator.begin(adopt.as_deref(), arguments.as_ref());
+            Input::Begun(begin.await)
         });
     }
 
@@ -512,7 +517,9 @@ impl Driver {
                 let Some(id) = self.machine.session_id() else {
                     return;
                 };
-                self.signaling.insert(self.local.signaling(id)).clone()
+                self.signaling
+                    .insert(self.coordinator.signaling(id))
+                    .clone()
             }
         };
         match action {

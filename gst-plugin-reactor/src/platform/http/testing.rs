@@ -5,23 +5,28 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
 
-use crate::platform::http::{Endpoint, Http};
+use crate::platform::{endpoint::Endpoint, http::Http};
 
 /// What to do with one connection.
 pub(crate) enum Act {
     /// Read the request, send these pieces, close.
     Reply(Vec<Vec<u8>>),
+    /// Answer with that status and the whole request, as JSON and as text.
+    Echo(u16),
     /// Read the request, never answer.
     Silence,
     /// Close at once.
@@ -49,7 +54,11 @@ impl Server {
                     continue;
                 }
                 let request = read_request(&mut stream).await;
-                log.lock().unwrap().push(request);
+                log.lock().unwrap().push(request.clone());
+                let act = match act {
+                    Act::Echo(status) => echo(status, &request),
+                    act => act,
+                };
                 match act {
                     Act::Reply(pieces) => {
                         for piece in pieces {
@@ -111,6 +120,22 @@ pub(crate) fn reply(status: u16, headers: &str, body: &str) -> Act {
 
 pub(crate) fn json(status: u16, body: Value) -> Act {
     reply(status, "", &body.to_string())
+}
+
+/// What a misbehaving server says: whatever it has heard, in turn under the
+/// name of an error and as plain text.
+fn echo(status: u16, request: &str) -> Act {
+    static TURN: AtomicUsize = AtomicUsize::new(0);
+    let heard = request.replace("\r\n", " ");
+    match TURN.fetch_add(1, Ordering::Relaxed) % 3 {
+        0 => json(status, json!({ "detail": heard })),
+        1 => json(status, json!({ "error": { "message": heard } })),
+        _ => reply(
+            status,
+            "content-type: text/plain; charset=utf-8\r\n",
+            &heard,
+        ),
+    }
 }
 
 async fn read_request(stream: &mut TcpStream) -> String {

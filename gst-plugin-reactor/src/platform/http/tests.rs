@@ -2,14 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use serde_json::json;
 
 use super::{
+    failure::retry_after,
     testing::{Act, Server, http, json as json_reply, raw, reply},
     *,
 };
+use crate::platform::endpoint::Endpoint;
 
 fn call(path: &'static [&'static str]) -> Call<'static> {
     Call {

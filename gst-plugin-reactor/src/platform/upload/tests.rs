@@ -179,7 +179,10 @@ fn where_the_bytes_go() {
         ),
         ("http://10.0.0.1:9/a?x=%2F", "http://10.0.0.1:9/a?x=%2F"),
     ] {
-        assert_eq!(target(text, &base).unwrap().as_str(), expected);
+        assert_eq!(
+            target(text, &base, Role::Runtime).unwrap().as_str(),
+            expected
+        );
     }
     let local = Url::parse("http://127.0.0.1:8080").unwrap();
     for (text, expected) in [
@@ -187,11 +190,40 @@ fn where_the_bytes_go() {
         ("https://localhost/a", "http://127.0.0.1:8080/a"),
         ("uploads/a", "http://127.0.0.1:8080/uploads/a"),
     ] {
-        assert_eq!(target(text, &local).unwrap().as_str(), expected);
+        assert_eq!(
+            target(text, &local, Role::Runtime).unwrap().as_str(),
+            expected
+        );
     }
     let plain = Url::parse("http://runtime").unwrap();
-    let url = target("http://localhost:8080/a", &plain).unwrap();
+    let url = target("http://localhost:8080/a", &plain, Role::Runtime).unwrap();
     assert_eq!(url.as_str(), "http://runtime/a");
+}
+
+#[test]
+fn where_the_cloud_may_have_them() {
+    let to = |text, base| {
+        let base = Url::parse(base).unwrap();
+        target(text, &base, Role::Cloud).map(|url| url.to_string())
+    };
+    let (cloud, stand_in) = ("https://api.example.com/v1", "http://127.0.0.1:80/v1");
+    let bucket = "https://bucket.example.net/a?signature=b%2Fc";
+    assert_eq!(to(bucket, cloud).unwrap(), bucket);
+    assert_eq!(
+        to("uploads/a", cloud).unwrap(),
+        "https://api.example.com/v1/uploads/a"
+    );
+    for text in [
+        "http://bucket.example.net/a",
+        "https://localhost/a",
+        "http://127.0.0.1:8080/a",
+        "https://[::1]/a",
+    ] {
+        assert!(to(text, cloud).is_err(), "{text}");
+    }
+    let other = "http://127.0.0.1:8080/a";
+    assert_eq!(to(other, stand_in).unwrap(), other);
+    assert_eq!(to("/a", stand_in).unwrap(), "http://127.0.0.1/a");
 }
 
 #[test]

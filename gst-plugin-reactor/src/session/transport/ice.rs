@@ -61,7 +61,7 @@ fn turn_uris(server: &IceServer) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::signaling::Secret;
+    use crate::platform::secret::Secret;
 
     #[test]
     fn turn_credentials_are_escaped_into_the_uri() {

@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: MIT
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::time::{Instant, SystemTime};
+
+use super::*;
+use crate::platform::{
+    endpoint::Endpoint,
+    http::{
+        API_HEADERS,
+        testing::{Act, Server, http, json as json_reply, reply},
+    },
+};
+
+const KEY: &str = "rk_0123456789abcdef";
+const HOUR: u64 = 3600;
+
+/// A token of the server's that says nothing of its life, which is six hours.
+fn minted(token: &str) -> Act {
+    json_reply(201, json!({"jwt": token, "more": 1}))
+}
+
+fn model(name: &str) -> Scope {
+    Scope::Model(name.to_owned())
+}
+
+fn bearer_with(server: &Server, access: Access, tokens: &Tokens) -> Bearer {
+    let base = Url::parse(&server.base).unwrap();
+    Bearer::new(http(), base, access, tokens.clone(), model("m")).unwrap()
+}
+
+fn bearer(server: &Server) -> Bearer {
+    let access = Access::new(Some(KEY), Jwt::default());
+    bearer_with(server, access, &Tokens::default())
+}
+
+/// A time some seconds after the first.
+fn clock() -> impl Fn(u64) -> Now {
+    let (steady, wall) = (Instant::now(), SystemTime::now());
+    move |seconds| Now {
+        steady: steady + Duration::from_secs(seconds),
+        wall: wall + Duration::from_secs(seconds),
+    }
+}
+
+async fn token(bearer: &Bearer, now: Now) -> String {
+    bearer.token(now).await.unwrap().expose().to_owned()
+}
+
+fn call() -> Call<'static> {
+    Call {
+        method: Method::GET,
+        path: &["x"],
+        operation: "session",
+        headers: &API_HEADERS,
+        body: None,
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_exchanged_for_a_narrow_token() {
+    let server = Server::start([minted(" a.b.c\n"), minted("d")]).await;
+    let bearer = bearer(&server);
+    assert_eq!(token(&bearer, Now::read()).await, "a.b.c");
+    let request = &server.requests()[0];
+    assert!(
+        request.starts_with("POST /tokens HTTP/1.1\r\n"),
+        "{request}"
+    );
+    assert!(request.contains(&format!("\r\nreactor-api-key: {KEY}\r\n")));
+    assert!(request.contains("\r\ncontent-type: application/json\r\n"));
+    assert!(!request.contains("authorization: "), "{request}");
+    let asked =
+        |resources| json!({"authorization_details": [{"type": "session", "resources": resources}]});
+    assert_eq!(server.body(0), asked(json!({"models": {"match": ["m"]}})));
+
+    let session = bearer.scoped(Scope::Session("s1".into()));
+    assert_eq!(token(&session, Now::read()).await, "d");
+    let resources = json!({"models": {"all": true}, "sessions": {"bind": ["s1"]}});
+    assert_eq!(server.body(1), asked(resources));
+}
+
+#[tokio::test]
+async fn a_token_is_shared_by_key_server_and_purpose() {
+    let server = Server::start(["a", "b", "c"].map(minted)).await;
+    let other_server = Server::start([minted("d")]).await;
+    let tokens = Tokens::default();
+    let access = |key: &str| Access::new(Some(key), Jwt::default());
+    let now = Now::read();
+    let first = bearer_with(&server, access(KEY), &tokens);
+    let again = bearer_with(&server, access(&format!(" {KEY}\n")), &tokens);
+    let other_key = bearer_with(&server, access("rk_other"), &tokens);
+    let other_place = bearer_with(&other_server, access(KEY), &tokens);
+    let other_model = first.scoped(model("n"));
+    let mut seen = Vec::new();
+    for bearer in [
+        &first,
+        &again,
+        &other_key,
+        &other_model,
+        &other_place,
+        &first,
+        &other_key,
+    ] {
+        seen.push(token(bearer, now).await);
+    }
+    assert_eq!(seen, ["a", "a", "b", "c", "d", "a", "b"]);
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn many_at_once_ask_once() {
+    let failure = || json_reply(500, json!({"detail": "no"}));
+    let server = Server::start([failure(), minted("a"), failure()]).await;
+    let bearer = bearer(&server);
+    let at = clock();
+    let all = async |now| {
+        let callers = [(); 8].map(|()| {
+            let bearer = bearer.clone();
+            tokio::spawn(async move { bearer.token(now).await })
+        });
+        let mut results = Vec::new();
+        for caller in callers {
+            results.push(caller.await.unwrap());
+        }
+        results
+    };
+    for result in all(at(0)).await {
+        assert_eq!(result.unwrap_err().code, Code::ServerError);
+    }
+    assert_eq!(server.requests().len(), 1);
+    for result in all(at(1)).await {
+        assert_eq!(result.unwrap().expose(), "a");
+    }
+    assert_eq!(server.requests().len(), 2);
+    // Due: one asks, in vain, and that is nobody's error.
+    for result in all(at(5 * HOUR)).await {
+        assert_eq!(result.unwrap().expose(), "a");
+    }
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_before_it_expires() {
+    let no = || reply(503, "retry-after: 100\r\n", "");
+    let script = [minted("a"), no(), no(), minted("b"), no()];
+    let server = Server::start(script).await;
+    let bearer = bearer(&server);
+    let at = clock();
+    // Four fifths of six hours.
+    let due = 6 * HOUR / 5 * 4;
+    for (now, expected, asked) in [
+        (0, "a", 1),
+        (due - 1, "a", 1),
+        (due, "a", 2),
+        (due + 99, "a", 2),
+        (due + 100, "a", 3),
+        (due + 199, "a", 3),
+        (due + 200, "b", 4),
+        (2 * due + 199, "b", 4),
+    ] {
+        assert_eq!(token(&bearer, at(now)).await, expected, "{now}");
+        assert_eq!(server.requests().len(), asked, "{now}");
+    }
+    let error = bearer.token(at(due + 200 + 6 * HOUR)).await.unwrap_err();
+    assert_eq!(
+        (error.code, error.operation),
+        (Code::ServerError, Some("tokens"))
+    );
+}
+
+#[tokio::test]
+async fn the_users_token_wins_and_may_be_replaced() {
+    let server = Server::start([minted("ours")]).await;
+    let jwt = Jwt::default();
+    jwt.set(Some("theirs\n"));
+    let access = Access::new(Some(KEY), jwt.clone());
+    let bearer = bearer_with(&server, access, &Tokens::default());
+    let at = clock();
+    assert_eq!(token(&bearer, at(0)).await, "theirs");
+    assert_eq!(token(&bearer, at(100 * HOUR)).await, "theirs");
+    let refused = Secret::new("theirs");
+    assert_eq!(bearer.instead_of(&refused, at(0)).await, Ok(None));
+    jwt.set(Some("new"));
+    assert_eq!(token(&bearer, at(0)).await, "new");
+    let other = bearer.instead_of(&refused, at(0)).await.unwrap().unwrap();
+    assert_eq!(other.expose(), "new");
+    assert!(server.requests().is_empty());
+    jwt.set(Some(" "));
+    assert_eq!(token(&bearer, at(0)).await, "ours");
+}
+
+#[tokio::test]
+async fn without_anything_nothing_is_sent() {
+    let server = Server::start([minted("a")]).await;
+    for key in [None, Some(""), Some(" \n")] {
+        let access = Access::new(key, Jwt::default());
+        let endpoint = Endpoint::cloud(bearer_with(&server, access, &Tokens::default()));
+        let error = endpoint.send(call()).await.unwrap_err();
+        assert_eq!(error.code, Code::InvalidSettings);
+        assert!(error.message.contains("REACTOR_API_KEY"), "{error}");
+    }
+    let access = Access::new(Some("rk\nhunter2"), Jwt::default());
+    let error = bearer_with(&server, access, &Tokens::default())
+        .token(Now::read())
+        .await;
+    let error = error.unwrap_err();
+    assert_eq!(error.code, Code::InvalidSettings);
+    assert!(!error.message.contains("hunter2"), "{error}");
+    assert!(server.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_key_that_is_refused() {
+    for (status, code, advice) in [
+        (400, Code::BadRequest, "no such"),
+        (401, Code::Unauthorized, "check api-key"),
+        (403, Code::Unauthorized, "may use that model"),
+        (404, Code::NotFound, "api-url"),
+        (429, Code::RateLimited, "quota"),
+        (500, Code::ServerError, "no such"),
+        (302, Code::DecodeFailed, "redirects"),
+    ] {
+        let no = json_reply(status, json!({"detail": "no such"}));
+        let server = Server::start([no]).await;
+        let error = bearer(&server).token(Now::read()).await.unwrap_err();
+        assert_eq!((&error.code, error.http_status), (&code, Some(status)));
+        assert!(error.message.contains(": no such"), "{error}");
+        assert!(error.message.contains(advice), "{error}");
+    }
+    for body in [
+        "",
+        "[]",
+        "{}",
+        r#"{"jwt":""}"#,
+        r#"{"jwt":" "}"#,
+        r#"{"jwt":5}"#,
+        "<html>",
+    ] {
+        let server = Server::start([reply(200, "", body)]).await;
+        let error = bearer(&server).token(Now::read()).await.unwrap_err();
+        assert_eq!(error.code, Code::DecodeFailed, "{body}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_taken_is_replaced_once() {
+    let no = || json_reply(401, json!({"detail": "expired"}));
+    let yes = || json_reply(200, json!({"a": 1}));
+    let script = [
+        minted("a"),
+        no(),
+        minted("b"),
+        yes(),
+        no(),
+        minted("c"),
+        no(),
+    ];
+    let server = Server::start(script).await;
+    let endpoint = Endpoint::cloud(bearer(&server));
+    endpoint.send(call()).await.unwrap();
+    let error = endpoint.send(call()).await.unwrap_err();
+    assert_eq!(error.code, Code::Unauthorized);
+    assert!(
+        error.message.contains(": expired; check api-key"),
+        "{error}"
+    );
+    let sent: Vec<_> = server
+        .requests()
+        .iter()
+        .filter_map(|r| {
+            r.split("authorization: Bearer ")
+                .nth(1)?
+                .split("\r\n")
+                .next()
+                .map(str::to_owned)
+        })
+        .collect();
+    assert_eq!(sent, ["a", "b", "b", "c"]);
+}
+
+#[tokio::test]
+async fn what_is_forbidden_is_not_tried_again() {
+    let no = || json_reply(403, json!({"detail": "not yours"}));
+    let server = Server::start([minted("a"), no(), minted("b")]).await;
+    let error = Endpoint::cloud(bearer(&server))
+        .send(call())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.code, error.http_status),
+        (Code::Unauthorized, Some(403))
+    );
+    assert_eq!(server.requests().len(), 2);
+
+    // Nor is the user's own token replaced, or sent twice.
+    let jwt = Jwt::default();
+    jwt.set(Some("theirs"));
+    let unauthorized = json_reply(401, json!({"detail": "expired"}));
+    let server = Server::start([unauthorized, minted("b")]).await;
+    let bearer = bearer_with(&server, Access::new(Some(KEY), jwt), &Tokens::default());
+    let error = Endpoint::cloud(bearer).send(call()).await.unwrap_err();
+    assert_eq!(error.code, Code::Unauthorized);
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn secrets_go_encrypted_or_nowhere() {
+    let bearer = |base: &str| {
+        let access = Access::new(Some(KEY), Jwt::default());
+        let base = Url::parse(base).unwrap();
+        Bearer::new(http(), base, access, Tokens::default(), model("m"))
+    };
+    for base in [
+        "https://api.reactor.inc",
+        "https://10.0.0.1:8443/api",
+        "http://localhost:8080",
+        "http://127.0.0.2",
+        "http://[::1]:8080",
+        "http://[::ffff:127.0.0.1]",
+    ] {
+        bearer(base).unwrap();
+    }
+    for base in [
+        "http://api.reactor.inc",
+        "http://localhost.example.com",
+        "http://a.localhost",
+        "http://10.0.0.1",
+        "http://0.0.0.0:8080",
+        "http://[::ffff:10.0.0.1]",
+        "http://127.0.0.1.example.com",
+    ] {
+        let error = bearer(base).unwrap_err();
+        assert_eq!(error.code, Code::InvalidSettings);
+        assert!(error.message.ends_with("use https"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_over_is_forgotten() {
+    let server = Server::start(["a", "b", "c", "d"].map(minted)).await;
+    let bearer = bearer(&server);
+    let at = clock();
+    let session = |id: &str| bearer.scoped(Scope::Session(id.to_owned()));
+    token(&bearer, at(0)).await;
+    bearer.hand_on(&Secret::new("a"), &session("1"), at(0));
+    bearer.hand_on(&Secret::new("old"), &session("2"), at(0));
+    assert_eq!(token(&session("1"), at(0)).await, "a");
+    assert_eq!(token(&session("2"), at(0)).await, "b");
+    assert_eq!(format!("{:?}", bearer.tokens), "Tokens(3)");
+    session("1").forget();
+    assert_eq!(token(&session("1"), at(0)).await, "c");
+    // And what has expired, at the next occasion.
+    assert_eq!(token(&session("3"), at(7 * HOUR)).await, "d");
+    assert_eq!(format!("{:?}", bearer.tokens), "Tokens(1)");
+}

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: MIT
+
+//! A token and its age.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use base64::{
+    Engine,
+    alphabet::URL_SAFE,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use serde::Deserialize;
+
+use crate::platform::secret::Secret;
+
+/// The longest that the platform promises, for a token that does not say.
+const LIFE: Duration = Duration::from_secs(6 * 3600);
+
+/// The least time before its end at which a token is renewed.
+const MARGIN: Duration = Duration::from_secs(5 * 60);
+
+/// The time, by both clocks: one of them does not count while a machine
+/// sleeps, the other may be set.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    pub steady: Instant,
+    pub wall: SystemTime,
+}
+
+impl Now {
+    pub fn read() -> Self {
+        Self {
+            steady: Instant::now(),
+            wall: SystemTime::now(),
+        }
+    }
+
+    /// How long ago something was, at most.
+    pub(super) fn since(&self, then: Self) -> Duration {
+        let steady = self.steady.saturating_duration_since(then.steady);
+        let wall = self.wall.duration_since(then.wall).unwrap_or_default();
+        steady.max(wall)
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Age {
+    Fresh,
+    /// Still good, and to be replaced.
+    Due,
+    Over,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Token {
+    pub(super) secret: Secret,
+    since: Now,
+    life: Duration,
+}
+
+impl Token {
+    pub(super) fn new(secret: Secret, now: Now) -> Self {
+        let life = life(secret.expose(), now.wall).unwrap_or(LIFE);
+        Self {
+            secret,
+            since: now,
+            life,
+        }
+    }
+
+    pub(super) fn age(&self, now: Now) -> Age {
+        match now.since(self.since) {
+            age if age >= self.life => Age::Over,
+            age if age >= renewal(self.life) => Age::Due,
+            _ => Age::Fresh,
+        }
+    }
+}
+
+/// The age at which to renew: four fifths of the life, or five minutes before
+/// its end if that is earlier. Not in its first half, however short it is.
+fn renewal(life: Duration) -> Duration {
+    let early = (life / 5 * 4).min(life.saturating_sub(MARGIN));
+    early.max(life / 2)
+}
+
+/// What a token says of itself (RFC 7519, 4.1), in seconds since 1970.
+#[derive(Deserialize)]
+struct Claims {
+    exp: f64,
+    iat: Option<f64>,
+}
+
+/// How long a token that has just been received will live, if it says so. Its
+/// signature is the server's business.
+///
+/// The clock here may be wrong. If the token tells when it was issued, that
+/// is the better measure; where they disagree, the shorter one holds.
+fn life(token: &str, now: SystemTime) -> Option<Duration> {
+    let padding = DecodePaddingMode::Indifferent;
+    let config = GeneralPurposeConfig::new().with_decode_padding_mode(padding);
+    let engine = GeneralPurpose::new(&URL_SAFE, config);
+    let claims = engine.decode(token.split('.').nth(1)?).ok()?;
+    let Claims { exp, iat } = serde_json::from_slice(&claims).ok()?;
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).ok();
+    let starts = [iat, now.map(|now| now.as_secs_f64())];
+    let lives = starts.into_iter().flatten().map(|start| exp - start);
+    lives
+        .filter(|life| *life > 0.0)
+        .filter_map(|life| Duration::try_from_secs_f64(life).ok())
+        .min()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use base64::engine::general_purpose::{URL_SAFE as PADDED, URL_SAFE_NO_PAD};
+
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn jwt(claims: &str) -> String {
+        format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
+    }
+
+    fn seconds(token: &str) -> Option<u64> {
+        life(token, at(NOW)).map(|life| life.as_secs())
+    }
+
+    #[test]
+    fn tells_its_life() {
+        let claims = format!(r#"{{"sub":"ä?>","exp":{}}}"#, NOW + 60);
+        assert_eq!(seconds(&jwt(&claims)), Some(60));
+        assert_eq!(
+            seconds(&format!("e30.{}.", PADDED.encode(&claims))),
+            Some(60)
+        );
+        assert_eq!(seconds(&jwt(r#"{"exp":1800000000.5,"iat":null}"#)), Some(0));
+        // By the server's clock, which is not ours.
+        for iat in [5, NOW + 100_000, NOW - 50] {
+            let claims = format!(r#"{{"iat":{iat},"exp":{}}}"#, iat + 600);
+            assert_eq!(
+                seconds(&jwt(&claims)),
+                Some(if iat == NOW - 50 { 550 } else { 600 })
+            );
+        }
+        // Issued long ago.
+        let claims = format!(r#"{{"iat":{},"exp":{}}}"#, NOW - 20_000, NOW + 1600);
+        assert_eq!(seconds(&jwt(&claims)), Some(1600));
+    }
+
+    #[test]
+    fn says_nothing_that_makes_sense() {
+        for claims in [
+            "",
+            "null",
+            "[]",
+            "{}",
+            r#"{"exp":"soon"}"#,
+            r#"{"exp":null}"#,
+            r#"{"exp":-1}"#,
+            r#"{"exp":1e300}"#,
+            r#"{"exp":1800000000}"#,
+            r#"{"exp":5,"iat":9}"#,
+            "\u{0}",
+        ] {
+            assert_eq!(seconds(&jwt(claims)), None, "{claims}");
+        }
+        for token in [
+            "", ".", "..", "opaque", "a.b.c", "a.§.c", "a.====.c", "a.e30",
+        ] {
+            assert_eq!(seconds(token), None, "{token}");
+        }
+        assert_eq!(Token::new(Secret::new("opaque"), Now::read()).life, LIFE);
+    }
+
+    #[test]
+    fn when_it_is_renewed() {
+        let minutes = |life: u64| renewal(Duration::from_secs(life * 60)).as_secs_f64() / 60.0;
+        assert_eq!(minutes(360), 288.0);
+        assert_eq!(minutes(25), 20.0);
+        assert_eq!(minutes(20), 15.0);
+        assert_eq!(minutes(6), 3.0);
+        assert_eq!(minutes(1), 0.5);
+        assert_eq!(minutes(0), 0.0);
+    }
+
+    #[test]
+    fn ages_by_either_clock() {
+        let start = Now {
+            steady: Instant::now(),
+            wall: at(NOW),
+        };
+        let token = Token::new(Secret::new("opaque"), start);
+        let age = |steady, wall: i64| {
+            let now = Now {
+                steady: start.steady + Duration::from_secs(steady),
+                wall: at(NOW.checked_add_signed(wall).unwrap()),
+            };
+            token.age(now)
+        };
+        assert_eq!(age(0, 0), Age::Fresh);
+        assert_eq!(age(17_279, 17_279), Age::Fresh);
+        assert_eq!(age(17_280, 0), Age::Due);
+        assert_eq!(age(21_599, -100_000), Age::Due);
+        assert_eq!(age(21_600, -100_000), Age::Over);
+        // It slept.
+        assert_eq!(age(10, 18_000), Age::Due);
+        assert_eq!(age(10, 30_000), Age::Over);
+    }
+}

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: MIT
+
+//! Sessions of the cloud: create, join, watch, end.
+
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+use super::Descriptor;
+use crate::platform::{
+    Code, Error,
+    auth::{Access, Bearer, Now, Scope, Tokens},
+    endpoint::{Endpoint, parse_base},
+    http::{API_HEADERS, Call, Http, Reply, clean},
+    signaling::Signaling,
+    upload::Uploads,
+};
+
+#[cfg(test)]
+mod tests;
+
+const END: &str = "stop_session";
+
+/// A model by name, and by version if it must be that one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Model {
+    pub name: String,
+    pub version: Option<String>,
+}
+
+/// The API in front of the GPUs.
+///
+/// Every request carries a token. That which creates a session is good for
+/// sessions of its model, all others for their session alone.
+#[derive(Debug, Clone)]
+pub struct Cloud {
+    model: Option<Model>,
+    /// For creating sessions.
+    bearer: Bearer,
+}
+
+impl Cloud {
+    /// Takes the API's base URL, such as `https://api.reactor.inc`, and the
+    /// model of the sessions to be created. Makes no request.
+    ///
+    /// Fails with [`Code::InvalidSettings`] if the URL is none, or neither
+    /// encrypted nor this machine's own.
+    pub fn new(base: &str, model: Option<Model>, access: Access) -> Result<Self, Error> {
+        Self::with_http(Http::shared()?, base, model, access, Tokens::shared())
+    }
+
+    /// The same with a client and tokens of the caller's.
+    pub fn with_http(
+        http: Http,
+        base: &str,
+        model: Option<Model>,
+        access: Access,
+        tokens: Tokens,
+    ) -> Result<Self, Error> {
+        let base = parse_base(base, "https://api.reactor.inc")?;
+        let name = model.as_ref().map(|model| model.name.clone());
+        let scope = Scope::Model(name.unwrap_or_default());
+        let bearer = Bearer::new(http, base, access, tokens, scope)?;
+        Ok(Self { model, bearer })
+    }
+
+    /// Creates a session, which then has to be ended. `arguments` is for the
+    /// model.
+    ///
+    /// Fails with [`Code::InvalidSettings`] without a model, with
+    /// [`Code::NotFound`] if there is none of that name, and with
+    /// [`Code::RateLimited`] or [`Code::Conflict`] when there may be no more
+    /// sessions at present.
+    pub async fn create(
+        &self,
+        arguments: Option<&Map<String, Value>>,
+    ) -> Result<Descriptor, Error> {
+        let operation = "start_session";
+        let Some(model) = self.model.as_ref().filter(|m| !m.name.is_empty()) else {
+            let message = "the cloud has many models; set model to the name of one";
+            return Err(Error::api(Code::InvalidSettings, message).during(operation));
+        };
+        let call = Call {
+            method: Method::POST,
+            path: &["sessions"],
+            operation,
+            headers: &API_HEADERS,
+            body: Some(creation(model, arguments)),
+        };
+        let reply = Endpoint::cloud(self.bearer.clone()).send(call).await?;
+        self.created(&reply).await
+    }
+
+    /// What to make of the answer to a creation. A session that is of no use
+    /// here is there all the same, and costs.
+    async fn created(&self, reply: &Reply) -> Result<Descriptor, Error> {
+        let answer = reply.json()?;
+        let id = answer.get("session_id").and_then(Value::as_str);
+        let Some(id) = id.filter(|id| usable(id)) else {
+            return Err(reply.unexpected("the answer has no session's id that can be used"));
+        };
+        if let Some(token) = reply.sent() {
+            let bearer = self.bearer_of(id);
+            self.bearer.hand_on(token, &bearer, Now::read());
+        }
+        match Descriptor::from_reply(reply) {
+            Ok(session) => not_over(session),
+            Err(error) => {
+                let _ = self.end(id).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The session, in whatever state it is.
+    pub async fn describe(&self, session_id: &str) -> Result<Descriptor, Error> {
+        let reply = self.call(Method::GET, session_id, "session").await?;
+        Descriptor::from_reply(&reply)
+    }
+
+    /// Joins the session of that id, which must not be over.
+    pub async fn adopt(&self, session_id: &str) -> Result<Descriptor, Error> {
+        if !usable(session_id) {
+            let message = format!("\"{session_id}\" is not the id of a session");
+            return Err(Error::api(Code::InvalidSettings, message).during("session"));
+        }
+        not_over(self.describe(session_id).await?)
+    }
+
+    /// Ends the session. That there is none to end is a success.
+    pub async fn end(&self, session_id: &str) -> Result<(), Error> {
+        match self.call(Method::DELETE, session_id, END).await {
+            Err(e) if e.code == Code::NotFound && e.operation == Some(END) => {}
+            Err(e) => return Err(e),
+            Ok(_) => {}
+        }
+        self.bearer_of(session_id).forget();
+        Ok(())
+    }
+
+    /// The calls that upload files to a session.
+    pub fn uploads(&self, session_id: &str) -> Uploads {
+        Uploads::new(self.endpoint(session_id), session_id)
+    }
+
+    /// The signaling calls of a session.
+    pub fn signaling(&self, session_id: &str) -> Signaling {
+        Signaling::new(self.endpoint(session_id), session_id)
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        session_id: &str,
+        operation: &'static str,
+    ) -> Result<Reply, Error> {
+        let call = Call {
+            method,
+            path: &["sessions", session_id],
+            operation,
+            headers: &API_HEADERS,
+            body: None,
+        };
+        self.endpoint(session_id).send(call).await
+    }
+
+    fn bearer_of(&self, session_id: &str) -> Bearer {
+        self.bearer.scoped(Scope::Session(session_id.to_owned()))
+    }
+
+    fn endpoint(&self, session_id: &str) -> Endpoint {
+        Endpoint::cloud(self.bearer_of(session_id))
+    }
+}
+
+fn not_over(session: Descriptor) -> Result<Descriptor, Error> {
+    if !session.is_terminal() {
+        return Ok(session);
+    }
+    let message = format!(
+        "the session {} is over; its state is \"{}\"",
+        clean(&session.session_id),
+        clean(&session.state)
+    );
+    Err(Error::api(Code::SessionTerminal, message).during("session"))
+}
+
+/// Whether an id can be part of a URL's path.
+fn usable(session_id: &str) -> bool {
+    !matches!(session_id, "" | "." | "..")
+}
+
+/// What a session is created from.
+fn creation(model: &Model, arguments: Option<&Map<String, Value>>) -> Value {
+    let mut body = json!({
+        "model": {"name": model.name},
+        "client_info": {
+            "sdk_version": env!("CARGO_PKG_VERSION"),
+            "sdk_type": "gstreamer",
+        },
+        "supported_transports": [{"protocol": "webrtc", "version": "1.0"}],
+    });
+    if let Some(version) = &model.version {
+        body["model"]["version"] = json!(version);
+    }
+    if let Some(arguments) = arguments {
+        body["extra_args"] = json!(arguments);
+    }
+    body
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT
+
+//! Sessions of a local runtime: start, join, watch, stop.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+use super::{Descriptor, Ownership};
+use crate::platform::{
+    Code, Error,
+    endpoint::Endpoint,
+    http::{API_HEADERS, Call, Http, Reply, clean},
+    signaling::Signaling,
+    upload::Uploads,
+};
+
+#[cfg(test)]
+mod tests;
+
+/// When to try again after a session that is being closed stood in the way.
+const CLOSING_RETRY: Duration = Duration::from_millis(150);
+
+/// The keys of `/start_session` that the runtime itself reads (3.10), and
+/// reads at the top level only.
+const START_KEYS: [&str; 4] = ["session_id", "starting_input", "steps", "generation"];
+
+/// A runtime that is its own coordinator, as started on a developer's machine.
+/// It has at most one session.
+#[derive(Debug, Clone)]
+pub struct LocalRuntime {
+    endpoint: Endpoint,
+}
+
+impl LocalRuntime {
+    /// Takes the runtime's base URL, such as `http://127.0.0.1:8080`. Makes no
+    /// request.
+    pub fn new(base: &str) -> Result<Self, Error> {
+        Self::with_http(Http::shared()?, base)
+    }
+
+    /// The same with a client of the caller's.
+    pub fn with_http(http: Http, base: &str) -> Result<Self, Error> {
+        let endpoint = Endpoint::new(http, base)?;
+        Ok(Self { endpoint })
+    }
+
+    /// Starts the runtime's session, or joins the one that runs.
+    ///
+    /// `arguments` goes out as `extra_args`, as the official clients send it.
+    /// The runtime (3.10) reads its own keys at the top level only, so those
+    /// are repeated there.
+    ///
+    /// A session that is being closed is a [`Code::Conflict`] with a short
+    /// `retry_after`; a model that still loads is a [`Code::ServerError`] with
+    /// the `retry_after` of the server's.
+    pub async fn start(
+        &self,
+        arguments: Option<&Map<String, Value>>,
+    ) -> Result<(Descriptor, Ownership), Error> {
+        let mut body = Map::new();
+        if let Some(arguments) = arguments {
+            for (key, value) in arguments {
+                if START_KEYS.contains(&key.as_str()) {
+                    body.insert(key.clone(), value.clone());
+                }
+            }
+            body.insert("extra_args".to_owned(), json!(arguments));
+        }
+        let reply = self
+            .call(
+                Method::POST,
+                "start_session",
+                "start_session",
+                Some(body.into()),
+            )
+            .await;
+        match reply {
+            Ok(reply) => Ok((Descriptor::from_reply(&reply)?, Ownership::Created)),
+            Err(e) if e.code == Code::Conflict => self.join(e).await,
+            Err(e) => Err(e),
+        }
+    }
+
+    /// What to make of a refusal to start: a live session is joined.
+    async fn join(&self, refusal: Error) -> Result<(Descriptor, Ownership), Error> {
+        let descriptor = self.describe().await?;
+        if descriptor.is_live() {
+            return Ok((descriptor, Ownership::Joined));
+        }
+        let retry = refusal.retry_after.unwrap_or(CLOSING_RETRY);
+        Err(refusal.with_retry_after(Some(retry)))
+    }
+
+    /// The runtime's session, in whatever state it is: with none running, the
+    /// runtime describes the one it could start.
+    pub async fn describe(&self) -> Result<Descriptor, Error> {
+        let reply = self.call(Method::GET, "session", "session", None).await?;
+        Descriptor::from_reply(&reply)
+    }
+
+    /// Joins the session of that id, which must be running.
+    pub async fn adopt(&self, session_id: &str) -> Result<Descriptor, Error> {
+        let descriptor = self.describe().await?;
+        let (code, message) = if descriptor.session_id != session_id {
+            let message = format!(
+                "{} has no session {}; its session is {}",
+                self.endpoint.shown(),
+                clean(session_id),
+                clean(&descriptor.session_id)
+            );
+            (Code::NotFound, message)
+        } else if descriptor.is_live() {
+            return Ok(descriptor);
+        } else {
+            let message = format!(
+                "{} has no running session to join; its state is \"{}\"",
+                self.endpoint.shown(),
+                clean(&descriptor.state)
+            );
+            match descriptor.is_terminal() || descriptor.state == "closing" {
+                true => (Code::SessionTerminal, message),
+                false => (Code::NotFound, message),
+            }
+        };
+        Err(Error::api(code, message).during("session"))
+    }
+
+    /// Ends the session. That there is none to end is a success.
+    pub async fn stop(&self) -> Result<(), Error> {
+        match self
+            .call(Method::POST, "stop_session", "stop_session", None)
+            .await
+        {
+            Err(e) if matches!(e.http_status, Some(404 | 409)) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// The calls that upload files to a session.
+    pub fn uploads(&self, session_id: &str) -> Uploads {
+        Uploads::new(self.endpoint.clone(), session_id)
+    }
+
+    /// The signaling calls of a session.
+    pub fn signaling(&self, session_id: &str) -> Signaling {
+        Signaling::new(self.endpoint.clone(), session_id)
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        operation: &'static str,
+        body: Option<Value>,
+    ) -> Result<Reply, Error> {
+        let call = Call {
+            method,
+            path: &[path],
+            operation,
+            headers: &API_HEADERS,
+            body,
+        };
+        self.endpoint.send(call).await
+    }
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT
+
+//! A server of the platform's: where it is, and how it lets us in.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use url::Url;
+
+use super::{
+    Code, Error,
+    auth::{Bearer, Now},
+    http::{Call, Credential, Http, Reply, Role, below, clean, shown},
+};
+
+/// A client, the URL below which a server's calls live, and the right to make
+/// them.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    http: Http,
+    base: Url,
+    /// A local runtime wants none.
+    bearer: Option<Bearer>,
+}
+
+impl Endpoint {
+    /// A local runtime, at a base URL as a user writes it.
+    pub fn new(http: Http, base: &str) -> Result<Self, Error> {
+        Ok(Self {
+            http,
+            base: parse_base(base, "http://127.0.0.1:8080")?,
+            bearer: None,
+        })
+    }
+
+    /// The server that a bearer is for.
+    pub(super) fn cloud(bearer: Bearer) -> Self {
+        Self {
+            http: bearer.http().clone(),
+            base: bearer.base().clone(),
+            bearer: Some(bearer),
+        }
+    }
+
+    /// The URL for messages: without user, password and query.
+    pub fn shown(&self) -> String {
+        shown(&self.base)
+    }
+
+    /// The URL below which the calls live.
+    pub(super) fn base(&self) -> &Url {
+        &self.base
+    }
+
+    pub(super) fn role(&self) -> Role {
+        match self.bearer {
+            Some(_) => Role::Cloud,
+            None => Role::Runtime,
+        }
+    }
+
+    /// Puts bytes where an answer said to, which need not be this server: so
+    /// nothing goes along that is meant for the API, and no secret. Anything
+    /// but a 2xx answer within `timeout` is an error.
+    pub(super) async fn put(
+        &self,
+        url: Url,
+        content_type: &str,
+        body: Bytes,
+        timeout: Duration,
+        operation: &'static str,
+    ) -> Result<Reply, Error> {
+        let put = self.http.put(url, content_type, body, timeout, operation);
+        put.await
+    }
+
+    /// Sends one request. Anything but a 2xx answer is an error.
+    ///
+    /// A token that the server does not take (401) is replaced, if there is
+    /// another to be had, and the request is sent once more: the server has
+    /// done nothing about it. That what the token is for is refused (403) is
+    /// final.
+    pub async fn send(&self, call: Call<'_>) -> Result<Reply, Error> {
+        // Below the base, so on the server that the token is for; and since
+        // redirects are not followed, on no other.
+        let url = below(&self.base, call.path);
+        let role = self.role();
+        let Some(bearer) = &self.bearer else {
+            return self.http.send(url, &call, role, Credential::Nothing).await;
+        };
+        let token = bearer.token(Now::read()).await?;
+        let send = |token| {
+            let credential = Credential::Bearer(token);
+            self.http.send(url.clone(), &call, role, credential)
+        };
+        let refusal = match send(&token).await {
+            Err(e) if e.http_status == Some(401) => e,
+            other => return other,
+        };
+        match bearer.instead_of(&token, Now::read()).await? {
+            Some(token) => send(&token).await,
+            None => Err(refusal),
+        }
+    }
+}
+
+/// Takes a base URL as a user writes it.
+pub(super) fn parse_base(base: &str, example: &str) -> Result<Url, Error> {
+    let invalid = |what: &str| {
+        let message = format!("{what}; expected a URL such as {example}");
+        Err(Error::api(Code::InvalidSettings, message))
+    };
+    let base = base.trim();
+    // What may hold a password is not repeated.
+    let quoted = match base.split(['?', '#']).next() {
+        Some(text) if !text.contains('@') => format!("\"{}\"", clean(text)),
+        _ => "the server's address".to_owned(),
+    };
+    let Ok(url) = Url::parse(base) else {
+        return invalid(&format!("{quoted} is not a URL"));
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return invalid("the server's URL must not hold a user name or password");
+    }
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return invalid(&format!("{quoted} is not an HTTP URL"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return invalid("the server's URL must not have a query or a fragment");
+    }
+    Ok(url)
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: MIT
+
+//! What to say about an exchange that came to nothing.
+
+use std::{
+    error::Error as _,
+    io,
+    time::{Duration, SystemTime},
+};
+
+use reqwest::{
+    Response,
+    header::{CONTENT_TYPE, RETRY_AFTER},
+};
+use serde_json::Value;
+
+use super::{About, Role, clean, read_body, readable, shorten};
+use crate::platform::{Code, Error};
+
+/// The error for an answer that is not what the protocol says.
+pub(super) fn decode_failed(about: &About, what: &str) -> Error {
+    let expected = match about.role {
+        Role::Runtime => "a Reactor runtime",
+        Role::Cloud => "Reactor's API",
+        Role::Storage => "a place for uploads",
+    };
+    let what = presentable(about, what);
+    let message = format!("{}: {what}; this does not look like {expected}", about.url);
+    Error::api(Code::DecodeFailed, message).during(about.operation)
+}
+
+/// The error for an answer that is not a success.
+pub(super) async fn refused(about: &About, response: Response) -> Error {
+    let status = response.status();
+    let code = Code::from_status(status.as_u16());
+    let header = |name| response.headers().get(name).and_then(|v| v.to_str().ok());
+    // Waiting makes neither side newer.
+    let retry_after = header(RETRY_AFTER)
+        .filter(|_| code != Code::VersionMismatch)
+        .and_then(|value| retry_after(value, SystemTime::now()));
+    let plain = header(CONTENT_TYPE).is_some_and(|kind| kind.starts_with("text/plain"));
+    let reason = status.canonical_reason().unwrap_or("unknown status");
+    let mut message = format!("{} answered {} {reason}", about.url, status.as_u16());
+    let body = read_body(response, &about.url).await.unwrap_or_default();
+    let detail = match plain {
+        true => Some(String::from_utf8_lossy(&body).into_owned()),
+        false => detail(&body),
+    };
+    let detail = detail.map(|text| presentable(about, &text));
+    if let Some(detail) = detail.filter(|text| !text.is_empty()) {
+        message.push_str(": ");
+        message.push_str(&detail);
+    }
+    if let Some(advice) = advice(about, status.as_u16()) {
+        message.push_str("; ");
+        message.push_str(advice);
+    }
+    Error::api(code, message)
+        .with_status(status.as_u16())
+        .with_retry_after(retry_after)
+}
+
+/// More of a server's words than this, in characters, is not even looked at.
+const MAX_READ: usize = 4096;
+
+/// The server's words without our secrets. Those go before the rest is cut
+/// short, which might leave a part of one that is not recognised.
+fn presentable(about: &About, text: &str) -> String {
+    let text: String = readable(text).chars().take(MAX_READ).collect();
+    match &about.secret {
+        Some(secret) => shorten(&secret.cut_from(&text)),
+        None => shorten(&text),
+    }
+}
+
+/// What the user can do about an answer.
+fn advice(about: &About, status: u16) -> Option<&'static str> {
+    Some(match (about.role, status) {
+        (_, 300..=399) => "redirects are not followed, give the final address",
+        (Role::Runtime, 401 | 403) => {
+            "a local runtime asks for no key: is api-url the right address?"
+        }
+        (Role::Runtime, 404) => "is api-url the address of a Reactor runtime?",
+        (Role::Cloud, 401 | 403) => refusal(about.operation, status),
+        (Role::Cloud, 404) => match about.operation {
+            "start_session" => "is there a model of that name, and is api-url right?",
+            "tokens" => "is api-url the address of Reactor's API, and the model or session there?",
+            _ => "the session is over, or is another account's",
+        },
+        (Role::Cloud, 402) => "check the account's quota",
+        (Role::Cloud, 429) => {
+            "the account's quota is used up or this is too often, try again later"
+        }
+        (Role::Storage, 401 | 403) => "the permission to upload may have expired, try again",
+        (_, 426) => "this plugin is too old for the server",
+        (_, 501) => "the server is too old for this plugin",
+        (_, 429 | 503) => "the server is busy, try again later",
+        _ => return None,
+    })
+}
+
+/// What to do when the cloud lets nobody in.
+fn refusal(operation: &str, status: u16) -> &'static str {
+    match (operation, status) {
+        ("tokens", 401) => "check api-key",
+        ("tokens", _) => "check api-key, and whether it may use that model or session",
+        (_, 401) => "check api-key; a jwt may have expired or be for another server",
+        _ => "check the model's name, and whether this api-key or jwt may use it",
+    }
+}
+
+/// The server's own words: a text under one of the usual names, or for status
+/// 422 of a runtime a list of `{"loc": [..], "msg": ".."}`.
+fn detail(body: &[u8]) -> Option<String> {
+    let value: Value = serde_json::from_slice(body).ok()?;
+    let names = ["/detail", "/message", "/error/message", "/error", "/title"];
+    names.iter().find_map(|name| match value.pointer(name)? {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(list) => {
+            let lines: Vec<_> = list.iter().filter_map(complaint).collect();
+            Some(lines.join("; "))
+        }
+        _ => None,
+    })
+}
+
+fn complaint(entry: &Value) -> Option<String> {
+    let text = entry.get("msg")?.as_str()?;
+    let place: Vec<_> = entry
+        .get("loc")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .map(|part| match part {
+            Value::String(name) => name.clone(),
+            other => other.to_string(),
+        })
+        .collect();
+    Some(match place.is_empty() {
+        true => text.to_owned(),
+        false => format!("{}: {text}", place.join(".")),
+    })
+}
+
+/// The error for an exchange that did not get as far as an answer.
+pub(super) fn broken(shown: &str, e: &reqwest::Error) -> Error {
+    let cause = clean(&root_cause(e));
+    let (code, message) = if e.is_timeout() {
+        let text = format!("cannot connect to {shown} in time");
+        (Code::RequestTimeout, text)
+    } else if e.is_connect() && io_kind(e) == Some(io::ErrorKind::ConnectionRefused) {
+        let text = format!("nothing answers at {shown} ({cause}); is the server running?");
+        (Code::NetworkError, text)
+    } else if e.is_connect() {
+        let text = format!("cannot connect to {shown}: {cause}");
+        (Code::NetworkError, text)
+    } else {
+        let text = format!("the exchange with {shown} broke off: {cause}");
+        (Code::NetworkError, text)
+    };
+    Error::api(code, message)
+}
+
+pub(super) fn root_cause(e: &reqwest::Error) -> String {
+    let Some(mut cause) = e.source() else {
+        return if e.is_builder() {
+            "unusable request"
+        } else {
+            "unknown cause"
+        }
+        .to_owned();
+    };
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+fn io_kind(e: &reqwest::Error) -> Option<io::ErrorKind> {
+    let mut cause = e.source();
+    while let Some(e) = cause {
+        if let Some(e) = e.downcast_ref::<io::Error>()
+            && e.kind() != io::ErrorKind::Other
+        {
+            return Some(e.kind());
+        }
+        cause = e.source();
+    }
+    None
+}
+
+/// `Retry-After`: seconds, or a date (RFC 9110, 10.2.3).
+pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).ok();
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(now).unwrap_or(Duration::ZERO))
+}
