@@ -6,9 +6,23 @@
 use gst::{glib, prelude::*};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::CAT;
 use crate::platform::{Code, Error, signaling::IceServer};
 
-pub(super) fn configure(webrtcbin: &gst::Element, servers: &[IceServer]) -> Result<(), Error> {
+#[cfg(test)]
+mod tests;
+
+/// Tells webrtcbin which servers to use. What it cannot use is left out:
+/// there may be others, or none may be needed.
+///
+/// # Errors
+///
+/// If all has to go through a relay, and there is none.
+pub(super) fn configure(
+    webrtcbin: &gst::Element,
+    servers: &[IceServer],
+    relay_only: bool,
+) -> Result<(), Error> {
     let ice = webrtcbin.property::<Option<gst::Object>>("ice-agent");
     if let Some(agent) = ice.and_then(|ice| object_property(ice.upcast_ref(), "agent")) {
         // Both are on by default. The first multicasts on every network, the
@@ -19,17 +33,28 @@ pub(super) fn configure(webrtcbin: &gst::Element, servers: &[IceServer]) -> Resu
             }
         }
     }
-    for uri in servers.iter().flat_map(|server| &server.uris) {
-        if let Some(rest) = uri.strip_prefix("stun:") {
-            webrtcbin.set_property("stun-server", format!("stun://{rest}"));
+    // webrtcbin has room for one.
+    if let Some(uri) = servers.iter().find_map(stun_uri) {
+        webrtcbin.set_property("stun-server", uri);
+    }
+    let mut relays = 0;
+    for server in servers {
+        for uri in &server.uris {
+            let relay = turn_uri(server, uri);
+            // It is not shown, for it holds a password by now.
+            let used = relay
+                .is_some_and(|relay| webrtcbin.emit_by_name::<bool>("add-turn-server", &[&relay]));
+            relays += usize::from(used);
+            if let Some(address) = Address::parse(uri).filter(|a| !used && a.scheme != "stun") {
+                let Address { scheme, host, .. } = address;
+                gst::warning!(CAT, obj = webrtcbin, "cannot use the relay {scheme}:{host}");
+            }
         }
     }
-    for uri in servers.iter().flat_map(turn_uris) {
-        if !webrtcbin.emit_by_name::<bool>("add-turn-server", &[&uri]) {
-            // The URI itself holds a password.
-            let error = Error::api(Code::DecodeFailed, "webrtcbin refuses a TURN server's URI");
-            return Err(error.during("ice_servers"));
-        }
+    if relay_only && relays == 0 {
+        let message = "ice-transport-policy=relay, but the server names no relay that can be \
+                       used here: that takes a turn: address, and credentials for it";
+        return Err(Error::api(Code::InvalidSettings, message).during("ice_servers"));
     }
     Ok(())
 }
@@ -41,55 +66,57 @@ fn object_property(object: &glib::Object, name: &str) -> Option<glib::Object> {
         .flatten()
 }
 
-/// `turn:host:port?transport=udp` with its credentials apart becomes
-/// `turn://user:password@host:port?transport=udp`.
-fn turn_uris(server: &IceServer) -> Vec<String> {
-    let (Some(user), Some(password)) = (&server.username, &server.password) else {
-        return Vec::new();
-    };
-    let escape = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
-    let with_credentials = |uri: &String| {
-        let (scheme, rest) = uri.split_once(':')?;
-        matches!(scheme, "turn" | "turns").then(|| {
-            let (user, password) = (escape(user), escape(password.expose()));
-            format!("{scheme}://{user}:{password}@{rest}")
-        })
-    };
-    server.uris.iter().filter_map(with_credentials).collect()
+/// A server's address (RFC 7064, RFC 7065): `turn:host:port?transport=udp`.
+struct Address<'a> {
+    scheme: String,
+    host: &'a str,
+    transport: Option<&'a str>,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::platform::secret::Secret;
-
-    #[test]
-    fn turn_credentials_are_escaped_into_the_uri() {
-        let server = IceServer {
-            uris: vec![
-                "stun:10.0.0.1:3478".into(),
-                "turn:10.0.0.1:3478?transport=udp".into(),
-                "turns:relay.example:5349?transport=tcp".into(),
-            ],
-            username: Some("1700000000:ann".into()),
-            password: Some(Secret::new("a/b+c=@")),
+impl<'a> Address<'a> {
+    fn parse(uri: &'a str) -> Option<Self> {
+        let (scheme, rest) = uri.trim().split_once(':')?;
+        let (host, query) = match rest.split_once('?') {
+            Some((host, query)) => (host, query),
+            None => (rest, ""),
         };
-        assert_eq!(
-            turn_uris(&server),
-            [
-                "turn://1700000000%3Aann:a%2Fb%2Bc%3D%40@10.0.0.1:3478?transport=udp",
-                "turns://1700000000%3Aann:a%2Fb%2Bc%3D%40@relay.example:5349?transport=tcp",
-            ]
-        );
+        // Some write it as webrtcbin does.
+        let host = host.trim_start_matches('/');
+        let fits = |c: char| c.is_ascii_alphanumeric() || "-._~:[]%".contains(c);
+        if host.is_empty() || !host.chars().all(fits) {
+            return None;
+        }
+        let transport = query.split('&').find_map(|q| q.strip_prefix("transport="));
+        Some(Self {
+            scheme: scheme.to_ascii_lowercase(),
+            host,
+            transport,
+        })
     }
+}
 
-    #[test]
-    fn a_relay_without_credentials_is_left_out() {
-        let server = IceServer {
-            uris: vec!["turn:10.0.0.1:3478".into()],
-            username: None,
-            password: None,
-        };
-        assert!(turn_uris(&server).is_empty());
+fn stun_uri(server: &IceServer) -> Option<String> {
+    server.uris.iter().find_map(|uri| {
+        let address = Address::parse(uri)?;
+        (address.scheme == "stun").then(|| format!("stun://{}", address.host))
+    })
+}
+
+/// `turn:host:port?transport=udp` with its credentials apart becomes
+/// `turn://user:password@host:port?transport=udp`.
+///
+/// There is no `turns:`: libnice 0.1.21 sends what is meant for TLS in the
+/// clear, which no such server answers. Nor anything that webrtcbin would
+/// refuse, for that might log the password.
+fn turn_uri(server: &IceServer, uri: &str) -> Option<String> {
+    let address = Address::parse(uri).filter(|address| address.scheme == "turn")?;
+    let escape = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
+    let user = escape(server.username.as_deref()?);
+    let password = escape(server.password.as_ref()?.expose());
+    let base = format!("turn://{user}:{password}@{}", address.host);
+    match address.transport {
+        None => Some(base),
+        Some(transport @ ("udp" | "tcp")) => Some(format!("{base}?transport={transport}")),
+        Some(_) => None,
     }
 }

@@ -50,7 +50,7 @@ impl Peer {
         if config.relay_only {
             webrtcbin.set_property_from_str("ice-transport-policy", "relay");
         }
-        ice::configure(&webrtcbin, ice_servers)?;
+        ice::configure(&webrtcbin, ice_servers, config.relay_only)?;
 
         let pipeline = gst::Pipeline::builder().name("reactor-session").build();
         pipeline.use_clock(Some(&bridge_clock()));
