@@ -250,6 +250,7 @@ impl Driver {
             self.beginning = false;
             if let Ok((session, _)) = result {
                 self.session_id.clone_from(&session.session_id);
+                self.signaling = None;
             }
         }
         if matches!(input, Input::Tick)
