@@ -14,6 +14,7 @@ use reactor_tests::installed;
 /// Name, type, whether it can be written.
 const PROPERTIES: &[(&str, &str, bool)] = &[
     ("adopt-session-id", "gchararray", true),
+    ("api-key", "gchararray", true),
     ("api-url", "gchararray", true),
     ("arguments", "gchararray", true),
     ("capabilities", "GstStructure", false),
@@ -22,6 +23,7 @@ const PROPERTIES: &[(&str, &str, bool)] = &[
     ("commands", "gchararray", true),
     ("connection-id", "guint", true),
     ("ice-transport-policy", "GstReactorIceTransportPolicy", true),
+    ("jwt", "gchararray", true),
     ("last-error", "GstStructure", false),
     ("latency", "guint", true),
     ("local", "gboolean", true),
@@ -72,6 +74,10 @@ fn the_properties_are_the_documented_ones() {
     found.sort_unstable();
     assert_eq!(found, PROPERTIES);
     for spec in element.list_properties() {
+        // What may not be seen cannot be read.
+        let secret = ["api-key", "jwt"].contains(&spec.name());
+        let readable = spec.flags().contains(glib::ParamFlags::READABLE);
+        assert!(readable != secret, "{spec:?}");
         assert!(
             spec.blurb().is_some_and(|text| !text.is_empty()),
             "{spec:?}"

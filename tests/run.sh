@@ -45,7 +45,8 @@ tests/netns.sh cargo test --workspace --offline --no-fail-fast "${cargo_argument
 # arguments only what was asked for is run.
 if ((${#cargo_arguments[@]} == 0 && $# == 0)); then
     REACTOR_TEST_WIRE=v0 tests/netns.sh cargo test -p reactor-tests --offline --no-fail-fast \
-        --test reactorsrc --test reactorsink --test sharing --test states --test commands -- \
+        --test reactorsrc --test reactorsink --test sharing --test states --test commands \
+        --test reconnect -- \
         --test-threads="${REACTOR_TEST_THREADS:-2}" || status=$?
 fi
 exit "$status"

@@ -139,7 +139,10 @@ fn a_crashed_model_is_an_error() {
             }),
             _ => None,
         });
-        Expected::gpu("DISCONNECTED", READ, "").check(&what, &failure);
+        // It may go down before it is connected to.
+        let codes = ["DISCONNECTED", "BAD_REQUEST", "NETWORK_ERROR"];
+        let code = failure.code();
+        assert!(codes.contains(&code.as_str()), "{what}: {failure:?}");
         take_down(&running);
     }
 }

@@ -39,8 +39,10 @@ impl Live {
         match event {
             MachineEvent::Status(status) => self.set_status(element, status.into()),
             MachineEvent::SessionId(id) => {
-                self.public().session_id = id;
-                element.notify("session-id");
+                let before = std::mem::replace(&mut self.public().session_id, id.clone());
+                if before != id {
+                    element.notify("session-id");
+                }
             }
             MachineEvent::Described(descriptor) => self.described(element, &descriptor),
             MachineEvent::Warning(error) if !current => {

@@ -77,7 +77,7 @@ fn glib_error(error: &Error) -> glib::Error {
     match &error.code {
         Code::Unauthorized | Code::IdentityMismatch => resource(ResourceError::NotAuthorized),
         Code::NotFound | Code::SessionTerminal => resource(ResourceError::NotFound),
-        Code::Conflict | Code::RateLimited => resource(ResourceError::Busy),
+        Code::Conflict | Code::RateLimited | Code::WaitedTooLong => resource(ResourceError::Busy),
         // A server that says when to come back is full, not broken.
         Code::ServerError if error.retry_after.is_some() => resource(ResourceError::Busy),
         Code::VersionMismatch | Code::InvalidSettings => resource(ResourceError::Settings),

@@ -4,7 +4,7 @@
 
 use gst::{glib, prelude::*};
 
-use super::{Live, Status, actions, properties};
+use super::{CAT, Live, Status, actions, properties};
 
 /// Settings and read-only properties.
 pub fn properties() -> Vec<glib::ParamSpec> {
@@ -78,6 +78,19 @@ pub fn signals(live: fn(&gst::Element) -> Option<&Live>) -> Vec<glib::subclass::
 }
 
 impl Live {
+    /// Takes a property that is not an element's own.
+    pub fn set_property(&self, element: &gst::Element, name: &str, value: &glib::Value) {
+        if let Err(problem) = properties::set(&mut self.settings(), name, value) {
+            gst::error!(CAT, obj = element, "{name} keeps its value: {problem}");
+        }
+        // Tokens end while sessions go on.
+        if name == "jwt"
+            && let Some(session) = self.session()
+        {
+            session.set_jwt(value.get::<Option<&str>>().ok().flatten());
+        }
+    }
+
     /// The value of a property, but for `stats`.
     pub fn property(&self, pspec: &glib::ParamSpec) -> glib::Value {
         match pspec.name() {
@@ -97,7 +110,8 @@ impl Live {
         if let Some(session) = self.session() {
             let timings = session.timings();
             for (name, at) in [
-                ("session-ms", timings.described),
+                ("session-ms", timings.session),
+                ("gpu-ms", timings.described),
                 ("offer-ms", timings.offered),
                 ("answer-ms", timings.answered),
                 ("connected-ms", timings.connected),

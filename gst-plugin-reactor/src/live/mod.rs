@@ -187,6 +187,7 @@ impl Live {
         if settings.is_bare() {
             neighbours::adopt(element, &mut settings);
         }
+        settings.fill_from_environment();
         let commands = startup(&settings)?;
         self.begin_steering(settings.navigation.as_deref())?;
         let key = self.key(element, settings.session.as_deref());

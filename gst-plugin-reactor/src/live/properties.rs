@@ -5,7 +5,7 @@
 use gst::{glib, prelude::*};
 
 use crate::{
-    platform::wire::Version,
+    platform::{secret::Secret, wire::Version},
     session::{
         WireChoice,
         settings::{
@@ -51,13 +51,15 @@ pub fn specs() -> Vec<glib::ParamSpec> {
 
 fn where_to() -> Vec<glib::ParamSpec> {
     vec![
-        string("model", "Model", "Name of the model to run. A local runtime serves one only and needs none"),
+        string("model", "Model", "Name of the model to run, or name@version. A local runtime serves one only and needs none"),
         glib::ParamSpecString::builder("api-url")
             .nick("API URL")
             .blurb("Address of the platform. With local=true the local runtime's, http://localhost:8080 if not set")
             .default_value(settings::DEFAULT_API_URL)
             .mutable_ready()
             .build(),
+        secret("api-key", "API key", "Key for the cloud, exchanged for tokens; REACTOR_API_KEY if neither this nor jwt is set"),
+        secret("jwt", "JWT", "Token for the cloud, wins over api-key; may be replaced at any time; REACTOR_JWT if not set"),
         glib::ParamSpecBoolean::builder("local")
             .nick("Local")
             .blurb("Speak to a local runtime, which needs no key")
@@ -156,6 +158,15 @@ fn string(name: &str, nick: &str, blurb: &str) -> glib::ParamSpec {
         .build()
 }
 
+/// Never to be read.
+fn secret(name: &str, nick: &str, blurb: &str) -> glib::ParamSpec {
+    glib::ParamSpecString::builder(name)
+        .nick(nick)
+        .blurb(blurb)
+        .write_only()
+        .build()
+}
+
 fn milliseconds(name: &str, nick: &str, blurb: &str, default: u32) -> glib::ParamSpec {
     glib::ParamSpecUInt::builder(name)
         .nick(nick)
@@ -174,6 +185,8 @@ fn milliseconds(name: &str, nick: &str, blurb: &str, default: u32) -> glib::Para
 pub fn set(settings: &mut Settings, name: &str, value: &glib::Value) -> Result<(), String> {
     match name {
         "model" => settings.model = text(value),
+        "api-key" => settings.api_key = text(value).map(Secret::new),
+        "jwt" => settings.jwt.set(text(value).as_deref()),
         "session" => settings.session = text(value),
         "api-url" => settings.api_url = text(value),
         "local" => settings.local = get(value),

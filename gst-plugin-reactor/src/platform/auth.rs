@@ -45,13 +45,22 @@ pub struct Jwt(Arc<Mutex<Option<Secret>>>);
 impl Jwt {
     /// Every request from now on goes out with this one. None, or an empty
     /// one, leaves it to the API key.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no element offers it yet"))]
     pub fn set(&self, token: Option<&str>) {
         *lock(&self.0) = token.and_then(secret);
     }
 
+    pub fn is_set(&self) -> bool {
+        lock(&self.0).is_some()
+    }
+
     fn get(&self) -> Option<Secret> {
         lock(&self.0).clone()
+    }
+}
+
+impl PartialEq for Jwt {
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get()
     }
 }
 
@@ -64,7 +73,6 @@ pub struct Access {
 }
 
 impl Access {
-    #[cfg_attr(not(test), expect(dead_code, reason = "no element offers it yet"))]
     pub fn new(key: Option<&str>, jwt: Jwt) -> Self {
         let key = key.and_then(secret);
         Self { key, jwt }

@@ -37,7 +37,6 @@ impl Coordinator {
     }
 
     /// The cloud; see [`Cloud::new`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "no element offers it yet"))]
     pub fn cloud(base: &str, model: Option<Model>, access: Access) -> Result<Self, Error> {
         Cloud::new(base, model, access).map(Self::Cloud)
     }

@@ -53,6 +53,8 @@ pub enum Code {
     VersionMismatch,
     /// An answer that is not what the protocol says.
     DecodeFailed,
+    /// No GPU became free in the time that the user gives.
+    WaitedTooLong,
     /// The session is over and cannot be joined.
     SessionTerminal,
     /// A lost connection was not made anew in time.
@@ -92,6 +94,7 @@ impl Code {
             Code::ServerError => "SERVER_ERROR",
             Code::VersionMismatch => "VERSION_MISMATCH",
             Code::DecodeFailed => "DECODE_FAILED",
+            Code::WaitedTooLong => "WAITING_TIMEOUT",
             Code::SessionTerminal => "SESSION_TERMINAL",
             Code::ReconnectionFailed => "RECONNECTION_FAILED",
             Code::MessageTooLarge => "MESSAGE_TOO_LARGE",

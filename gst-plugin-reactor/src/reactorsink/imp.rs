@@ -6,7 +6,7 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 
 use super::{events::Event, intake::Intake};
 use crate::{
-    live::{Live, dispatch, face, lock, properties, templates},
+    live::{Live, dispatch, face, lock, templates},
     platform::{
         Error,
         track::{Kind, Track},
@@ -187,12 +187,7 @@ impl ObjectImpl for ReactorSink {
             "start-bitrate" => lock(&self.own).bitrate.start = number(),
             "min-bitrate" => lock(&self.own).bitrate.min = number(),
             "max-bitrate" => lock(&self.own).bitrate.max = number(),
-            _ => {
-                let result = properties::set(&mut self.live.settings(), name, value);
-                if let Err(problem) = result {
-                    gst::error!(CAT, imp = self, "{name} keeps its value: {problem}");
-                }
-            }
+            _ => self.live.set_property(self.obj().upcast_ref(), name, value),
         }
     }
 

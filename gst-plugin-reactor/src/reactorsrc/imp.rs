@@ -6,7 +6,7 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 
 use super::{events::Event, feed::Feed, pads::TrackPad};
 use crate::{
-    live::{Live, dispatch, face, lock, properties, templates},
+    live::{Live, dispatch, face, lock, templates},
     platform::{
         Code, Error,
         track::{Kind, Track},
@@ -242,9 +242,7 @@ impl ObjectImpl for ReactorSrc {
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let name = pspec.name();
-        if let Err(problem) = properties::set(&mut self.live.settings(), name, value) {
-            gst::error!(CAT, imp = self, "{name} keeps its value: {problem}");
-        }
+        self.live.set_property(self.obj().upcast_ref(), name, value);
         if name == "latency" {
             self.set_latency();
         }

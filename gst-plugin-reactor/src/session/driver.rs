@@ -61,6 +61,9 @@ pub fn after(delay: Duration, run: impl FnOnce() + Send + 'static) {
     }
 }
 
+/// To get a session takes a token, perhaps another, and the session itself.
+const BEGIN_LIMIT: Duration = HTTP_TIMEOUT.saturating_mul(4);
+
 pub(super) struct Driver {
     machine: Machine,
     policy: Policy,
@@ -94,7 +97,7 @@ impl Driver {
         messages: mpsc::UnboundedSender<Message>,
         shared: Arc<Shared>,
     ) -> Result<Self, Error> {
-        let coordinator = Coordinator::local(settings.local_url()?)?;
+        let coordinator = settings.coordinator()?;
         let epoch = Instant::now();
         let policy = settings.policy();
         let config = settings.transport();
@@ -191,7 +194,7 @@ impl Driver {
                 }
             }
         };
-        let begun = tokio::time::timeout(HTTP_TIMEOUT, begun).await;
+        let begun = tokio::time::timeout(BEGIN_LIMIT, begun).await;
         if let Ok(Some((session, Ownership::Created))) = begun {
             // Nobody is left to hear how that goes.
             let _ = self.coordinator.end(&session.session_id).await;
@@ -535,13 +538,15 @@ impl Driver {
                 sdp,
                 mapping,
                 resume,
-            } => self.spawn(async move {
-                // An empty list keeps the server from looking for a STUN
+            } => {
+                // An empty list keeps a local server from looking for a STUN
                 // server that a local client has no use for.
-                let servers = Some(&[][..]);
-                let offer = signaling.offer(connection_id, &sdp, &mapping, servers, resume);
-                Input::OfferPosted(offer.await)
-            }),
+                let servers = matches!(self.coordinator, Coordinator::Local(_)).then_some(&[][..]);
+                self.spawn(async move {
+                    let offer = signaling.offer(connection_id, &sdp, &mapping, servers, resume);
+                    Input::OfferPosted(offer.await)
+                });
+            }
             Action::PollAnswer { connection_id } => {
                 self.spawn(
                     async move { Input::AnswerPolled(signaling.answer(connection_id).await) },

@@ -165,6 +165,10 @@ impl Hub {
         self.send(Message::Leave(id));
     }
 
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     pub(super) fn has_members(&self) -> bool {
         !lock(&self.state).members.is_empty()
     }

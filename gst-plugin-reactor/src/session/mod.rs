@@ -198,6 +198,11 @@ impl Session {
         }));
     }
 
+    /// The cloud hears this token from now on, from all elements.
+    pub fn set_jwt(&self, token: Option<&str>) {
+        self.hub.settings().jwt.set(token);
+    }
+
     /// Takes the connection down, and with `recoverable` keeps the session.
     pub fn disconnect(&self, recoverable: bool) {
         self.hub

@@ -11,7 +11,12 @@ use super::{
     machine::{Policy, WireChoice},
     transport,
 };
-use crate::platform::{Code, Error};
+use crate::platform::{
+    Code, Error,
+    auth::{Access, Jwt},
+    coordinator::{Coordinator, Model},
+    secret::Secret,
+};
 
 pub const DEFAULT_API_URL: &str = "https://api.reactor.inc";
 pub const DEFAULT_LOCAL_URL: &str = "http://localhost:8080";
@@ -30,6 +35,11 @@ pub struct Settings {
     pub local: bool,
     pub api_url: Option<String>,
     pub model: Option<String>,
+    /// For the cloud: exchanged for tokens.
+    pub api_key: Option<Secret>,
+    /// For the cloud: a token of the user's, which may be replaced at any
+    /// time.
+    pub jwt: Jwt,
     /// The name under which the session is shared.
     pub session: Option<String>,
     pub arguments: Option<serde_json::Map<String, serde_json::Value>>,
@@ -62,6 +72,8 @@ impl Default for Settings {
             local: false,
             api_url: None,
             model: None,
+            api_key: None,
+            jwt: Jwt::default(),
             session: None,
             arguments: None,
             adopt_session_id: None,
@@ -84,30 +96,57 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Where the local runtime is.
+    /// Who is asked for the session. Makes no request.
     ///
     /// # Errors
     ///
-    /// When the settings ask for the cloud, which this version cannot reach.
-    pub fn local_url(&self) -> Result<&str, Error> {
-        if !self.local {
+    /// When something is missing, or makes no sense.
+    pub(super) fn coordinator(&self) -> Result<Coordinator, Error> {
+        if self.local {
+            return Coordinator::local(self.server());
+        }
+        if self.api_key.is_none() && !self.jwt.is_set() {
             return Err(Error::api(
                 Code::InvalidSettings,
-                "this version speaks to a local runtime only: set local=true \
+                "the cloud lets nobody in without api-key (or REACTOR_API_KEY) or jwt; \
+                 for a local runtime set local=true \
                  (and api-url, if it is not at http://localhost:8080)",
             ));
         }
-        // The default is the cloud's, which is nowhere near local.
-        let url = self
-            .api_url
-            .as_deref()
-            .filter(|url| *url != DEFAULT_API_URL);
-        Ok(url.unwrap_or(DEFAULT_LOCAL_URL))
+        if self.model.is_none() && self.adopt_session_id.is_none() {
+            return Err(Error::api(
+                Code::InvalidSettings,
+                "the cloud has many models; set model to the name of one",
+            ));
+        }
+        let model = self.model.as_deref().map(Model::parse);
+        let key = self.api_key.as_ref().map(Secret::expose);
+        let access = Access::new(key, self.jwt.clone());
+        Coordinator::cloud(self.server(), model, access)
     }
 
-    /// The server, to tell sessions on it from others.
+    /// What the environment says, where nothing else does.
+    pub fn fill_from_environment(&mut self) {
+        if self.local {
+            return;
+        }
+        let read = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
+        if self.api_key.is_none() && !self.jwt.is_set() {
+            self.jwt.set(read("REACTOR_JWT").as_deref());
+            self.api_key = read("REACTOR_API_KEY").map(Secret::new);
+        }
+    }
+
+    /// The server's address.
     pub(super) fn server(&self) -> &str {
-        self.local_url().unwrap_or(DEFAULT_API_URL)
+        let url = self.api_url.as_deref();
+        match self.local {
+            // The default is the cloud's, which is nowhere near local.
+            true => url
+                .filter(|url| *url != DEFAULT_API_URL)
+                .unwrap_or(DEFAULT_LOCAL_URL),
+            false => url.unwrap_or(DEFAULT_API_URL),
+        }
     }
 
     /// The name of a property in which two elements that share a session
@@ -124,6 +163,11 @@ impl Settings {
                 other.api_url.is_some() && self.server() != other.server(),
             ),
             ("model", model),
+            (
+                "api-key",
+                other.api_key.is_some() && other.api_key != self.api_key,
+            ),
+            ("jwt", other.jwt.is_set() && other.jwt != self.jwt),
             ("adopt-session-id", adopted),
         ];
         unlike
@@ -143,14 +187,21 @@ impl Settings {
         macro_rules! fill {
             ($($name:ident)*) => { $(fill(&mut self.$name, other.$name, &default.$name);)* };
         }
-        fill!(local api_url model arguments adopt_session_id connection_id);
+        fill!(local api_url api_key model arguments adopt_session_id connection_id);
         fill!(max_sdp_attempts waiting_timeout latency stall_timeout close_timeout);
+        if !self.jwt.is_set() {
+            self.jwt = other.jwt;
+        }
         fill!(recoverable reconnect restart_session relay_only wire);
     }
 
     /// Whether nothing says which server to speak to.
     pub fn is_bare(&self) -> bool {
-        !self.local && self.api_url.is_none() && self.adopt_session_id.is_none()
+        !self.local
+            && self.api_url.is_none()
+            && self.adopt_session_id.is_none()
+            && self.api_key.is_none()
+            && !self.jwt.is_set()
     }
 
     pub fn close_limit(&self) -> Duration {
@@ -170,9 +221,10 @@ impl Settings {
             reconnect: self.reconnect,
             restart: self.restart_session,
             seed: RandomState::new().hash_one(0),
+            queues: !self.local,
             // On the same network host candidates do; a local runtime names
             // relays only where it was given some.
-            ice_servers: self.relay_only,
+            ice_servers: !self.local || self.relay_only,
         }
     }
 

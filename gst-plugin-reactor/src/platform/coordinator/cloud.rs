@@ -27,6 +27,22 @@ pub struct Model {
     pub version: Option<String>,
 }
 
+impl Model {
+    /// `name` or `name@version`.
+    pub fn parse(text: &str) -> Self {
+        match text.split_once('@') {
+            Some((name, version)) if !version.is_empty() => Self {
+                name: name.to_owned(),
+                version: Some(version.to_owned()),
+            },
+            _ => Self {
+                name: text.to_owned(),
+                version: None,
+            },
+        }
+    }
+}
+
 /// The API in front of the GPUs.
 ///
 /// Every request carries a token. That which creates a session is good for

@@ -24,6 +24,8 @@ const POLL_SLOWEST: Duration = Duration::from_secs(1);
 /// How soon to ask again a server that is full and does not say when.
 const RETRY_DEFAULT: Duration = Duration::from_secs(3);
 const RETRY_SLOWEST: Duration = Duration::from_secs(10);
+/// How often a server may fail to create a session, without a word of when.
+const FAILURES: u32 = 3;
 /// Whatever the server says: it is not flooded, and not forgotten.
 const RETRY_RANGE: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3600)];
 
@@ -68,7 +70,7 @@ impl Machine {
         }
         match (&mut self.phase, result) {
             (Phase::Beginning(_), Ok((descriptor, ownership))) => {
-                self.prepare(now, descriptor, ownership, out);
+                self.obtained(now, descriptor, ownership, out);
             }
             (Phase::Beginning(_), Err(error)) => self.put_off(now, error, out),
             // Stopped meanwhile: what was created must still be ended.
@@ -93,7 +95,10 @@ impl Machine {
         };
         let busy = match error.code {
             Code::RateLimited => true,
-            Code::ServerError => error.retry_after.is_some(),
+            // One that fails may do better in a moment.
+            Code::ServerError => {
+                error.retry_after.is_some() || (self.policy.queues && b.refusals < FAILURES)
+            }
             Code::Conflict => {
                 let give_up = *b.conflict_give_up.get_or_insert(now + CONFLICT_LIMIT);
                 error.retry_after.is_some() && now < give_up
@@ -136,21 +141,29 @@ impl Machine {
         }
     }
 
-    fn prepare(
+    fn obtained(
         &mut self,
         now: Duration,
         descriptor: Descriptor,
         ownership: Ownership,
         out: &mut Vec<Action>,
     ) {
-        self.timings.described = Some(now - self.timings.start);
         let ownership = match self.was_ours(&descriptor.session_id) {
             true => Ownership::Created,
             false => ownership,
         };
+        self.timings.session = Some(now - self.timings.start);
         self.lease = Some((descriptor.session_id.clone(), ownership));
         emit(out, Event::SessionId(Some(descriptor.session_id.clone())));
+        if self.policy.queues && !descriptor.is_ready() {
+            return self.wait(now, &descriptor, out);
+        }
         emit(out, Event::Status(Status::Waiting));
+        self.prepare(now, descriptor, out);
+    }
+
+    pub(super) fn prepare(&mut self, now: Duration, descriptor: Descriptor, out: &mut Vec<Action>) {
+        self.timings.described = Some(now - self.timings.start);
         emit(out, Event::Described(descriptor.clone()));
         if !descriptor.is_ready() {
             let text = "the server describes the session without its tracks or its transport";

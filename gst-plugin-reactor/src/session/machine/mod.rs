@@ -8,6 +8,7 @@ mod connect;
 mod live;
 mod recover;
 mod types;
+mod waiting;
 mod wire;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ use crate::platform::{
 };
 use live::Live;
 use recover::{Checking, Recovery};
+use waiting::Waiting;
 use wire::Requests;
 
 /// From the answer to both channels open. (The platform's clients: 30 s.)
@@ -77,6 +79,8 @@ enum Phase {
     Idle,
     /// Asking for the session, perhaps repeatedly.
     Beginning(Beginning),
+    /// The session is there, its GPU is not.
+    Waiting(Waiting),
     /// Collecting what the offer needs.
     Preparing(Preparing),
     /// The offer is being handed in.
@@ -161,6 +165,8 @@ struct Closing {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Timings {
     start: Duration,
+    /// The session has an id.
+    pub session: Option<Duration>,
     pub described: Option<Duration>,
     pub offered: Option<Duration>,
     pub answered: Option<Duration>,
@@ -210,6 +216,7 @@ impl Machine {
             Phase::Idle | Phase::Parked | Phase::Closed => NEVER,
             Phase::Beginning(b) if b.asking => b.give_up,
             Phase::Beginning(b) => b.next.min(b.give_up),
+            Phase::Waiting(w) => w.deadline(),
             Phase::Preparing(p) => p.deadline,
             Phase::Offering(n) => n.deadline,
             Phase::Polling(_, p) => p.next.unwrap_or(NEVER).min(p.give_up),
@@ -252,6 +259,9 @@ impl Machine {
             Input::TransportFailed(error) => self.transport_failed(now, error, &mut out),
             Input::Want { track, flowing } => self.want(track, flowing, &mut out),
             Input::Request { token, message } => self.request(now, token, message, &mut out),
+            Input::Described(result) if matches!(self.phase, Phase::Waiting(_)) => {
+                self.waited(now, result, &mut out);
+            }
             Input::Described(result) => self.described(now, result, &mut out),
             Input::SessionEnded(result) => {
                 if let Err(error) = result
@@ -296,6 +306,7 @@ impl Machine {
         match &mut self.phase {
             Phase::Idle | Phase::Parked | Phase::Closed => {}
             Phase::Beginning(_) => self.tick_beginning(now, out),
+            Phase::Waiting(_) => self.tick_waiting(now, out),
             Phase::Preparing(p) if now >= p.deadline => {
                 let error = Error::api(
                     Code::RequestTimeout,

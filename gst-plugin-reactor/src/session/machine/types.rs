@@ -58,6 +58,8 @@ pub struct Policy {
     pub restart: bool,
     /// For the jitter of repeated attempts.
     pub seed: u64,
+    /// The server gives out GPUs: a session may have to wait for one.
+    pub queues: bool,
     /// Whether the server's list of ICE servers is wanted at all.
     pub ice_servers: bool,
 }

@@ -337,6 +337,7 @@ fn the_answer_is_applied_and_its_steps_are_timed() {
     rig.give(Input::ChannelOpen(Channel::Control));
     let expected = Timings {
         start: START,
+        session: Some(ms(100)),
         described: Some(ms(100)),
         offered: Some(ms(150)),
         answered: Some(ms(180)),

@@ -18,6 +18,7 @@ mod requests;
 mod server;
 mod state;
 mod table;
+mod waiting;
 mod wire;
 
 use serde_json::Value;
@@ -59,6 +60,7 @@ fn policy() -> Policy {
         reconnect: false,
         restart: false,
         seed: 7,
+        queues: false,
         ice_servers: true,
     }
 }

@@ -11,6 +11,8 @@ pub(super) enum State {
     Asking,
     /// Put off: waiting to ask again.
     Retrying,
+    /// For a GPU.
+    Waiting,
     Preparing(Pieces),
     Offering,
     /// Between two polls.
@@ -67,6 +69,7 @@ pub(super) fn observe(machine: &Machine) -> State {
         Phase::Idle => State::Idle,
         Phase::Beginning(b) if b.asking => State::Asking,
         Phase::Beginning(_) => State::Retrying,
+        Phase::Waiting(_) => State::Waiting,
         Phase::Preparing(p) => State::Preparing(Pieces {
             registered: machine.connection_id.is_some(),
             planned: p.planned,
@@ -163,6 +166,10 @@ pub(super) fn reach(state: State, policy: Policy) -> Rig {
             rig.give(Input::Begun(Err(busy(429, Some(3000)))));
             rig
         }
+        State::Waiting => Rig::queued(Policy {
+            queues: true,
+            ..policy
+        }),
         State::Preparing(pieces) => reach_preparing(pieces, policy),
         State::Offering => Rig::new(policy).until_offering(),
         State::Pausing | State::Polling => {

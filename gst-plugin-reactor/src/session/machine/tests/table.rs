@@ -130,6 +130,7 @@ fn column(state: State) -> usize {
         State::Connecting(_) => 5,
         State::Live(_) => 6,
         State::Checking => 7,
+        State::Waiting => unreachable!("only where sessions queue, see waiting.rs"),
         State::Parked => 8,
         State::Closing(_) => 9,
         State::Closed => 10,
@@ -207,7 +208,7 @@ fn over(_: State) -> Outcome {
 /// After `first`, closes all there is in this state.
 fn closing(state: State, first: &str, ours: bool) -> Outcome {
     let (session, transport) = match state {
-        State::Idle | State::Asking | State::Retrying => (false, false),
+        State::Idle | State::Asking | State::Retrying | State::Waiting => (false, false),
         State::Preparing(p) => (true, p.planned && p.ice),
         State::Offering
         | State::Pausing
