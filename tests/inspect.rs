@@ -30,6 +30,7 @@ const PROPERTIES: &[(&str, &str, bool)] = &[
     ("max-sdp-attempts", "guint", true),
     ("model", "gchararray", true),
     ("navigation", "gchararray", true),
+    ("on-gap", "GstReactorOnGap", true),
     ("reconnect", "gboolean", true),
     ("recoverable", "gboolean", true),
     ("restart-session", "gboolean", true),

@@ -184,6 +184,53 @@ fn a_blackout_is_survived() {
     server.wait_for_state("ready", SOON);
 }
 
+/// The longest time between two buffers that begin after the first second.
+fn longest_gap(track: &Track) -> gst::ClockTime {
+    let begin = track[0].0 + gst::ClockTime::SECOND;
+    let pairs = track.windows(2).filter(|pair| pair[0].0 > begin);
+    pairs.map(|pair| pair[1].0 - pair[0].0).max().unwrap()
+}
+
+/// A muxer or a broadcast behind does not see a gap.
+fn keeps_its_cadence(on_gap: &str) -> Studio {
+    let server = Server::playground();
+    let studio = Studio::open(
+        &server.url(),
+        &format!("stall-timeout=2000 on-gap={on_gap}"),
+    );
+    let looks = studio.inset.len();
+    let blackout = Blackout::begin(&server);
+    std::thread::sleep(Duration::from_secs(5));
+    // Not only afterwards, but all the time.
+    let meanwhile = studio.inset.len();
+    assert!(meanwhile > looks + 60, "{looks} {meanwhile}");
+    drop(blackout);
+    studio.wait_resumed();
+    studio.wait_for_more();
+    studio.assert_unharmed();
+    let [video, audio] = &studio.times.all()[..] else {
+        unreachable!()
+    };
+    // The picture that comes first is as old as the jitter buffer makes it.
+    let gaps = (longest_gap(video), longest_gap(audio));
+    assert!(gaps.0 < gst::ClockTime::from_mseconds(300), "{gaps:?}");
+    assert!(gaps.1 < gst::ClockTime::from_mseconds(300), "{gaps:?}");
+    studio
+}
+
+#[test]
+fn the_last_picture_stands_in_for_what_is_missing() {
+    let studio = keeps_its_cadence("hold-last-frame");
+    // The same again and again: nothing that is unreadable.
+    assert_eq!(studio.reader.unreadable(), 0);
+}
+
+#[test]
+fn black_stands_in_for_what_is_missing() {
+    let studio = keeps_its_cadence("black");
+    assert!(studio.reader.unreadable() > 60);
+}
+
 #[test]
 fn a_connection_given_up_can_be_had_back() {
     let server = Server::playground();

@@ -170,6 +170,7 @@ impl ObjectImpl for ReactorFilter {
                     .build()
             };
             let mut specs = face::properties();
+            specs.push(crate::reactorsrc::on_gap());
             specs.push(track(
                 "track-in",
                 "Input track",
@@ -197,7 +198,9 @@ impl ObjectImpl for ReactorFilter {
             "track-in" => lock(&self.tracks).input = text(),
             "track-out" => lock(&self.tracks).output = text(),
             // Sent once, by the one that hears of the replies.
-            name @ ("commands" | "navigation") => self.src.set_property_from_value(name, value),
+            name @ ("commands" | "navigation" | "on-gap") => {
+                self.src.set_property_from_value(name, value);
+            }
             name => {
                 self.src.set_property_from_value(name, value);
                 self.sink.set_property_from_value(name, value);

@@ -95,6 +95,11 @@ impl<T> Beginning<T> {
 }
 
 impl Cadence {
+    /// What comes next stands later than it would have.
+    pub fn shift(&mut self, by: gst::ClockTime) {
+        self.next = self.next.map(|next| next + by);
+    }
+
     /// A packet was put there.
     pub fn follow(&mut self, placed: gst::ClockTime, duration: gst::ClockTime) {
         self.next = Some(placed + duration);

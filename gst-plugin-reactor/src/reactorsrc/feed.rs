@@ -17,6 +17,7 @@ use gst::{glib, prelude::*};
 use super::{
     cadence::{Beginning, Cadence, Packet, opus_duration},
     events::Event,
+    gap::{MARGIN, QUIET},
     imp::CAT,
 };
 use crate::{
@@ -70,6 +71,9 @@ struct State {
     beginning: Beginning<Unit>,
     /// It is known where the stream begins.
     settled: bool,
+    /// The end of what was passed on, and of what stood in for the rest.
+    end: Option<gst::ClockTime>,
+    filled: Option<gst::ClockTime>,
     /// What comes next does not follow on what came before.
     discont: bool,
     /// Units are missing: nothing is any good before the next keyframe.
@@ -152,6 +156,28 @@ impl Feed {
         state.beginning = Beginning::default();
     }
 
+    /// Passes on that there is nothing, up to shortly before `now`. Returns
+    /// whether that is so.
+    pub fn fill(&self, now: gst::ClockTime) -> bool {
+        let mut state = self.lock();
+        let (Outlet::AppSrc(appsrc), Some(end)) = (&state.outlet, state.end) else {
+            return false;
+        };
+        let appsrc = appsrc.clone();
+        let since = state.filled.unwrap_or(end);
+        // Once it is known that nothing comes there is no need to wait.
+        let known = state.filled.is_some() || state.discont;
+        let quiet = if known { MARGIN } else { QUIET };
+        let until = now.saturating_sub(MARGIN);
+        if now < since + quiet || until <= since {
+            return known;
+        }
+        state.filled = Some(until);
+        let gap = gst::event::Gap::builder(since).duration(until - since);
+        appsrc.send_event(gap.build());
+        true
+    }
+
     /// Whether a buffer is the first after a gap. Decoders do not say so.
     pub fn ends_gap(&self, buffer: &gst::BufferRef) -> bool {
         let end = self.gap_end.load(Ordering::Acquire);
@@ -210,7 +236,8 @@ impl Feed {
         let Some((running, arrived)) = times else {
             return self.drop_unit(state);
         };
-        for (unit, placed) in self.place(state, unit, running, arrived) {
+        let placed = self.place(state, unit, running, arrived);
+        for (unit, placed) in after_the_gap(state, placed) {
             gst::trace!(
                 CAT,
                 obj = element,
@@ -264,11 +291,37 @@ impl Feed {
                 self.gap_end.store(placed.nseconds(), Ordering::Release);
             }
         }
+        let duration = buffer.duration().or_else(|| play_time(&buffer, &caps));
+        state.end = Some(placed + duration.unwrap_or_default());
         let sample = gst::Sample::builder().buffer(&buffer).caps(&caps).build();
         if let Err(error) = appsrc.push_sample(&sample) {
             gst::debug!(CAT, "{}: {error}", self.track.name);
         }
     }
+}
+
+/// How long a packet of sound plays.
+fn play_time(buffer: &gst::Buffer, caps: &gst::Caps) -> Option<gst::ClockTime> {
+    let opus = caps.structure(0)?.name() == "audio/x-opus";
+    opus.then(|| opus_duration(&buffer.map_readable().ok()?))?
+}
+
+/// What comes after a gap must not begin before the end of what filled it.
+fn after_the_gap(
+    state: &mut State,
+    mut placed: Vec<(Unit, gst::ClockTime)>,
+) -> Vec<(Unit, gst::ClockTime)> {
+    let first = placed.first().map(|(_, first)| *first);
+    if let Some((filled, first)) = state.filled.zip(first) {
+        state.filled = None;
+        let shift = filled.saturating_sub(first);
+        for (_, time) in &mut placed {
+            *time += shift;
+        }
+        state.last = state.last.map(|last| last + shift);
+        state.cadence.shift(shift);
+    }
+    placed
 }
 
 /// Packets of a steady cadence, from a beginning that is in time.
@@ -278,8 +331,7 @@ fn place_opus(
     running: gst::ClockTime,
     arrived: gst::ClockTime,
 ) -> Vec<(Unit, gst::ClockTime)> {
-    let duration = unit.buffer.map_readable();
-    let Some(duration) = duration.ok().and_then(|packet| opus_duration(&packet)) else {
+    let Some(duration) = play_time(&unit.buffer, &unit.caps) else {
         return vec![(unit, running)];
     };
     // The jitter buffer's idea is wrong if it is later than the packet itself.

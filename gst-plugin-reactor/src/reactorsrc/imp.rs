@@ -4,7 +4,12 @@ use std::sync::{Arc, LazyLock, Mutex, atomic::Ordering, mpsc};
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 
-use super::{events::Event, feed::Feed, pads::TrackPad};
+use super::{
+    events::Event,
+    feed::Feed,
+    gap::{self, OnGap},
+    pads::TrackPad,
+};
 use crate::{
     live::{Live, dispatch, face, lock, templates},
     platform::{
@@ -30,12 +35,15 @@ pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 pub struct ReactorSrc {
     pub(super) live: Live,
     running: Mutex<Option<Running>>,
+    on_gap: Mutex<OnGap>,
 }
 
 /// From READY to PAUSED and back.
 struct Running {
     events: mpsc::Sender<Event>,
     tracks: Vec<Arc<TrackPad>>,
+    /// Ends the watch for gaps when it is dropped.
+    _gaps: Option<mpsc::Sender<()>>,
 }
 
 impl ReactorSrc {
@@ -59,12 +67,29 @@ impl ReactorSrc {
         *lock(&self.running) = Some(Running {
             events: events.clone(),
             tracks: Vec::new(),
+            _gaps: self.watch_gaps(),
         });
         let sender = Box::new(move |event| {
             let _ = events.send(Event::Session(generation, event));
         });
         let joined = self.live.join(element.upcast_ref(), Role::Source, sender);
         joined.map(|_| ()).inspect_err(|_| self.stop())
+    }
+
+    fn watch_gaps(&self) -> Option<mpsc::Sender<()>> {
+        let weak = self.obj().downgrade();
+        gap::watch(move || {
+            let Some(element) = weak.upgrade() else {
+                return false;
+            };
+            let now = element.current_running_time();
+            let Some(now) = now.filter(|_| element.imp().live.is_playing()) else {
+                return false;
+            };
+            let tracks = element.imp().tracks();
+            let gaps = tracks.iter().map(|track| track.feed.fill(now));
+            gaps.fold(false, |any, gap| any | gap)
+        })
     }
 
     fn stop(&self) {
@@ -147,7 +172,10 @@ impl ReactorSrc {
             let live = &element.imp().live;
             live.steer(element.upcast_ref(), event, size, flush)
         };
-        let pad = TrackPad::new(feed, &template, session_id, group, latency, linked, steer);
+        let on_gap = *lock(&self.on_gap);
+        let pad = TrackPad::new(
+            feed, &template, session_id, group, latency, linked, steer, on_gap,
+        );
         let _ = pad.pad.set_active(true);
         Ok(pad)
     }
@@ -236,12 +264,20 @@ impl ObjectImpl for ReactorSrc {
     }
 
     fn properties() -> &'static [glib::ParamSpec] {
-        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(face::properties);
+        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
+            let mut specs = face::properties();
+            specs.push(on_gap());
+            specs
+        });
         &PROPERTIES
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let name = pspec.name();
+        if name == "on-gap" {
+            *lock(&self.on_gap) = value.get().unwrap_or_default();
+            return;
+        }
         self.live.set_property(self.obj().upcast_ref(), name, value);
         if name == "latency" {
             self.set_latency();
@@ -250,6 +286,7 @@ impl ObjectImpl for ReactorSrc {
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         match pspec.name() {
+            "on-gap" => lock(&self.on_gap).to_value(),
             "stats" => self.stats().to_value(),
             _ => self.live.property(pspec),
         }
@@ -260,6 +297,14 @@ impl ObjectImpl for ReactorSrc {
             LazyLock::new(|| face::signals(live));
         &SIGNALS
     }
+}
+
+pub(crate) fn on_gap() -> glib::ParamSpec {
+    glib::ParamSpecEnum::builder::<OnGap>("on-gap")
+        .nick("On gap")
+        .blurb("What raw pads send while nothing is received, as after a lost connection")
+        .mutable_ready()
+        .build()
 }
 
 /// For the signals, which know the element only.

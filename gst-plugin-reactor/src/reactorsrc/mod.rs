@@ -28,6 +28,7 @@ mod branch;
 mod cadence;
 mod events;
 mod feed;
+mod gap;
 mod imp;
 mod pads;
 
@@ -39,12 +40,13 @@ glib::wrapper! {
         @extends gst::Bin, gst::Element, gst::Object;
 }
 
-pub(crate) use imp::{live, pad_templates};
+pub(crate) use imp::{live, on_gap, pad_templates};
 
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     #[cfg(feature = "doc")]
     {
         crate::live::Status::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+        gap::OnGap::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
     }
     gst::Element::register(
         Some(plugin),

@@ -12,6 +12,7 @@ use gst::prelude::*;
 use super::{
     branch::{Branch, Choice, Output},
     feed::Feed,
+    gap::{self, OnGap},
 };
 use crate::{
     live::lock,
@@ -24,6 +25,7 @@ pub struct TrackPad {
     pub pad: gst::GhostPad,
     stream_id: String,
     group: gst::GroupId,
+    on_gap: OnGap,
     branch: Mutex<Option<Branch>>,
 }
 
@@ -37,6 +39,7 @@ impl TrackPad {
         latency: impl Fn() -> gst::ClockTime + Send + Sync + 'static,
         linked: impl Fn(&gst::Pad, bool) + Send + Sync + Clone + 'static,
         steer: impl Fn(&gst::EventRef, (u32, u32)) -> bool + Send + Sync + 'static,
+        on_gap: OnGap,
     ) -> Self {
         let kind = feed.track.kind.as_str();
         let name = format!("{kind}_{}", feed.track.name);
@@ -65,6 +68,7 @@ impl TrackPad {
             feed,
             pad,
             group,
+            on_gap,
             branch: Mutex::default(),
         }
     }
@@ -116,6 +120,9 @@ impl TrackPad {
             self.watch(&src);
         }
         if let Some(src) = branch.src_pad() {
+            if branch.output == Output::Raw {
+                gap::fill(&src, self.feed.track.kind, self.on_gap);
+            }
             self.mark_gaps(&src);
         }
         let opened = self
