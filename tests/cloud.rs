@@ -94,6 +94,9 @@ fn a_key_is_all_it_takes() {
         at("session-ms") < at("gpu-ms") && at("gpu-ms") < at("ready-ms"),
         "{stats:?}"
     );
+    let track = stats.get::<gst::Structure>("video_main_video").unwrap();
+    let [unit, frame] = ["first-unit-ms", "first-frame-ms"].map(|n| track.get::<f64>(n).unwrap());
+    assert!(at("connected-ms") < unit && unit <= frame, "{stats:?}");
     running.stop();
     // READY -> NULL has waited for that.
     assert!(coordinator.open_sessions().is_empty());
@@ -335,28 +338,34 @@ fn no_secret_is_ever_shown() {
     let server = Server::playground();
     let coordinator = before(&server, Settings::default());
     let log = std::env::temp_dir().join(format!("reactor-secrets-{}.log", std::process::id()));
+    let told = log.with_extension("txt");
     let line = format!(
         "reactorsrc name=r model=playground api-url={} ! fakesink",
         coordinator.url()
     );
-    let output = launch(&line)
-        .env("GST_DEBUG", "6,reactor*:9")
+    let mut child = launch(&line)
+        .env("GST_DEBUG", "5,reactor*:9,webrtc*:6")
         .env("GST_DEBUG_FILE", &log)
         .env("GST_DEBUG_NO_COLOR", "1")
         .env("GST_DEBUG_DUMP_DOT_DIR", std::env::temp_dir())
         .env("REACTOR_API_KEY", KEY)
         .args(["-v", "-m"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stdout(std::fs::File::create(&told).unwrap())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    wait_until("connected", SOON, || coordinator.count(Route::Answer) > 1);
-    std::thread::sleep(Duration::from_secs(1));
-    interrupt(output.id());
-    let output = output.wait_with_output().unwrap();
+    // Writing all that takes its time.
+    wait_until("connected", Duration::from_secs(90), || {
+        let answers = coordinator.requests(Route::Answer);
+        answers.iter().any(|answer| answer.status == Some(200))
+    });
+    std::thread::sleep(Duration::from_secs(2));
+    interrupt(child.id());
+    child.wait().unwrap();
     wait_closed(&coordinator, SOON);
-    let mut shown = output.stdout;
-    shown.extend(output.stderr);
+    let mut shown = std::fs::read(&told).unwrap();
+    assert!(String::from_utf8_lossy(&shown).contains("Connecting to the model"));
+    std::fs::remove_file(&told).unwrap();
     let logged = std::fs::read(&log).unwrap();
     std::fs::remove_file(&log).unwrap();
     assert!(logged.len() > 100_000, "{} bytes", logged.len());

@@ -6,10 +6,11 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Mutex, MutexGuard, Weak,
+        Mutex, MutexGuard, OnceLock, Weak,
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
+    time::{Duration, Instant},
 };
 
 use gst::{glib, prelude::*};
@@ -48,6 +49,7 @@ pub struct Feed {
     /// The running time of what comes first after a gap, in nanoseconds.
     gap_end: AtomicU64,
     pub counters: Counters,
+    pub times: Times,
 }
 
 const NO_GAP: u64 = u64::MAX;
@@ -58,6 +60,30 @@ pub struct Counters {
     pub received: AtomicU64,
     pub bytes: AtomicU64,
     pub dropped: AtomicU64,
+}
+
+/// When something first came, since the element was started.
+#[derive(Debug)]
+pub struct Times {
+    pub start: Instant,
+    /// Out of the jitter buffer, and whole.
+    pub unit: OnceLock<Duration>,
+    /// Out of the pad.
+    pub frame: OnceLock<Duration>,
+}
+
+impl Times {
+    fn new(start: Instant) -> Self {
+        Self {
+            start,
+            unit: OnceLock::new(),
+            frame: OnceLock::new(),
+        }
+    }
+
+    pub fn note(&self, first: &OnceLock<Duration>) {
+        first.get_or_init(|| self.start.elapsed());
+    }
 }
 
 #[derive(Default)]
@@ -99,6 +125,7 @@ impl Feed {
         element: &gst::Element,
         session: Weak<Session>,
         events: mpsc::Sender<Event>,
+        start: Instant,
     ) -> Self {
         Self {
             track,
@@ -108,6 +135,7 @@ impl Feed {
             state: Mutex::default(),
             gap_end: AtomicU64::new(NO_GAP),
             counters: Counters::default(),
+            times: Times::new(start),
         }
     }
 
@@ -356,6 +384,7 @@ fn place_opus(
 impl Consumer for Feed {
     fn consume(&self, unit: Unit) {
         self.counters.received.fetch_add(1, Ordering::Relaxed);
+        self.times.note(&self.times.unit);
         let size = unit.buffer.size() as u64;
         self.counters.bytes.fetch_add(size, Ordering::Relaxed);
         let mut state = self.lock();

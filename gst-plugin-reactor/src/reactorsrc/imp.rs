@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 
-use std::sync::{Arc, LazyLock, Mutex, atomic::Ordering, mpsc};
+use std::{
+    sync::{Arc, LazyLock, Mutex, OnceLock, atomic::Ordering, mpsc},
+    time::{Duration, Instant},
+};
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 
@@ -42,6 +45,7 @@ pub struct ReactorSrc {
 struct Running {
     events: mpsc::Sender<Event>,
     tracks: Vec<Arc<TrackPad>>,
+    since: Instant,
     /// Ends the watch for gaps when it is dropped.
     _gaps: Option<mpsc::Sender<()>>,
 }
@@ -67,6 +71,7 @@ impl ReactorSrc {
         *lock(&self.running) = Some(Running {
             events: events.clone(),
             tracks: Vec::new(),
+            since: Instant::now(),
             _gaps: self.watch_gaps(),
         });
         let sender = Box::new(move |event| {
@@ -123,6 +128,7 @@ impl ReactorSrc {
                 element.upcast_ref(),
                 Arc::downgrade(&session),
                 running.events.clone(),
+                running.since,
             ));
             let pad = self.make_pad(feed, session_id.as_deref(), group)?;
             running.tracks.push(Arc::new(pad));
@@ -172,10 +178,8 @@ impl ReactorSrc {
             let live = &element.imp().live;
             live.steer(element.upcast_ref(), event, size, flush)
         };
-        let on_gap = *lock(&self.on_gap);
-        let pad = TrackPad::new(
-            feed, &template, session_id, group, latency, linked, steer, on_gap,
-        );
+        let pad = TrackPad::new(feed, &template, session_id, group, latency, linked, steer)
+            .filling(*lock(&self.on_gap));
         let _ = pad.pad.set_active(true);
         Ok(pad)
     }
@@ -236,11 +240,15 @@ impl ReactorSrc {
         let mut stats = self.live.stats();
         for track in self.tracks() {
             let counters = &track.feed.counters;
+            let times = &track.feed.times;
+            let ms = |at: &OnceLock<Duration>| at.get().map(|at| at.as_secs_f64() * 1000.0);
             let of_track = gst::Structure::builder("track")
                 .field("kind", track.feed.track.kind.as_str())
                 .field("received", counters.received.load(Ordering::Relaxed))
                 .field("bytes", counters.bytes.load(Ordering::Relaxed))
                 .field("dropped", counters.dropped.load(Ordering::Relaxed))
+                .field_if_some("first-unit-ms", ms(&times.unit))
+                .field_if_some("first-frame-ms", ms(&times.frame))
                 .build();
             stats = stats.field(track.pad.name().as_str(), of_track);
         }

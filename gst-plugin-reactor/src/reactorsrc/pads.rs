@@ -39,7 +39,6 @@ impl TrackPad {
         latency: impl Fn() -> gst::ClockTime + Send + Sync + 'static,
         linked: impl Fn(&gst::Pad, bool) + Send + Sync + Clone + 'static,
         steer: impl Fn(&gst::EventRef, (u32, u32)) -> bool + Send + Sync + 'static,
-        on_gap: OnGap,
     ) -> Self {
         let kind = feed.track.kind.as_str();
         let name = format!("{kind}_{}", feed.track.name);
@@ -68,9 +67,15 @@ impl TrackPad {
             feed,
             pad,
             group,
-            on_gap,
+            on_gap: OnGap::default(),
             branch: Mutex::default(),
         }
+    }
+
+    /// With what to fill gaps.
+    pub fn filling(mut self, on_gap: OnGap) -> Self {
+        self.on_gap = on_gap;
+        self
     }
 
     /// What to receive for what is linked now; of one codec if that is known.
@@ -177,10 +182,11 @@ impl TrackPad {
     fn mark_gaps(&self, src: &gst::Pad) {
         let feed = Arc::downgrade(&self.feed);
         src.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-            if let Some(buffer) = info.buffer_mut()
-                && feed.upgrade().is_some_and(|feed| feed.ends_gap(buffer))
-            {
-                buffer.make_mut().set_flags(gst::BufferFlags::DISCONT);
+            if let (Some(feed), Some(buffer)) = (feed.upgrade(), info.buffer_mut()) {
+                feed.times.note(&feed.times.frame);
+                if feed.ends_gap(buffer) {
+                    buffer.make_mut().set_flags(gst::BufferFlags::DISCONT);
+                }
             }
             gst::PadProbeReturn::Ok
         });

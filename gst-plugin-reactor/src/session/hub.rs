@@ -49,7 +49,8 @@ pub enum Role {
 /// Sessions that can be found, by name.
 static NAMED: Mutex<Option<HashMap<String, Weak<Hub>>>> = Mutex::new(None);
 
-/// Sessions on their way out, by server: the next one there waits for them.
+/// Sessions on their way out, by local runtime, which has one at a time: the
+/// next one there waits for them.
 static LEAVING: Mutex<Option<HashMap<String, Weak<Shared>>>> = Mutex::new(None);
 
 /// Joins the session with this key, or starts it.
@@ -156,11 +157,13 @@ impl Hub {
             if let (Some(key), Some(named)) = (&self.key, named.as_mut()) {
                 named.remove(key);
             }
-            let mut leaving = lock(&LEAVING);
-            let server = self.settings.server().to_owned();
-            leaving
-                .get_or_insert_default()
-                .insert(server, Arc::downgrade(&self.shared));
+            if self.settings.local {
+                let mut leaving = lock(&LEAVING);
+                let server = self.settings.server().to_owned();
+                leaving
+                    .get_or_insert_default()
+                    .insert(server, Arc::downgrade(&self.shared));
+            }
         }
         self.send(Message::Leave(id));
     }
