@@ -12,6 +12,7 @@ mod ice;
 pub(super) mod metadata;
 mod peer;
 mod receive;
+mod repair;
 mod send;
 
 use std::{

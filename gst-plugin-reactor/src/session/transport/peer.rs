@@ -9,7 +9,8 @@ use gst_webrtc::{
 };
 
 use super::{
-    CAT, Command, Config, Link, bridge_clock, channels::Channels, estimator, ice, receive, send,
+    CAT, Command, Config, Link, bridge_clock, channels::Channels, estimator, ice, receive, repair,
+    send,
 };
 use crate::{
     platform::{
@@ -62,6 +63,7 @@ impl Peer {
         let mut senders = send::Senders::new(estimator.is_some());
         add_transceivers(&pipeline, &webrtcbin, &offer, link, &mut senders)?;
         let channels = Channels::create(&webrtcbin, link)?;
+        repair::install(&webrtcbin, link);
         let receivers = receive::Receivers::default();
         watch(&webrtcbin, link);
         let tracks = offer.into_iter().map(|offer| offer.track).collect();

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT
+
+//! Video that was lost on the way is asked for again, and sent again under
+//! another payload type (RFC 4585, RFC 4588). The transceivers negotiate that;
+//! the rest is for webrtcbin's jitter buffers.
+
+use gst::prelude::*;
+
+use super::{CAT, Link};
+use crate::platform::track::Kind;
+
+/// Of media, in bits per second.
+const BANDWIDTH: f64 = 10_000_000.0;
+
+/// webrtcbin gives a jitter buffer the `do-nack` of each transceiver of the
+/// bundle in turn, and the last wins, which is often that of a sound. What is in
+/// one is only known when its first packet comes.
+pub(super) fn install(webrtcbin: &gst::Element, link: &Link) {
+    let rtpbin = webrtcbin.downcast_ref::<gst::Bin>().and_then(rtpbin);
+    let Some(rtpbin) = rtpbin else {
+        gst::warning!(CAT, obj = webrtcbin, "no rtpbin, so nothing is repaired");
+        return;
+    };
+    let link = link.clone();
+    // After webrtcbin's own handler.
+    rtpbin.connect("new-jitterbuffer", false, move |values| {
+        hurry(values);
+        let buffer = values.get(1)?.get::<gst::Element>().ok()?;
+        if let Some(sink) = buffer.static_pad("sink") {
+            repair_video(&sink, &link);
+        }
+        None
+    });
+}
+
+fn rtpbin(webrtcbin: &gst::Bin) -> Option<gst::Element> {
+    let is_rtpbin = |child: &gst::Element| {
+        let factory = child.factory();
+        factory.is_some_and(|factory| factory.name() == "rtpbin")
+    };
+    webrtcbin
+        .iterate_elements()
+        .into_iter()
+        .flatten()
+        .find(is_rtpbin)
+}
+
+/// Asks at once: RTCP may take a twentieth of what a session takes, which
+/// GStreamer finds out too slowly. With less, a request waits for others for
+/// longer than it is of use.
+fn hurry(new_jitterbuffer: &[gst::glib::Value]) -> Option<()> {
+    let rtpbin = new_jitterbuffer.first()?.get::<gst::Element>().ok()?;
+    let session = new_jitterbuffer.get(2)?.get::<u32>().ok()?;
+    let session =
+        rtpbin.emit_by_name::<Option<gst::glib::Object>>("get-internal-session", &[&session])?;
+    if session.has_property("bandwidth") {
+        session.set_property("bandwidth", BANDWIDTH);
+    }
+    Some(())
+}
+
+/// Decides by the first packet.
+fn repair_video(sink: &gst::Pad, link: &Link) {
+    let link = link.clone();
+    let what = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
+    sink.add_probe(what, move |sink, info| {
+        let first = match &info.data {
+            Some(gst::PadProbeData::Buffer(buffer)) => payload(buffer),
+            Some(gst::PadProbeData::BufferList(list)) => list.get(0).and_then(payload),
+            _ => None,
+        };
+        let Some(payload) = first else {
+            return gst::PadProbeReturn::Ok;
+        };
+        let repaired = is_video(&link, payload);
+        if let Some(buffer) = sink.parent_element() {
+            buffer.set_property("do-retransmission", repaired);
+            gst::debug!(CAT, obj = buffer, "payload {payload}, repaired: {repaired}");
+            if repaired {
+                // The depayloaders notice by the numbers what is still missing.
+                // When they are told, those for VP8 and VP9 in 1.22 go on to use
+                // an event that is not there.
+                buffer.set_property("do-lost", false);
+            }
+        }
+        gst::PadProbeReturn::Remove
+    });
+}
+
+fn payload(packet: &gst::BufferRef) -> Option<u8> {
+    let mut header = [0; 2];
+    packet.copy_to_slice(0, &mut header).ok()?;
+    Some(header[1] & 0x7f)
+}
+
+fn is_video(link: &Link, payload: u8) -> bool {
+    let answered = link.answered.get().map_or(&[][..], Vec::as_slice);
+    let mut videos = answered.iter().filter(|track| track.kind == Kind::Video);
+    videos.any(|track| track.codecs.iter().any(|codec| codec.payload == payload))
+}
