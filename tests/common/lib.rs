@@ -16,6 +16,7 @@ pub mod narrow;
 pub mod peer;
 pub mod pipeline;
 pub mod proxy;
+pub mod relay;
 pub mod server;
 pub mod sound;
 pub mod ticks;

@@ -34,6 +34,8 @@ pub enum Route {
     Offer,
     /// `GET` of `sdp_params`.
     Answer,
+    /// Those of the client that come after its offer.
+    Candidates,
     Other,
 }
 
@@ -46,6 +48,7 @@ impl Route {
             "connections" => Self::Connections,
             "sdp_params" if method == Method::GET => Self::Answer,
             "sdp_params" => Self::Offer,
+            "ice_candidates" => Self::Candidates,
             _ => Self::Other,
         }
     }
@@ -77,7 +80,12 @@ pub struct Proxy {
 impl Proxy {
     /// Forwards to this server what no rule is for.
     pub fn before(server: &Server) -> Self {
-        Self::new(Some(server.url()))
+        Self::before_url(&server.url())
+    }
+
+    /// The same for a server that somebody else started.
+    pub fn before_url(url: &str) -> Self {
+        Self::new(Some(url.to_owned()))
     }
 
     /// Has nothing behind it: what no rule is for is a 404.
