@@ -2,9 +2,9 @@
 # Measures the elements side by side with the official Python client: tests/bench.sh [OPTIONS]
 #
 # Both do the same with the playground on the same server in turn: receive, send a camera's
-# picture there and back, change the picture by a command. What encoding costs is measured
-# too. Figures are medians, and ratios are of pairs of one run. Options go to
-# tests/bench/compare.py (--only, --runs, --seconds, --size); everything takes about 20 minutes.
+# picture there and back, change the picture by a command, receive on a lossy network. What
+# encoding costs is measured too. Figures are medians, and ratios are of pairs of one run. Options go to
+# tests/bench/compare.py (--only, --runs, --seconds, --size); everything takes about 45 minutes.
 # It prints figures and judges nothing.
 set -euo pipefail
 
@@ -19,6 +19,6 @@ serve=$root/examples/models/serve.sh
 "$serve" setup
 "$serve" setup --bench
 python=$("$serve" python --bench)
-cargo build --release -p reactor-tests --bin bench
+cargo build --release -p reactor-tests --bin bench --bin reactor-relay
 target=${CARGO_TARGET_DIR:-$root/target}
 exec tests/netns.sh "$python" tests/bench/compare.py "$serve" "$target/release/bench" "$@"

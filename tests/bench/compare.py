@@ -1,13 +1,15 @@
 """Measures two ways of doing the same against one server in turn, and prints the medians
 side by side, with the ratio of each pair's figures.
 
-    compare.py SERVE_SCRIPT BENCH_BINARY [--only receive|roundtrip|command|encoding]...
+    compare.py SERVE_SCRIPT BENCH_BINARY [--only receive|roundtrip|command|encoding|lossy]...
         [--runs 5] [--seconds 10] [--size 640x360]...
 
 receive     the model's picture and sound, ours and the official client
 roundtrip   a camera's picture to the model and back, ours and the official client
 command     from a command to the picture that shows it, ours and the official client
 encoding    sending what is encoded already, and having reactorsink encode it
+lossy       as receive, on a network that loses 5 % and has 40 ms of jitter, both ways; each
+            run has another seed, which all clients of it share (60 s unless told otherwise)
 """
 
 import argparse
@@ -48,6 +50,17 @@ ROUNDTRIP = (
     "sent_kbit_s",
 )
 COMMAND = (*LATENCY, "commands", "unseen")
+LOSSY = (
+    "lost_percent",
+    "freezes",
+    "frozen_s",
+    "longest_ms",
+    *LATENCY,
+    "unreadable",
+    "cpu_seconds",
+)
+NETWORK = ("--loss", "0.05", "--jitter", "40")
+LATENCIES = (60, 100, 200, 400)
 ENCODING = ("cpu_seconds", "pictures", "sent_kbit_s")
 
 
@@ -58,8 +71,8 @@ def serve(script: str, width: str, height: str) -> dict[str, str]:
     return dict(part.split("=", 1) for part in line.split())
 
 
-def measure(command: list[str]) -> dict:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+def measure(command: list[str], limit: float = 120) -> dict:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
     if done.returncode != 0:
         sys.exit(f"{command[0]} failed:\n{done.stdout}{done.stderr}")
     return json.loads(done.stdout.strip().splitlines()[-1])
@@ -70,13 +83,14 @@ class Bench:
 
     def __init__(self, options) -> None:
         self._options = options
+        self.seconds = options.seconds or 10
 
     def ours(self, what: str, url: str, *rest: str) -> list[str]:
         options = self._options
-        return [options.bench, what, url, str(options.seconds), str(options.latency), *rest]
+        return [options.bench, what, url, str(self.seconds), str(options.latency), *rest]
 
     def official(self, script: str, url: str, *rest: str) -> list[str]:
-        seconds = str(self._options.seconds)
+        seconds = str(self.seconds)
         return [sys.executable, str(HERE / script), "--url", url, "--seconds", seconds, *rest]
 
     def compare(
@@ -96,7 +110,7 @@ class Bench:
             finally:
                 stop = [options.serve, "stop", "--port", server["port"]]
                 subprocess.run(stop, stdout=subprocess.DEVNULL)
-        print(f"\n{title}: {size}, 30 frames/s, {options.seconds} s, median of {options.runs} runs")
+        print(f"\n{title}: {size}, 30 frames/s, {self.seconds} s, median of {options.runs} runs")
         show(pairs, figures, names)
         others = [share.others for share in shares]
         print(
@@ -143,6 +157,54 @@ class Bench:
 
             self.compare("reactorsink", size, commands, ENCODING, ("VP8 before", "raw"))
 
+    def lossy(self, size: str) -> None:
+        options = self._options
+        seconds = options.seconds or 60
+        names = [*(f"latency={latency}" for latency in LATENCIES), "official"]
+        runs = []
+        for seed in range(1, options.runs + 1):
+            runs.append([])
+            for name in names:
+                server = serve(options.serve, *size.split("x"))
+                try:
+                    with Network(options, server["port"], seed) as url:
+                        runs[-1].append(measure(self._through(url, name, seconds), seconds + 120))
+                finally:
+                    stop = [options.serve, "stop", "--port", server["port"]]
+                    subprocess.run(stop, stdout=subprocess.DEVNULL)
+            print(f"seed {seed}: {json.dumps(dict(zip(names, runs[-1])))}", flush=True)
+        print(f"\nlossy: {size}, 30 frames/s, {seconds} s, median of {options.runs} seeds")
+        print(f"{'':20}" + "".join(f"{name:>13}" for name in names))
+        for figure in LOSSY:
+            medians = (statistics.median(run[figure] for run in column) for column in zip(*runs))
+            print(f"{figure:20}" + "".join(f"{median:13.2f}" for median in medians), flush=True)
+
+    def _through(self, url: str, name: str, seconds: float) -> list[str]:
+        if name == "official":
+            script = str(HERE / "official_lossy.py")
+            return [sys.executable, script, "--url", url, "--seconds", str(seconds)]
+        latency = name.removeprefix("latency=")
+        return [self._options.bench, "lossy", url, str(seconds), latency]
+
+
+class Network:
+    """A bad one, as long as it is entered: the URL that leads through it."""
+
+    def __init__(self, options, port: str, seed: int) -> None:
+        relay = Path(options.bench).with_name("reactor-relay")
+        runtime = f"http://127.0.0.1:{port}"
+        self._command = [str(relay), runtime, "--seed", str(seed), *NETWORK]
+
+    def __enter__(self) -> str:
+        self._relay = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        return self._relay.stdout.readline().strip()
+
+    def __exit__(self, *_) -> None:
+        # It ends with its standard input.
+        self._relay.communicate(timeout=10)
+
 
 def show(pairs: list, figures: tuple, names: tuple) -> None:
     first, second = names
@@ -161,6 +223,7 @@ MEASUREMENTS = {
     "roundtrip": ("640x360", "1280x720"),
     "command": ("1280x720",),
     "encoding": ("1280x720",),
+    "lossy": ("1280x720",),
 }
 
 
@@ -172,7 +235,7 @@ def main() -> None:
     parser.add_argument("bench")
     parser.add_argument("--only", action="append", choices=MEASUREMENTS, help="may be repeated")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--seconds", type=float, help="of each run [10, lossy: 60]")
     parser.add_argument("--latency", type=int, default=10, help="our jitter buffer, ms")
     parser.add_argument("--size", action="append", help="WIDTHxHEIGHT, may be repeated")
     options = parser.parse_args()

@@ -3,7 +3,8 @@
 //! Our side of the benchmarks: measures one thing against a local runtime and
 //! prints one line of JSON. `compare.py` runs it.
 //!
-//!     bench receive|roundtrip|command|raw|encoded URL SECONDS LATENCY_MS [PICTURES WIDTH HEIGHT]
+//!     bench receive|lossy|roundtrip|command|raw|encoded
+//!         URL SECONDS LATENCY_MS [PICTURES WIDTH HEIGHT]
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -12,11 +13,12 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 mod camera;
 mod command;
 mod encoding;
+mod lossy;
 mod measure;
 mod receive;
 mod roundtrip;
 
-const USAGE: &str = "bench receive|roundtrip|command|raw|encoded \
+const USAGE: &str = "bench receive|lossy|roundtrip|command|raw|encoded \
                      URL SECONDS LATENCY_MS [PICTURES WIDTH HEIGHT]";
 
 /// What all of them are told.
@@ -40,6 +42,7 @@ fn main() {
     };
     let report = match what.as_str() {
         "receive" => receive::run(&options),
+        "lossy" => lossy::run(&options),
         "roundtrip" => roundtrip::run(&options, scene()),
         "command" => command::run(&options),
         "raw" => encoding::run(&options, &scene(), encoding::RAW),

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+
+//! Receives with reactorsrc through a bad network, which is the URL's business:
+//! the same figures as `official_lossy.py`, got the same way.
+
+use std::collections::BTreeSet;
+
+use reactor_tests::{
+    frames::{Frame, Reader},
+    pipeline::Running,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    Options,
+    measure::{cpu_over, ms_since, percentile, round},
+};
+
+/// The first keyframe may take several attempts.
+const FIRST_FRAME_LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
+const WARM_UP: std::time::Duration = std::time::Duration::from_secs(2);
+/// A gap that is seen as a picture that stands still.
+const FREEZE_MS: f64 = 200.0;
+
+pub fn run(options: &Options) -> Value {
+    let Options { url, latency, .. } = options;
+    let running = Running::launch(&format!(
+        "reactorsrc name=r local=true api-url={url} latency={latency} \
+         r.video_main_video ! fakesink name=video sync=false"
+    ));
+    let reader = Reader::watch(&running.pad("video", "sink"));
+    reader.wait_for(1, FIRST_FRAME_LIMIT);
+    std::thread::sleep(WARM_UP);
+    reader.clear();
+    let (cpu, window) = cpu_over(options.window);
+    let frames = reader.frames();
+    running.stop();
+
+    let counters: BTreeSet<u32> = frames.iter().map(|frame| frame.counter).collect();
+    let span = counters
+        .last()
+        .zip(counters.first())
+        .map(|(last, first)| usize::try_from(last - first).unwrap() + 1);
+    let lost = span.map(|span| span - counters.len());
+    let freezes = freezes(&frames);
+    let ages: Vec<f64> = frames
+        .iter()
+        .map(|f| f.age().as_secs_f64() * 1000.0)
+        .collect();
+    json!({
+        "client": "reactorsrc",
+        "frames": counters.len(),
+        "lost": lost,
+        "lost_percent": lost.zip(span).map(|(lost, span)| round(lost as f64 * 100.0 / span as f64)),
+        "freezes": freezes.len(),
+        "frozen_s": round(freezes.iter().sum::<f64>() / 1000.0),
+        "longest_ms": round(freezes.iter().copied().fold(0.0, f64::max)),
+        "latency_p50_ms": percentile(&ages, 0.5),
+        "latency_p95_ms": percentile(&ages, 0.95),
+        "unreadable": reader.unreadable(),
+        "cpu_seconds": round(cpu),
+        "seconds": window.as_secs_f64(),
+    })
+}
+
+/// How long each is, in ms.
+fn freezes(frames: &[Frame]) -> Vec<f64> {
+    let gaps = frames
+        .windows(2)
+        .map(|pair| ms_since(pair[1].seen, pair[0].seen));
+    gaps.filter(|&gap| gap > FREEZE_MS).collect()
+}
