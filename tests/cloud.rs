@@ -12,7 +12,7 @@ use std::{
 
 use gst::prelude::*;
 use reactor_coordinator::{
-    Coordinator, Entry, Face, Route, Rule, Settings, State, Waiting, digest,
+    Coordinator, End, Entry, Face, Route, Rule, Settings, State, Waiting, digest,
 };
 use reactor_tests::{
     frames::Reader,
@@ -305,6 +305,26 @@ fn tokens_that_end_interrupt_nothing() {
 }
 
 #[test]
+fn what_a_slow_server_says_to_an_offer_given_up_counts_no_more() {
+    let server = Server::playground();
+    let coordinator = before(&server, Settings::default());
+    let running = source(&coordinator, "");
+    let reader = play(&running);
+    // Each offer is given 5 s. The failure comes while the next one is handed
+    // in, which it does not concern.
+    let seconds = Duration::from_secs;
+    coordinator.next(Route::Offer, 1, Rule::reply(500, "no").after(seconds(7)));
+    coordinator.next(Route::Offer, 1, Rule::delay(seconds(3)));
+    let before = coordinator.count(Route::Offer);
+    let element = running.by_name("r");
+    element.emit_by_name::<()>("reconnect", &[]);
+    running.wait_element("reactor-resumed", SOON);
+    assert_eq!(coordinator.count(Route::Offer) - before, 2);
+    let seen = reader.len();
+    reader.wait_for(seen + 20, SOON);
+}
+
+#[test]
 fn the_users_token_may_be_replaced_while_it_runs() {
     let server = Server::playground();
     let coordinator = before(&server, Settings::default());
@@ -425,6 +445,41 @@ fn whatever_ends_the_process_ends_the_session() {
     );
 }
 
+/// GStreamer 1.22's gst-launch-1.0 does not handle SIGTERM: it is as good as
+/// killed, and no plugin can help that.
+#[test]
+fn what_is_killed_is_left_to_the_platform() {
+    let server = Server::playground();
+    for signal in [libc::SIGKILL, libc::SIGTERM] {
+        let coordinator = before(
+            &server,
+            Settings {
+                resume_window: Duration::from_secs(1),
+                ..Settings::default()
+            },
+        );
+        let line = format!(
+            "reactorsrc model=playground api-key={KEY} api-url={} ! fakesink",
+            coordinator.url()
+        );
+        let mut child = launch(&line)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_until("connected", SOON, || server.session_state() == "streaming");
+        self::signal(child.id(), signal);
+        child.wait().unwrap();
+        // After the window, once the runtime has noticed.
+        let ledger = wait_closed(&coordinator, 2 * SOON);
+        let end = ledger[0].end.clone().unwrap();
+        // A later gst-launch-1.0 may take SIGTERM for Ctrl-C.
+        let in_order = signal == libc::SIGTERM && matches!(end, End::Deleted { .. });
+        assert!(end == End::Window || in_order, "{end:?}");
+        server.wait_for_state("ready", SOON);
+    }
+}
+
 #[test]
 fn going_to_null_at_any_moment_ends_the_session() {
     let server = Server::playground();
@@ -455,11 +510,15 @@ fn launch(line: &str) -> Command {
 }
 
 fn interrupt(pid: u32) {
+    signal(pid, libc::SIGINT);
+}
+
+fn signal(pid: u32, signal: i32) {
     // SAFETY: plain numbers; the child is not waited for yet, so the number
     // is its own.
     #[allow(unsafe_code)]
     unsafe {
-        libc::kill(pid.cast_signed(), libc::SIGINT);
+        libc::kill(pid.cast_signed(), signal);
     }
 }
 

@@ -45,6 +45,16 @@ fn python_ends_at_ctrl_c() {
 }
 
 #[test]
+fn rust_ends_its_session_when_terminated() {
+    ends_its_session_when_terminated("rust-terminated", rust);
+}
+
+#[test]
+fn python_ends_its_session_when_terminated() {
+    ends_its_session_when_terminated("python-terminated", python);
+}
+
+#[test]
 fn rust_answers_what_is_piped_in() {
     answers_what_is_piped_in("rust-piped", rust());
 }
@@ -106,6 +116,26 @@ fn ends_at_ctrl_c(name: &str, command: Command) {
     steer.assert_succeeds();
     server.wait_for_state("ready", SOON);
     steer.assert_recorded(0.5);
+}
+
+/// As service managers and containers do it, at some moments of connecting. A
+/// session that is left behind stays for a minute.
+fn ends_its_session_when_terminated(name: &str, command: fn() -> Command) {
+    let server = Server::playground();
+    let mut begun = 0;
+    for n in 0..8 {
+        let mut steer = Steer::new(name, command(), &server.url(), &[]);
+        std::thread::sleep(Duration::from_millis(200 + n * 263));
+        begun += usize::from(server.session_state() != "ready");
+        steer.signal(libc::SIGTERM);
+        let status = steer.wait();
+        assert!(!steer.output().contains("CRITICAL"), "{}", steer.output());
+        server.wait_for_state("ready", SOON);
+        // Before the handler is there, there is no session either.
+        let early = !steer.output().contains("status: ");
+        assert!(status.code().is_some() || early, "{n}: {status}");
+    }
+    assert!(begun >= 2, "it was terminated too early: {begun}");
 }
 
 fn answers_what_is_piped_in(name: &str, command: Command) {
@@ -194,9 +224,13 @@ impl Steer {
 
     /// What Ctrl-C does.
     fn interrupt(&self) {
+        self.signal(libc::SIGINT);
+    }
+
+    fn signal(&self, signal: i32) {
         // SAFETY: the pid is that of our child, which is not reaped before drop.
         #[allow(unsafe_code)]
-        let result = unsafe { libc::kill(self.child.id() as libc::pid_t, libc::SIGINT) };
+        let result = unsafe { libc::kill(self.child.id() as libc::pid_t, signal) };
         assert_eq!(result, 0, "kill");
     }
 

@@ -12,7 +12,7 @@ use std::{
 
 use gst::prelude::*;
 use reactor_tests::{
-    blackout::Blackout,
+    blackout::{Blackout, turn},
     frames::Reader,
     inset::{Colour, Inset},
     pipeline::{Running, is_v0, wait_until},
@@ -22,13 +22,6 @@ use reactor_tests::{
 };
 
 const SOON: Duration = Duration::from_secs(30);
-
-/// A blackout is one of the whole network.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-}
 
 /// Camera and screen in one session.
 struct Studio {

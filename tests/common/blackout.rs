@@ -7,9 +7,24 @@
 //! bucket lets none pass that is larger than the bucket. Elsewhere the server
 //! is frozen instead, which looks the same from outside.
 
-use std::process::Command;
+use std::{
+    process::Command,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use crate::server::Server;
+
+/// A blackout is one of the whole network: tests of one process whose network
+/// goes down, or must not, take turns.
+pub fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether it is the network that goes down, and not only the server.
+pub fn is_of_the_network() -> bool {
+    std::env::var_os("REACTOR_TEST_NETNS").is_some()
+}
 
 /// Ends when dropped.
 #[derive(Debug)]
@@ -18,9 +33,9 @@ pub struct Blackout<'a> {
 }
 
 impl<'a> Blackout<'a> {
-    /// Tests of one process share the network: they take turns.
+    /// See [`turn`].
     pub fn begin(server: &'a Server) -> Self {
-        if std::env::var_os("REACTOR_TEST_NETNS").is_some() {
+        if is_of_the_network() {
             let bucket = "root tbf rate 8bit burst 1 limit 1";
             let drops = tc(&format!("replace dev lo {bucket}"));
             assert!(drops, "tc cannot make the network drop everything");

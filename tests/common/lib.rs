@@ -7,12 +7,14 @@
 
 pub mod blackout;
 pub mod frames;
+pub mod held;
 pub mod http;
 pub mod inset;
 pub mod installed;
 pub mod leaks;
 pub mod media;
 pub mod narrow;
+pub mod outages;
 pub mod peer;
 pub mod pipeline;
 pub mod proxy;

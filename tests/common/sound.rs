@@ -10,7 +10,7 @@ use std::{
 
 use gst::prelude::*;
 
-use crate::pipeline::wait_until;
+use crate::{frames, pipeline::wait_until};
 
 pub const RATE: u32 = 48_000;
 /// What a listened pad must carry.
@@ -19,6 +19,8 @@ pub const CAPS: &str = "audio/x-raw,format=S16LE,channels=1,rate=48000";
 #[derive(Debug, Clone)]
 pub struct Piece {
     pub pts: gst::ClockTime,
+    /// When it was heard, by the clock of [`frames::Frame::seen`].
+    pub seen: u32,
     pub samples: Vec<i16>,
 }
 
@@ -47,7 +49,8 @@ impl Listener {
                     .map(|b| i16::from_le_bytes([b[0], b[1]]))
                     .collect();
                 let pts = buffer.pts().expect("a PTS");
-                pieces.lock().unwrap().push(Piece { pts, samples });
+                let seen = frames::monotonic_us();
+                pieces.lock().unwrap().push(Piece { pts, seen, samples });
             }
             gst::PadProbeReturn::Ok
         });
@@ -56,6 +59,11 @@ impl Listener {
 
     pub fn pieces(&self) -> Vec<Piece> {
         self.pieces.lock().unwrap().clone()
+    }
+
+    /// Forgets what was heard.
+    pub fn clear(&self) {
+        self.pieces.lock().unwrap().clear();
     }
 
     pub fn seconds(&self) -> f64 {
@@ -124,9 +132,91 @@ pub fn longest_run(pieces: &[Piece], tolerance: Duration) -> &[Piece] {
     runs.max_by_key(|run| run.len()).unwrap_or_default()
 }
 
+/// Where 880 Hz follows on 440 Hz, to a millisecond or two.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark {
+    pub pts: gst::ClockTime,
+    /// When the piece was heard that it is in.
+    pub seen: u32,
+}
+
+pub fn marks(pieces: &[Piece]) -> Vec<Mark> {
+    let tolerance = gst::ClockTime::from_mseconds(5);
+    let joined = |before: &Piece, now: &Piece| {
+        (before.pts + before.duration()).absdiff(now.pts) <= tolerance
+    };
+    pieces.chunk_by(joined).flat_map(marks_of).collect()
+}
+
+/// Both tones are told apart in so much sound, looked at in such steps.
+const EAR: usize = RATE as usize / 50;
+const STEP: usize = RATE as usize / 1000;
+
+/// The marks of pieces without a gap.
+fn marks_of(pieces: &[Piece]) -> Vec<Mark> {
+    let samples: Vec<i16> = pieces.iter().flat_map(|p| p.samples.clone()).collect();
+    // 1: a mark; -1: the tone; 0: neither.
+    let looks: Vec<i8> = samples
+        .windows(EAR)
+        .step_by(STEP)
+        .map(|ear| {
+            let (mark, tone) = (amplitude(ear, 880.0), amplitude(ear, 440.0));
+            i8::from(mark > tone && mark > 0.04) - i8::from(tone > mark && tone > 0.04)
+        })
+        .collect();
+    // Well within what is before and after the change, both are clear.
+    let clear = EAR / STEP;
+    let is = |looks: &[i8], what| looks.iter().filter(|&&look| look == what).count() > clear / 2;
+    (clear..looks.len().saturating_sub(clear))
+        .filter(|&n| looks[n] == 1 && looks[n - 1] != 1)
+        .filter(|&n| is(&looks[n - clear..n], -1) && is(&looks[n..n + clear], 1))
+        // The ear is half on either side.
+        .filter_map(|n| place(pieces, n * STEP + EAR / 2))
+        .collect()
+}
+
+fn place(pieces: &[Piece], mut sample: usize) -> Option<Mark> {
+    for piece in pieces {
+        if let Some(rest) = sample.checked_sub(piece.samples.len()) {
+            sample = rest;
+            continue;
+        }
+        let before = sample as u64 * 1_000_000_000 / u64::from(RATE);
+        return Some(Mark {
+            pts: piece.pts + gst::ClockTime::from_nseconds(before),
+            seen: piece.seen,
+        });
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mark_is_found_where_it_begins() {
+        let samples = second(440.0).repeat(3);
+        let pieces: Vec<_> = samples
+            .chunks(RATE as usize / 100)
+            .enumerate()
+            .map(|(n, samples)| Piece {
+                pts: gst::ClockTime::from_mseconds(500 + 10 * n as u64),
+                seen: 10_000 * (n as u32 + 1),
+                samples: samples.to_vec(),
+            })
+            .collect();
+        // The first has no tone before it.
+        let found = marks(&pieces);
+        assert_eq!(found.len(), 2, "{found:?}");
+        for (mark, begin) in found.iter().zip([1500, 2500]) {
+            let late = mark.pts.absdiff(gst::ClockTime::from_mseconds(begin));
+            assert!(late < gst::ClockTime::from_mseconds(3), "{mark:?} {begin}");
+        }
+        // A gap makes no mark, and hides none that is whole.
+        assert_eq!(marks(&[&pieces[..90], &pieces[95..]].concat()).len(), 2);
+        assert!(marks(&pieces[..90]).is_empty());
+    }
 
     /// The playground's tone, and the last tenth of each second at another.
     fn second(last: f64) -> Vec<i16> {

@@ -12,11 +12,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use gst::prelude::*;
 use reactor_tests::{
     frames::Reader,
+    held::Held,
     pipeline::{Running, wait_until},
 };
 
@@ -34,14 +35,15 @@ fn main() {
         once(&url, camera);
         // Threads end a moment after they were told to.
         std::thread::sleep(Duration::from_millis(200));
+        let held = Held::now();
         println!(
             "{}",
             serde_json::json!({
                 "cycle": cycle,
-                "threads": entries("/proc/self/task"),
-                "descriptors": entries("/proc/self/fd"),
-                "rss_kib": rss_kib(),
-                "heap_kib": heap_kib(),
+                "threads": held.threads,
+                "descriptors": held.descriptors,
+                "rss_kib": held.rss_kib,
+                "heap_kib": held.heap_kib,
             })
         );
     }
@@ -81,26 +83,4 @@ fn sent(running: &Running) -> u64 {
     let stats: gst::Structure = running.by_name("s").property("stats");
     let pad = stats.get::<gst::Structure>("video_0").unwrap();
     pad.get("sent").unwrap()
-}
-
-fn entries(directory: &str) -> usize {
-    fs::read_dir(directory).map_or(0, Iterator::count)
-}
-
-fn rss_kib() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
-/// What malloc has handed out: unlike the resident size it does not depend on
-/// how the heaps of the threads are cut up.
-fn heap_kib() -> usize {
-    // SAFETY: reads malloc's own counters.
-    #[allow(unsafe_code)]
-    let info = unsafe { libc::mallinfo2() };
-    (info.uordblks + info.hblkhd) / 1024
 }

@@ -12,6 +12,7 @@ use std::{
 use tokio::{
     runtime::Runtime,
     sync::{mpsc, watch},
+    task::JoinSet,
 };
 
 use super::{
@@ -73,6 +74,8 @@ pub(super) struct Driver {
     session_id: String,
     arguments: Option<serde_json::Map<String, serde_json::Value>>,
     signaling: Option<Signaling>,
+    /// For the connection that is being made.
+    calls: JoinSet<()>,
     /// A session was asked for and the server has not answered.
     beginning: bool,
     transport: Transport,
@@ -117,6 +120,7 @@ impl Driver {
             session_id: String::new(),
             arguments: settings.arguments.clone(),
             signaling: None,
+            calls: JoinSet::new(),
             beginning: false,
             transport: Transport::new(
                 config.clone(),
@@ -204,6 +208,10 @@ impl Driver {
     fn message(&mut self, message: Message) {
         match message {
             Message::Input(input) => self.input(input),
+            Message::Signaled(number, input) if number == self.machine.connections() => {
+                self.input(input);
+            }
+            Message::Signaled(..) => {}
             Message::Join(id, name, events) => self.members.join(id, name, events),
             Message::Leave(id) => self.leave(id),
             Message::Plan(id, plan) => self.plan(id, plan),
@@ -265,7 +273,11 @@ impl Driver {
     }
 
     fn handle(&mut self, input: Input) {
+        let before = self.machine.connections();
         let actions = self.machine.handle(self.epoch.elapsed(), input);
+        if self.machine.connections() != before {
+            self.calls.abort_all();
+        }
         *lock(&self.shared.timings) = self.machine.timings();
         for action in actions {
             self.act(action);
@@ -528,10 +540,10 @@ impl Driver {
         };
         match action {
             Action::FetchIceServers => {
-                self.spawn(async move { Input::IceServers(signaling.ice_servers().await) });
+                self.call(async move { Input::IceServers(signaling.ice_servers().await) });
             }
             Action::Register => {
-                self.spawn(async move { Input::Registered(signaling.register().await) });
+                self.call(async move { Input::Registered(signaling.register().await) });
             }
             Action::PostOffer {
                 connection_id,
@@ -542,18 +554,30 @@ impl Driver {
                 // An empty list keeps a local server from looking for a STUN
                 // server that a local client has no use for.
                 let servers = matches!(self.coordinator, Coordinator::Local(_)).then_some(&[][..]);
-                self.spawn(async move {
+                self.call(async move {
                     let offer = signaling.offer(connection_id, &sdp, &mapping, servers, resume);
                     Input::OfferPosted(offer.await)
                 });
             }
             Action::PollAnswer { connection_id } => {
-                self.spawn(
+                self.call(
                     async move { Input::AnswerPolled(signaling.answer(connection_id).await) },
                 );
             }
             _ => {}
         }
+    }
+
+    /// For the connection of now: when another is begun, this is given up. An
+    /// answer can be fetched once only, and a late failure is none of the next.
+    fn call(&mut self, task: impl Future<Output = Input> + Send + 'static) {
+        let number = self.machine.connections();
+        let messages = self.messages.clone();
+        while self.calls.try_join_next().is_some() {}
+        self.calls.spawn(async move {
+            let input = task.await;
+            let _ = messages.send(Message::Signaled(number, input));
+        });
     }
 
     fn spawn(&self, task: impl Future<Output = Input> + Send + 'static) {

@@ -95,6 +95,8 @@ pub type Reply = Box<dyn FnOnce(Result<ServerMessage, Error>) + Send>;
 /// What the elements and the transport send to the driver.
 enum Message {
     Input(Input),
+    /// From a call for the connection with this number.
+    Signaled(u64, Input),
     /// With the element's path, for the errors of others.
     Join(u64, String, EventSender),
     Leave(u64),

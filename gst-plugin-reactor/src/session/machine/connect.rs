@@ -90,6 +90,16 @@ impl Machine {
 
     /// The server has no session for us: now, or at all.
     fn put_off(&mut self, now: Duration, error: Error, out: &mut Vec<Action>) {
+        let unreachable = matches!(error.code, Code::NetworkError | Code::RequestTimeout);
+        if unreachable && self.restarts_until().is_some_and(|give_up| now < give_up) {
+            let text = format!("Starting another session: {}", error.message);
+            emit(out, Event::Progress(Progress::Continue(text)));
+            let next = now + self.backoff();
+            if let Phase::Beginning(b) = &mut self.phase {
+                b.next = next;
+            }
+            return;
+        }
         let Phase::Beginning(b) = &mut self.phase else {
             return;
         };
@@ -198,6 +208,7 @@ impl Machine {
         planned: bool,
         out: &mut Vec<Action>,
     ) {
+        self.connections += 1;
         if self.connection_id.is_none() {
             out.push(Action::Register);
         }

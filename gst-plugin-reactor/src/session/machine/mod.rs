@@ -64,6 +64,8 @@ pub struct Machine {
     requests: Requests,
     /// The number of the connection, for another offer on it.
     connection_id: Option<u32>,
+    /// How many connections were begun.
+    connections: u64,
     /// The connection is lost, and how the search for another goes.
     recovery: Option<Recovery>,
     /// How often that was tried of late.
@@ -186,6 +188,7 @@ impl Machine {
             random: policy.seed | 1,
             policy,
             connection_id: None,
+            connections: 0,
             recovery: None,
             attempts: 0,
             phase: Phase::Idle,
@@ -204,6 +207,12 @@ impl Machine {
 
     pub fn session_id(&self) -> Option<&str> {
         self.lease.as_ref().map(|(id, _)| id.as_str())
+    }
+
+    /// Counts the connections that were begun. What the server says to an offer
+    /// of one before is of no interest any more.
+    pub fn connections(&self) -> u64 {
+        self.connections
     }
 
     pub fn is_closed(&self) -> bool {

@@ -247,6 +247,12 @@ impl Machine {
             .is_some_and(|r| r.restarted.is_none())
     }
 
+    /// For how long another session is asked for in vain.
+    pub(super) fn restarts_until(&self) -> Option<Duration> {
+        let recovery = self.recovery.as_ref().filter(|r| r.restarted.is_some());
+        recovery.map(|r| r.give_up)
+    }
+
     /// A local runtime that lost us may still have our session.
     pub(super) fn was_ours(&self, id: &str) -> bool {
         let restarted = self.recovery.as_ref().and_then(|r| r.restarted.as_ref());
@@ -282,6 +288,8 @@ impl Machine {
         let ours = before.filter(|(_, ownership)| *ownership == Ownership::Created);
         if let Some(recovery) = &mut self.recovery {
             recovery.restarted = Some(ours.map(|(id, _)| id));
+            // The network may be down for longer than the session was kept.
+            recovery.give_up = now + RECOVERY_WINDOW;
         }
         self.drop_transport(out);
         self.connection_id = self.policy.connection_id;
@@ -357,7 +365,7 @@ impl Machine {
 
     /// Up to a quarter more or less, so that clients that lost the same server
     /// do not all come back at once.
-    fn backoff(&mut self) -> Duration {
+    pub(super) fn backoff(&mut self) -> Duration {
         let doubled = RETRY_FIRST.saturating_mul(1 << self.attempts.min(4));
         self.attempts = self.attempts.saturating_add(1);
         // xorshift64, George Marsaglia, 2003.

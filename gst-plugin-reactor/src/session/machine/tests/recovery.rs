@@ -320,6 +320,43 @@ fn another_session_takes_its_place_if_that_is_wanted() {
 }
 
 #[test]
+fn another_session_is_waited_for_while_the_network_is_down() {
+    let mut rig = lost(restarting());
+    rig.run(30_000);
+    let mut asked = 0;
+    let end = rig.now + ms(30_000);
+    while rig.now < end {
+        assert_eq!(rig.told(Input::Begun(Err(network()))), "continue");
+        let out = rig.run(1250);
+        assert_eq!(labels(&actions(out)), "begin");
+        asked += 1;
+    }
+    assert!(asked > 20, "{asked}");
+    // As long as the session before was waited for, and no longer.
+    let out = rig.give(Input::Begun(Err(network())));
+    assert_eq!(labels(&out), "error failed disconnected no-id closed");
+    assert_eq!(failure(&out).code, Code::NetworkError);
+}
+
+#[test]
+fn each_connection_has_a_number() {
+    let mut rig = lost(resuming());
+    let first = rig.machine.connections();
+    rig.run(5000);
+    assert_eq!(rig.machine.connections(), first);
+    rig.give(alive());
+    assert_eq!(rig.machine.connections(), first + 1);
+    rig.give(Input::OfferBuilt(Ok(local_offer())));
+    // The server is too slow: what it says to this offer is too late.
+    rig.run(7000);
+    assert_eq!(rig.machine.connections(), first + 1);
+    rig.give(alive());
+    assert_eq!(rig.machine.connections(), first + 2);
+    assert!(labels(&rig.resumes()).contains("resumed"));
+    assert_eq!(rig.machine.connections(), first + 2);
+}
+
+#[test]
 fn a_local_runtime_may_still_have_our_session() {
     let mut rig = lost(restarting());
     rig.run(30_000);
