@@ -135,6 +135,12 @@ fn show_times(survived: &[Recovery]) {
         "of it added by the element, ms",
         survived.iter().map(|r| r.lag.added()).collect(),
     );
+    let near = survived.iter().filter(|r| r.lag.added() < 60.0);
+    println!(
+        "less than 60 ms added: {} of {}",
+        near.count(),
+        survived.len()
+    );
     let replies: Vec<_> = survived.iter().flat_map(|r| &r.replies).collect();
     let lost = replies.iter().filter(|r| r.error.is_some()).count();
     println!(
