@@ -81,6 +81,9 @@ pub(super) struct Driver {
     transport: Transport,
     /// Of how many: what the ones before still say is void.
     generation: u64,
+    /// It is taken down, and how many before it are not yet.
+    down: bool,
+    closing: u32,
     config: transport::Config,
     members: Members,
     orders: mpsc::UnboundedSender<Order>,
@@ -130,6 +133,8 @@ impl Driver {
                 shared.outlets.clone(),
             )?,
             generation: 0,
+            down: false,
+            closing: 0,
             config,
             members,
             orders,
@@ -180,10 +185,30 @@ impl Driver {
             }
         }
         self.transport.close();
+        if !self.beginning {
+            self.wait_for_transports(&mut receiver).await;
+        }
         self.shared.set_closed();
         if self.beginning && !self.policy.recoverable {
             self.end_late_session(receiver).await;
         }
+    }
+
+    /// A process that ends must not have connections that are being taken down.
+    async fn wait_for_transports(&mut self, receiver: &mut mpsc::UnboundedReceiver<Message>) {
+        let closed = async {
+            while self.closing > 0
+                && let Some(message) = receiver.recv().await
+            {
+                if let Message::Transport(generation, report) = message
+                    && generation != self.generation
+                    && matches!(report, Report::Input(Input::TransportClosed))
+                {
+                    self.closing -= 1;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(self.policy.close_limit, closed).await;
     }
 
     /// Closed before the server said whether there is a session: if one comes
@@ -232,13 +257,17 @@ impl Driver {
             Message::Transport(generation, report) if generation == self.generation => {
                 self.report(report);
             }
+            Message::Transport(_, Report::Input(Input::TransportClosed)) => self.closing -= 1,
             Message::Transport(..) => {}
         }
     }
 
     fn report(&mut self, report: Report) {
         match report {
-            Report::Input(input) => self.input(input),
+            Report::Input(input) => {
+                self.down |= matches!(input, Input::TransportClosed);
+                self.input(input);
+            }
             Report::KeyframeWanted(track) => self.members.keyframe_wanted(&track),
             Report::Loss(track, lost) => self.members.loss(&track, lost),
             Report::Estimate(bitrate) => self.members.estimate(bitrate),
@@ -335,7 +364,10 @@ impl Driver {
                 self.shared.outlets.clone(),
             );
             match transport {
-                Ok(transport) => self.transport = transport,
+                Ok(transport) => {
+                    self.transport = transport;
+                    self.closing += u32::from(!std::mem::take(&mut self.down));
+                }
                 Err(error) => return self.later(Input::OfferBuilt(Err(error))),
             }
         }
