@@ -15,6 +15,7 @@ import json
 import os
 import sys
 import threading
+import time
 
 from PIL import Image
 from reactor_sdk import Reactor
@@ -68,6 +69,13 @@ async def again(reactor: Reactor, url: str, key: str, told: dict) -> None:
     told["after_second"] = await reactor.send_command("echo", {"text": "still"})
 
 
+async def last_word(told: dict) -> None:
+    """The client tells its status on a thread of its own, which may be late."""
+    deadline = time.monotonic() + LIMIT
+    while told["statuses"][-1] != "disconnected" and time.monotonic() < deadline:
+        await asyncio.sleep(0.01)
+
+
 async def main(url: str, key: str, *flags: str) -> None:
     reactor = Reactor("playground", key, api_url=url)
     told: dict = {"statuses": []}
@@ -86,6 +94,7 @@ async def main(url: str, key: str, *flags: str) -> None:
             await everything(reactor, frames, told)
     finally:
         await reactor.disconnect()
+    await last_word(told)
     print(json.dumps(told))
 
 
