@@ -8,6 +8,7 @@ mod bus;
 pub mod dispatch;
 pub mod errors;
 pub mod face;
+pub mod lifecycle;
 mod neighbours;
 pub mod properties;
 mod steering;
@@ -30,7 +31,7 @@ use std::{
 use gst::{glib, prelude::*};
 
 use crate::{
-    platform::{Code, Error, commands::Command},
+    platform::{Error, commands::Command},
     session::{
         self, EventSender, Member, Role, Session,
         settings::{MIN_LATENCY, Settings},
@@ -86,10 +87,7 @@ impl From<session::Status> for Status {
 /// What is commanded as soon as a session is ready.
 fn startup(settings: &Settings) -> Result<Vec<Command>, Error> {
     let commands = settings.commands.as_deref().unwrap_or_default();
-    Command::parse_list(commands).map_err(|mut error| {
-        error.code = Code::InvalidSettings;
-        error
-    })
+    Command::parse_list(commands).map_err(Error::of_a_setting)
 }
 
 #[derive(Default)]
@@ -210,6 +208,7 @@ impl Live {
         self.order_all(element, commands);
     }
 
+    /// Sends commands on behalf of nobody in particular.
     fn order_all(&self, element: &gst::Element, commands: Vec<Command>) {
         for command in commands {
             self.order_command(command, Asker::Bus(element.clone()));

@@ -268,7 +268,8 @@ fn get<'a, T: glib::value::FromValue<'a> + Default>(value: &'a glib::Value) -> T
     value.get().unwrap_or_default()
 }
 
-fn text(value: &glib::Value) -> Option<String> {
+/// Nothing for an empty text.
+pub fn text(value: &glib::Value) -> Option<String> {
     get::<Option<String>>(value).filter(|text| !text.is_empty())
 }
 

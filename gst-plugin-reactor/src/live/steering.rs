@@ -13,8 +13,7 @@ use gst_video::NavigationEvent;
 use super::{Asker, Live, lock};
 use crate::{
     platform::{
-        Code, Error,
-        commands::Command,
+        Error,
         navigation::{Event, Navigation},
     },
     session,
@@ -41,10 +40,7 @@ impl Live {
     /// What is wrong with it.
     pub(super) fn begin_steering(&self, navigation: Option<&str>) -> Result<(), Error> {
         let navigation = navigation.map(Navigation::parse).transpose();
-        let navigation = navigation.map_err(|mut error| {
-            error.code = Code::InvalidSettings;
-            error
-        })?;
+        let navigation = navigation.map_err(Error::of_a_setting)?;
         *lock(&self.steering.0) = navigation.filter(|n| !n.is_empty());
         Ok(())
     }
@@ -84,7 +80,7 @@ impl Live {
             let commands = navigation.commands(now(), &event, size);
             (commands, navigation.deadline())
         };
-        self.send(element, commands);
+        self.order_all(element, commands);
         if let Some(at) = wait {
             session::after(at.saturating_sub(now()), flush);
         }
@@ -94,13 +90,7 @@ impl Live {
     /// Sends what was held back.
     pub fn flush_steering(&self, element: &gst::Element) {
         let commands = lock(&self.steering.0).as_mut().map(|n| n.flush(now()));
-        self.send(element, commands.unwrap_or_default());
-    }
-
-    fn send(&self, element: &gst::Element, commands: Vec<Command>) {
-        for command in commands {
-            self.order_command(command, Asker::Bus(element.clone()));
-        }
+        self.order_all(element, commands.unwrap_or_default());
     }
 
     fn command_event(&self, element: &gst::Element, event: &gst::EventRef) -> bool {

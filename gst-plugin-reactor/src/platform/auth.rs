@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
@@ -18,6 +18,7 @@ use url::Url;
 use super::{
     Code, Error,
     http::{Call, Credential, Http, Role, below, is_loopback, shown},
+    lock,
     secret::Secret,
 };
 
@@ -32,10 +33,6 @@ const OPERATION: &str = "tokens";
 
 /// When to try again to renew a token that is still good.
 const RENEWAL_RETRY: Duration = Duration::from_secs(30);
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// A token of the user's, which may be replaced while sessions run: clones
 /// are the same token.

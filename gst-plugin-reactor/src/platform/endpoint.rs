@@ -2,9 +2,6 @@
 
 //! A server of the platform's: where it is, and how it lets us in.
 
-use std::time::Duration;
-
-use bytes::Bytes;
 use url::Url;
 
 use super::{
@@ -59,19 +56,10 @@ impl Endpoint {
         }
     }
 
-    /// Puts bytes where an answer said to, which need not be this server: so
-    /// nothing goes along that is meant for the API, and no secret. Anything
-    /// but a 2xx answer within `timeout` is an error.
-    pub(super) async fn put(
-        &self,
-        url: Url,
-        content_type: &str,
-        body: Bytes,
-        timeout: Duration,
-        operation: &'static str,
-    ) -> Result<Reply, Error> {
-        let put = self.http.put(url, content_type, body, timeout, operation);
-        put.await
+    /// For what is not this server's: nothing goes along that is meant for the
+    /// API, and no secret.
+    pub(super) fn http(&self) -> &Http {
+        &self.http
     }
 
     /// Sends one request. Anything but a 2xx answer is an error.

@@ -191,6 +191,13 @@ impl Error {
         self
     }
 
+    /// The same of something that the user has set.
+    #[must_use]
+    pub fn of_a_setting(mut self) -> Self {
+        self.code = Code::InvalidSettings;
+        self
+    }
+
     #[must_use]
     pub fn with_status(mut self, status: u16) -> Self {
         self.http_status = Some(status);

@@ -238,7 +238,8 @@ impl Http {
         finish(request, about, self.timeout).await
     }
 
-    /// Puts bytes somewhere, and nothing else.
+    /// Puts bytes where an answer said to, and nothing else. Anything but a 2xx
+    /// answer within `timeout` is an error.
     pub(super) async fn put(
         &self,
         url: Url,

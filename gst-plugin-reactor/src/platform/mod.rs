@@ -20,3 +20,10 @@ pub mod upload;
 pub mod wire;
 
 pub use error::{Code, Error};
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A panic elsewhere poisons nothing: what is locked stays whole.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

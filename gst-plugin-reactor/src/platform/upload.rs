@@ -255,6 +255,7 @@ impl Uploads {
         let (upload_id, url) = place(&reply, &self.endpoint)?;
         let limit = time_for(source.size(), self.timeout);
         self.endpoint
+            .http()
             .put(
                 url,
                 &source.mime_type,

@@ -7,7 +7,7 @@ use std::sync::{
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 
-use crate::live::{face, lock};
+use crate::live::{face, lock, properties};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -187,16 +187,9 @@ impl ObjectImpl for ReactorFilter {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        let text = || {
-            value
-                .get::<Option<String>>()
-                .ok()
-                .flatten()
-                .filter(|t| !t.is_empty())
-        };
         match pspec.name() {
-            "track-in" => lock(&self.tracks).input = text(),
-            "track-out" => lock(&self.tracks).output = text(),
+            "track-in" => lock(&self.tracks).input = properties::text(value),
+            "track-out" => lock(&self.tracks).output = properties::text(value),
             // Sent once, by the one that hears of the replies.
             name @ ("commands" | "navigation" | "on-gap") => {
                 self.src.set_property_from_value(name, value);

@@ -6,12 +6,12 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 
 use super::{events::Event, intake::Intake};
 use crate::{
-    live::{Live, dispatch, face, lock, templates},
+    live::{Live, dispatch, face, lifecycle::Lifecycle, lock, properties, templates},
     platform::{
         Error,
         track::{Kind, Track},
     },
-    session::{self, Role, budget::Limits},
+    session::{Role, budget::Limits},
 };
 
 pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -104,6 +104,30 @@ impl ReactorSink {
         Ok(())
     }
 
+    fn stats(&self) -> gst::Structure {
+        let mut stats = self.live.stats();
+        for intake in self.intakes() {
+            stats = stats.field(intake.pad.name().as_str(), intake.stats());
+        }
+        stats.build()
+    }
+
+    /// A name for a pad that was asked for without one.
+    fn free_name(&self, kind: Kind) -> String {
+        let taken: Vec<_> = self.intakes().iter().map(|i| i.pad.name()).collect();
+        let name = |n: usize| format!("{}_{n}", kind.as_str());
+        let free = (0..=taken.len())
+            .map(name)
+            .find(|n| taken.iter().all(|t| t != n));
+        free.unwrap_or_default()
+    }
+}
+
+impl Lifecycle for ReactorSink {
+    fn live(&self) -> &Live {
+        &self.live
+    }
+
     fn start(&self) -> Result<(), Error> {
         let generation = self.live.begin();
         self.open_events()?;
@@ -126,24 +150,6 @@ impl ReactorSink {
         for intake in self.intakes() {
             intake.reset(element.upcast_ref());
         }
-    }
-
-    fn stats(&self) -> gst::Structure {
-        let mut stats = self.live.stats();
-        for intake in self.intakes() {
-            stats = stats.field(intake.pad.name().as_str(), intake.stats());
-        }
-        stats.build()
-    }
-
-    /// A name for a pad that was asked for without one.
-    fn free_name(&self, kind: Kind) -> String {
-        let taken: Vec<_> = self.intakes().iter().map(|i| i.pad.name()).collect();
-        let name = |n: usize| format!("{}_{n}", kind.as_str());
-        let free = (0..=taken.len())
-            .map(name)
-            .find(|n| taken.iter().all(|t| t != n));
-        free.unwrap_or_default()
     }
 }
 
@@ -173,17 +179,10 @@ impl ObjectImpl for ReactorSink {
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let name = pspec.name();
-        let text = || {
-            value
-                .get::<Option<String>>()
-                .ok()
-                .flatten()
-                .filter(|t| !t.is_empty())
-        };
         let number = || value.get::<u32>().unwrap_or_default();
         match name {
-            "video-encoder" => lock(&self.own).video_encoder = text(),
-            "audio-encoder" => lock(&self.own).audio_encoder = text(),
+            "video-encoder" => lock(&self.own).video_encoder = properties::text(value),
+            "audio-encoder" => lock(&self.own).audio_encoder = properties::text(value),
             "start-bitrate" => lock(&self.own).bitrate.start = number(),
             "min-bitrate" => lock(&self.own).bitrate.min = number(),
             "max-bitrate" => lock(&self.own).bitrate.max = number(),
@@ -344,26 +343,7 @@ impl ElementImpl for ReactorSink {
         &self,
         transition: gst::StateChange,
     ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
-        match transition {
-            gst::StateChange::NullToReady => session::warm_up::begin(),
-            gst::StateChange::ReadyToPaused => {
-                if let Err(error) = self.start() {
-                    self.fail(&error);
-                    return Err(gst::StateChangeError);
-                }
-            }
-            gst::StateChange::PlayingToPaused => self.live.set_playing(false),
-            _ => {}
-        }
-        let result = self.parent_change_state(transition);
-        match transition {
-            gst::StateChange::ReadyToPaused if result.is_err() => self.stop(),
-            gst::StateChange::PausedToPlaying if result.is_ok() => self.live.set_playing(true),
-            gst::StateChange::PausedToReady => self.stop(),
-            gst::StateChange::ReadyToNull => self.live.wait_closed(self.obj().upcast_ref()),
-            _ => {}
-        }
-        result
+        self.change(transition)
     }
 
     fn set_context(&self, context: &gst::Context) {

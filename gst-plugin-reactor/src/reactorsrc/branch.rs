@@ -25,6 +25,8 @@ pub struct Choice {
     pub codecs: Vec<&'static Codec>,
 }
 
+const RAW: [&str; 2] = ["video/x-raw", "audio/x-raw"];
+
 impl Choice {
     /// For logs.
     pub fn names(&self) -> Vec<&'static str> {
@@ -33,11 +35,7 @@ impl Choice {
             .map(|codec| codec.encoding_name)
             .collect()
     }
-}
 
-const RAW: [&str; 2] = ["video/x-raw", "audio/x-raw"];
-
-impl Choice {
     /// Prefers what needs no decoding, except where anything goes: an
     /// unlinked pad, or a peer like fakesink or decodebin.
     ///

@@ -95,6 +95,11 @@ impl<T> Beginning<T> {
 }
 
 impl Cadence {
+    /// Where what was put last ends.
+    pub fn end(&self) -> Option<gst::ClockTime> {
+        self.next
+    }
+
     /// What comes next stands later than it would have.
     pub fn shift(&mut self, by: gst::ClockTime) {
         self.next = self.next.map(|next| next + by);

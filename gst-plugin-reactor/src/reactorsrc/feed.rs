@@ -319,19 +319,14 @@ impl Feed {
                 self.gap_end.store(placed.nseconds(), Ordering::Release);
             }
         }
-        let duration = buffer.duration().or_else(|| play_time(&buffer, &caps));
-        state.end = Some(placed + duration.unwrap_or_default());
+        let end = buffer.duration().map(|duration| placed + duration);
+        let end = end.or_else(|| state.cadence.end()).unwrap_or(placed);
+        state.end = Some(end.max(placed));
         let sample = gst::Sample::builder().buffer(&buffer).caps(&caps).build();
         if let Err(error) = appsrc.push_sample(&sample) {
             gst::debug!(CAT, "{}: {error}", self.track.name);
         }
     }
-}
-
-/// How long a packet of sound plays.
-fn play_time(buffer: &gst::Buffer, caps: &gst::Caps) -> Option<gst::ClockTime> {
-    let opus = caps.structure(0)?.name() == "audio/x-opus";
-    opus.then(|| opus_duration(&buffer.map_readable().ok()?))?
 }
 
 /// What comes after a gap must not begin before the end of what filled it.
@@ -359,7 +354,8 @@ fn place_opus(
     running: gst::ClockTime,
     arrived: gst::ClockTime,
 ) -> Vec<(Unit, gst::ClockTime)> {
-    let Some(duration) = play_time(&unit.buffer, &unit.caps) else {
+    let duration = unit.buffer.map_readable();
+    let Some(duration) = duration.ok().and_then(|packet| opus_duration(&packet)) else {
         return vec![(unit, running)];
     };
     // The jitter buffer's idea is wrong if it is later than the packet itself.

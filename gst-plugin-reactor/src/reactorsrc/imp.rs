@@ -14,12 +14,12 @@ use super::{
     pads::TrackPad,
 };
 use crate::{
-    live::{Live, dispatch, face, lock, templates},
+    live::{Live, dispatch, face, lifecycle::Lifecycle, lock, templates},
     platform::{
         Code, Error,
         track::{Kind, Track},
     },
-    session::{self, Role},
+    session::Role,
 };
 
 pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -63,24 +63,6 @@ impl ReactorSrc {
         self.live.is_playing() && pad.is_linked()
     }
 
-    fn start(&self) -> Result<(), Error> {
-        let element = self.obj();
-        let generation = self.live.begin();
-        let handle = |element: &super::ReactorSrc, event| element.imp().handle(event);
-        let events = dispatch::spawn("reactorsrc", &*element, handle)?;
-        *lock(&self.running) = Some(Running {
-            events: events.clone(),
-            tracks: Vec::new(),
-            since: Instant::now(),
-            _gaps: self.watch_gaps(),
-        });
-        let sender = Box::new(move |event| {
-            let _ = events.send(Event::Session(generation, event));
-        });
-        let joined = self.live.join(element.upcast_ref(), Role::Source, sender);
-        joined.map(|_| ()).inspect_err(|_| self.stop())
-    }
-
     fn watch_gaps(&self) -> Option<mpsc::Sender<()>> {
         let weak = self.obj().downgrade();
         gap::watch(move || {
@@ -95,21 +77,6 @@ impl ReactorSrc {
             let gaps = tracks.iter().map(|track| track.feed.fill(now));
             gaps.fold(false, |any, gap| any | gap)
         })
-    }
-
-    fn stop(&self) {
-        self.live.leave();
-        let Some(running) = lock(&self.running).take() else {
-            return;
-        };
-        let element = self.obj();
-        for track in &running.tracks {
-            track.close(element.upcast_ref());
-            // Not there yet if this came in between.
-            if track.pad.parent().as_ref() == Some(element.upcast_ref()) {
-                let _ = element.remove_pad(&track.pad);
-            }
-        }
     }
 
     /// Makes pads for the tracks; the caller adds them to the element.
@@ -204,16 +171,6 @@ impl ReactorSrc {
         result
     }
 
-    /// Lets all tracks flow that somebody takes, or none.
-    fn set_playing(&self, playing: bool) {
-        self.live.set_playing(playing);
-        if let Some(session) = self.live.session() {
-            for track in self.tracks() {
-                session.want(&track.feed.track.name, self.flowing(&track.pad));
-            }
-        }
-    }
-
     /// Ends all streams in order. Returns whether there are any.
     pub(super) fn end_streams(&self) -> bool {
         let tracks = self.tracks();
@@ -253,6 +210,55 @@ impl ReactorSrc {
             stats = stats.field(track.pad.name().as_str(), of_track);
         }
         stats.build()
+    }
+}
+
+impl Lifecycle for ReactorSrc {
+    fn live(&self) -> &Live {
+        &self.live
+    }
+
+    fn start(&self) -> Result<(), Error> {
+        let element = self.obj();
+        let generation = self.live.begin();
+        let handle = |element: &super::ReactorSrc, event| element.imp().handle(event);
+        let events = dispatch::spawn("reactorsrc", &*element, handle)?;
+        *lock(&self.running) = Some(Running {
+            events: events.clone(),
+            tracks: Vec::new(),
+            since: Instant::now(),
+            _gaps: self.watch_gaps(),
+        });
+        let sender = Box::new(move |event| {
+            let _ = events.send(Event::Session(generation, event));
+        });
+        let joined = self.live.join(element.upcast_ref(), Role::Source, sender);
+        joined.map(|_| ()).inspect_err(|_| self.stop())
+    }
+
+    fn stop(&self) {
+        self.live.leave();
+        let Some(running) = lock(&self.running).take() else {
+            return;
+        };
+        let element = self.obj();
+        for track in &running.tracks {
+            track.close(element.upcast_ref());
+            // Not there yet if this came in between.
+            if track.pad.parent().as_ref() == Some(element.upcast_ref()) {
+                let _ = element.remove_pad(&track.pad);
+            }
+        }
+    }
+
+    /// Lets all tracks flow that somebody takes, or none.
+    fn set_playing(&self, playing: bool) {
+        self.live.set_playing(playing);
+        if let Some(session) = self.live.session() {
+            for track in self.tracks() {
+                session.want(&track.feed.track.name, self.flowing(&track.pad));
+            }
+        }
     }
 }
 
@@ -344,26 +350,7 @@ impl ElementImpl for ReactorSrc {
         &self,
         transition: gst::StateChange,
     ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
-        match transition {
-            gst::StateChange::NullToReady => session::warm_up::begin(),
-            gst::StateChange::ReadyToPaused => {
-                if let Err(error) = self.start() {
-                    self.fail(&error);
-                    return Err(gst::StateChangeError);
-                }
-            }
-            gst::StateChange::PlayingToPaused => self.set_playing(false),
-            _ => {}
-        }
-        let result = self.parent_change_state(transition);
-        match transition {
-            gst::StateChange::ReadyToPaused if result.is_err() => self.stop(),
-            gst::StateChange::PausedToPlaying if result.is_ok() => self.set_playing(true),
-            gst::StateChange::PausedToReady => self.stop(),
-            gst::StateChange::ReadyToNull => self.live.wait_closed(self.obj().upcast_ref()),
-            _ => {}
-        }
-        let success = result?;
+        let success = self.change(transition)?;
         Ok(match transition {
             gst::StateChange::ReadyToPaused | gst::StateChange::PlayingToPaused => {
                 gst::StateChangeSuccess::NoPreroll

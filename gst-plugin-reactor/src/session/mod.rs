@@ -17,7 +17,7 @@ mod transport;
 pub mod warm_up;
 
 use std::{
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -27,6 +27,8 @@ pub use driver::after;
 pub use hub::{Member, Role};
 pub use machine::{Event as MachineEvent, Progress, Status, Timings, WireChoice};
 pub use transport::bridge_clock;
+
+pub use crate::platform::lock;
 
 use crate::platform::{
     Error,
@@ -39,11 +41,6 @@ use hub::Hub;
 use machine::Input;
 use port::{Outlet, Outlets, Publication, Subscription};
 use settings::Settings;
-
-/// A panic elsewhere poisons nothing: what is locked stays whole.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// What a session tells an element that takes part in it.
 #[derive(Debug)]
