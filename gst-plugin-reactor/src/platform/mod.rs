@@ -10,6 +10,7 @@ pub mod endpoint;
 pub mod error;
 pub mod http;
 pub mod navigation;
+mod place;
 pub mod schema;
 pub mod sdp;
 pub mod secret;

@@ -6,7 +6,6 @@
 use std::{
     fs::{self, File},
     io::{self, Read},
-    net::IpAddr,
     path::Path,
     time::Duration,
 };
@@ -14,12 +13,13 @@ use std::{
 use bytes::Bytes;
 use reqwest::{Method, header::HeaderValue};
 use serde_json::{Value, json};
-use url::{Host, Url};
+use url::Url;
 
 use super::{
     Code, Error,
     endpoint::Endpoint,
-    http::{API_HEADERS, Call, Reply, Role, clean, is_loopback},
+    http::{API_HEADERS, Call, Reply, Role, clean},
+    place::{self, Word},
     wire::FileRef,
 };
 
@@ -252,7 +252,7 @@ impl Uploads {
             })),
         };
         let reply = self.endpoint.send(call).await?;
-        let (upload_id, url) = place(&reply, &self.endpoint)?;
+        let (upload_id, url) = slot(&reply, &self.endpoint)?;
         let limit = time_for(source.size(), self.timeout);
         self.endpoint
             .http()
@@ -279,7 +279,7 @@ fn time_for(size: u64, least: Duration) -> Duration {
 }
 
 /// The id of an upload, and where its bytes go.
-fn place(reply: &Reply, endpoint: &Endpoint) -> Result<(String, Url), Error> {
+fn slot(reply: &Reply, endpoint: &Endpoint) -> Result<(String, Url), Error> {
     let answer = reply.json()?;
     let text = |name: &str| {
         answer
@@ -290,61 +290,20 @@ fn place(reply: &Reply, endpoint: &Endpoint) -> Result<(String, Url), Error> {
     };
     let upload_id = text("presigned_id")?.to_owned();
     let url = target(text("presigned_url")?, endpoint.base(), endpoint.role());
-    let url = url.map_err(|e| reply.unexpected(e))?;
+    let url = url.map_err(|e| reply.unexpected(&e))?;
     Ok((upload_id, url))
 }
 
-/// Where the bytes go. A relative address starts at the API's. One that names
-/// this very machine, as a local runtime behind a proxy or in a container
-/// gives for itself, is meant to be the API's: its scheme, host and port are
-/// replaced by those. The cloud means what it says, but cannot mean this
-/// machine unless it is here itself, nor that what came to be sent encrypted
-/// leaves in the clear. What is said in an error never holds the address, for
-/// it may contain a signature.
-fn target(text: &str, base: &Url, role: Role) -> Result<Url, &'static str> {
+/// Where the bytes go: see [`place::target`]. A relative address starts at the
+/// API's.
+fn target(text: &str, base: &Url, role: Role) -> Result<Url, String> {
     let mut below = base.clone();
     if !below.path().ends_with('/') {
         below.set_path(&format!("{}/", below.path()));
     }
-    let mut url = below
-        .join(text)
-        .map_err(|_| "the address for the upload is not a URL")?;
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err("the address for the upload is not an HTTP URL");
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("the address for the upload holds a user name or password");
-    }
-    if role == Role::Cloud {
-        return match is_loopback(base) {
-            false if is_here(&url) => Err("the address for the upload is this machine's"),
-            false if url.scheme() != "https" => Err("the address for the upload is not encrypted"),
-            _ => Ok(url),
-        };
-    }
-    if is_here(&url) {
-        let replaced = url.set_scheme(base.scheme()).is_ok()
-            && url.set_host(base.host_str()).is_ok()
-            && url.set_port(base.port()).is_ok();
-        if !replaced {
-            return Err("the address for the upload cannot be used");
-        }
-    }
-    Ok(url)
-}
-
-fn is_here(url: &Url) -> bool {
-    let own = |ip: IpAddr| {
-        let ip = ip.to_canonical();
-        ip.is_loopback() || ip.is_unspecified()
+    let word = match role {
+        Role::Runtime => Word::Runtime,
+        _ => Word::Server,
     };
-    match url.host() {
-        Some(Host::Domain(name)) => {
-            let name = name.trim_end_matches('.');
-            name == "localhost" || name.ends_with(".localhost")
-        }
-        Some(Host::Ipv4(ip)) => own(ip.into()),
-        Some(Host::Ipv6(ip)) => own(ip.into()),
-        None => false,
-    }
+    place::target(text, &below, base, word).map_err(|e| format!("the address for the upload {e}"))
 }
