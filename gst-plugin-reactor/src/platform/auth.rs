@@ -178,6 +178,27 @@ impl Bearer {
         slot.token(now, || self.mint(key, now)).await
     }
 
+    /// Sends a request with the token.
+    ///
+    /// One that the server does not take (401) is replaced, if there is
+    /// another to be had, and the request is sent once more: the server has
+    /// done nothing about it. That what the token is for is refused (403) is
+    /// final.
+    pub(super) async fn send<T, F>(&self, send: impl Fn(Secret) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let token = self.token(Now::read()).await?;
+        let refusal = match send(token.clone()).await {
+            Err(e) if e.http_status == Some(401) => e,
+            other => return other,
+        };
+        match self.instead_of(&token, Now::read()).await? {
+            Some(token) => send(token).await,
+            None => Err(refusal),
+        }
+    }
+
     /// The token to try instead of one that the server did not take, if there
     /// can be another.
     pub async fn instead_of(&self, refused: &Secret, now: Now) -> Result<Option<Secret>, Error> {

@@ -6,8 +6,9 @@ use url::Url;
 
 use super::{
     Code, Error,
-    auth::{Bearer, Now},
+    auth::Bearer,
     http::{Call, Credential, Http, Reply, Role, below, clean, shown},
+    secret::Secret,
 };
 
 /// A client, the URL below which a server's calls live, and the right to make
@@ -62,12 +63,8 @@ impl Endpoint {
         &self.http
     }
 
-    /// Sends one request. Anything but a 2xx answer is an error.
-    ///
-    /// A token that the server does not take (401) is replaced, if there is
-    /// another to be had, and the request is sent once more: the server has
-    /// done nothing about it. That what the token is for is refused (403) is
-    /// final.
+    /// Sends one request, as [`Bearer::send`] does where there is a bearer.
+    /// Anything but a 2xx answer is an error.
     pub async fn send(&self, call: Call<'_>) -> Result<Reply, Error> {
         // Below the base, so on the server that the token is for; and since
         // redirects are not followed, on no other.
@@ -76,19 +73,12 @@ impl Endpoint {
         let Some(bearer) = &self.bearer else {
             return self.http.send(url, &call, role, Credential::Nothing).await;
         };
-        let token = bearer.token(Now::read()).await?;
-        let send = |token| {
-            let credential = Credential::Bearer(token);
-            self.http.send(url.clone(), &call, role, credential)
+        let (url, call) = (&url, &call);
+        let send = async |token: Secret| {
+            let credential = Credential::Bearer(&token);
+            self.http.send(url.clone(), call, role, credential).await
         };
-        let refusal = match send(&token).await {
-            Err(e) if e.http_status == Some(401) => e,
-            other => return other,
-        };
-        match bearer.instead_of(&token, Now::read()).await? {
-            Some(token) => send(&token).await,
-            None => Err(refusal),
-        }
+        bearer.send(send).await
     }
 }
 
