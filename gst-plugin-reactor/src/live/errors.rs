@@ -76,16 +76,23 @@ fn glib_error(error: &Error) -> glib::Error {
     let resource = |code| glib::Error::new::<ResourceError>(code, text);
     match &error.code {
         Code::Unauthorized | Code::IdentityMismatch => resource(ResourceError::NotAuthorized),
-        Code::NotFound | Code::SessionTerminal => resource(ResourceError::NotFound),
-        Code::Conflict | Code::RateLimited | Code::WaitedTooLong => resource(ResourceError::Busy),
+        Code::NotFound | Code::SessionTerminal | Code::ClipGone => {
+            resource(ResourceError::NotFound)
+        }
+        Code::Conflict | Code::RateLimited | Code::WaitedTooLong | Code::ClipNotReady => {
+            resource(ResourceError::Busy)
+        }
         // A server that says when to come back is full, not broken.
         Code::ServerError if error.retry_after.is_some() => resource(ResourceError::Busy),
         Code::VersionMismatch | Code::InvalidSettings => resource(ResourceError::Settings),
+        Code::InvalidPlaylist => glib::Error::new(StreamError::Format, text),
         Code::TrackRejected => glib::Error::new(StreamError::CodecNotFound, text),
         Code::Disconnected
         | Code::ReconnectionFailed
         | Code::TransportError
-        | Code::MessageTooLarge => resource(ResourceError::Read),
+        | Code::MessageTooLarge
+        | Code::PlaylistFetchFailed
+        | Code::ChunkFetchFailed => resource(ResourceError::Read),
         Code::NetworkError
         | Code::RequestTimeout
         | Code::ServerError
@@ -95,6 +102,8 @@ fn glib_error(error: &Error) -> glib::Error {
         Code::InvalidState | Code::Aborted | Code::Internal => {
             glib::Error::new(CoreError::Failed, text)
         }
+        // A server that records nothing has to be told to.
+        Code::Other(code) if code == "RECORDER_DISABLED" => resource(ResourceError::Settings),
         Code::Other(_) => resource(ResourceError::Failed),
     }
 }
@@ -119,6 +128,13 @@ mod tests {
         assert!(of(Code::VersionMismatch).matches(gst::ResourceError::Settings));
         assert!(of(Code::TrackRejected).matches(gst::StreamError::CodecNotFound));
         assert!(of(Code::Disconnected).matches(gst::ResourceError::Read));
+        assert!(of(Code::ClipGone).matches(gst::ResourceError::NotFound));
+        assert!(of(Code::ClipNotReady).matches(gst::ResourceError::Busy));
+        assert!(of(Code::PlaylistFetchFailed).matches(gst::ResourceError::Read));
+        assert!(of(Code::ChunkFetchFailed).matches(gst::ResourceError::Read));
+        assert!(of(Code::InvalidPlaylist).matches(gst::StreamError::Format));
+        assert!(of(Code::Other("anything".into())).matches(gst::ResourceError::Failed));
+        assert!(of(Code::Other("RECORDER_DISABLED".into())).matches(gst::ResourceError::Settings));
     }
 
     #[test]

@@ -63,6 +63,11 @@ impl Endpoint {
         &self.http
     }
 
+    /// The right to make calls, where one is needed.
+    pub(super) fn bearer(&self) -> Option<&Bearer> {
+        self.bearer.as_ref()
+    }
+
     /// Sends one request, as [`Bearer::send`] does where there is a bearer.
     /// Anything but a 2xx answer is an error.
     pub async fn send(&self, call: Call<'_>) -> Result<Reply, Error> {

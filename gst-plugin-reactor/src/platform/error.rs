@@ -69,6 +69,16 @@ pub enum Code {
     InvalidSettings,
     /// Nothing installed here can do it.
     MissingPlugin,
+    /// A recorded clip that is unknown, or no longer kept.
+    ClipGone,
+    /// A recorded clip that was not complete in the time that it had.
+    ClipNotReady,
+    /// The playlist of a recorded clip could not be had.
+    PlaylistFetchFailed,
+    /// A piece of a recorded clip could not be had, or is broken.
+    ChunkFetchFailed,
+    /// A playlist that is none, or none of a clip that can be saved.
+    InvalidPlaylist,
     /// Cancelled on this side.
     Aborted,
     /// A bug or an impossible situation on this side.
@@ -102,6 +112,11 @@ impl Code {
             Code::TrackRejected => "TRACK_REJECTED",
             Code::InvalidSettings => "INVALID_SETTINGS",
             Code::MissingPlugin => "MISSING_PLUGIN",
+            Code::ClipGone => "CLIP_GONE",
+            Code::ClipNotReady => "CLIP_NOT_READY",
+            Code::PlaylistFetchFailed => "PLAYLIST_FETCH_FAILED",
+            Code::ChunkFetchFailed => "CHUNK_FETCH_FAILED",
+            Code::InvalidPlaylist => "INVALID_PLAYLIST",
             Code::Aborted => "ABORTED",
             Code::Internal => "INTERNAL_ERROR",
             Code::Other(code) => code,

@@ -17,12 +17,15 @@ use url::{Host, Url};
 use super::{Code, Error, secret::Secret};
 
 mod failure;
+mod incoming;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub(super) use failure::retry_after;
 use failure::{broken, decode_failed, refused, root_cause};
+pub(super) use incoming::{Ask, Incoming};
 
 /// The longest one request may take, from name look-up to the last byte.
 pub const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,6 +36,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an unused connection is kept. Shorter than the five seconds after
 /// which the local runtime's HTTP server closes it.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How many of those are kept for each server: what is fetched side by side
+/// needs that many again in a moment.
+const IDLE_CONNECTIONS: usize = 8;
 
 /// The largest body that is read, in bytes.
 const MAX_BODY: usize = 4 << 20;
@@ -75,6 +82,10 @@ pub enum Role {
     Cloud,
     /// Where the cloud, or a runtime, wants files to be put.
     Storage,
+    /// Who has the playlist of a recorded clip.
+    Clips,
+    /// Where the pieces of a clip lie.
+    Pieces,
 }
 
 /// What a request says who is asking.
@@ -120,6 +131,8 @@ struct About {
     operation: &'static str,
     /// What went along, and may not be repeated.
     secret: Option<Secret>,
+    /// The same in the address: a query may hold a signature.
+    query: Vec<Secret>,
 }
 
 /// A successful (2xx) answer.
@@ -195,7 +208,7 @@ impl Http {
                 .redirect(redirect::Policy::none())
                 .connect_timeout(CONNECT_TIMEOUT.min(timeout))
                 .pool_idle_timeout(IDLE_TIMEOUT)
-                .pool_max_idle_per_host(2)
+                .pool_max_idle_per_host(IDLE_CONNECTIONS)
                 .no_proxy()
         };
         // A machine without root certificates can still speak plain HTTP to a
@@ -223,6 +236,7 @@ impl Http {
             role,
             operation: call.operation,
             secret: credential.secret().cloned(),
+            query: Vec::new(),
         };
         let mut request = self.client.request(call.method.clone(), url);
         for (name, value) in call.headers {
@@ -253,6 +267,7 @@ impl Http {
             role: Role::Storage,
             operation,
             secret: None,
+            query: Vec::new(),
         };
         let request = self.client.put(url).header(CONTENT_TYPE, content_type);
         finish(request.body(body), about, timeout).await

@@ -23,6 +23,7 @@ pub(super) fn decode_failed(about: &About, what: &str) -> Error {
         Role::Runtime => "a Reactor runtime",
         Role::Cloud => "Reactor's API",
         Role::Storage => "a place for uploads",
+        Role::Clips | Role::Pieces => "a recorded clip",
     };
     let what = presentable(about, what);
     let message = format!("{}: {what}; this does not look like {expected}", about.url);
@@ -67,15 +68,14 @@ const MAX_READ: usize = 4096;
 /// short, which might leave a part of one that is not recognised.
 fn presentable(about: &About, text: &str) -> String {
     let text: String = readable(text).chars().take(MAX_READ).collect();
-    match &about.secret {
-        Some(secret) => shorten(&secret.cut_from(&text)),
-        None => shorten(&text),
-    }
+    let secrets = about.secret.iter().chain(&about.query);
+    shorten(&secrets.fold(text, |text, secret| secret.cut_from(&text)))
 }
 
 /// What the user can do about an answer.
 fn advice(about: &About, status: u16) -> Option<&'static str> {
     Some(match (about.role, status) {
+        (Role::Pieces, 300..=399) => "redirects are not followed",
         (_, 300..=399) => "redirects are not followed, give the final address",
         (Role::Runtime, 401 | 403) => {
             "a local runtime asks for no key: is api-url the right address?"
@@ -92,6 +92,10 @@ fn advice(about: &About, status: u16) -> Option<&'static str> {
             "the account's quota is used up or this is too often, try again later"
         }
         (Role::Storage, 401 | 403) => "the permission to upload may have expired, try again",
+        (Role::Clips, 401 | 403) => {
+            "check jwt or api-key, which go to the server of api-url only; a signed address may have expired"
+        }
+        (Role::Clips, 404 | 410) => "the clip is unknown there, or too old to be kept",
         (_, 426) => "this plugin is too old for the server",
         (_, 501) => "the server is too old for this plugin",
         (_, 429 | 503) => "the server is busy, try again later",
@@ -190,7 +194,7 @@ fn io_kind(e: &reqwest::Error) -> Option<io::ErrorKind> {
 }
 
 /// `Retry-After`: seconds, or a date (RFC 9110, 10.2.3).
-pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+pub(in crate::platform) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     if let Ok(seconds) = value.parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).ok();

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT
+
+//! Whether bytes are what a piece of a clip has to be: a row of whole ISO base
+//! media boxes (ISO/IEC 14496-12, 4.2). That tells a piece that was cut short,
+//! and an error page that was sent as one.
+
+use super::PieceKind;
+
+/// What is wrong with a piece, if something is.
+pub(super) fn flaw(kind: PieceKind, bytes: &[u8]) -> Option<&'static str> {
+    if bytes.is_empty() {
+        return Some("is empty");
+    }
+    let mut boxes = Boxes { rest: bytes };
+    let (mut moov, mut moof, mut mdat) = (false, false, false);
+    for (n, kind) in boxes.by_ref().enumerate() {
+        match &kind {
+            b"moov" => moov = true,
+            b"moof" => moof = true,
+            b"mdat" => mdat |= moof,
+            // The rest of what a piece may begin with.
+            b"ftyp" | b"styp" | b"sidx" | b"emsg" | b"prft" | b"free" | b"skip" | b"uuid" => {}
+            _ if n == 0 => return Some("is not MP4"),
+            _ => {}
+        }
+    }
+    if !boxes.rest.is_empty() {
+        let known = moov || moof || boxes.rest.len() < bytes.len();
+        return match known || begins_like_mp4(bytes) {
+            true => Some("is cut short or damaged"),
+            false => Some("is not MP4"),
+        };
+    }
+    match kind {
+        PieceKind::Header if !moov => Some("holds no moov box, so it is no header"),
+        PieceKind::Segment if !(moof && mdat) => Some("holds no fragment (moof and mdat)"),
+        _ => None,
+    }
+}
+
+fn begins_like_mp4(bytes: &[u8]) -> bool {
+    let kinds: [&[u8]; 7] = [
+        b"ftyp", b"styp", b"moov", b"moof", b"sidx", b"emsg", b"mdat",
+    ];
+    bytes.get(4..8).is_some_and(|kind| kinds.contains(&kind))
+}
+
+/// The types of the boxes, as far as they are whole.
+struct Boxes<'a> {
+    rest: &'a [u8],
+}
+
+impl Iterator for Boxes<'_> {
+    type Item = [u8; 4];
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (size, rest) = self.rest.split_first_chunk::<4>()?;
+        let (kind, rest) = rest.split_first_chunk::<4>()?;
+        let (head, size) = match u32::from_be_bytes(*size) {
+            // To the end.
+            0 => (8, self.rest.len() as u64),
+            1 => (16, u64::from_be_bytes(*rest.first_chunk::<8>()?)),
+            size => (8, size.into()),
+        };
+        if size < head {
+            return None;
+        }
+        self.rest = self.rest.get(usize::try_from(size).ok()?..)?;
+        Some(*kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn atom(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
+        let size = u32::try_from(8 + body.len()).unwrap_or_default();
+        [&size.to_be_bytes()[..], kind, body].concat()
+    }
+
+    #[test]
+    fn whole_pieces() {
+        let header = [atom(b"ftyp", b"iso5"), atom(b"moov", b"x")].concat();
+        let fragment = [atom(b"moof", b"x"), atom(b"mdat", b"yz")].concat();
+        let segment = [atom(b"styp", b""), atom(b"sidx", b"1"), fragment.clone()].concat();
+        assert_eq!(flaw(PieceKind::Header, &header), None);
+        for segment in [&fragment, &segment, &segment.repeat(3)] {
+            assert_eq!(flaw(PieceKind::Segment, segment), None);
+        }
+        // The last box goes to the end; another has a large size.
+        let open = [atom(b"moof", b"x"), b"\0\0\0\0mdat...".to_vec()].concat();
+        assert_eq!(flaw(PieceKind::Segment, &open), None);
+        let large = [
+            atom(b"moof", b"x"),
+            b"\0\0\0\x01mdat\0\0\0\0\0\0\0\x12ab".to_vec(),
+        ];
+        assert_eq!(flaw(PieceKind::Segment, &large.concat()), None);
+    }
+
+    #[test]
+    fn what_is_none() {
+        let fragment = [atom(b"moof", b"x"), atom(b"mdat", b"yz")].concat();
+        let header = [atom(b"ftyp", b"iso5"), atom(b"moov", b"x")].concat();
+        for end in 1..fragment.len() {
+            assert!(
+                flaw(PieceKind::Segment, &fragment[..end]).is_some(),
+                "{end}"
+            );
+        }
+        for end in 1..header.len() {
+            assert!(flaw(PieceKind::Header, &header[..end]).is_some(), "{end}");
+        }
+        let cut = Some("is cut short or damaged");
+        assert_eq!(flaw(PieceKind::Segment, &fragment[..12]), cut);
+        assert_eq!(flaw(PieceKind::Segment, b"\0\0\0\x07moofmoof"), cut);
+        assert_eq!(
+            flaw(PieceKind::Segment, b"\0\0\0\x01moof\0\0\0\0\0\0\0\x0f"),
+            cut
+        );
+        assert_eq!(flaw(PieceKind::Segment, &[0xff; 64]), Some("is not MP4"));
+        let page = flaw(PieceKind::Segment, b"<!DOCTYPE html><html>Sorry</html>");
+        assert_eq!(page, Some("is not MP4"));
+        assert_eq!(flaw(PieceKind::Header, b""), Some("is empty"));
+        assert!(flaw(PieceKind::Header, &fragment).is_some());
+        assert!(flaw(PieceKind::Segment, &header).is_some());
+        let turned = [atom(b"mdat", b"yz"), atom(b"moof", b"x")].concat();
+        assert!(flaw(PieceKind::Segment, &turned).is_some());
+    }
+}

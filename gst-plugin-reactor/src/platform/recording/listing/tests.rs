@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: MIT
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::time::Instant;
+
+use super::*;
+
+const HOST: &str = "https://h.example.com:1/a/clip.m3u8?secret";
+
+fn read_at(text: &str, url: &str, word: Word) -> Result<Listing, String> {
+    Listing::parse(text.as_bytes(), &Url::parse(url).unwrap(), word)
+}
+
+fn read(text: &str) -> Result<Listing, String> {
+    read_at(text, HOST, Word::Server)
+}
+
+/// A playlist of these lines, and a segment.
+fn with(lines: &str) -> String {
+    format!(
+        "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-MAP:URI=\"i\"\n{lines}\n#EXTINF:4,\ns\n#EXT-X-ENDLIST\n"
+    )
+}
+
+fn refusal(text: &str) -> String {
+    let read = read(text).map(|listing| listing.parts.len());
+    read.expect_err(&text[..text.len().min(300)])
+}
+
+#[test]
+fn the_runtimes_own() {
+    let text = "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:4\n#EXT-X-PLAYLIST-TYPE:VOD\n\
+        #EXT-X-MAP:URI=\"/clips/chunks/r/init.mp4\"\n#EXTINF:4.000,\n/clips/chunks/r/chunk_00000.m4s\n\
+        #EXTINF:3.967,\n/clips/chunks/r/chunk_00001.m4s\n#EXT-X-ENDLIST";
+    // As it is, with other line ends, and with a mark at its beginning.
+    for text in [
+        text.to_owned(),
+        text.replace('\n', "\r\n"),
+        format!("\u{feff}{text}\n\n"),
+    ] {
+        let listing = read_at(&text, "http://127.0.0.1:80/clips?a", Word::Runtime).unwrap();
+        assert!(listing.complete);
+        assert_eq!(listing.target, Duration::from_secs(4));
+        assert_eq!(listing.duration, Duration::from_millis(7967));
+        let urls: Vec<_> = listing.parts.iter().map(|part| part.url.as_str()).collect();
+        let base = "http://127.0.0.1/clips/chunks/r/";
+        let names = ["init.mp4", "chunk_00000.m4s", "chunk_00001.m4s"];
+        assert_eq!(urls, names.map(|name| format!("{base}{name}")));
+    }
+}
+
+#[test]
+fn what_does_not_matter() {
+    for lines in [
+        "#EXT-X-KEY:METHOD=NONE",
+        "# a comment, with=things",
+        "#EXT-X-DATERANGE:ID=\"a",
+        "#EXT-X-PROGRAM-DATE-TIME:never",
+        "#EXT-X-INDEPENDENT-SEGMENTS",
+        "#EXT-X-DISCONTINUITY-SEQUENCE:x",
+        "#EXT-X-NEW-THING:1,2",
+        "\n\n",
+    ] {
+        let listing = read(&with(lines)).unwrap();
+        assert_eq!(listing.parts.len(), 2, "{lines}");
+        assert!(!listing.parts[1].discontinuity);
+    }
+    let titled = with("").replace("#EXTINF:4,", "#EXTINF:4,a title, with=commas,\"");
+    assert_eq!(read(&titled).unwrap().parts.len(), 2);
+}
+
+#[test]
+fn what_cannot_be_saved() {
+    for (lines, says) in [
+        ("#EXT-X-KEY:METHOD=AES-128,URI=\"k\"", "encrypted"),
+        ("#EXT-X-KEY:METHOD=SAMPLE-AES,URI=\"k\",IV=0x1", "encrypted"),
+        ("#EXT-X-KEY:URI=\"METHOD=NONE\"", "encrypted"),
+        ("#EXT-X-I-FRAMES-ONLY", "single pictures"),
+        ("#EXT-X-GAP", "is missing on the server"),
+        ("#EXT-X-SKIP:SKIPPED-SEGMENTS=3", "not understood"),
+        ("#EXT-X-DEFINE:NAME=\"a\",VALUE=\"b\"", "not understood"),
+        ("#EXT-X-BYTERANGE:x", "not understood"),
+        ("#EXT-X-BYTERANGE:10", "no beginning"),
+        ("#EXT-X-BYTERANGE:0@5", "range of bytes is none"),
+        (
+            "#EXT-X-BYTERANGE:5@18446744073709551615",
+            "range of bytes is none",
+        ),
+        ("#EXT-X-MAP:URI=\"i", "makes no sense"),
+        ("#EXT-X-MAP:URI", "makes no sense"),
+        ("#EXT-X-MAP:URI=i", "not understood"),
+        ("#EXT-X-MAP:URI=\"i\",junk", "cannot be understood"),
+        ("#EXT-X-TARGETDURATION:x", "not understood"),
+        ("stray", "cannot be understood"),
+        ("#EXTINF:4,", "cannot be understood"),
+        ("#EXT-X-STREAM-INF:BANDWIDTH=1", ""),
+    ] {
+        let error = refusal(&with(lines));
+        assert!(error.contains(says), "{lines}: {error}");
+        assert!(!error.contains("secret"));
+    }
+    let no_header = "#EXTM3U\n#EXTINF:4,\na.ts\n#EXT-X-ENDLIST\n";
+    assert!(refusal(no_header).contains("only fragmented MP4"));
+    for time in ["-1", "nan", "inf", "1e30", "x"] {
+        let text = with("").replace("#EXTINF:4", &format!("#EXTINF:{time}"));
+        let error = refusal(&text);
+        assert!(
+            error.contains(&format!("lasts \"{time}\" seconds")),
+            "{error}"
+        );
+    }
+    let endless = format!("{}{}", with(""), "#EXTINF:1e19,\na\n".repeat(2));
+    assert!(refusal(&endless).contains("lasts longer"));
+    assert!(Listing::parse(b"#EXTM3U\n\xff", &Url::parse(HOST).unwrap(), Word::Server).is_err());
+}
+
+#[test]
+fn where_segments_may_be() {
+    let to = |text: &str, base: &str, word| {
+        let text = with("").replace("\ns\n", &format!("\n{text}\n"));
+        let listing = read_at(&text, base, word);
+        listing.map(|listing| listing.parts[1].url.to_string())
+    };
+    let at = |text| to(text, HOST, Word::Server);
+    for (text, expected) in [
+        ("s", "https://h.example.com:1/a/s"),
+        ("/s?x=%2F", "https://h.example.com:1/s?x=%2F"),
+        (
+            "../../../../etc/passwd",
+            "https://h.example.com:1/etc/passwd",
+        ),
+        ("//b.example.com/s", "https://b.example.com/s"),
+        (
+            "https://bucket.example.com/s?sig=a%2Fb",
+            "https://bucket.example.com/s?sig=a%2Fb",
+        ),
+    ] {
+        assert_eq!(at(text).unwrap(), expected);
+    }
+    for (text, says) in [
+        ("file:///etc/passwd", "not an HTTP URL"),
+        ("data:video/mp4;base64,AAAA", "not an HTTP URL"),
+        ("ftp://h/s", "not an HTTP URL"),
+        ("http://h.example.com:1/s", "not encrypted"),
+        ("https://u:hunter2@h/s", "user name or password"),
+        ("https://hunter2@h/s", "user name or password"),
+        ("https://localhost/s", "this machine's"),
+        ("https://127.0.0.1:9/s?hunter2", "this machine's"),
+        ("https://[::1]/s", "this machine's"),
+        ("http://", "URL"),
+    ] {
+        let error = at(text).unwrap_err();
+        assert!(error.contains(says), "{text}: {error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+    // What is here may lead anywhere here; a runtime means itself.
+    let here = "http://127.0.0.1:80/clip";
+    assert_eq!(
+        to("http://localhost:9/s", here, Word::Server).unwrap(),
+        "http://localhost:9/s"
+    );
+    let runtime = "https://runtime.example.com/clip";
+    let moved = to("http://localhost:8080/s", runtime, Word::Runtime);
+    assert_eq!(moved.unwrap(), "https://runtime.example.com/s");
+    let error = to("http://other/s", runtime, Word::Runtime).unwrap_err();
+    assert!(error.contains("not encrypted"), "{error}");
+}
+
+#[test]
+fn it_is_read_in_linear_time() {
+    let large = |segments: usize| {
+        let lines = "#EXTINF:4.000,a, b\n/clips/chunks/0123456789/chunk.m4s?signature=abc\n";
+        format!("{}{}", with(""), lines.repeat(segments))
+    };
+    let since = Instant::now();
+    assert_eq!(read(&large(100_000)).unwrap().parts.len(), 100_002);
+    println!("100,000 segments took {:?}", since.elapsed());
+    assert!(refusal(&large(MAX_SEGMENTS)).contains("too many"));
+    // An attribute without a value sends the parser to the end of all.
+    let attributes = "#EXT-X-MAP:URI\n".repeat(1 << 20);
+    assert!(refusal(&with(&attributes)).contains("makes no sense"));
+    let attributes = "#EXT-X-MAP:URI=\"a\",b\n".repeat(300_000);
+    assert!(refusal(&with(&attributes)).contains("understood"));
+    assert!(since.elapsed() < Duration::from_secs(60));
+}
+
+#[test]
+fn no_text_breaks_it() {
+    let text = with("#EXT-X-BYTERANGE:5@1\n#EXT-X-KEY:METHOD=NONE\n#EXT-X-DISCONTINUITY");
+    let bytes = text.as_bytes();
+    let mut state = 1_u32;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as usize % below
+    };
+    let url = Url::parse(HOST).unwrap();
+    for _ in 0..20_000 {
+        let mut broken = bytes.to_vec();
+        for _ in 0..=random(3) {
+            let at = random(broken.len());
+            // Something of it stays.
+            match random(3) {
+                0 => broken[at] = b"\n\r,:=\"@#x9\xff\0"[random(12)],
+                1 if at > 0 => drop(broken.remove(at)),
+                _ => broken.truncate(at.max(1)),
+            }
+        }
+        // Whatever it says, it says something.
+        let _ = Listing::parse(&broken, &url, Word::Server);
+    }
+}

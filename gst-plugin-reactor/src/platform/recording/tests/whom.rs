@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: MIT
+
+//! Who is asked, and who is told what.
+
+use serde_json::json;
+
+use super::*;
+use crate::platform::{
+    auth::{Access, Jwt, Scope, Tokens},
+    http::testing::Server,
+};
+
+const JWT: &str = "header.0123456789abcdef.signature";
+
+fn bearer(base: &str, key: Option<&str>, jwt: Option<&str>) -> Bearer {
+    let token = Jwt::default();
+    token.set(jwt);
+    let access = Access::new(key, token);
+    let base = Url::parse(base).unwrap();
+    Bearer::new(
+        http(),
+        base,
+        access,
+        Tokens::default(),
+        Scope::Model("m".into()),
+    )
+    .unwrap()
+}
+
+fn authorized(request: &Request) -> bool {
+    request.header("authorization") == Some(&format!("Bearer {JWT}"))
+}
+
+fn api(request: &Request) -> bool {
+    request.header("reactor-api-version").is_some()
+}
+
+#[tokio::test]
+async fn the_token_goes_to_the_playlists_server_only() {
+    let other = Site::of([("/far", segment(2, 10)), ("/init", header(1))]).await;
+    let text = playlist(
+        &format!("{}/init?sig=x", other.base),
+        ["near", &format!("{}/far?sig=y", other.base)],
+    );
+    let site = Site::start(move |request| match request.path() {
+        "/clip.m3u8" => Answer::new(200, text.as_str()),
+        _ => Answer::new(200, segment(1, 10)),
+    })
+    .await;
+    let url = format!("{}/clip.m3u8", site.base);
+    let token = bearer(&site.base, None, Some(JWT));
+    let playlist = Playlist::at(http(), &url, Some(token.clone())).unwrap();
+    assert!(!format!("{playlist:?}").contains(JWT));
+    assert_eq!(pieces(playlist, quick()).await.len(), 3);
+    assert!(site.requests().iter().all(authorized));
+    assert_eq!(site.requests().len(), 2);
+    // A server of a session is told what all its calls are told.
+    let endpoint = Endpoint::cloud(token);
+    let playlist = Playlist::of_clip(&endpoint, "/clip.m3u8").unwrap();
+    assert_eq!(pieces(playlist, quick()).await.len(), 3);
+    let own = &site.requests()[2..];
+    assert!(own.len() == 2 && own.iter().all(|r| authorized(r) && api(r)));
+    for request in other.requests() {
+        assert_eq!(request.header("authorization"), None);
+        assert!(!api(&request));
+    }
+    assert_eq!(other.requests().len(), 4);
+    // One for another server stays here.
+    let far = bearer("http://127.0.0.1:1", None, Some(JWT));
+    let playlist = Playlist::at(http(), &url, Some(far)).unwrap();
+    assert_eq!(pieces(playlist, quick()).await.len(), 3);
+    assert!(!site.requests()[4..].iter().any(authorized));
+}
+
+#[tokio::test]
+async fn a_token_that_ends_meanwhile_is_replaced() {
+    let tokens = ["first-token-0123456789", "other-token-0123456789"];
+    let site = Site::start(move |request| {
+        let sent = request.header("authorization");
+        let sent = sent.and_then(|text| text.strip_prefix("Bearer "));
+        match request.path() {
+            "/tokens" => {
+                let body = json!({"jwt": tokens[request.nth]}).to_string();
+                Answer::new(201, body)
+            }
+            // The first one ends once the playlist is there.
+            "/clips" if sent == Some(tokens[0]) && request.nth == 0 => {
+                Answer::new(200, playlist("init", ["a", "b"]))
+            }
+            _ if sent != Some(tokens[1]) => Answer::new(401, ""),
+            "/init" => Answer::new(200, header(1)),
+            _ => Answer::new(200, segment(1, 10)),
+        }
+    })
+    .await;
+    let endpoint = Endpoint::cloud(bearer(&site.base, Some("rk_key"), None));
+    let playlist = Playlist::of_clip(&endpoint, "/clips?start=0&end=8").unwrap();
+    assert_eq!(pieces(playlist, quick()).await.len(), 3);
+    assert_eq!(site.count("/tokens"), 2);
+}
+
+#[tokio::test]
+async fn what_the_server_refuses_does_not_repeat_the_token() {
+    let site = Site::start(|request| {
+        let heard = request.header("authorization").unwrap_or_default();
+        Answer::new(403, json!({"detail": format!("not {heard}")}).to_string())
+    })
+    .await;
+    let url = format!("{}/clip?x=signature0123456", site.base);
+    let token = bearer(&site.base, None, Some(JWT));
+    let playlist = Playlist::at(http(), &url, Some(token)).unwrap();
+    let error = failure(playlist, quick()).await;
+    assert_eq!(error.code, Code::Unauthorized);
+    assert!(error.message.contains("not Bearer ***"), "{error}");
+    assert!(error.message.contains("check jwt or api-key"), "{error}");
+    assert!(!error.message.contains("signature012"), "{error}");
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed() {
+    let target = Server::start([]).await;
+    let location = format!("{}/x", target.base);
+    let site = Site::start(move |request| match request.path() {
+        "/clip.m3u8" => Answer::new(200, playlist("init", ["a"])),
+        "/init" => Answer::new(200, header(1)),
+        _ => Answer::new(302, "").with("location", &location),
+    })
+    .await;
+    let error = failure(site.playlist(), quick()).await;
+    assert_eq!(error.code, Code::ChunkFetchFailed);
+    assert_eq!(error.http_status, Some(302));
+    assert!(
+        error.message.ends_with("redirects are not followed"),
+        "{error}"
+    );
+    assert!(target.requests().is_empty());
+}
+
+#[test]
+fn where_a_session_has_its_clips() {
+    let endpoint = |base: &str| Endpoint::new(http(), base).unwrap();
+    let url = |base: &str, path: &str| {
+        let playlist = Playlist::of_clip(&endpoint(base), path)?;
+        Ok::<_, Error>(playlist.url.to_string())
+    };
+    for (base, path, expected) in [
+        ("http://h:81", "/clips?a=b&c=d", "http://h:81/clips?a=b&c=d"),
+        ("http://h:81/", "clips?a=b", "http://h:81/clips?a=b"),
+        (
+            "https://h",
+            "http://localhost:8080/clips?a",
+            "https://h/clips?a",
+        ),
+        (
+            "http://h:81",
+            "https://api.example.com/v1/clips",
+            "http://h:81/v1/clips",
+        ),
+        ("http://h:81", "//evil:9/../../clips", "http://h:81/clips"),
+    ] {
+        assert_eq!(url(base, path).unwrap(), expected);
+    }
+    for path in [
+        "",
+        "file:///etc/passwd",
+        "data:,x",
+        "http://",
+        "http://u:hunter2@h/x",
+    ] {
+        let error = url("http://h", path).unwrap_err();
+        assert_eq!(error.code, Code::InvalidPlaylist, "{path}");
+        assert!(!error.message.contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn addresses_of_a_users() {
+    let at = |url: &str| Playlist::at(http(), url, None);
+    let playlist = at(" https://h:1/a.m3u8?signature=hunter2#x ").unwrap();
+    assert_eq!(playlist.shown(), "https://h:1/a.m3u8");
+    assert!(!format!("{playlist:?}").contains("hunter2"));
+    for url in [
+        "",
+        "a.m3u8",
+        "file:///a.m3u8",
+        "http://",
+        "http://u:hunter2@h/a",
+        "http://hunter2@h/",
+    ] {
+        let error = at(url).unwrap_err();
+        assert_eq!(error.code, Code::InvalidSettings, "{url}");
+        assert!(error.message.contains("expected a URL such as"), "{error}");
+        assert!(!error.message.contains("hunter2"), "{error}");
+    }
+}
