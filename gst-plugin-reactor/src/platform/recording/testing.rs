@@ -350,7 +350,7 @@ pub(super) fn quick() -> Limits {
         backoff: Duration::from_millis(5),
         ask_again: (Duration::from_millis(10), Duration::from_millis(30)),
         reload: (Duration::from_millis(10), Duration::from_millis(20)),
-        idle: Duration::from_millis(500),
+        idle: Duration::from_secs(10),
         tries: 3,
         ..Limits::default()
     }

@@ -101,7 +101,8 @@ async fn what_nobody_takes_is_not_fetched() {
     let mut download = Download::start(site.playlist(), quick());
     let listed = download.next().await;
     assert!(matches!(listed, Some(Ok(Step::Listed { .. }))));
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    until(|| site.requests().len() > PARALLEL).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
     // Two on the way to us, and those that are fetched ahead.
     let asked = site.requests().len() - 1;
     assert!((PARALLEL..=PARALLEL + 2).contains(&asked), "{asked}");

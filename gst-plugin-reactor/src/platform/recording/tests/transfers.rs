@@ -147,7 +147,7 @@ async fn a_broken_transfer_goes_on() {
         })
         .await;
         let limits = Limits {
-            idle: Duration::from_millis(150),
+            idle: Duration::from_millis(500),
             ..quick()
         };
         let pieces = pieces(site.playlist(), limits).await;

@@ -49,12 +49,12 @@ async fn waits_until_it_is_ready() {
 async fn does_not_wait_for_ever() {
     let site = site(|_| not_yet()).await;
     let limits = Limits {
-        ready_timeout: Some(Duration::from_millis(80)),
+        ready_timeout: Some(Duration::from_millis(300)),
         ..quick()
     };
     let error = failure(site.playlist(), limits).await;
     assert_eq!(error.code, Code::ClipNotReady, "{error}");
-    assert!(site.requests().len() > 2);
+    assert!(site.requests().len() > 1);
     assert!(error.message.contains("does the model still"), "{error}");
 }
 
@@ -78,7 +78,7 @@ async fn the_end_of_the_session_ends_the_wait() {
     assert_eq!(error.code, Code::ClipNotReady, "{error}");
     assert!(error.message.contains("the session is over"), "{error}");
     // It had its last chance.
-    assert!(site.requests().len() > asked + 1);
+    assert!(site.requests().len() > asked);
     // Over from the beginning, and late.
     let site = self::site(|n| if n < 3 { not_yet() } else { ready() }).await;
     let download = Download::start(site.playlist(), limits);
