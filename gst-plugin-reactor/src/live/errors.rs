@@ -99,6 +99,8 @@ fn glib_error(error: &Error) -> glib::Error {
         | Code::BadRequest
         | Code::DecodeFailed => resource(ResourceError::OpenRead),
         Code::MissingPlugin => glib::Error::new(CoreError::MissingPlugin, text),
+        Code::NoSpace => resource(ResourceError::NoSpaceLeft),
+        Code::UnsupportedMedia => glib::Error::new(StreamError::Format, text),
         Code::InvalidState | Code::Aborted | Code::Internal => {
             glib::Error::new(CoreError::Failed, text)
         }
@@ -135,6 +137,8 @@ mod tests {
         assert!(of(Code::InvalidPlaylist).matches(gst::StreamError::Format));
         assert!(of(Code::Other("anything".into())).matches(gst::ResourceError::Failed));
         assert!(of(Code::Other("RECORDER_DISABLED".into())).matches(gst::ResourceError::Settings));
+        assert!(of(Code::NoSpace).matches(gst::ResourceError::NoSpaceLeft));
+        assert!(of(Code::UnsupportedMedia).matches(gst::StreamError::Format));
     }
 
     #[test]

@@ -79,6 +79,10 @@ pub enum Code {
     ChunkFetchFailed,
     /// A playlist that is none, or none of a clip that can be saved.
     InvalidPlaylist,
+    /// A disk of this machine is full.
+    NoSpace,
+    /// Media that cannot be brought into the form that is asked for.
+    UnsupportedMedia,
     /// Cancelled on this side.
     Aborted,
     /// A bug or an impossible situation on this side.
@@ -117,6 +121,8 @@ impl Code {
             Code::PlaylistFetchFailed => "PLAYLIST_FETCH_FAILED",
             Code::ChunkFetchFailed => "CHUNK_FETCH_FAILED",
             Code::InvalidPlaylist => "INVALID_PLAYLIST",
+            Code::NoSpace => "NO_SPACE",
+            Code::UnsupportedMedia => "UNSUPPORTED_MEDIA",
             Code::Aborted => "ABORTED",
             Code::Internal => "INTERNAL_ERROR",
             Code::Other(code) => code,
