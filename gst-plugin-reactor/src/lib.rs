@@ -5,6 +5,7 @@
 mod live;
 mod meta;
 mod platform;
+mod reactorclip;
 mod reactorfilter;
 mod reactorsink;
 mod reactorsrc;

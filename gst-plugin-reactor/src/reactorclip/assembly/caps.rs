@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+
+//! How GStreamer sees the tracks of a header: asks qtdemux.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use gst::prelude::*;
+
+use super::errors::{internal, invalid, make};
+use crate::platform::{Error, lock};
+
+/// The caps of each track, by its ID.
+///
+/// What qtdemux is pushed it works on at once, so there is no thread and
+/// nothing to wait for.
+pub(super) fn of_header(bytes: &Bytes) -> Result<BTreeMap<u32, gst::Caps>, Error> {
+    let demuxer = make("qtdemux")?;
+    let bus = gst::Bus::new();
+    demuxer.set_bus(Some(&bus));
+    let found = Arc::new(Mutex::new(BTreeMap::new()));
+    let into = found.clone();
+    demuxer.connect_pad_added(move |_, pad| {
+        if let (Some(id), Some(caps)) = (track_id(pad), pad.current_caps()) {
+            lock(&into).insert(id, caps);
+        }
+    });
+    let result = feed(&demuxer, bytes);
+    let error = bus
+        .pop_filtered(&[gst::MessageType::Error])
+        .and_then(|message| match message.view() {
+            gst::MessageView::Error(error) => Some(error.error().to_string()),
+            _ => None,
+        });
+    let _ = demuxer.set_state(gst::State::Null);
+    match error {
+        Some(why) => Err(invalid(format!("the clip's header cannot be read: {why}"))),
+        None => result.map(|()| std::mem::take(&mut *lock(&found))),
+    }
+}
+
+fn feed(demuxer: &gst::Element, bytes: &Bytes) -> Result<(), Error> {
+    let sink = demuxer
+        .static_pad("sink")
+        .ok_or_else(|| internal("qtdemux has no sink pad"))?;
+    let pad = gst::Pad::new(gst::PadDirection::Src);
+    pad.set_active(true).map_err(internal)?;
+    pad.link(&sink).map_err(internal)?;
+    demuxer.set_state(gst::State::Paused).map_err(internal)?;
+    pad.push_event(gst::event::StreamStart::new("clip"));
+    let caps = gst::Caps::new_empty_simple("video/quicktime");
+    pad.push_event(gst::event::Caps::new(&caps));
+    let segment = gst::FormattedSegment::<gst::format::Bytes>::new();
+    pad.push_event(gst::event::Segment::new(&segment));
+    // The bus says more of a failure than the result.
+    let _ = pad.push(gst::Buffer::from_slice(bytes.clone()));
+    let _ = pad.unlink(&sink);
+    Ok(())
+}
+
+/// The last part of the stream's ID is the track's.
+fn track_id(pad: &gst::Pad) -> Option<u32> {
+    pad.stream_id()?.rsplit('/').next()?.parse().ok()
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+
+//! What can go wrong when a clip is put together.
+
+use crate::platform::{Code, Error};
+
+/// A segment is not what it should be.
+pub(super) fn corrupt(text: impl Into<String>) -> Error {
+    Error::api(Code::Other("CHUNK_FETCH_FAILED".into()), text)
+}
+
+/// The clip as a whole is not what it should be.
+pub(super) fn invalid(text: impl Into<String>) -> Error {
+    Error::api(Code::Other("INVALID_PLAYLIST".into()), text)
+}
+
+/// Sound media that cannot be in an ordinary MP4.
+pub(super) fn unsupported(text: impl std::fmt::Display) -> Error {
+    let text = format!("{text}; format=fragmented saves it as it is");
+    Error::api(Code::UnsupportedMedia, text)
+}
+
+pub(super) fn aborted() -> Error {
+    Error::api(Code::Aborted, "putting the clip together was cancelled")
+}
+
+pub(super) fn internal(what: impl std::fmt::Display) -> Error {
+    Error::api(Code::Internal, what.to_string())
+}
+
+/// Makes an element, or says what to install.
+pub(super) fn make(factory: &str) -> Result<gst::Element, Error> {
+    gst::ElementFactory::make(factory)
+        .build()
+        .map_err(|_| missing(factory))
+}
+
+pub(super) fn missing(factory: &str) -> Error {
+    let package = match factory {
+        "appsrc" | "appsink" => "gst-plugins-base",
+        "mp4mux" | "qtdemux" | "aacparse" => "gst-plugins-good",
+        _ => "gst-plugins-bad",
+    };
+    Error::api(
+        Code::MissingPlugin,
+        format!("the GStreamer element '{factory}' is not installed; it is part of {package}"),
+    )
+}

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: MIT
+
+//! The samples of a segment.
+//!
+//! qtdemux would find them as well, but passes over what is damaged or
+//! missing; a file that lacks something must not look finished.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use mp4_atom::{Tfdt, Tfhd, Trun, TrunEntry};
+
+use super::{
+    boxes::{self, Found},
+    errors::corrupt,
+    header::{Header, Track},
+};
+use crate::platform::{Error, track::Kind};
+
+/// A picture, or a frame of audio.
+#[derive(Debug, Clone)]
+pub(super) struct Sample {
+    pub data: Bytes,
+    /// When to decode and when to show it, in units of its track's time scale.
+    /// The header's edit list is accounted for.
+    pub dts: i64,
+    pub pts: i64,
+    pub duration: i64,
+    /// Can be decoded without those before it.
+    pub sync: bool,
+}
+
+/// Set in a sample's flags when it needs others.
+const NON_SYNC: u32 = 0x0001_0000;
+/// Times beyond are nonsense, and would overflow.
+const LONGEST: u64 = 1 << 50;
+
+/// The samples of each track, in the order of the header.
+pub(super) fn samples(header: &Header, segment: &Bytes) -> Result<Vec<Vec<Sample>>, Error> {
+    parse(header, segment).map_err(|why| corrupt(format!("a segment is damaged: {why}")))
+}
+
+fn parse(header: &Header, segment: &Bytes) -> Result<Vec<Vec<Sample>>, String> {
+    let found = boxes::all(segment)?;
+    if let Some(odd) = found.iter().find(|found| !is_known(found)) {
+        return Err(format!("it has a {} box", odd.kind));
+    }
+    let media: Vec<_> = found.iter().filter(|found| found.is(b"mdat")).collect();
+    let mut reader = Reader {
+        header,
+        segment,
+        media: media.into_iter().map(|found| found.body.clone()).collect(),
+        samples: vec![Vec::new(); header.tracks.len()],
+    };
+    let mut fragments = found.iter().filter(|found| found.is(b"moof")).peekable();
+    if fragments.peek().is_none() {
+        return Err("it has no fragment".into());
+    }
+    for moof in fragments {
+        reader.fragment(moof)?;
+    }
+    if reader.samples.iter().all(Vec::is_empty) {
+        return Err("it has no samples".into());
+    }
+    Ok(reader.samples)
+}
+
+/// What may lie in a segment next to its fragments.
+fn is_known(found: &Found) -> bool {
+    const KNOWN: [&[u8; 4]; 10] = [
+        b"styp", b"sidx", b"ssix", b"moof", b"mdat", b"emsg", b"prft", b"free", b"skip", b"mfra",
+    ];
+    found.is(b"uuid") || KNOWN.iter().any(|kind| found.is(kind))
+}
+
+struct Reader<'a> {
+    header: &'a Header,
+    segment: &'a Bytes,
+    media: Vec<Range<usize>>,
+    samples: Vec<Vec<Sample>>,
+}
+
+impl Reader<'_> {
+    fn fragment(&mut self, moof: &Found) -> Result<(), String> {
+        // Where runs without an offset begin.
+        let mut end = moof.whole.start;
+        for traf in boxes::children(self.segment, moof)? {
+            if traf.is(b"traf") {
+                end = self.track_fragment(moof, &traf, end)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn track_fragment(&mut self, moof: &Found, traf: &Found, end: usize) -> Result<usize, String> {
+        let inside = boxes::children(self.segment, traf)?;
+        let one = |kind| inside.iter().find(|found| found.is(kind));
+        let tfhd: Tfhd = one(b"tfhd")
+            .ok_or("a track's fragment has no tfhd box")?
+            .decode(self.segment)?;
+        let index = self
+            .header
+            .tracks
+            .iter()
+            .position(|t| t.id == tfhd.track_id);
+        let Some((index, track)) = index.and_then(|i| Some((i, self.header.tracks.get(i)?))) else {
+            // Of a kind that the file leaves out, or none of the header's.
+            gst::debug!(super::CAT, "skips a fragment of track {}", tfhd.track_id);
+            return Ok(end);
+        };
+        let mut dts = match one(b"tfdt") {
+            Some(found) => found.decode::<Tfdt>(self.segment)?.base_media_decode_time,
+            None => return Err("a track's fragment does not say when it begins".into()),
+        };
+        let base = match tfhd.base_data_offset {
+            Some(offset) => usize::try_from(offset).map_err(|error| error.to_string())?,
+            None if tfhd.default_base_is_moof => moof.whole.start,
+            None => end,
+        };
+        let mut at = base;
+        for found in inside.iter().filter(|found| found.is(b"trun")) {
+            let trun: Trun = found.decode(self.segment)?;
+            if let Some(offset) = trun.data_offset {
+                at = base
+                    .checked_add_signed(offset as isize)
+                    .ok_or("its data begin before it")?;
+            }
+            // Each has at least a byte, so more cannot be there.
+            if trun.samples.len() > self.segment.len() {
+                return Err("it counts more samples than it has bytes".into());
+            }
+            for entry in trun.samples.iter() {
+                let defaults = Defaults { tfhd: &tfhd, track };
+                let sample = self.sample(&defaults, &entry, dts, &mut at)?;
+                dts += sample.duration as u64;
+                if let Some(samples) = self.samples.get_mut(index) {
+                    samples.push(sample);
+                }
+            }
+        }
+        Ok(at)
+    }
+
+    fn sample(
+        &self,
+        defaults: &Defaults<'_>,
+        entry: &TrunEntry,
+        dts: u64,
+        at: &mut usize,
+    ) -> Result<Sample, String> {
+        let size = entry.size.unwrap_or(defaults.size()) as usize;
+        let duration = entry.duration.unwrap_or(defaults.duration());
+        let flags = entry.flags.unwrap_or(defaults.flags());
+        let start = *at;
+        let end = start.checked_add(size).filter(|_| size > 0);
+        let end = end.ok_or("a sample of it has no bytes")?;
+        let inside = |media: &Range<usize>| media.start <= start && end <= media.end;
+        if !self.media.iter().any(inside) {
+            return Err(format!(
+                "{size} bytes of a sample at byte {start} are not in its media data"
+            ));
+        }
+        if dts > LONGEST {
+            return Err("its time is beyond all bounds".into());
+        }
+        *at = end;
+        let data = self.segment.slice(start..end);
+        check_units(defaults.track, &data)?;
+        let dts = dts as i64 + defaults.track.shift;
+        Ok(Sample {
+            data,
+            dts,
+            pts: dts + entry.cts.unwrap_or(0),
+            duration: i64::from(duration),
+            sync: defaults.track.kind == Kind::Audio || flags & NON_SYNC == 0,
+        })
+    }
+}
+
+/// What holds for a sample that says nothing itself.
+struct Defaults<'a> {
+    tfhd: &'a Tfhd,
+    track: &'a Track,
+}
+
+impl Defaults<'_> {
+    fn size(&self) -> u32 {
+        let own = self.tfhd.default_sample_size;
+        own.unwrap_or(self.track.defaults.default_sample_size)
+    }
+
+    fn duration(&self) -> u32 {
+        let own = self.tfhd.default_sample_duration;
+        own.unwrap_or(self.track.defaults.default_sample_duration)
+    }
+
+    fn flags(&self) -> u32 {
+        let own = self.tfhd.default_sample_flags;
+        own.unwrap_or(self.track.defaults.default_sample_flags)
+    }
+}
+
+/// A picture of H.264 or H.265 is a row of units, each with its length before
+/// it. Where those do not add up the bytes are not the encoder's.
+fn check_units(track: &Track, data: &[u8]) -> Result<(), String> {
+    let Some(length) = track.nal_length else {
+        return Ok(());
+    };
+    let mut rest = data;
+    while !rest.is_empty() {
+        let unit = rest.split_at_checked(length).and_then(|(size, unit)| {
+            let size = size
+                .iter()
+                .fold(0usize, |n, byte| n << 8 | usize::from(*byte));
+            unit.split_at_checked(size)
+        });
+        rest = unit.ok_or("the bytes of a picture make no sense")?.1;
+    }
+    Ok(())
+}

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: MIT
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+//! Recordings made by ffmpeg's HLS muxer, as the runtime makes them, and what
+//! ffmpeg and GStreamer make of the files.
+
+mod damage;
+mod limits;
+mod media;
+mod streams;
+mod trimming;

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT
+
+//! What is damaged or missing never makes a file.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{super::boxes, media::*};
+use crate::platform::recording::Piece;
+
+fn fails(pieces: Vec<Piece>, code: &str, text: &str) {
+    let error = assemble(pieces, None).unwrap_err();
+    assert_eq!(error.code.as_str(), code, "{error}");
+    assert!(error.message.contains(text), "{error}");
+}
+
+/// A clip whose second segment is what `damage` makes of it.
+fn damaged(damage: impl FnOnce(&mut Vec<u8>)) -> Vec<Piece> {
+    let recording = recording(H264);
+    let mut clip = recording.clip(0..3);
+    let mut bytes = clip[2].bytes.to_vec();
+    damage(&mut bytes);
+    clip[2].bytes = bytes.into();
+    clip
+}
+
+fn find(bytes: &[u8], kind: &[u8; 4]) -> boxes::Found {
+    let mut all = boxes::all(bytes).unwrap().into_iter();
+    all.find(|found| found.is(kind)).unwrap()
+}
+
+#[test]
+fn a_segment_that_lacks_something_is_an_error() {
+    let code = "CHUNK_FETCH_FAILED";
+    let truncated = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() - 1);
+    fails(damaged(truncated), code, "lacks its last 1 bytes");
+    let no_media = |bytes: &mut Vec<u8>| {
+        let media = find(bytes, b"mdat");
+        bytes.drain(media.whole);
+    };
+    fails(damaged(no_media), code, "not in its media data");
+    let no_fragment = |bytes: &mut Vec<u8>| {
+        let fragment = find(bytes, b"moof");
+        bytes.drain(fragment.whole);
+    };
+    fails(damaged(no_fragment), code, "no fragment");
+    fails(damaged(Vec::clear), code, "no fragment");
+    let error_page = |bytes: &mut Vec<u8>| *bytes = b"<html>not found</html>".to_vec();
+    fails(damaged(error_page), code, "damaged");
+}
+
+#[test]
+fn garbage_in_a_picture_is_an_error() {
+    let garbage = |bytes: &mut Vec<u8>| {
+        let media = find(bytes, b"mdat").body;
+        bytes[media.start + 2000..media.start + 12_000].fill(0xa5);
+    };
+    fails(damaged(garbage), "CHUNK_FETCH_FAILED", "make no sense");
+}
+
+#[test]
+fn no_damage_to_the_boxes_panics_or_hangs() {
+    let recording = made(H264, "320x180", 2);
+    let whole = &recording.segments[0];
+    let index = find(whole, b"mdat").body.start;
+    let header = super::super::header::Header::parse(&recording.header).unwrap();
+    for at in (0..index).step_by(3) {
+        for value in [0, 0x7f, 0xff] {
+            let mut bytes = whole.to_vec();
+            bytes[at] = value;
+            // An error, or something harmless.
+            let _ = super::super::fragment::samples(&header, &bytes.into());
+        }
+    }
+    for at in 0..recording.header.len() {
+        for value in [0, 0xff] {
+            let mut bytes = recording.header.to_vec();
+            bytes[at] = value;
+            let _ = super::super::header::Header::parse(&bytes.into());
+        }
+    }
+}
+
+#[test]
+fn a_clip_that_is_none_is_an_error() {
+    let recording = recording(H264);
+    let invalid = "INVALID_PLAYLIST";
+    fails(Vec::new(), invalid, "empty");
+    fails(recording.clip(0..0), invalid, "no segments");
+    fails(recording.clip(0..1).split_off(1), invalid, "no header");
+    let nonsense = header(&Bytes::from_static(b"\0\0\0\x08ftyp"));
+    fails(vec![nonsense], invalid, "no moov");
+    let page = header(&Bytes::from_static(b"<html>not found</html>"));
+    fails(vec![page], invalid, "cannot be read");
+    let mut trackless = recording.header.to_vec();
+    while let Some(at) = trackless.windows(4).position(|w| w == b"trak") {
+        trackless[at..at + 4].copy_from_slice(b"free");
+    }
+    fails(
+        vec![header(&trackless.into())],
+        invalid,
+        "no audio and no video",
+    );
+}
+
+#[test]
+fn a_hole_between_segments_is_an_error() {
+    let recording = recording(H264);
+    let mut clip = recording.clip(0..3);
+    clip.remove(2);
+    fails(clip, "CHUNK_FETCH_FAILED", "missing between two segments");
+    let mut clip = recording.clip(0..2);
+    clip.push(segment(&recording.segments[1]));
+    fails(clip, "CHUNK_FETCH_FAILED", "goes back by");
+}
+
+#[test]
+fn much_less_than_the_playlist_says_is_an_error() {
+    let recording = recording(H264);
+    let mut clip = recording.clip(0..2);
+    for piece in &mut clip {
+        piece.duration *= 2;
+    }
+    // The last segment of a recording is listed at full length.
+    assert!(assemble(clip.clone(), None).is_ok());
+    clip[1].duration = Duration::from_secs(9);
+    fails(clip.clone(), "CHUNK_FETCH_FAILED", "the playlist says");
+}

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: MIT
+
+//! Disks, memory, patience, and what is left behind.
+
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use mp4_atom::Tfdt;
+
+use super::{
+    super::{Assembly, boxes},
+    media::*,
+};
+use crate::platform::Code;
+
+/// Set in a test process of its own.
+const ALONE: &str = "REACTOR_ASSEMBLY_TEST";
+
+/// Runs a test of this module in another process, begun by `with`.
+fn alone(with: &[&str], test: &str, value: &str) {
+    let test = format!("reactorclip::assembly::tests::limits::{test}");
+    let mut words = with
+        .iter()
+        .map(|word| (*word).to_owned())
+        .collect::<Vec<_>>();
+    words.push(std::env::current_exe().unwrap().display().to_string());
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).env(ALONE, value);
+    let output = command
+        .args(["--exact", &test, "--nocapture"])
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}{errors}");
+    assert!(told.contains("1 passed"), "{told}");
+    println!("{told}");
+}
+
+/// The same segment, `later` seconds later.
+fn later(segment: &Bytes, header: &Bytes, later: u64) -> Bytes {
+    let header = super::super::header::Header::parse(header).unwrap();
+    let mut bytes = segment.to_vec();
+    for moof in boxes::all(segment).unwrap() {
+        let inside = boxes::children(segment, &moof).unwrap_or_default();
+        for (traf, track) in inside.iter().filter(|b| b.is(b"traf")).zip(&header.tracks) {
+            let tfdt = boxes::child(segment, traf, &[b"tfdt"]).unwrap();
+            let begins = tfdt.decode::<Tfdt>(segment).unwrap().base_media_decode_time;
+            let begins = begins + later * u64::from(track.timescale);
+            // The version tells how long it is.
+            let at = tfdt.body.start + 4;
+            match segment[tfdt.body.start] {
+                0 => bytes[at..at + 4].copy_from_slice(&(begins as u32).to_be_bytes()),
+                _ => bytes[at..at + 8].copy_from_slice(&begins.to_be_bytes()),
+            }
+        }
+    }
+    bytes.into()
+}
+
+/// Memory of this process in KiB, by a line of its status.
+fn memory(line: &str) -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|l| l.starts_with(line)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn long_recordings_take_no_more_memory() {
+    let Ok(count) = std::env::var(ALONE) else {
+        return alone(&[], "long_recordings_take_no_more_memory", "100");
+    };
+    let count: u64 = count.parse().unwrap();
+    // 1.5 MB a segment.
+    let codecs = "-c:v libx264 -preset ultrafast -bf 2 -b:v 6M -minrate 6M -maxrate 6M \
+                  -bufsize 1M -x264-params nal-hrd=cbr -c:a aac";
+    let recording = made(codecs, "320x180", 8);
+    let segment_1 = &recording.segments[1];
+    let directory = tempfile::tempdir().unwrap();
+    let mut assembly = Assembly::begin(directory.path(), None).unwrap();
+    assembly.push(header(&recording.header)).unwrap();
+    let (idle, begun) = (memory("VmRSS"), Instant::now());
+    for n in 0..count {
+        let bytes = later(segment_1, &recording.header, 2 * n);
+        assembly.push(segment(&bytes)).unwrap();
+    }
+    let pushed = memory("VmHWM").saturating_sub(idle);
+    let assembled = assembly.finish().unwrap();
+    let took = begun.elapsed().as_secs_f64();
+    let used = memory("VmHWM").saturating_sub(idle);
+    let size = assembled.size >> 20;
+    println!(
+        "{count} segments, {size} MiB in {took:.1} s, {pushed} KiB, then {used} KiB more than {idle}"
+    );
+    assert!(size > 64.max(count), "{size} MiB");
+    assert!(used < 64 << 10, "{used} KiB");
+    assert_eq!(assembled.duration.seconds(), 2 * count);
+    // From its end, which the index has to find.
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&assembled.file);
+    let path = format!("/proc/{}/fd/{fd}", std::process::id());
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-v", "error", "-sseof", "-2", "-i", &path]);
+    let told = run(ffmpeg.args(["-map", "0:v", "-f", "framemd5", "-"]));
+    let pictures = told.lines().filter(|line| !line.starts_with('#')).count();
+    assert!((58..=61).contains(&pictures), "{pictures}");
+}
+
+#[test]
+fn a_full_disk_is_named() {
+    const DIRECTORY: &str = "/mnt";
+    const PAGE: usize = 4096;
+    if std::env::var(ALONE).is_err() {
+        let sh = "mount -t tmpfs -o size=512k none /mnt && exec \"$0\" \"$@\"";
+        let with = [
+            "unshare",
+            "--user",
+            "--map-root-user",
+            "--mount",
+            "sh",
+            "-c",
+            sh,
+        ];
+        return alone(&with, "a_full_disk_is_named", "1");
+    }
+    let recording = recording(H264);
+    let reference = save(assemble(recording.clip(0..2), None).unwrap());
+    let size = reference.bytes.len();
+    // From nowhere near enough to more than enough, page by page where it is
+    // about either of the two files.
+    let (mut refused, mut whole) = (0, 0);
+    for pages in (0..=2 * size / PAGE + 2).rev() {
+        fs::write("/mnt/ballast", vec![1; 512 * 1024 - pages * PAGE]).unwrap();
+        let mut assembly = Assembly::begin(Path::new(DIRECTORY), None).unwrap();
+        let pushed = recording
+            .clip(0..2)
+            .into_iter()
+            .try_for_each(|p| assembly.push(p));
+        match pushed.and_then(|()| assembly.finish()) {
+            Ok(assembled) => {
+                whole += 1;
+                assert_eq!(save(assembled).bytes.len(), size);
+            }
+            Err(error) => {
+                refused += 1;
+                assert_eq!(error.code, Code::NoSpace, "{pages} pages: {error}");
+                for word in [DIRECTORY, "TMPDIR", "temp-location"] {
+                    assert!(error.message.contains(word), "{error}");
+                }
+            }
+        }
+        // Nothing is left, with a name or without.
+        assert_eq!(fs::read_dir(DIRECTORY).unwrap().count(), 1);
+        assert_eq!(open_in(Path::new(DIRECTORY)), 0);
+    }
+    assert!(refused > size / PAGE / 2 && whole > 0, "{refused} {whole}");
+    println!("{refused} refused, {whole} whole");
+}
+
+#[test]
+fn a_directory_that_is_none_is_a_setting() {
+    gst::init().unwrap();
+    let error = Assembly::begin(Path::new("/nowhere"), None).unwrap_err();
+    assert_eq!(error.code, Code::InvalidSettings);
+    assert!(error.message.contains("/nowhere"), "{error}");
+}
+
+/// What this process has open in a directory.
+fn open_in(directory: &Path) -> usize {
+    let open = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let paths = open.filter_map(|entry| fs::read_link(entry.path()).ok());
+    paths.filter(|path| path.starts_with(directory)).count()
+}
+
+#[test]
+fn nothing_is_left_of_what_is_dropped() {
+    let recording = recording(H264);
+    let directory = tempfile::tempdir().unwrap();
+    let mut pieces = recording.clip(0..3);
+    pieces[3].bytes = pieces[3].bytes.slice(..1000);
+    for count in 0..=pieces.len() {
+        let mut assembly = Assembly::begin(directory.path(), None).unwrap();
+        for piece in &pieces[..count] {
+            // The last one fails.
+            let _ = assembly.push(piece.clone());
+        }
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+        assert!(count == 0 || open_in(directory.path()) > 0);
+        drop(assembly);
+        // The muxer has let go as well, so its thread is gone.
+        assert_eq!(open_in(directory.path()), 0);
+    }
+    let assembly = Assembly::begin(directory.path(), None).unwrap();
+    drop(assembly.finish().unwrap_err());
+    assert_eq!(open_in(directory.path()), 0);
+}
+
+#[test]
+fn cancelling_ends_it_from_any_thread() {
+    let recording = recording(H264);
+    let mut assembly = Assembly::begin(&std::env::temp_dir(), None).unwrap();
+    let canceller = assembly.canceller();
+    assembly.push(header(&recording.header)).unwrap();
+    let cancelling = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(100));
+        canceller.cancel();
+        Instant::now()
+    });
+    let mut n = 0;
+    let error = loop {
+        let bytes = later(&recording.segments[1], &recording.header, 2 * n);
+        n += 1;
+        if let Err(error) = assembly.push(segment(&bytes)) {
+            break error;
+        }
+    };
+    let cancelled = cancelling.join().unwrap();
+    assert!(cancelled.elapsed() < Duration::from_secs(5));
+    assert_eq!(error.code, Code::Aborted);
+    assert_eq!(assembly.finish().unwrap_err().code, Code::Aborted);
+
+    let mut assembly = Assembly::begin(&std::env::temp_dir(), None).unwrap();
+    for piece in recording.clip(0..4) {
+        assembly.push(piece).unwrap();
+    }
+    assembly.canceller().cancel();
+    assert_eq!(assembly.finish().unwrap_err().code, Code::Aborted);
+}
+
+#[test]
+fn what_is_not_installed_is_named() {
+    if std::env::var(ALONE).is_err() {
+        return alone(&[], "what_is_not_installed_is_named", "1");
+    }
+    gst::init().unwrap();
+    let registry = gst::Registry::get();
+    let factory = gst::ElementFactory::find("mp4mux").unwrap();
+    registry.remove_feature(&factory);
+    let error = Assembly::begin(&std::env::temp_dir(), None).unwrap_err();
+    assert_eq!(error.code, Code::MissingPlugin);
+    for word in ["mp4mux", "gst-plugins-good"] {
+        assert!(error.message.contains(word), "{error}");
+    }
+}

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: MIT
+
+//! Media to put together, and means to look at the result.
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use super::super::{Assembled, Assembly, Window};
+use crate::platform::{
+    Error,
+    recording::{Piece, PieceKind},
+};
+
+/// H.264 with B-frames, and AAC.
+pub const H264: &str = "-c:v libx264 -preset veryfast -bf 2 -c:a aac -b:a 96k";
+/// What the runtime's recorder does.
+pub const LIVE: &str = "-c:v libx264 -preset veryfast -tune zerolatency -c:a aac";
+
+/// A recording: one header, and segments of two seconds.
+pub struct Recording {
+    pub header: Bytes,
+    pub segments: Vec<Bytes>,
+    directory: tempfile::TempDir,
+}
+
+/// Eight seconds at 30 pictures a second, of which no two are the same.
+pub fn recording(codecs: &str) -> Arc<Recording> {
+    made(codecs, "320x180", 8)
+}
+
+pub fn made(codecs: &str, size: &str, seconds: u32) -> Arc<Recording> {
+    static MADE: OnceLock<Mutex<HashMap<String, Arc<Recording>>>> = OnceLock::new();
+    gst::init().unwrap();
+    let mut made = MADE.get_or_init(Mutex::default).lock().unwrap();
+    let made = made.entry(format!("{codecs} {size} {seconds}"));
+    made.or_insert_with(|| Arc::new(make(codecs, size, seconds)))
+        .clone()
+}
+
+fn make(codecs: &str, size: &str, seconds: u32) -> Recording {
+    let directory = tempfile::tempdir().unwrap();
+    let mut inputs = Vec::new();
+    if !codecs.contains("-vn") {
+        inputs.push(format!("testsrc2=size={size}:rate=30"));
+    }
+    if !codecs.contains("-an") {
+        inputs.push("sine=frequency=440:sample_rate=48000".into());
+    }
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-v", "error", "-y"]).current_dir(&directory);
+    for input in &inputs {
+        ffmpeg.args(["-f", "lavfi", "-i", input]);
+    }
+    ffmpeg.args(["-t", &seconds.to_string(), "-pix_fmt", "yuv420p"]);
+    ffmpeg.args(codecs.split_whitespace());
+    ffmpeg.args(["-g", "60", "-keyint_min", "60", "-sc_threshold", "0"]);
+    ffmpeg.args(["-f", "hls", "-hls_time", "2", "-hls_list_size", "0"]);
+    ffmpeg.args([
+        "-hls_segment_type",
+        "fmp4",
+        "-hls_flags",
+        "independent_segments",
+    ]);
+    ffmpeg.args(["-hls_fmp4_init_filename", "init.mp4"]);
+    ffmpeg.args(["-hls_segment_filename", "chunk_%05d.m4s", "list.m3u8"]);
+    run(&mut ffmpeg);
+    let segments = (0..).map(|n| directory.path().join(format!("chunk_{n:05}.m4s")));
+    let segments = segments.take_while(|path| path.exists());
+    Recording {
+        header: fs::read(directory.path().join("init.mp4")).unwrap().into(),
+        segments: segments
+            .map(|path| fs::read(path).unwrap().into())
+            .collect(),
+        directory,
+    }
+}
+
+pub fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{command:?}: {errors}");
+    // x265 and others greet there, ffmpeg with -v error only complains.
+    String::from_utf8(output.stdout).unwrap()
+}
+
+pub fn header(bytes: &Bytes) -> Piece {
+    Piece {
+        kind: PieceKind::Header,
+        bytes: bytes.clone(),
+        duration: Duration::ZERO,
+        discontinuity: false,
+    }
+}
+
+pub fn segment(bytes: &Bytes) -> Piece {
+    Piece {
+        kind: PieceKind::Segment,
+        duration: Duration::from_secs(2),
+        ..header(bytes)
+    }
+}
+
+pub fn apart(piece: Piece) -> Piece {
+    Piece {
+        discontinuity: true,
+        ..piece
+    }
+}
+
+impl Recording {
+    /// The clip that consists of these segments.
+    pub fn clip(&self, segments: std::ops::Range<usize>) -> Vec<Piece> {
+        let mut pieces = vec![header(&self.header)];
+        pieces.extend(self.segments[segments].iter().map(segment));
+        pieces
+    }
+
+    /// The same as one fragmented file, for ffmpeg to compare with.
+    pub fn fragmented(&self, segments: std::ops::Range<usize>) -> PathBuf {
+        let name = format!("joined_{}_{}.mp4", segments.start, segments.end);
+        let path = self.directory.path().join(name);
+        let mut all = self.header.to_vec();
+        for segment in &self.segments[segments] {
+            all.extend_from_slice(segment);
+        }
+        fs::write(&path, all).unwrap();
+        path
+    }
+}
+
+pub fn assemble(pieces: Vec<Piece>, window: Option<(f64, f64)>) -> Result<Assembled, Error> {
+    gst::init().unwrap();
+    let window = window.map(|(start, end)| Window { start, end });
+    let mut assembly = Assembly::begin(&std::env::temp_dir(), window)?;
+    for piece in pieces {
+        assembly.push(piece)?;
+    }
+    assembly.finish()
+}
+
+/// A finished file with a name.
+pub struct Saved {
+    pub bytes: Vec<u8>,
+    file: tempfile::NamedTempFile,
+}
+
+pub fn save(mut assembled: Assembled) -> Saved {
+    let mut bytes = Vec::new();
+    assembled.file.read_to_end(&mut bytes).unwrap();
+    assert_eq!(bytes.len() as u64, assembled.size);
+    let file = tempfile::Builder::new().suffix(".mp4").tempfile().unwrap();
+    fs::write(file.path(), &bytes).unwrap();
+    Saved { bytes, file }
+}
+
+/// Puts the pieces together, and has ffmpeg and GStreamer play the file.
+pub fn saved(pieces: Vec<Piece>, window: Option<(f64, f64)>) -> Saved {
+    let saved = save(assemble(pieces, window).unwrap());
+    saved.plays();
+    saved
+}
+
+impl Saved {
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Nothing to complain about, from the first to the last byte.
+    pub fn plays(&self) {
+        let mut ffmpeg = Command::new("ffmpeg");
+        ffmpeg.args(["-v", "error", "-i"]).arg(self.path());
+        let output = ffmpeg.args(["-f", "null", "-"]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    }
+
+    /// Start and duration of the whole.
+    pub fn times(&self) -> (f64, f64) {
+        let shown = probe(
+            self.path(),
+            &["-show_entries", "format=start_time,duration"],
+        );
+        let mut numbers = shown.split(',').map(|n| n.trim().parse().unwrap());
+        (numbers.next().unwrap(), numbers.next().unwrap())
+    }
+
+    pub fn packets(&self, stream: &str) -> Vec<(f64, f64)> {
+        packets(self.path(), stream)
+    }
+
+    pub fn pictures(&self) -> Vec<String> {
+        pictures(self.path())
+    }
+}
+
+pub fn probe(path: &Path, what: &[&str]) -> String {
+    let mut ffprobe = Command::new("ffprobe");
+    ffprobe.args(["-v", "error", "-of", "csv=p=0"]);
+    run(ffprobe.args(what).arg(path))
+}
+
+/// When each packet of a stream is shown, and for how long, in seconds.
+pub fn packets(path: &Path, stream: &str) -> Vec<(f64, f64)> {
+    let entries = "packet=pts_time,duration_time";
+    let shown = probe(path, &["-select_streams", stream, "-show_entries", entries]);
+    // Side data have lines of their own.
+    let lines = shown.lines().filter(|line| !line.is_empty());
+    let lines = lines.map(|line| {
+        let mut numbers = line.split(',').map(|n| n.parse().unwrap_or(f64::NAN));
+        (numbers.next().unwrap(), numbers.next().unwrap())
+    });
+    let mut packets: Vec<_> = lines.collect();
+    packets.sort_by(|a, b| a.0.total_cmp(&b.0));
+    packets
+}
+
+/// The pictures that are shown: a hash of each.
+pub fn pictures(path: &Path) -> Vec<String> {
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-v", "error", "-i"]).arg(path);
+    ffmpeg.args([
+        "-map",
+        "0:v",
+        "-fps_mode",
+        "passthrough",
+        "-f",
+        "framemd5",
+        "-",
+    ]);
+    let shown = run(&mut ffmpeg);
+    let lines = shown.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| line.rsplit(',').next().unwrap().trim().to_owned())
+        .collect()
+}
+
+/// How many samples of audio are heard.
+pub fn heard(path: &Path) -> usize {
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-v", "error", "-i"]).arg(path);
+    ffmpeg.args(["-map", "0:a", "-ac", "1", "-f", "s16le", "-"]);
+    ffmpeg.output().unwrap().stdout.len() / 2
+}
+
+/// The boxes of the file, in their order.
+pub fn layout(bytes: &[u8]) -> Vec<String> {
+    let boxes = super::super::boxes::all(bytes).unwrap();
+    boxes.iter().map(|found| found.kind.to_string()).collect()
+}
+
+pub fn close(a: f64, b: f64) -> bool {
+    (a - b).abs() < 0.000_1
+}

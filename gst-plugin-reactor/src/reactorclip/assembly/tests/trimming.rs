@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT
+
+//! What a window keeps.
+
+use super::{super::Cut, media::*};
+use crate::platform::Code;
+
+/// The clip that the server gives for a window: whole segments of 2 s.
+fn trimmed(recording: &Recording, start: f64, end: f64) -> (Saved, Cut) {
+    let first = (start / 2.0).floor() as usize;
+    let last = ((end / 2.0).ceil() as usize).min(recording.segments.len());
+    let clip = recording.clip(first..last);
+    let assembled = assemble(clip, Some((start, end))).unwrap();
+    let cut = assembled.cut.clone().unwrap();
+    assert_eq!(
+        assembled.duration.nseconds() as f64 / 1e9,
+        (cut.kept.end - cut.kept.start)
+    );
+    let file = save(assembled);
+    file.plays();
+    (file, cut)
+}
+
+/// The pictures from `start` to `end`, in 30ths of a second.
+fn shows(recording: &Recording, file: &Saved, start: usize, end: usize) {
+    let all = pictures(&recording.fragmented(0..recording.segments.len()));
+    let shown = file.pictures();
+    assert_eq!(shown.len(), end - start);
+    assert_eq!(shown, all[start..end]);
+    let (begin, duration) = file.times();
+    assert!(close(begin, 0.0), "{begin}");
+    assert!(close(duration, (end - start) as f64 / 30.0), "{duration}");
+}
+
+#[test]
+fn a_window_is_kept_to_the_picture() {
+    for codecs in [H264, LIVE] {
+        let recording = recording(codecs);
+        for (start, end, first, last) in [
+            (0.5, 3.7, 15, 111),
+            (3.8, 6.3, 114, 189),
+            // Borders of segments, where nothing is to hide.
+            (2.0, 4.0, 60, 120),
+            // Between pictures: the nearest.
+            (4.51, 5.99, 135, 180),
+        ] {
+            let (file, cut) = trimmed(&recording, start, end);
+            shows(&recording, &file, first, last);
+            assert!(
+                cut.exact_to() <= gst::ClockTime::from_useconds(16_667),
+                "{cut:?}"
+            );
+            // From the keyframe on.
+            let hidden = start - (start / 2.0).floor() * 2.0;
+            assert!((cut.hidden_before.nseconds() as f64 / 1e9 - hidden).abs() < 0.017);
+            // No more than reordering needs.
+            assert!(
+                cut.hidden_after < gst::ClockTime::from_mseconds(101),
+                "{cut:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn audio_is_cut_to_the_sample() {
+    let recording = recording(H264);
+    let (file, cut) = trimmed(&recording, 3.8, 6.3);
+    let seconds = cut.kept.end - cut.kept.start;
+    let samples = (seconds * 48_000.0).round() as usize;
+    assert!(
+        heard(file.path()).abs_diff(samples) <= 1024,
+        "{}",
+        heard(file.path())
+    );
+    // The frames around the window are left out: at most a few at its start,
+    // for the decoder.
+    let stored = file.packets("a").len();
+    assert!((117..=124).contains(&stored), "{stored}");
+}
+
+#[test]
+fn whole_groups_before_the_window_are_not_stored() {
+    let recording = recording(H264);
+    // Two segments too many in front, and one behind.
+    let assembled = assemble(recording.clip(0..4), Some((4.5, 5.5))).unwrap();
+    let cut = assembled.cut.clone().unwrap();
+    assert!(
+        cut.hidden_before < gst::ClockTime::from_mseconds(520),
+        "{cut:?}"
+    );
+    let file = save(assembled);
+    file.plays();
+    shows(&recording, &file, 135, 165);
+    let stored = file.packets("v").len();
+    assert!((45..=50).contains(&stored), "{stored}");
+}
+
+#[test]
+fn a_window_of_audio_alone_is_exact() {
+    let recording = recording("-vn -c:a aac");
+    let file = saved(recording.clip(1..3), Some((2.5, 5.0)));
+    let (start, duration) = file.times();
+    assert!(
+        close(start, 0.0) && close(duration, 2.5),
+        "{start} {duration}"
+    );
+}
+
+#[test]
+fn a_window_that_reaches_over_the_clip_keeps_what_there_is() {
+    let recording = recording(H264);
+    let assembled = assemble(recording.clip(2..4), Some((4.5, 20.0))).unwrap();
+    let cut = assembled.cut.clone().unwrap();
+    assert_eq!((cut.asked.start, cut.asked.end), (4.5, 20.0));
+    assert!((cut.kept.end - 8.0).abs() < 0.001, "{cut:?}");
+    shows(&recording, &save(assembled), 135, 240);
+}
+
+#[test]
+fn a_window_without_media_is_an_error() {
+    let recording = recording(H264);
+    let error = assemble(recording.clip(0..1), Some((50.0, 60.0))).unwrap_err();
+    assert_eq!(error.code.as_str(), "INVALID_PLAYLIST");
+    for window in [(3.0, 3.0), (5.0, 4.0), (-1.0, 4.0), (0.0, f64::NAN)] {
+        let error = assemble(Vec::new(), Some(window)).unwrap_err();
+        assert_eq!(error.code, Code::InvalidSettings);
+    }
+}
