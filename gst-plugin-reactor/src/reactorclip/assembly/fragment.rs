@@ -98,16 +98,14 @@ impl Reader<'_> {
         let tfhd: Tfhd = one(b"tfhd")
             .ok_or("a track's fragment has no tfhd box")?
             .decode(self.segment)?;
-        let index = self
-            .header
-            .tracks
-            .iter()
-            .position(|t| t.id == tfhd.track_id);
-        let Some((index, track)) = index.and_then(|i| Some((i, self.header.tracks.get(i)?))) else {
-            // Of a kind that the file leaves out, or none of the header's.
-            gst::debug!(super::CAT, "skips a fragment of track {}", tfhd.track_id);
+        let id = tfhd.track_id;
+        if self.header.others.contains(&id) {
             return Ok(end);
-        };
+        }
+        let mut tracks = self.header.tracks.iter().enumerate();
+        let (index, track) = tracks
+            .find(|(_, track)| track.id == id)
+            .ok_or_else(|| format!("it has a track {id}, which the header does not know"))?;
         let mut dts = match one(b"tfdt") {
             Some(found) => found.decode::<Tfdt>(self.segment)?.base_media_decode_time,
             None => return Err("a track's fragment does not say when it begins".into()),

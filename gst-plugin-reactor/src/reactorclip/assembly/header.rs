@@ -18,6 +18,8 @@ use crate::platform::{Error, track::Kind};
 #[derive(Debug)]
 pub(super) struct Header {
     pub tracks: Vec<Track>,
+    /// The IDs of those that the file leaves out: captions, metadata.
+    pub others: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -37,7 +39,7 @@ pub(super) struct Track {
 
 impl Header {
     pub fn parse(bytes: &Bytes) -> Result<Self, Error> {
-        let mut tracks = parse(bytes)
+        let (mut tracks, others) = parse(bytes)
             .map_err(|why| invalid(format!("the clip's header cannot be read: {why}")))?;
         if tracks.is_empty() {
             return Err(invalid("the clip's header has no audio and no video track"));
@@ -54,7 +56,7 @@ impl Header {
             })?;
             track.nal_length = nal_length(&track.caps);
         }
-        Ok(Self { tracks })
+        Ok(Self { tracks, others })
     }
 
     /// Fragments under this header go on in the file that the other began:
@@ -112,7 +114,7 @@ fn differences(old: &Track, new: &Track) -> Vec<String> {
         .collect()
 }
 
-fn parse(data: &[u8]) -> Result<Vec<Track>, String> {
+fn parse(data: &[u8]) -> Result<(Vec<Track>, Vec<u32>), String> {
     let moov = boxes::all(data)?
         .into_iter()
         .find(|found| found.is(b"moov"))
@@ -126,34 +128,37 @@ fn parse(data: &[u8]) -> Result<Vec<Track>, String> {
             }
         }
     }
-    let mut tracks = Vec::new();
+    let (mut tracks, mut others) = (Vec::new(), Vec::new());
     for trak in boxes::children(data, &moov)? {
         if trak.is(b"trak") {
-            tracks.extend(track(data, &trak, &movie, &defaults)?);
+            match track(data, &trak, &movie, &defaults)? {
+                Ok(track) => tracks.push(track),
+                Err(id) => others.push(id),
+            }
         }
     }
-    Ok(tracks)
+    Ok((tracks, others))
 }
 
-/// A track, if it is of a kind that goes into the file.
+/// A track, or the ID of one whose kind does not go into the file.
 fn track(
     data: &[u8],
     trak: &Found,
     movie: &Mvhd,
     defaults: &[Trex],
-) -> Result<Option<Track>, String> {
+) -> Result<Result<Track, u32>, String> {
+    let id = required(data, trak, &[b"tkhd"])?
+        .decode::<Tkhd>(data)?
+        .track_id;
     let handler: Hdlr = required(data, trak, &[b"mdia", b"hdlr"])?.decode(data)?;
     let kind = match handler.handler {
         kind if kind == FourCC::new(b"vide") => Kind::Video,
         kind if kind == FourCC::new(b"soun") => Kind::Audio,
         other => {
             gst::warning!(super::CAT, "leaves out a track of kind {other}");
-            return Ok(None);
+            return Ok(Err(id));
         }
     };
-    let id = required(data, trak, &[b"tkhd"])?
-        .decode::<Tkhd>(data)?
-        .track_id;
     let media: Mdhd = required(data, trak, &[b"mdia", b"mdhd"])?.decode(data)?;
     if media.timescale == 0 || movie.timescale == 0 {
         return Err("its time scale is 0".into());
@@ -163,7 +168,7 @@ fn track(
         None => Elst::default(),
     };
     let defaults = defaults.iter().find(|trex| trex.track_id == id);
-    Ok(Some(Track {
+    Ok(Ok(Track {
         id,
         kind,
         timescale: media.timescale,

@@ -25,7 +25,7 @@ use crate::platform::{Error, lock};
 /// Between where the first sample lies and 0, for tracks that begin earlier.
 const HEADROOM: i64 = 10_000_000_000;
 /// How much one track may be ahead of another.
-const LARGEST_LEAD: u64 = 64 << 20;
+const LARGEST_LEAD: u64 = 32 << 20;
 
 /// What the pipeline's threads, the caller and cancellers share.
 #[derive(Debug, Default)]

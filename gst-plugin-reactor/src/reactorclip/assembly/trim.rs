@@ -25,7 +25,7 @@ const REORDERING: i64 = 2_000_000_000;
 /// What a muxer may put before recorded time 0.
 const LARGEST_CONSTANT: i64 = 250_000_000;
 /// What may be held back until it is known whether it is needed.
-const LARGEST_HOLD: usize = 64 << 20;
+const LARGEST_HOLD: usize = 32 << 20;
 
 #[derive(Debug)]
 pub(super) struct Trim {

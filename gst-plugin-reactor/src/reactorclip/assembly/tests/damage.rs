@@ -46,6 +46,11 @@ fn a_segment_that_lacks_something_is_an_error() {
     };
     fails(damaged(no_fragment), code, "no fragment");
     fails(damaged(Vec::clear), code, "no fragment");
+    let stray = |bytes: &mut Vec<u8>| {
+        let at = bytes.windows(4).position(|kind| kind == b"tfhd").unwrap();
+        bytes[at + 11] = 9;
+    };
+    fails(damaged(stray), code, "a track 9");
     let error_page = |bytes: &mut Vec<u8>| *bytes = b"<html>not found</html>".to_vec();
     fails(damaged(error_page), code, "damaged");
 }

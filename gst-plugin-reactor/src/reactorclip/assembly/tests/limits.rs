@@ -6,6 +6,7 @@ use std::{
     fs,
     path::Path,
     process::Command,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -14,10 +15,14 @@ use bytes::Bytes;
 use mp4_atom::Tfdt;
 
 use super::{
-    super::{Assembly, boxes},
+    super::{
+        Assembly, Window, boxes,
+        edits::{Fed, Plan},
+        output::{Failure, Output},
+    },
     media::*,
 };
-use crate::platform::Code;
+use crate::platform::{Code, Error};
 
 /// Set in a test process of its own.
 const ALONE: &str = "REACTOR_ASSEMBLY_TEST";
@@ -64,6 +69,50 @@ fn later(segment: &Bytes, header: &Bytes, later: u64) -> Bytes {
     bytes.into()
 }
 
+/// 1.5 MB a segment.
+fn large() -> Arc<Recording> {
+    let codecs = "-c:v libx264 -preset ultrafast -bf 2 -b:v 6M -minrate 6M -maxrate 6M \
+                  -bufsize 1M -x264-params nal-hrd=cbr -c:a aac";
+    made(codecs, "320x180", 6)
+}
+
+/// Pushes the same large segment again and again, as `change` makes it.
+fn pushed(
+    window: Option<Window>,
+    count: u64,
+    change: impl Fn(&mut [u8]),
+) -> Result<Assembly, Error> {
+    let recording = large();
+    let mut assembly = Assembly::begin(&std::env::temp_dir(), window)?;
+    assembly.push(header(&recording.header))?;
+    for n in 0..count {
+        let bytes = later(&recording.segments[1], &recording.header, 2 * n);
+        let mut bytes = bytes.to_vec();
+        change(&mut bytes);
+        assembly.push(segment(&bytes.into()))?;
+    }
+    Ok(assembly)
+}
+
+/// Takes the fragments of the second track, the audio, out of a segment.
+fn mute(bytes: &mut [u8]) {
+    for moof in boxes::all(bytes).unwrap() {
+        let inside = boxes::children(bytes, &moof).unwrap_or_default();
+        if let Some(traf) = inside.iter().filter(|b| b.is(b"traf")).nth(1) {
+            let kind = traf.whole.start + 4;
+            bytes[kind..kind + 4].copy_from_slice(b"free");
+        }
+    }
+}
+
+/// Marks a segment's first picture as one that needs others.
+fn no_keyframe(bytes: &mut [u8]) {
+    let at = bytes.windows(4).position(|kind| kind == b"trun").unwrap();
+    // Version, flags (with 4: the first sample's), count, offset, and those.
+    assert_eq!(bytes[at + 7] & 5, 5);
+    bytes[at + 16..at + 20].copy_from_slice(&0x0101_0000u32.to_be_bytes());
+}
+
 /// Memory of this process in KiB, by a line of its status.
 fn memory(line: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -77,10 +126,7 @@ fn long_recordings_take_no_more_memory() {
         return alone(&[], "long_recordings_take_no_more_memory", "100");
     };
     let count: u64 = count.parse().unwrap();
-    // 1.5 MB a segment.
-    let codecs = "-c:v libx264 -preset ultrafast -bf 2 -b:v 6M -minrate 6M -maxrate 6M \
-                  -bufsize 1M -x264-params nal-hrd=cbr -c:a aac";
-    let recording = made(codecs, "320x180", 8);
+    let recording = large();
     let segment_1 = &recording.segments[1];
     let directory = tempfile::tempdir().unwrap();
     let mut assembly = Assembly::begin(directory.path(), None).unwrap();
@@ -168,6 +214,68 @@ fn a_directory_that_is_none_is_a_setting() {
     let error = Assembly::begin(Path::new("/nowhere"), None).unwrap_err();
     assert_eq!(error.code, Code::InvalidSettings);
     assert!(error.message.contains("/nowhere"), "{error}");
+}
+
+#[test]
+fn tracks_that_lie_too_far_apart_are_refused() {
+    let error = pushed(None, 30, mute).unwrap_err();
+    assert_eq!(error.code, Code::UnsupportedMedia);
+    assert!(error.message.contains("too far apart"), "{error}");
+}
+
+#[test]
+fn a_track_without_samples_is_left_out() {
+    let assembled = pushed(None, 2, mute).unwrap().finish().unwrap();
+    let file = save(assembled);
+    file.plays();
+    assert_eq!(file.pictures().len(), 120);
+    assert_eq!(file.packets("a").len(), 0);
+    let kinds = probe(file.path(), &["-show_entries", "stream=codec_type"]);
+    assert_eq!(kinds.trim(), "video");
+}
+
+#[test]
+fn a_window_far_from_any_keyframe_is_refused() {
+    let window = |start: f64| {
+        let end = start + 1.0;
+        Some(Window { start, end })
+    };
+    // What is before the window is dropped as long as there are keyframes.
+    let file = pushed(window(58.5), 30, |_| ()).unwrap().finish().unwrap();
+    assert!(file.size < 4 << 20, "{}", file.size);
+    let error = pushed(window(58.5), 30, no_keyframe).unwrap_err();
+    assert_eq!(error.code, Code::UnsupportedMedia);
+    assert!(error.message.contains("no keyframe"), "{error}");
+}
+
+#[test]
+fn media_that_the_muxer_loses_are_missed() {
+    let recording = recording(LIVE);
+    let mut whole = save(assemble(recording.clip(0..1), None).unwrap()).bytes;
+    let fed = |(timescale, samples): (u32, u64)| Fed {
+        timescale,
+        samples,
+        end: i64::from(timescale) * 2,
+        // How many there are does not matter here.
+        parsed: true,
+        ..Fed::default()
+    };
+    let plan = Plan {
+        begin: 0,
+        end: 2_000_000_000,
+        tracks: [(15_360, 60), (48_000, 94)].map(fed).to_vec(),
+    };
+    let put = |bytes: &[u8]| {
+        let mut output = Output::new(tempfile::tempfile().unwrap());
+        output.plan(plan.clone());
+        for part in bytes.chunks(100) {
+            output.write(part).unwrap();
+        }
+        output.into_file()
+    };
+    assert!(put(&whole).is_ok());
+    whole.truncate(whole.len() - 4096);
+    assert!(matches!(put(&whole), Err(Failure::Short(4096))));
 }
 
 /// What this process has open in a directory.

@@ -8,7 +8,10 @@ use std::{
     io::Read,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -30,6 +33,7 @@ pub struct Recording {
     pub header: Bytes,
     pub segments: Vec<Bytes>,
     directory: tempfile::TempDir,
+    pictures: OnceLock<Vec<String>>,
 }
 
 /// Eight seconds at 30 pictures a second, of which no two are the same.
@@ -81,6 +85,7 @@ fn make(codecs: &str, size: &str, seconds: u32) -> Recording {
             .map(|path| fs::read(path).unwrap().into())
             .collect(),
         directory,
+        pictures: OnceLock::new(),
     }
 }
 
@@ -124,10 +129,18 @@ impl Recording {
         pieces
     }
 
+    /// All of its pictures, as they are shown.
+    pub fn pictures(&self) -> &[String] {
+        let all = || pictures(&self.fragmented(0..self.segments.len()));
+        self.pictures.get_or_init(all)
+    }
+
     /// The same as one fragmented file, for ffmpeg to compare with.
     pub fn fragmented(&self, segments: std::ops::Range<usize>) -> PathBuf {
-        let name = format!("joined_{}_{}.mp4", segments.start, segments.end);
-        let path = self.directory.path().join(name);
+        // Other tests read theirs at the same time.
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = self.directory.path().join(format!("joined_{count}.mp4"));
         let mut all = self.header.to_vec();
         for segment in &self.segments[segments] {
             all.extend_from_slice(segment);
