@@ -2,7 +2,14 @@
 
 //! What a window keeps.
 
-use super::{super::Cut, media::*};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{
+    super::{Cut, Window, fragment::Sample, header::Header, trim::Trim},
+    media::*,
+};
 use crate::platform::Code;
 
 /// The clip that the server gives for a window: whole segments of 2 s.
@@ -125,4 +132,38 @@ fn a_window_without_media_is_an_error() {
         let error = assemble(Vec::new(), Some(window)).unwrap_err();
         assert_eq!(error.code, Code::InvalidSettings);
     }
+}
+
+#[test]
+fn pictures_that_need_what_is_left_out_are_left_out() {
+    let recording = recording("-an -c:v libx264 -preset veryfast -bf 2");
+    let header = Header::parse(&recording.header).unwrap();
+    // A keyframe every 30 pictures, and after each two that are shown before
+    // it and need the last ones of the group before.
+    let picture = |n: i64| {
+        let shown = match n % 30 {
+            0 => n + 2,
+            1 | 2 => n - 1,
+            _ => n,
+        };
+        Sample {
+            data: Bytes::new(),
+            dts: n * 512,
+            pts: shown * 512,
+            duration: 512,
+            sync: n % 30 == 0,
+        }
+    };
+    let window = Window {
+        start: 1.5,
+        end: 2.0,
+    };
+    let mut trim = Trim::new(window, &header);
+    let samples = vec![(0..120).map(picture).collect()];
+    let mut kept = trim.take(samples, Duration::ZERO).unwrap();
+    kept[0].extend(trim.finish().remove(0));
+    let shown: Vec<_> = kept[0].iter().map(|sample| sample.pts / 512).collect();
+    assert_eq!(shown[..3], [32, 33, 34]);
+    assert_eq!(shown.last(), Some(&59));
+    assert_eq!(trim.borders(), Some((1_500_000_000, 2_000_000_000)));
 }
