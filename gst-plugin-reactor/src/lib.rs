@@ -19,7 +19,8 @@ fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     meta::register();
     reactorsrc::register(plugin)?;
     reactorsink::register(plugin)?;
-    reactorfilter::register(plugin)
+    reactorfilter::register(plugin)?;
+    reactorclip::register(plugin)
 }
 
 gst::plugin_define!(

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use gst::{glib, prelude::*};
 
-use super::{CAT, Live, bus, errors};
+use super::{CAT, Live, bus, clips, errors};
 use crate::{
     platform::{
         Code, Error,
@@ -176,16 +176,7 @@ fn structure(result: Result<ServerMessage, Error>, session_id: Option<&str>) -> 
             .field("type", "modelSchema")
             .field("data", schema.to_string())
             .build(),
-        Ok(ServerMessage::ClipReady(clip)) => reply
-            .field("type", "clipReady")
-            .field("session-id", clip.session_id)
-            .field("kind", clip.kind)
-            .field("start", clip.start_marker)
-            .field("end", clip.end_marker)
-            .field("now", clip.now_marker)
-            .field("predicted-ready-at-ms", clip.predicted_ready_at_ms)
-            .field("playlist-url", clip.playlist_url)
-            .build(),
+        Ok(ServerMessage::ClipReady(clip)) => clips::structure(&clip).build(),
         Ok(_) => reply.build(),
         Err(error) => reply
             .field("error", errors::details(&error, session_id))

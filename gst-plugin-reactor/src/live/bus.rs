@@ -167,7 +167,7 @@ impl Live {
     }
 }
 
-pub(super) fn post(element: &gst::Element, structure: gst::Structure) {
+pub fn post(element: &gst::Element, structure: gst::Structure) {
     let message = gst::message::Element::builder(structure)
         .src(element)
         .build();

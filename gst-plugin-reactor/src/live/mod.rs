@@ -5,6 +5,7 @@
 
 pub mod actions;
 mod bus;
+pub mod clips;
 pub mod dispatch;
 pub mod errors;
 pub mod face;
@@ -16,7 +17,7 @@ pub mod templates;
 pub mod timing;
 
 pub use actions::Asker;
-pub use bus::{Verdict, post_missing};
+pub use bus::{Verdict, post, post_missing};
 
 pub use crate::session::lock;
 
@@ -154,7 +155,7 @@ impl Live {
     }
 
     /// Waits until an error can be posted that nobody misses.
-    fn wait_for_listeners(&self) {
+    pub fn wait_for_listeners(&self) {
         let playing = lock(&self.playing.now);
         let changed = &self.playing.changed;
         drop(changed.wait_timeout_while(playing, ERROR_HOLD, |playing| !*playing));
@@ -227,8 +228,14 @@ impl Live {
     /// The one bounded wait in a state change: an application that exits now
     /// must not leave a session behind.
     pub fn wait_closed(&self, element: &gst::Element) {
+        let session = lock(&self.closing).take();
+        self.close(element, session);
+    }
+
+    /// The same for a session that the caller has left.
+    pub fn close(&self, element: &gst::Element, session: Option<Arc<Session>>) {
         let limit = self.settings().close_limit();
-        if let Some(session) = lock(&self.closing).take()
+        if let Some(session) = session
             && !session.wait_closed(limit)
         {
             gst::warning!(
@@ -250,7 +257,7 @@ impl Live {
 
     /// Under which the session is found: the user's name for it, or one that
     /// all elements of the pipeline share.
-    fn key(&self, element: &gst::Element, name: Option<&str>) -> String {
+    pub fn key(&self, element: &gst::Element, name: Option<&str>) -> String {
         if let Some(name) = name {
             return format!("name {name}");
         }
@@ -266,6 +273,12 @@ impl Live {
             .get::<String>("name")
             .unwrap_or_default();
         format!("context {name}")
+    }
+
+    /// Whether there is somebody in the pipeline, or a context of the
+    /// application's, to share a session with.
+    pub fn has_neighbours(&self, element: &gst::Element) -> bool {
+        lock(&self.context).is_some() || neighbours::are_there(element)
     }
 
     fn make_context(&self, element: &gst::Element) -> gst::Context {

@@ -42,12 +42,24 @@ pub(super) fn adopt(element: &gst::Element, settings: &mut Settings) {
     }
 }
 
-/// Reads the settings of an element, if it is one of ours and says something.
-fn read(element: &gst::Element, settings: &mut Settings) -> bool {
+/// Whether another element of the pipeline has, or will have, a session.
+pub(super) fn are_there(element: &gst::Element) -> bool {
+    top(element).is_some_and(|pipeline| {
+        let mut elements = pipeline.iterate_recurse().into_iter().flatten();
+        elements.any(|other| is_live(&other))
+    })
+}
+
+fn is_live(element: &gst::Element) -> bool {
     let ours = element
         .factory()
         .is_some_and(|f| f.name().starts_with("reactor"));
-    if !ours || !SHARED.iter().all(|name| element.has_property(name)) {
+    ours && SHARED.iter().all(|name| element.has_property(name))
+}
+
+/// Reads the settings of an element, if it is one of ours and says something.
+fn read(element: &gst::Element, settings: &mut Settings) -> bool {
+    if !is_live(element) {
         return false;
     }
     for name in SHARED {

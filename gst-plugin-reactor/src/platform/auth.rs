@@ -94,6 +94,8 @@ pub enum Scope {
     Model(String),
     /// Reaches one session that exists.
     Session(String),
+    /// Creates no session, and reaches what the key's sessions recorded.
+    Recordings,
 }
 
 impl Scope {
@@ -102,6 +104,7 @@ impl Scope {
             Self::Model(name) => json!({"models": {"match": [name]}}),
             // There must be models. Without a number of sessions this gives
             // the right to none but the one.
+            Self::Recordings => json!({"models": {"all": true}}),
             Self::Session(id) => json!({"models": {"all": true}, "sessions": {"bind": [id]}}),
         };
         json!({"authorization_details": [{"type": "session", "resources": resources}]})

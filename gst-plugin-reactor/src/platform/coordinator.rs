@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Error, auth::Access, signaling::Signaling, upload::Uploads};
+use super::{Error, auth::Access, endpoint::Endpoint, signaling::Signaling, upload::Uploads};
 
 mod cloud;
 mod descriptor;
@@ -76,6 +76,14 @@ impl Coordinator {
         match self {
             Self::Local(runtime) => runtime.stop().await,
             Self::Cloud(cloud) => cloud.end(session_id).await,
+        }
+    }
+
+    /// Where a session's server is, and the right to what is the session's.
+    pub fn endpoint(&self, session_id: &str) -> Endpoint {
+        match self {
+            Self::Local(runtime) => runtime.endpoint().clone(),
+            Self::Cloud(cloud) => cloud.endpoint(session_id),
         }
     }
 

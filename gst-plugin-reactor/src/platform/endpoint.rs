@@ -32,7 +32,7 @@ impl Endpoint {
     }
 
     /// The server that a bearer is for.
-    pub(super) fn cloud(bearer: Bearer) -> Self {
+    pub fn cloud(bearer: Bearer) -> Self {
         Self {
             http: bearer.http().clone(),
             base: bearer.base().clone(),
@@ -48,6 +48,10 @@ impl Endpoint {
     /// The URL below which the calls live.
     pub(super) fn base(&self) -> &Url {
         &self.base
+    }
+
+    pub fn is_local(&self) -> bool {
+        self.bearer.is_none()
     }
 
     pub(super) fn role(&self) -> Role {
@@ -88,7 +92,7 @@ impl Endpoint {
 }
 
 /// Takes a base URL as a user writes it.
-pub(super) fn parse_base(base: &str, example: &str) -> Result<Url, Error> {
+pub fn parse_base(base: &str, example: &str) -> Result<Url, Error> {
     let invalid = |what: &str| {
         let message = format!("{what}; expected a URL such as {example}");
         Err(Error::api(Code::InvalidSettings, message))

@@ -11,7 +11,6 @@ pub mod error;
 pub mod http;
 pub mod navigation;
 mod place;
-#[allow(dead_code)] // Until an element downloads clips.
 pub mod recording;
 pub mod schema;
 pub mod sdp;

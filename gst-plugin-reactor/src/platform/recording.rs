@@ -7,7 +7,7 @@
 //! whole, or there is an error that tells what is wrong with it: of a
 //! recording nothing goes missing in silence.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 use reqwest::header::HeaderMap;
 use tokio::sync::{mpsc, watch};
@@ -318,7 +318,7 @@ pub enum Step {
 pub struct Download {
     steps: mpsc::Receiver<Parcel>,
     ended: bool,
-    session: SessionEnd,
+    session: watch::Sender<bool>,
     _task: Task<()>,
 }
 
@@ -334,8 +334,8 @@ impl Download {
     /// Begins on the tokio runtime it is called in.
     pub fn start(playlist: Playlist, limits: Limits) -> Self {
         let (outlet, steps) = Outlet::new();
-        let session = SessionEnd(Arc::new(watch::Sender::new(false)));
-        let over = session.0.subscribe();
+        let session = watch::Sender::new(false);
+        let over = session.subscribe();
         Self {
             steps,
             ended: false,
@@ -371,22 +371,6 @@ impl Download {
     /// The session is over: a playlist that is not ready now is given a last
     /// limited time.
     pub fn session_is_over(&self) {
-        self.session.tell();
-    }
-
-    /// The same for another thread.
-    pub fn session_end(&self) -> SessionEnd {
-        self.session.clone()
-    }
-}
-
-/// Tells a download that the session is over.
-#[derive(Debug, Clone)]
-pub struct SessionEnd(Arc<watch::Sender<bool>>);
-
-impl SessionEnd {
-    /// See [`Download::session_is_over`].
-    pub fn tell(&self) {
-        self.0.send_replace(true);
+        self.session.send_replace(true);
     }
 }

@@ -101,6 +101,7 @@ impl super::imp::ReactorSink {
                 }
                 Err(error) => self.fail(&error),
             },
+            session::Event::Deserted => {}
             session::Event::KeyframeWanted(track) => {
                 if let Some(intake) = self.by_track(&track) {
                     intake.request_keyframe();

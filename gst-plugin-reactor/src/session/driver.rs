@@ -22,6 +22,7 @@ use super::{
     lock,
     machine::{Action, Event as MachineEvent, Input, Machine, Policy},
     members::{Members, Released},
+    recordings,
     settings::Settings,
     transport::{self, Reporter, Transport},
 };
@@ -31,13 +32,18 @@ use crate::platform::{
     http::HTTP_TIMEOUT,
     schema::Schema,
     signaling::{IceServer, Signaling},
-    wire::ClientMessage,
+    wire::{ClientMessage, ServerMessage},
 };
 
 /// All sessions of the process share these; none ever blocks on them.
 const WORKERS: usize = 2;
 
-fn runtime() -> Result<&'static Runtime, Error> {
+/// The process's I/O threads.
+///
+/// # Errors
+///
+/// When it has no threads left.
+pub fn runtime() -> Result<&'static Runtime, Error> {
     static RUNTIME: OnceLock<Result<Runtime, String>> = OnceLock::new();
     let runtime = RUNTIME.get_or_init(|| {
         tokio::runtime::Builder::new_multi_thread()
@@ -237,7 +243,7 @@ impl Driver {
                 self.input(input);
             }
             Message::Signaled(..) => {}
-            Message::Join(id, name, events) => self.members.join(id, name, events),
+            Message::Join(id, member, events) => self.members.join(id, member, events),
             Message::Leave(id) => self.leave(id),
             Message::Plan(id, plan) => self.plan(id, plan),
             Message::Request(message, reply) => self.request(message, reply),
@@ -333,6 +339,9 @@ impl Driver {
                 self.settle();
             }
             Action::Reply { token, result } => {
+                if let Ok(ServerMessage::ClipReady(clip)) = &result {
+                    self.recorded(&clip.session_id);
+                }
                 if let Some(reply) = self.replies.remove(&token) {
                     reply(result);
                 }
@@ -532,6 +541,12 @@ impl Driver {
 
 /// What goes over HTTP, each on a task of its own.
 impl Driver {
+    /// Where the clips of a recording of this session's are.
+    fn recorded(&self, recording: &str) {
+        let endpoint = self.coordinator.endpoint(&self.session_id);
+        recordings::remember(recording, endpoint);
+    }
+
     fn ask(&mut self, action: Action) {
         let coordinator = self.coordinator.clone();
         let id = self.session_id.clone();

@@ -44,6 +44,8 @@ pub struct Member {
 pub enum Role {
     Source,
     Sink,
+    /// It wants what was recorded, and no session of its own.
+    Clip,
 }
 
 /// Sessions that can be found, by name.
@@ -70,18 +72,32 @@ pub(super) fn join(
     if let Some(hub) = found
         && let Some(id) = hub.admit(settings, &member)?
     {
-        hub.send(Message::Join(id, member.element, events));
+        hub.send(Message::Join(id, member, events));
         return Ok((hub, id));
     }
     let hub = Hub::start(key, settings)?;
     if let Some(key) = key {
         named.insert(key.to_owned(), Arc::downgrade(&hub));
     }
-    let element = member.element.clone();
-    let id = lock(&hub.state).add(member);
-    hub.send(Message::Join(id, element, events));
+    let id = lock(&hub.state).add(member.clone());
+    hub.send(Message::Join(id, member, events));
     hub.send(Message::Input(Input::Start));
     Ok((hub, id))
+}
+
+/// Joins the session with this key, if there is one.
+pub(super) fn find(key: &str, member: Member, events: EventSender) -> Option<(Arc<Hub>, u64)> {
+    let named = lock(&NAMED);
+    let hub = named.as_ref()?.get(key)?.upgrade()?;
+    let id = {
+        let mut state = lock(&hub.state);
+        if state.members.is_empty() {
+            return None;
+        }
+        state.add(member.clone())
+    };
+    hub.send(Message::Join(id, member, events));
+    Some((hub, id))
 }
 
 impl State {

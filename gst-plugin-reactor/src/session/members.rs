@@ -6,9 +6,10 @@
 use std::collections::HashMap;
 
 use super::{
-    Event, EventSender, MachineEvent, Offerings, Status,
+    Event, EventSender, MachineEvent, Offerings, Role, Status,
     budget::{Budget, Limits},
     codecs::Codec,
+    hub,
     machine::Plan,
     port::{Consumers, Publication, Subscription, Tap},
 };
@@ -39,6 +40,7 @@ pub(super) struct Members {
 struct Member {
     /// Its path.
     element: String,
+    role: Role,
     events: EventSender,
     planned: bool,
     subscriptions: Vec<Subscription>,
@@ -88,7 +90,7 @@ impl Members {
         self.ready
     }
 
-    pub(super) fn join(&mut self, id: u64, element: String, events: EventSender) {
+    pub(super) fn join(&mut self, id: u64, member: hub::Member, events: EventSender) {
         for event in &self.told {
             events(Event::Machine(Box::new(event.clone())));
         }
@@ -96,9 +98,11 @@ impl Members {
             events(Event::Tracks(tracks.clone()));
         }
         let member = Member {
-            element,
+            element: member.element,
+            role: member.role,
             events,
-            planned: false,
+            // Who only wants what was recorded takes and feeds no track.
+            planned: member.role == Role::Clip,
             subscriptions: Vec::new(),
             publications: Vec::new(),
         };
@@ -119,6 +123,11 @@ impl Members {
             ];
             for event in over {
                 (member.events)(Event::Machine(Box::new(event)));
+            }
+        }
+        if self.members.values().all(|m| m.role == Role::Clip) {
+            for left in self.members.values() {
+                (left.events)(Event::Deserted);
             }
         }
         let outputs = member.subscriptions.into_iter().map(|s| {

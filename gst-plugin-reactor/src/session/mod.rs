@@ -12,6 +12,7 @@ mod hub;
 mod machine;
 mod members;
 pub mod port;
+pub mod recordings;
 pub mod settings;
 mod transport;
 pub mod warm_up;
@@ -23,9 +24,9 @@ use std::{
 
 use tokio::sync::{Notify, mpsc};
 
-pub use driver::after;
+pub use driver::{after, runtime};
 pub use hub::{Member, Role};
-pub use machine::{Event as MachineEvent, Progress, Status, Timings, WireChoice};
+pub use machine::{Event as MachineEvent, NO_CLIP, Progress, Status, Timings, WireChoice};
 pub use transport::bridge_clock;
 
 pub use crate::platform::lock;
@@ -73,6 +74,9 @@ pub enum Event {
         track: String,
         bitrate: u32,
     },
+    /// Who sent or received has left: only those are there that want what was
+    /// recorded.
+    Deserted,
     Machine(Box<MachineEvent>),
 }
 
@@ -94,8 +98,7 @@ enum Message {
     Input(Input),
     /// From a call for the connection with this number.
     Signaled(u64, Input),
-    /// With the element's path, for the errors of others.
-    Join(u64, String, EventSender),
+    Join(u64, Member, EventSender),
     Leave(u64),
     Plan(u64, Result<Offerings, Error>),
     Request(ClientMessage, Reply),
@@ -182,6 +185,12 @@ impl Session {
     ) -> Result<Self, Error> {
         let (hub, id) = hub::join(key, settings, member, events)?;
         Ok(Self { hub, id })
+    }
+
+    /// Joins the session with this key, if there is one; never starts it.
+    pub fn find(key: &str, member: Member, events: EventSender) -> Option<Self> {
+        let (hub, id) = hub::find(key, member, events)?;
+        Some(Self { hub, id })
     }
 
     /// Says which of the announced tracks the element takes and feeds.

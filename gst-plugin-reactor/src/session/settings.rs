@@ -7,14 +7,18 @@ use std::{
     time::Duration,
 };
 
+use url::Url;
+
 use super::{
     machine::{Policy, WireChoice},
     transport,
 };
 use crate::platform::{
     Code, Error,
-    auth::{Access, Jwt},
+    auth::{Access, Bearer, Jwt, Scope, Tokens},
     coordinator::{Coordinator, Model},
+    endpoint::{Endpoint, parse_base},
+    http::Http,
     secret::Secret,
 };
 
@@ -106,12 +110,7 @@ impl Settings {
             return Coordinator::local(self.server());
         }
         if self.api_key.is_none() && !self.jwt.is_set() {
-            return Err(Error::api(
-                Code::InvalidSettings,
-                "the cloud lets nobody in without api-key (or REACTOR_API_KEY) or jwt; \
-                 for a local runtime set local=true \
-                 (and api-url, if it is not at http://localhost:8080)",
-            ));
+            return Err(nobody());
         }
         if self.model.is_none() && self.adopt_session_id.is_none() {
             return Err(Error::api(
@@ -120,9 +119,63 @@ impl Settings {
             ));
         }
         let model = self.model.as_deref().map(Model::parse);
-        let key = self.api_key.as_ref().map(Secret::expose);
-        let access = Access::new(key, self.jwt.clone());
-        Coordinator::cloud(self.server(), model, access)
+        Coordinator::cloud(self.server(), model, self.access())
+    }
+
+    /// The same of the server that this names, where it does.
+    #[must_use]
+    pub fn at(&self, api_url: Option<String>, local: Option<bool>) -> Self {
+        Self {
+            api_url: api_url.or_else(|| self.api_url.clone()),
+            local: local.unwrap_or(self.local),
+            ..self.clone()
+        }
+    }
+
+    /// What lets in at the cloud, for what belongs to no session of this
+    /// process; nothing where the user gave nothing. A token of the user's is
+    /// for the server of what the user gave with it, `address`; a key is for
+    /// the API only.
+    ///
+    /// # Errors
+    ///
+    /// When the server's address makes no sense.
+    pub fn bearer(&self, address: Option<&str>) -> Result<Option<Bearer>, Error> {
+        if self.local || (self.api_key.is_none() && !self.jwt.is_set()) {
+            return Ok(None);
+        }
+        let place = address.filter(|_| self.jwt.is_set());
+        let origin = place.and_then(|address| Url::parse(address).ok()?.join("/").ok());
+        let base = match origin {
+            Some(origin) => origin,
+            None => parse_base(self.server(), DEFAULT_API_URL)?,
+        };
+        let scope = Scope::Recordings;
+        let bearer = Bearer::new(
+            Http::shared()?,
+            base,
+            self.access(),
+            Tokens::shared(),
+            scope,
+        );
+        bearer.map(Some)
+    }
+
+    /// The server, for what belongs to no session of this process.
+    ///
+    /// # Errors
+    ///
+    /// When something is missing, or makes no sense.
+    pub fn endpoint(&self) -> Result<Endpoint, Error> {
+        match self.bearer(None)? {
+            Some(bearer) => Ok(Endpoint::cloud(bearer)),
+            None if self.local => Endpoint::new(Http::shared()?, self.server()),
+            None => Err(nobody()),
+        }
+    }
+
+    fn access(&self) -> Access {
+        Access::new(self.api_key.as_ref().map(Secret::expose), self.jwt.clone())
     }
 
     /// What the environment says, where nothing else does.
@@ -234,6 +287,13 @@ impl Settings {
             relay_only: self.relay_only,
         }
     }
+}
+
+fn nobody() -> Error {
+    let text = "the cloud lets nobody in without api-key (or REACTOR_API_KEY) or jwt; \
+                for a local runtime set local=true \
+                (and api-url, if it is not at http://localhost:8080)";
+    Error::api(Code::InvalidSettings, text)
 }
 
 fn optional(milliseconds: u32) -> Option<Duration> {

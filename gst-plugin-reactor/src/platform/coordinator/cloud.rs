@@ -183,7 +183,8 @@ impl Cloud {
         self.bearer.scoped(Scope::Session(session_id.to_owned()))
     }
 
-    fn endpoint(&self, session_id: &str) -> Endpoint {
+    /// The calls about a session, which its token is for.
+    pub(super) fn endpoint(&self, session_id: &str) -> Endpoint {
         Endpoint::cloud(self.bearer_of(session_id))
     }
 }

@@ -138,6 +138,10 @@ impl LocalRuntime {
         }
     }
 
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
     /// The calls that upload files to a session.
     pub fn uploads(&self, session_id: &str) -> Uploads {
         Uploads::new(self.endpoint.clone(), session_id)

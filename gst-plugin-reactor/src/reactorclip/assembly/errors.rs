@@ -6,12 +6,12 @@ use crate::platform::{Code, Error};
 
 /// A segment is not what it should be.
 pub(super) fn corrupt(text: impl Into<String>) -> Error {
-    Error::api(Code::Other("CHUNK_FETCH_FAILED".into()), text)
+    Error::api(Code::ChunkFetchFailed, text)
 }
 
 /// The clip as a whole is not what it should be.
 pub(super) fn invalid(text: impl Into<String>) -> Error {
-    Error::api(Code::Other("INVALID_PLAYLIST".into()), text)
+    Error::api(Code::InvalidPlaylist, text)
 }
 
 /// Sound media that cannot be in an ordinary MP4.

@@ -42,7 +42,7 @@ impl Directory {
             code,
             format!(
                 "{what} in {directory} ({error}); it takes about twice the clip's size. \
-                 Set TMPDIR, or temp-location, to another directory"
+                 Set TMPDIR, or temp-directory, to another directory"
             ),
         )
     }

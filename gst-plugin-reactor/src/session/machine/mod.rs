@@ -17,6 +17,7 @@ mod tests;
 use std::{collections::BTreeMap, time::Duration};
 
 pub use types::{Action, Event, Input, Plan, Policy, Progress, Status, WireChoice};
+pub use wire::NO_CLIP;
 
 use crate::platform::{
     Code, Error,

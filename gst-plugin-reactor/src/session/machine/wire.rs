@@ -19,6 +19,9 @@ const V1_PROBE_LIMIT: Duration = Duration::from_secs(2);
 /// The last runtime that spoke JSON only was a 2.x.
 const V0_ONLY_SERVERS: &str = "2.";
 
+/// The code of a clip that there is not, perhaps not yet.
+pub const NO_CLIP: &str = "clip_failed";
+
 #[derive(Debug)]
 pub(super) struct Requests {
     choice: WireChoice,
@@ -224,9 +227,7 @@ impl Requests {
                 ServerMessage::Error { code, message } => {
                     Err(Error::gpu(Code::Other(code.into()), message))
                 }
-                ServerMessage::ClipFailed { reason } => {
-                    Err(Error::gpu(Code::Other("clip_failed".into()), reason))
-                }
+                ServerMessage::ClipFailed { reason } => Err(no_clip(reason)),
                 message => Ok(message),
             };
             out.push(Action::Reply { token, result });
@@ -314,4 +315,16 @@ impl Subject {
             _ => None,
         }
     }
+}
+
+/// Why there is no clip, in the codes of the platform's clients.
+fn no_clip(reason: String) -> Error {
+    let code = if reason.starts_with("recorder disabled") {
+        "RECORDER_DISABLED"
+    } else if reason.contains("must be positive") {
+        "INVALID_DURATION"
+    } else {
+        NO_CLIP
+    };
+    Error::gpu(Code::Other(code.into()), reason)
 }

@@ -72,7 +72,7 @@ async fn the_end_of_the_session_ends_the_wait() {
         assert!(matches!(step, Some(Ok(Step::Waiting(_)))), "{step:?}");
     }
     let asked = site.requests().len();
-    download.session_end().tell();
+    download.session_is_over();
     let (_, error) = rest(download).await;
     let error = error.unwrap();
     assert_eq!(error.code, Code::ClipNotReady, "{error}");

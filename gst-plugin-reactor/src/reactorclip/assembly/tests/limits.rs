@@ -163,16 +163,23 @@ fn a_full_disk_is_named() {
     const PAGE: usize = 4096;
     if std::env::var(ALONE).is_err() {
         let sh = "mount -t tmpfs -o size=512k none /mnt && exec \"$0\" \"$@\"";
-        let with = [
-            "unshare",
-            "--user",
-            "--map-root-user",
-            "--mount",
-            "sh",
-            "-c",
-            sh,
+        let ways: [&[&str]; 2] = [
+            &["unshare", "--mount"],
+            &["unshare", "--user", "--map-root-user", "--mount"],
         ];
-        return alone(&with, "a_full_disk_is_named", "1");
+        let may = |way: &&&[&str]| {
+            let mut command = Command::new(way[0]);
+            command.args(&way[1..]).args(["sh", "-c", sh, "true"]);
+            command.output().is_ok_and(|output| output.status.success())
+        };
+        // A container may forbid both.
+        if let Some(way) = ways.iter().find(may) {
+            let with = [way, &["sh", "-c", sh][..]].concat();
+            alone(&with, "a_full_disk_is_named", "1");
+        } else {
+            println!("no disk can be made to be full here");
+        }
+        return;
     }
     let recording = recording(H264);
     let reference = save(assemble(recording.clip(0..2), None).unwrap());
@@ -195,7 +202,7 @@ fn a_full_disk_is_named() {
             Err(error) => {
                 refused += 1;
                 assert_eq!(error.code, Code::NoSpace, "{pages} pages: {error}");
-                for word in [DIRECTORY, "TMPDIR", "temp-location"] {
+                for word in [DIRECTORY, "TMPDIR", "temp-directory"] {
                     assert!(error.message.contains(word), "{error}");
                 }
             }
