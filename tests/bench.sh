@@ -2,8 +2,8 @@
 # Measures the elements side by side with the official Python client: tests/bench.sh [OPTIONS]
 #
 # Both do the same with the playground on the same server in turn: receive, send a camera's
-# picture there and back, change the picture by a command, receive on a lossy network. What
-# encoding costs is measured too. Figures are medians, and ratios are of pairs of one run. Options go to
+# picture there and back, change the picture by a command, receive on a lossy network, fetch a
+# long recording. What encoding costs is measured too. Figures are medians, and ratios are of pairs of one run. Options go to
 # tests/bench/compare.py (--only, --runs, --seconds, --size); everything takes about 45 minutes.
 # It prints figures and judges nothing.
 set -euo pipefail

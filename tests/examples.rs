@@ -312,11 +312,7 @@ impl Texts {
 }
 
 fn rust() -> Command {
-    // Next to the directory of the tests, whatever the profile.
-    let test = std::env::current_exe().unwrap();
-    let binary = test.parent().unwrap().with_file_name("steer");
-    assert!(binary.exists(), "cargo build -p steer has to run first");
-    Command::new(binary)
+    installed::example("steer")
 }
 
 fn python() -> Command {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! The public face of reactorsrc, as gst-inspect-1.0 and programs see it.
+//! The public face of reactorsrc and reactorclip, as gst-inspect-1.0 and programs see it.
 //! What is listed here is what users type: change it with the documentation.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -54,14 +54,38 @@ const SIGNALS: &[&str] = &[
     "session-ended",
 ];
 
-fn element() -> gst::Element {
+const CLIP_PROPERTIES: &[(&str, &str, bool)] = &[
+    ("api-key", "gchararray", true),
+    ("api-url", "gchararray", true),
+    ("clip", "GstStructure", true),
+    ("close-timeout", "guint", true),
+    ("duration", "gdouble", true),
+    ("format", "GstReactorClipFormat", true),
+    ("jwt", "gchararray", true),
+    ("last-error", "GstStructure", false),
+    ("local", "gboolean", true),
+    ("playlist-url", "gchararray", true),
+    ("ready-timeout", "guint", true),
+    ("request", "GstReactorClipRequest", true),
+    ("session", "gchararray", true),
+    ("stats", "GstStructure", false),
+    ("temp-directory", "gchararray", true),
+    ("trim", "gboolean", true),
+];
+
+fn element(factory: &str) -> gst::Element {
     reactor_tests::init();
-    gst::ElementFactory::make("reactorsrc").build().unwrap()
+    gst::ElementFactory::make(factory).build().unwrap()
 }
 
 #[test]
 fn the_properties_are_the_documented_ones() {
-    let element = element();
+    assert_properties("reactorsrc", PROPERTIES);
+    assert_properties("reactorclip", CLIP_PROPERTIES);
+}
+
+fn assert_properties(factory: &str, documented: &[(&str, &str, bool)]) {
+    let element = element(factory);
     let own = element.type_();
     let mut found: Vec<_> = element
         .list_properties()
@@ -73,7 +97,7 @@ fn the_properties_are_the_documented_ones() {
         })
         .collect();
     found.sort_unstable();
-    assert_eq!(found, PROPERTIES);
+    assert_eq!(found, documented);
     for spec in element.list_properties() {
         // What may not be seen cannot be read.
         let secret = ["api-key", "jwt"].contains(&spec.name());
@@ -88,7 +112,10 @@ fn the_properties_are_the_documented_ones() {
 
 #[test]
 fn the_pads_are_the_documented_ones() {
-    let element = element();
+    let clip = element("reactorclip").pad_template("src").unwrap();
+    assert_eq!(clip.presence(), gst::PadPresence::Always);
+    assert!(clip.caps().iter().all(|s| s.name() == "video/quicktime"));
+    let element = element("reactorsrc");
     let template = |name: &str| element.pad_template(name).unwrap();
     let formats = |name: &str| -> Vec<String> {
         let caps = template(name).caps().clone();
@@ -118,8 +145,19 @@ fn the_pads_are_the_documented_ones() {
 
 #[test]
 fn gst_inspect_shows_it_all_without_complaint() {
+    let shown = inspect("reactorsrc", PROPERTIES);
+    for text in ["SRC template: 'video_%s'", "SRC template: 'audio_%s'"] {
+        assert!(shown.contains(text), "no {text} in:\n{shown}");
+    }
+    assert_eq!(signals(&shown), SIGNALS);
+    let shown = inspect("reactorclip", CLIP_PROPERTIES);
+    assert!(shown.contains("SRC template: 'src'"), "{shown}");
+}
+
+/// What gst-inspect-1.0 says, which names all of the properties.
+fn inspect(factory: &str, properties: &[(&str, &str, bool)]) -> String {
     let output = Command::new("gst-inspect-1.0")
-        .arg("reactorsrc")
+        .arg(factory)
         .env(
             "GST_PLUGIN_PATH",
             installed::plugin_path(env!("CARGO_TARGET_TMPDIR")),
@@ -133,15 +171,14 @@ fn gst_inspect_shows_it_all_without_complaint() {
         .env("GST_INSPECT_NO_COLORS", "1")
         .output()
         .expect("gst-inspect-1.0");
-    let shown = String::from_utf8_lossy(&output.stdout);
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {complaint}", output.status);
     assert_eq!(complaint, "");
-    let names = PROPERTIES.iter().map(|(name, ..)| *name);
-    for text in names.chain(["SRC template: 'video_%s'", "SRC template: 'audio_%s'"]) {
-        assert!(shown.contains(text), "no {text} in:\n{shown}");
+    for (name, ..) in properties {
+        assert!(shown.contains(name), "no {name} in:\n{shown}");
     }
-    assert_eq!(signals(&shown), SIGNALS);
+    shown
 }
 
 /// The names in the section "Element Signals".

@@ -4,109 +4,23 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::{
-    fs::File,
-    path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
-    time::{Duration, Instant},
-};
+use std::{path::Path, time::Duration};
 
-use reactor_tests::{installed, media, pipeline::wait_until, server::Server, sound};
+use reactor_tests::{
+    launch::{Launch, Place},
+    media,
+    server::Server,
+    sound,
+};
 
 const SOON: Duration = Duration::from_secs(30);
 /// An interrupted process must not make anyone wait.
 const SECONDS: Duration = Duration::from_secs(8);
 
-/// A gst-launch-1.0 that does not outlive its test.
-struct Launch {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Launch {
-    /// `name` is for the log file.
-    fn new(name: &str, options: &[&str], pipeline: &str, environment: &[(&str, &str)]) -> Self {
-        let log = temporary(&format!("{name}.log"));
-        let output = File::create(&log).unwrap();
-        let child = Command::new("gst-launch-1.0")
-            .args(options)
-            .args(pipeline.split_whitespace())
-            .env(
-                "GST_PLUGIN_PATH",
-                installed::plugin_path(env!("CARGO_TARGET_TMPDIR")),
-            )
-            .env(
-                "GST_REGISTRY",
-                installed::registry(env!("CARGO_TARGET_TMPDIR")),
-            )
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().unwrap())
-            .stderr(output)
-            .spawn()
-            .expect("gst-launch-1.0");
-        Self { child, log }
-    }
-
-    fn output(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
-    }
-
-    fn wait_for_output(&self, text: &str) {
-        wait_until(text, SOON, || self.output().contains(text));
-    }
-
-    /// What Ctrl-C does.
-    fn interrupt(&self) {
-        // SAFETY: the pid is that of our child, which is not reaped before drop.
-        #[allow(unsafe_code)]
-        let result = unsafe { libc::kill(self.child.id() as libc::pid_t, libc::SIGINT) };
-        assert_eq!(result, 0, "kill");
-    }
-
-    fn wait(&mut self, limit: Duration) -> ExitStatus {
-        let deadline = Instant::now() + limit;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            let late = Instant::now() >= deadline;
-            assert!(!late, "still running after {limit:?}:\n{}", self.output());
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    fn assert_succeeds(&mut self, limit: Duration) {
-        let status = self.wait(limit);
-        assert!(status.success(), "{status}:\n{}", self.output());
-    }
-}
-
-impl Drop for Launch {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if !std::thread::panicking() {
-            let _ = std::fs::remove_file(&self.log);
-        }
-    }
-}
-
-fn temporary(name: &str) -> PathBuf {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    directory.join(format!("launch-{}-{name}", std::process::id()))
-}
-
-/// A file that is removed when the test has passed.
-struct Scrap(PathBuf);
-
-impl Drop for Scrap {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            let _ = std::fs::remove_file(&self.0);
-        }
-    }
-}
+const PLACE: Place = Place {
+    directory: env!("CARGO_TARGET_TMPDIR"),
+    test: "launch",
+};
 
 /// The line of the README.
 fn record(server: &Server, file: &Path) -> String {
@@ -140,12 +54,12 @@ fn assert_sound(file: &Path, at_least: usize) -> Vec<(u32, u32)> {
 #[test]
 fn ctrl_c_finishes_a_whole_file() {
     let server = Server::playground();
-    let file = Scrap(temporary("whole.mp4"));
+    let file = PLACE.scrap("whole.mp4");
     // A server on a busy machine leaves out pictures before it encodes them.
     // It does not do so every time, and nobody else may.
     let mut gaps = Vec::new();
     for _ in 0..3 {
-        let mut launch = Launch::new("whole", &["-e"], &record(&server, &file.0), &[]);
+        let mut launch = Launch::new(PLACE, "whole", &["-e"], &record(&server, &file.0), &[]);
         launch.wait_for_output("Connected to the model");
         std::thread::sleep(Duration::from_secs(5));
         launch.interrupt();
@@ -167,9 +81,9 @@ fn ctrl_c_finishes_a_whole_file() {
 #[test]
 fn ctrl_c_ends_it_at_any_moment() {
     let server = Server::playground();
-    let file = Scrap(temporary("early.mp4"));
+    let file = PLACE.scrap("early.mp4");
     for milliseconds in [0, 100, 200, 350, 500, 700, 1000, 1500] {
-        let mut launch = Launch::new("early", &["-e"], &record(&server, &file.0), &[]);
+        let mut launch = Launch::new(PLACE, "early", &["-e"], &record(&server, &file.0), &[]);
         launch.wait_for_output("Setting pipeline to PLAYING");
         std::thread::sleep(Duration::from_millis(milliseconds));
         launch.interrupt();
@@ -188,7 +102,7 @@ fn ctrl_c_ends_it_at_any_moment() {
 fn ctrl_c_without_e_ends_the_session_too() {
     let server = Server::playground();
     let line = format!("reactorsrc local=true api-url={} ! fakesink", server.url());
-    let mut launch = Launch::new("plain", &[], &line, &[]);
+    let mut launch = Launch::new(PLACE, "plain", &[], &line, &[]);
     launch.wait_for_output("Connected to the model");
     assert_eq!(server.session_state(), "streaming");
     launch.interrupt();
@@ -200,11 +114,8 @@ fn ctrl_c_without_e_ends_the_session_too() {
 #[test]
 fn the_second_joins_and_ends_with_the_first() {
     let server = Server::playground();
-    let files = [
-        Scrap(temporary("first.mp4")),
-        Scrap(temporary("second.mp4")),
-    ];
-    let mut first = Launch::new("first", &["-e"], &record(&server, &files[0].0), &[]);
+    let files = [PLACE.scrap("first.mp4"), PLACE.scrap("second.mp4")];
+    let mut first = Launch::new(PLACE, "first", &["-e"], &record(&server, &files[0].0), &[]);
     first.wait_for_output("Connected to the model");
     let line = format!(
         "reactorsrc local=true api-url={} name=r \
@@ -213,7 +124,7 @@ fn the_second_joins_and_ends_with_the_first() {
         server.url(),
         files[1].0.display()
     );
-    let mut second = Launch::new("second", &["-e"], &line, &[]);
+    let mut second = Launch::new(PLACE, "second", &["-e"], &line, &[]);
     second.wait_for_output("Connected to the model");
     std::thread::sleep(Duration::from_secs(4));
     assert_eq!(server.session_state(), "streaming");
@@ -228,7 +139,7 @@ fn the_second_joins_and_ends_with_the_first() {
 #[test]
 fn the_most_talkative_debug_level_is_harmless() {
     let server = Server::playground();
-    let debug = Scrap(temporary("debug.txt"));
+    let debug = PLACE.scrap("debug.txt");
     let line = format!(
         "reactorsrc local=true api-url={} name=r  r. ! queue ! fakesink  r. ! queue ! fakesink",
         server.url()
@@ -239,7 +150,7 @@ fn the_most_talkative_debug_level_is_harmless() {
         ("GST_DEBUG_FILE", path),
         ("GST_DEBUG_NO_COLOR", "1"),
     ];
-    let mut launch = Launch::new("debug", &["-e"], &line, &environment);
+    let mut launch = Launch::new(PLACE, "debug", &["-e"], &line, &environment);
     launch.wait_for_output("Connected to the model");
     std::thread::sleep(Duration::from_secs(1));
     launch.interrupt();

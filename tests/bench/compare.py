@@ -1,7 +1,7 @@
 """Measures two ways of doing the same against one server in turn, and prints the medians
 side by side, with the ratio of each pair's figures.
 
-    compare.py SERVE_SCRIPT BENCH_BINARY [--only receive|roundtrip|command|encoding|lossy]...
+    compare.py SERVE_SCRIPT BENCH_BINARY [--only receive|roundtrip|command|encoding|lossy|clip]...
         [--runs 5] [--seconds 10] [--size 640x360]...
 
 receive     the model's picture and sound, ours and the official client
@@ -10,6 +10,8 @@ command     from a command to the picture that shows it, ours and the official c
 encoding    sending what is encoded already, and having reactorsink encode it
 lossy       as receive, on a network that loses 5 % and has 40 ms of jitter, both ways; each
             run has another seed, which all clients of it share (60 s unless told otherwise)
+clip    a recording of two hours (--segments of 2 s) from a server that takes 20 ms for each
+        request, as one MP4 of ours, as the parts that it has, and by the official client
 """
 
 import argparse
@@ -60,6 +62,8 @@ LOSSY = (
     "cpu_seconds",
 )
 NETWORK = ("--loss", "0.05", "--jitter", "40")
+SLOW_SERVER_MS = 20
+CLIP = ("seconds", "peak_kib", "grown_kib", "megabytes")
 LATENCIES = (60, 100, 200, 400)
 ENCODING = ("cpu_seconds", "pictures", "sent_kbit_s")
 
@@ -187,23 +191,56 @@ class Bench:
         return [self._options.bench, "lossy", url, str(seconds), latency]
 
 
-class Network:
+    def clip(self, size: str) -> None:
+        options = self._options
+        names = ("faststart", "fragmented", "official")
+        script = str(HERE.parent / "tools" / "download.py")
+        with tempfile.TemporaryDirectory() as directory:
+            base, made = f"{directory}/base.mp4", f"{directory}/made.mp4"
+            server = serve(options.serve, *size.split("x"))
+            try:
+                measure([options.bench, "record", f"http://127.0.0.1:{server['port']}", base])
+            finally:
+                stop = [options.serve, "stop", "--port", server["port"]]
+                subprocess.run(stop, stdout=subprocess.DEVNULL)
+            command = [options.bench, "serve", base, str(options.segments), str(SLOW_SERVER_MS)]
+            runs = []
+            with Serving(command) as url:
+                for _ in range(options.runs):
+                    ours = ([options.bench, "clip", url, name, made] for name in names[:2])
+                    commands = [*ours, [sys.executable, script, url, made]]
+                    runs.append([measure(command, 900) for command in commands])
+        print(f"\nclip: {size}, {options.segments} segments, median of {options.runs} runs")
+        print(f"{'':20}" + "".join(f"{name:>13}" for name in names))
+        for figure in CLIP:
+            columns = ([run.get(figure) for run in column] for column in zip(*runs))
+            medians = (statistics.median(c) if None not in c else float("nan") for c in columns)
+            print(f"{figure:20}" + "".join(f"{median:13.2f}" for median in medians), flush=True)
+
+
+class Serving:
+    """A process that serves until its input ends, and prints its address first."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._command = command
+
+    def __enter__(self) -> str:
+        self._process = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        return self._process.stdout.readline().strip()
+
+    def __exit__(self, *_) -> None:
+        self._process.communicate(timeout=10)
+
+
+class Network(Serving):
     """A bad one, as long as it is entered: the URL that leads through it."""
 
     def __init__(self, options, port: str, seed: int) -> None:
         relay = Path(options.bench).with_name("reactor-relay")
         runtime = f"http://127.0.0.1:{port}"
-        self._command = [str(relay), runtime, "--seed", str(seed), *NETWORK]
-
-    def __enter__(self) -> str:
-        self._relay = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        return self._relay.stdout.readline().strip()
-
-    def __exit__(self, *_) -> None:
-        # It ends with its standard input.
-        self._relay.communicate(timeout=10)
+        super().__init__([str(relay), runtime, "--seed", str(seed), *NETWORK])
 
 
 def show(pairs: list, figures: tuple, names: tuple) -> None:
@@ -224,6 +261,7 @@ MEASUREMENTS = {
     "command": ("1280x720",),
     "encoding": ("1280x720",),
     "lossy": ("1280x720",),
+    "clip": ("640x360",),
 }
 
 
@@ -238,6 +276,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="of each run [10, lossy: 60]")
     parser.add_argument("--latency", type=int, default=10, help="our jitter buffer, ms")
     parser.add_argument("--size", action="append", help="WIDTHxHEIGHT, may be repeated")
+    parser.add_argument("--segments", type=int, default=3600, help="of 2 s, of the clip")
     options = parser.parse_args()
     for name in options.only or MEASUREMENTS:
         for size in options.size or MEASUREMENTS[name]:

@@ -5,12 +5,16 @@
 //!
 //!     bench receive|lossy|roundtrip|command|raw|encoded
 //!         URL SECONDS LATENCY_MS [PICTURES WIDTH HEIGHT]
+//!     bench record URL FILE                   a clip, to be repeated
+//!     bench serve FILE SEGMENTS LATENCY_MS    until the input ends
+//!     bench clip URL FORMAT FILE
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
 mod camera;
+mod clip;
 mod command;
 mod encoding;
 mod lossy;
@@ -19,7 +23,8 @@ mod receive;
 mod roundtrip;
 
 const USAGE: &str = "bench receive|lossy|roundtrip|command|raw|encoded \
-                     URL SECONDS LATENCY_MS [PICTURES WIDTH HEIGHT]";
+                     URL SECONDS LATENCY_MS [PICTURES WIDTH HEIGHT] | \
+                     record URL FILE | serve FILE SEGMENTS LATENCY_MS | clip URL FORMAT FILE";
 
 /// What all of them are told.
 struct Options {
@@ -31,6 +36,16 @@ struct Options {
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let what: String = next(&mut arguments);
+    let mut text = || next::<String>(&mut arguments);
+    match what.as_str() {
+        "record" => return println!("{}", clip::record(&text(), &text())),
+        "serve" => {
+            let (file, segments) = (text(), next(&mut arguments));
+            return clip::serve(&file, segments, next(&mut arguments));
+        }
+        "clip" => return println!("{}", clip::fetch(&text(), &text(), &text())),
+        _ => {}
+    }
     let options = Options {
         url: next(&mut arguments),
         window: Duration::from_secs_f64(next(&mut arguments)),

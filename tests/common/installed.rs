@@ -4,7 +4,10 @@
 //!
 //! `scratch` is the caller's `env!("CARGO_TARGET_TMPDIR")`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// For GST_PLUGIN_PATH.
 pub fn plugin_path(scratch: &str) -> PathBuf {
@@ -30,4 +33,16 @@ pub fn plugin_path(scratch: &str) -> PathBuf {
 pub fn registry(scratch: &str) -> PathBuf {
     let own = || Path::new(scratch).join("gstreamer-registry.bin");
     std::env::var_os("GST_REGISTRY").map_or_else(own, PathBuf::from)
+}
+
+/// An application of `examples/`.
+pub fn example(name: &str) -> Command {
+    // Next to the directory of the tests, whatever the profile.
+    let test = std::env::current_exe().expect("a path");
+    let binary = test.parent().expect("a directory").with_file_name(name);
+    assert!(
+        binary.exists(),
+        "cargo build --workspace has to run first: no {name}"
+    );
+    Command::new(binary)
 }

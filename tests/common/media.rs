@@ -62,6 +62,20 @@ fn duration(path: &Path, stream: &serde_json::Value) -> f64 {
     span.1 - span.0
 }
 
+/// When a file begins and how long it is, as players see it, in seconds.
+pub fn span(path: &Path) -> (f64, f64) {
+    let shown = run(Command::new("ffprobe")
+        .args(["-v", "error", "-print_format", "json"])
+        .args(["-show_entries", "format=start_time,duration"])
+        .arg(path));
+    let json: serde_json::Value = serde_json::from_slice(&shown).expect("JSON");
+    let time = |name: &str| {
+        let text = json["format"][name].as_str();
+        text.and_then(|text| text.parse().ok()).expect("a time")
+    };
+    (time("start_time"), time("duration"))
+}
+
 /// The stream of that kind; panics if there is none.
 pub fn stream(streams: &[Stream], kind: &str) -> Stream {
     let found = streams.iter().find(|stream| stream.kind == kind);
@@ -106,6 +120,35 @@ pub fn counters(path: &Path) -> Vec<u32> {
                 .0
         })
         .collect()
+}
+
+/// The counter in each picture of a file that the platform recorded: at a
+/// fixed rate, so that some come twice; the first may be black.
+pub fn recorded_counters(path: &Path) -> Vec<u32> {
+    let (width, height, pictures) = pictures(path);
+    pictures
+        .chunks_exact(width * height)
+        .enumerate()
+        .filter_map(|(index, picture)| {
+            let black = picture.iter().all(|luma| *luma < 24);
+            let code = frames::read(picture, width, width, height);
+            match code {
+                None if black => None,
+                None => panic!("picture {index} is unreadable"),
+                Some((counter, _)) => Some(counter),
+            }
+        })
+        .collect()
+}
+
+/// Panics unless all that was recorded is there: the recorder repeats and
+/// leaves out a picture where the model is late or early.
+pub fn assert_recorded(counters: &[u32]) {
+    assert!(counters.len() > 20, "{} pictures", counters.len());
+    let steps = counters.windows(2).map(|pair| pair[1].checked_sub(pair[0]));
+    let odd: Vec<_> = steps.filter(|step| !matches!(step, Some(0..=3))).collect();
+    let allowed = 1 + counters.len() / 60;
+    assert!(odd.len() <= allowed, "{odd:?} in {counters:?}");
 }
 
 /// The sound of a file as [`crate::sound::CAPS`].

@@ -107,6 +107,12 @@ impl Running {
         })
     }
 
+    /// Whether there was an error that nobody has looked at.
+    pub fn has_failed(&self) -> bool {
+        let bus = self.pipeline.bus().unwrap();
+        bus.pop_filtered(&[gst::MessageType::Error]).is_some()
+    }
+
     /// What a test that fails may not have looked at.
     fn show_problems(&self) {
         let wanted = [

@@ -3,7 +3,10 @@
 //! The official client at work: commands to the model on a second connection,
 //! or all that it can do with a coordinator.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use reactor_coordinator::Coordinator;
 use serde_json::Value;
@@ -29,6 +32,19 @@ pub fn use_cloud(coordinator: &Coordinator, api_key: &str, flags: &[&str]) -> Va
         .arg(repository().join("tests/tools/cloud_client.py"))
         .args([&coordinator.url(), api_key])
         .args(flags)
+        .output()
+        .expect("python runs");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// Downloads a clip as `tests/tools/download.py` does; what that says of it.
+pub fn download(playlist_url: &str, file: &Path) -> Value {
+    let output = Command::new(python())
+        .arg(repository().join("tests/tools/download.py"))
+        .arg(playlist_url)
+        .arg(file)
         .output()
         .expect("python runs");
     let error = String::from_utf8_lossy(&output.stderr);

@@ -1,0 +1,549 @@
+// SPDX-License-Identifier: MIT
+
+//! reactorclip against recordings of the real runtime.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use gst::{glib, prelude::*};
+use reactor_tests::{
+    frames::Reader,
+    installed,
+    launch::{Launch, Place},
+    media, mp4,
+    pipeline::{Running, wait_until},
+    recording::Recording,
+    server::Server,
+    sound, tool,
+};
+
+/// The playground records in chunks of so many seconds.
+const CHUNK: f64 = 2.0;
+/// Of pictures and of sound: no cut is finer.
+const GRAIN: f64 = 0.05;
+const SOON: Duration = Duration::from_secs(30);
+const PLACE: Place = Place {
+    directory: env!("CARGO_TARGET_TMPDIR"),
+    test: "clip",
+};
+
+/// Panics unless it is an ordinary MP4 from its first picture to its last;
+/// returns how long it is and what is counted in its pictures.
+fn assert_ordinary(file: &Path) -> (f64, Vec<u32>) {
+    let boxes = mp4::boxes(file);
+    let place = |name: &str| boxes.iter().position(|b| b == name);
+    assert!(place("moov") < place("mdat"), "{boxes:?}");
+    assert!(place("moof").is_none(), "{boxes:?}");
+    assert_eq!(boxes[0], "ftyp");
+    media::assert_decodes(file);
+    let (start, duration) = media::span(file);
+    assert_eq!(start, 0.0, "it does not begin at 0");
+    let streams = media::probe(file);
+    let (video, audio) = (
+        media::stream(&streams, "video"),
+        media::stream(&streams, "audio"),
+    );
+    assert_eq!((&*video.codec, &*audio.codec), ("h264", "aac"));
+    let sound = media::samples(file).len() as f64 / f64::from(sound::RATE);
+    assert!((duration - sound).abs() < 0.1, "{duration} s, {sound} s");
+    let counters = media::recorded_counters(file);
+    media::assert_recorded(&counters);
+    (duration, counters)
+}
+
+fn live(server: &Server) -> String {
+    format!(
+        "reactorsrc name=r local=true api-url={} ! fakesink",
+        server.url()
+    )
+}
+
+fn assert_chunks(duration: f64, least: f64) {
+    let chunks = duration / CHUNK;
+    assert!((chunks - chunks.round()).abs() < GRAIN, "{duration} s");
+    assert!(duration + GRAIN >= least, "{duration} s");
+}
+
+fn assert_lasts(duration: f64, seconds: f64) {
+    assert!((duration - seconds).abs() < GRAIN, "{duration} s");
+}
+
+#[test]
+fn a_line_saves_its_own_clip() {
+    let server = Server::playground();
+    let (whole, cut) = (PLACE.scrap("whole.mp4"), PLACE.scrap("cut.mp4"));
+    let line = format!(
+        "{}  reactorclip duration=5 ! filesink location={}  \
+         reactorclip duration=5 trim=true ! filesink location={}",
+        live(&server),
+        whole.0.display(),
+        cut.0.display()
+    );
+    let mut launch = Launch::new(PLACE, "filled", &["-e", "-m"], &line, &[]);
+    wait_until("two clips", SOON, || {
+        launch.output().matches("reactor-clip, ").count() == 2
+    });
+    // The model goes on meanwhile.
+    assert_eq!(server.session_state(), "streaming");
+    launch.interrupt();
+    launch.assert_succeeds(SOON);
+    let (duration, all) = assert_ordinary(&whole.0);
+    assert_chunks(duration, 5.0);
+    let (duration, kept) = assert_ordinary(&cut.0);
+    assert_lasts(duration, 5.0);
+    assert!(all.len() > kept.len(), "{} {}", all.len(), kept.len());
+}
+
+#[test]
+fn ctrl_c_saves_the_last_seconds() {
+    let server = Server::playground();
+    let file = PLACE.scrap("last.mp4");
+    let line = format!(
+        "{}  reactorclip duration=3 request=eos trim=true ! filesink location={}",
+        live(&server),
+        file.0.display()
+    );
+    let mut launch = Launch::new(PLACE, "last", &["-e"], &line, &[]);
+    launch.wait_for_output("Connected to the model");
+    std::thread::sleep(Duration::from_secs(6));
+    let state = server.session_state();
+    assert_eq!(state, "streaming", "{}", launch.output());
+    launch.interrupt();
+    launch.assert_succeeds(SOON);
+    server.wait_for_state("ready", SOON);
+    let (duration, counters) = assert_ordinary(&file.0);
+    assert_lasts(duration, 3.0);
+    // The last of six seconds and not the first.
+    assert!(counters[0] > 60, "it begins with picture {}", counters[0]);
+}
+
+/// A recording of so many seconds; the session is over. Returns the clip.
+fn record(server: &Server, seconds: f64) -> gst::Structure {
+    let running = Running::launch(&live(server));
+    let source = running.by_name("r");
+    let begun = Instant::now();
+    loop {
+        let promise = gst::Promise::new();
+        source.emit_by_name::<()>("request-recording", &[&promise]);
+        promise.wait();
+        let reply = promise.get_reply().unwrap().to_owned();
+        if reply.get::<f64>("now").is_ok_and(|now| now >= seconds) {
+            return reply;
+        }
+        assert!(begun.elapsed() < SOON, "{reply}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+fn playlist_url(server: &Server, clip: &gst::Structure) -> String {
+    format!(
+        "{}{}",
+        server.url(),
+        clip.get::<&str>("playlist-url").unwrap()
+    )
+}
+
+/// Saves what this reactorclip gets, in a pipeline of its own.
+fn save(properties: &str, file: &Path) -> Duration {
+    let line = format!(
+        "reactorclip name=c {properties} ! filesink location={}",
+        file.display()
+    );
+    let begun = Instant::now();
+    Running::launch(&line).wait_eos(SOON);
+    begun.elapsed()
+}
+
+#[test]
+fn the_official_client_gets_the_same() {
+    let server = Server::playground();
+    let clip = record(&server, 5.0);
+    let url = playlist_url(&server, &clip);
+    let (own, theirs) = (PLACE.scrap("own.mp4"), PLACE.scrap("theirs.mp4"));
+    let (parts, fragmented) = (PLACE.scrap("parts.mp4"), "format=fragmented");
+    // Waits until the last chunk is closed.
+    tool::download(&url, &theirs.0);
+    save(&format!("local=true playlist-url=\"{url}\""), &own.0);
+    save(
+        &format!("local=true {fragmented} playlist-url=\"{url}\""),
+        &parts.0,
+    );
+    let (_, counters) = assert_ordinary(&own.0);
+    assert_eq!(counters, media::recorded_counters(&theirs.0));
+    // As they come: byte for byte what the official client puts together.
+    assert_eq!(
+        std::fs::read(&parts.0).unwrap(),
+        std::fs::read(&theirs.0).unwrap()
+    );
+    let length = media::samples(&own.0).len() as f64 / f64::from(sound::RATE);
+    let before = media::samples(&theirs.0).len() as f64 / f64::from(sound::RATE);
+    assert!((length - before).abs() < GRAIN, "{length} s, {before} s");
+}
+
+#[test]
+fn an_application_saves_what_request_clip_answers() {
+    let server = Server::playground();
+    let clip = record(&server, 3.0);
+    // Nobody says where the server is: the clip does.
+    let running = Running::parse("reactorclip name=c ! filesink name=f");
+    let file = PLACE.scrap("answer.mp4");
+    running.by_name("c").set_property("clip", &clip);
+    running.by_name("f").set_property("location", &file.0);
+    running.play();
+    let made = running.wait_element("reactor-clip", SOON);
+    running.wait_eos(SOON);
+    let size = std::fs::metadata(&file.0).unwrap().len();
+    assert_eq!(made.get::<u64>("bytes").unwrap(), size);
+    let (duration, _) = assert_ordinary(&file.0);
+    let said = made.get::<gst::ClockTime>("duration").unwrap();
+    assert_lasts(duration, said.mseconds() as f64 / 1000.0);
+}
+
+#[test]
+fn another_pipeline_names_the_session() {
+    let server = Server::playground();
+    let file = PLACE.scrap("named.mp4");
+    // In this order too: the session comes later.
+    let saving = Running::launch(&format!(
+        "reactorclip name=c session=s request=now duration=2 ! filesink location={}",
+        file.0.display()
+    ));
+    std::thread::sleep(Duration::from_millis(300));
+    let running = Running::launch(&format!(
+        "reactorsrc session=s local=true api-url={} ! fakesink",
+        server.url()
+    ));
+    saving.wait_eos(SOON);
+    let clip: gst::Structure = saving.by_name("c").property("clip");
+    assert!(clip.has_field("playlist-url"), "{clip}");
+    assert_ordinary(&file.0);
+    drop(running);
+    server.wait_for_state("ready", SOON);
+}
+
+/// The live element leaves while there is less than was asked for: what there
+/// is is saved, and the session is kept until it is.
+#[test]
+fn what_there_is_is_saved_when_the_live_element_leaves() {
+    let server = Server::playground();
+    let file = PLACE.scrap("deserted.mp4");
+    let running = Running::launch(&format!(
+        "reactorsrc session=d local=true api-url={} ! fakesink",
+        server.url()
+    ));
+    let saving = Running::launch(&format!(
+        "reactorclip session=d duration=100 ! filesink location={}",
+        file.0.display()
+    ));
+    saving.wait_message(SOON, |message| match message.view() {
+        gst::MessageView::Progress(progress) => {
+            let (_, _, text) = progress.get();
+            let number = text.split_whitespace().find_map(|word| word.parse().ok());
+            number.filter(|seconds: &u32| *seconds >= 3).map(drop)
+        }
+        _ => None,
+    });
+    running.stop();
+    saving.wait_eos(SOON);
+    server.wait_for_state("ready", SOON);
+    let (duration, _) = assert_ordinary(&file.0);
+    assert!(duration >= 3.0, "{duration} s");
+}
+
+#[test]
+fn a_clip_plays_and_can_be_searched() {
+    let server = Server::playground();
+    let clip = record(&server, 5.0);
+    let url = playlist_url(&server, &clip);
+    for format in ["faststart", "fragmented"] {
+        let running = Running::parse(&format!(
+            "reactorclip name=c local=true format={format} playlist-url=\"{url}\" ! \
+             decodebin name=d  d. ! video/x-raw ! queue ! videoconvert ! \
+             fakesink name=f sync=false signal-handoffs=true"
+        ));
+        let pictures = Reader::rendered_by(&running.by_name("f"));
+        running.pipeline.set_state(gst::State::Paused).unwrap();
+        let (result, ..) = running.pipeline.state(gst::ClockTime::from_seconds(30));
+        result.expect("PAUSED");
+        if format == "faststart" {
+            let length = running.pipeline.query_duration::<gst::ClockTime>().unwrap();
+            assert!(length.mseconds() >= 5000, "{length}");
+            let bytes = running.by_name("c").query_duration::<gst::format::Bytes>();
+            assert!(bytes.is_some_and(|bytes| *bytes > 10_000), "{bytes:?}");
+            let place = gst::ClockTime::from_seconds(3);
+            let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::ACCURATE;
+            running.pipeline.seek_simple(flags, place).expect("a seek");
+            running.play();
+            pictures.wait_for(1, SOON);
+            let first = pictures.frames()[0];
+            let pts = first.pts.unwrap().mseconds();
+            assert!((2950..3100).contains(&pts), "{first:?}");
+        }
+        running.play();
+        running.wait_eos(SOON);
+        assert!(pictures.len() >= 55, "{format}: {}", pictures.len());
+    }
+}
+
+/// Waiting for a session, for a GPU's recording, for a clip, for a disk: at
+/// each moment it stops at once.
+#[test]
+fn it_stops_at_once_at_any_moment() {
+    let server = Server::playground();
+    let clip = record(&server, 3.0);
+    let url = playlist_url(&server, &clip);
+    let never = format!("{}&end=9999", url.split("&end").next().unwrap());
+    for line in [
+        "reactorclip session=nobody ! fakesink".to_owned(),
+        format!("reactorclip local=true playlist-url=\"{never}\" ! fakesink"),
+        format!(
+            "reactorclip local=true playlist-url=\"{url}\" ! identity sleep-time=300000 ! fakesink"
+        ),
+        format!("{}  reactorclip duration=1000 ! fakesink", live(&server)),
+    ] {
+        for milliseconds in [0, 40, 300, 1500] {
+            let running = Running::launch(&line);
+            std::thread::sleep(Duration::from_millis(milliseconds));
+            let begun = Instant::now();
+            running.pipeline.set_state(gst::State::Ready).unwrap();
+            let took = begun.elapsed();
+            // 200 ms, and what a busy machine adds.
+            assert!(took < Duration::from_secs(1), "{line}: {took:?}");
+            assert!(!running.has_failed(), "{line}");
+        }
+    }
+    server.wait_for_state("ready", SOON);
+}
+
+#[test]
+fn what_cannot_be_had_says_why() {
+    let server = Server::playground();
+    let clip = record(&server, 3.0);
+    let url = playlist_url(&server, &clip);
+    let recording = clip.get::<&str>("session-id").unwrap();
+    let at = |query: &str| format!("{}/clips?session_id={query}", server.url());
+    let unknown = url.replace(recording, "00000000-0000-4000-8000-000000000000");
+    fn is<E: glib::error::ErrorDomain + Copy + 'static>(
+        kind: E,
+    ) -> Box<dyn Fn(&glib::Error) -> bool> {
+        Box::new(move |error| error.matches(kind))
+    }
+    let cases = [
+        (unknown, "CLIP_GONE", is(gst::ResourceError::NotFound)),
+        (
+            at(&format!("{recording}&start=5&end=1")),
+            "BAD_REQUEST",
+            is(gst::ResourceError::OpenRead),
+        ),
+        (
+            at(&format!("{recording}&start=0&end=9999")),
+            "CLIP_NOT_READY",
+            is(gst::ResourceError::Busy),
+        ),
+        (
+            "http://127.0.0.1:1/clips".into(),
+            "PLAYLIST_FETCH_FAILED",
+            is(gst::ResourceError::Read),
+        ),
+        (
+            "file:///etc/passwd".into(),
+            "INVALID_SETTINGS",
+            is(gst::ResourceError::Settings),
+        ),
+        (
+            format!("{}/health", server.url()),
+            "INVALID_PLAYLIST",
+            is(gst::StreamError::Format),
+        ),
+    ];
+    for (url, code, kind) in cases {
+        let file = PLACE.scrap("none.mp4");
+        let running = Running::parse(&format!(
+            "reactorclip local=true ready-timeout=1000 playlist-url=\"{url}\" ! \
+             filesink location={}",
+            file.0.display()
+        ));
+        let _ = running.pipeline.set_state(gst::State::Playing);
+        let failure = running.wait_error(SOON);
+        assert_eq!(failure.code(), code, "{url}: {failure:?}");
+        assert!(kind(&failure.error), "{url}: {failure:?}");
+        running.stop();
+        assert_eq!(
+            std::fs::metadata(&file.0).map_or(0, |m| m.len()),
+            0,
+            "{url}"
+        );
+    }
+    for (line, said) in [
+        ("reactorclip ! fakesink", "nothing to take a clip from"),
+        (
+            "reactorclip session=s ready-timeout=200 ! fakesink",
+            "no session \"s\"",
+        ),
+    ] {
+        let running = Running::parse(line);
+        let _ = running.pipeline.set_state(gst::State::Playing);
+        let failure = running.wait_error(SOON);
+        assert!(failure.error.message().contains(said), "{failure:?}");
+    }
+}
+
+/// Much memory is none that grows: with ten times the recording it takes as
+/// much.
+#[test]
+fn a_long_recording_takes_no_more_memory() {
+    let server = Server::playground();
+    let clip = record(&server, 10.5);
+    let base = PLACE.scrap("base.mp4");
+    tool::download(&playlist_url(&server, &clip), &base.0);
+    drop(server);
+    let base = std::fs::read(&base.0).unwrap();
+    for format in ["fragmented", "faststart"] {
+        let peak = |segments| {
+            let recording = Recording::serve(&base, segments, Duration::from_millis(1));
+            let line = format!(
+                "reactorclip local=true format={format} playlist-url={} ! \
+                 fakesink",
+                recording.url()
+            );
+            let name = format!("{format}-{segments}");
+            let mut launch = Launch::new(PLACE, &name, &[], &line, &[]);
+            let peak = peak_memory(&mut launch);
+            assert_eq!(recording.requests(), segments + 2);
+            peak
+        };
+        let (short, long) = (peak(40), peak(400));
+        // 16 MB of pictures and sound in the one, 160 in the other.
+        assert!(long < short + 24_000, "{format}: {short} KiB, {long} KiB");
+    }
+}
+
+/// Until it ends, in KiB.
+fn peak_memory(launch: &mut Launch) -> u64 {
+    let status = format!("/proc/{}/status", launch.pid());
+    let begun = Instant::now();
+    let mut peak = 0;
+    loop {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        // A process that has ended has no memory.
+        let Some(number) = number else { break };
+        peak = number;
+        assert!(begun.elapsed() < SOON * 2, "{}", launch.output());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    launch.assert_succeeds(SOON);
+    peak
+}
+
+/// The example application; it does not outlive its test.
+struct SaveClip(std::process::Child);
+
+impl SaveClip {
+    fn new(arguments: &[&str]) -> Self {
+        let child = installed::example("save-clip")
+            .args(arguments)
+            .env("GST_PLUGIN_PATH", installed::plugin_path(PLACE.directory))
+            .env("GST_REGISTRY", installed::registry(PLACE.directory))
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("cargo build --workspace has to run first");
+        Self(child)
+    }
+
+    fn press_enter(&mut self) {
+        use std::io::Write;
+        self.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    }
+
+    fn assert_succeeds(&mut self) {
+        drop(self.0.stdin.take());
+        let begun = Instant::now();
+        while begun.elapsed() < SOON {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                assert!(status.success(), "{status}");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("it does not end");
+    }
+}
+
+impl Drop for SaveClip {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn assert_no_parts(directory: &Path) {
+    let names = std::fs::read_dir(directory).unwrap().flatten();
+    let part = names
+        .map(|e| e.file_name())
+        .find(|n| n.to_string_lossy().ends_with(".part"));
+    assert_eq!(part, None);
+}
+
+#[test]
+fn a_key_press_saves_what_was_last() {
+    let server = Server::playground();
+    let directory = PLACE.path("keys");
+    std::fs::create_dir_all(&directory).unwrap();
+    let place = directory.to_str().unwrap();
+    let url = server.url();
+    let live = [
+        "live",
+        place,
+        "--headless",
+        "--seconds",
+        "2",
+        "--api-url",
+        &url,
+    ];
+    let mut example = SaveClip::new(&live);
+    wait_until("a session", SOON, || server.session_state() == "streaming");
+    std::thread::sleep(Duration::from_secs(3));
+    example.press_enter();
+    std::thread::sleep(Duration::from_secs(1));
+    example.press_enter();
+    example.assert_succeeds();
+    server.wait_for_state("ready", SOON);
+    let files = [directory.join("clip-1.mp4"), directory.join("clip-2.mp4")];
+    let [first, second] = files.each_ref().map(|file| assert_ordinary(file));
+    for (duration, _) in [&first, &second] {
+        assert_lasts(*duration, 2.0);
+    }
+    assert!(second.1[0] > first.1[0], "{} {}", first.1[0], second.1[0]);
+    assert_no_parts(&directory);
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn a_file_is_there_whole_or_not_at_all() {
+    let server = Server::playground();
+    let clip = record(&server, 3.0);
+    let url = playlist_url(&server, &clip);
+    let directory = PLACE.path("fetched");
+    std::fs::create_dir_all(&directory).unwrap();
+    let file = directory.join("clip.mp4");
+    let name = file.to_str().unwrap();
+    // Nothing can be had there: what there was stays.
+    std::fs::write(&file, b"before").unwrap();
+    let gone = url.replace("session_id=", "session_id=0");
+    let mut example = SaveClip::new(&["fetch", &gone, name]);
+    assert!(!example.0.wait().unwrap().success());
+    assert_eq!(std::fs::read(&file).unwrap(), b"before");
+    assert_no_parts(&directory);
+    let mut example = SaveClip::new(&["fetch", &url, name]);
+    example.assert_succeeds();
+    assert_ordinary(&file);
+    assert_no_parts(&directory);
+    std::fs::remove_dir_all(&directory).unwrap();
+}
