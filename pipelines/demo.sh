@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
 # From nothing to a model's picture: installs what is missing, builds the plugin, serves
 # the playground on the local runtime and shows it. Without a display, five seconds of it
-# are recorded to reactor-demo.mp4 in the current directory.
+# are recorded to reactor-demo.mp4 in the current directory. With --debug the plugin is built
+# without optimizing, which is quicker.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/pipelines/lib/deps.sh"
 . "$root/pipelines/lib/plugin.sh"
 serve=$root/examples/models/serve.sh
-output=$PWD/reactor-demo.mp4
+output=$PWD/reactor-demo.mp4 profile=(--release)
+[[ ${1:-} != --debug ]] || profile=()
 
 # shellcheck disable=SC2086
 need_packages $BUILD_PACKAGES $RUN_PACKAGES
-build_plugin --release
+build_plugin "${profile[@]}"
 
 port='' gst=''
 leave() {

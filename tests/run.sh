@@ -20,6 +20,12 @@ export REACTOR_SERVE=$root/examples/models/serve.sh
 "$REACTOR_SERVE" setup --bench
 python=$("$REACTOR_SERVE" python)
 
+# The far side of pipelines/rtmp.sh and hls.sh.
+if [[ ! -e ${REACTOR_NGINX:-}/usr/lib/nginx/modules/ngx_rtmp_module.so ]]; then
+    export REACTOR_NGINX=$REACTOR_CACHE/nginx
+    unpack_packages "$REACTOR_NGINX" nginx libnginx-mod-rtmp
+fi
+
 build_plugin
 # The examples have no tests of their own, so no test build brings them.
 cargo build --workspace

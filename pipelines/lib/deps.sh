@@ -55,3 +55,25 @@ need_packages() {
         as_root env DEBIAN_FRONTEND=noninteractive \
             apt-get install -y -qq --no-install-recommends $missing >&2
 }
+
+# unpack_packages DIRECTORY PACKAGE...: what is in these packages, and nothing else is done
+# with them. For a server that only the tests run: installed, it would be started at every
+# boot, for everybody.
+unpack_packages() {
+    local directory=$1
+    shift
+    [ ! -e "$directory/.complete" ] || return 0
+    echo "unpacking into $directory: $*" >&2
+    rm -rf "$directory"
+    mkdir -p "$directory/packages"
+    (
+        cd "$directory/packages" || exit 1
+        # Package lists may be missing, or older than what they list.
+        apt-get download -qq "$@" >&2 ||
+            { as_root apt-get update -qq >&2 && apt-get download -qq "$@" >&2; } || exit 1
+        for package in *.deb; do
+            dpkg-deb -x "$package" .. || exit 1
+        done
+    ) || return 1
+    touch "$directory/.complete"
+}

@@ -4,7 +4,13 @@
 
 use std::{path::Path, process::Command};
 
-use crate::frames;
+use crate::{
+    frames,
+    sound::{self, Piece},
+};
+
+/// The playground's pictures a second.
+const FPS: u32 = 30;
 
 /// One stream of a file.
 #[derive(Debug, Clone)]
@@ -43,23 +49,76 @@ fn text(value: &serde_json::Value) -> String {
 
 /// By the packets: not every muxer writes it down for each stream.
 fn duration(path: &Path, stream: &serde_json::Value) -> f64 {
+    let packets = packets(path, &stream.to_string());
+    let begin = packets.iter().map(|packet| packet.begin);
+    let end = packets.iter().map(|packet| packet.begin + packet.duration);
+    end.fold(f64::MIN, f64::max) - begin.fold(f64::MAX, f64::min)
+}
+
+/// One packet of a stream.
+#[derive(Debug, Clone, Copy)]
+pub struct Packet {
+    /// When it is shown or heard, and for how long if that is known, in seconds.
+    pub begin: f64,
+    pub duration: f64,
+    pub is_key: bool,
+}
+
+/// The packets of a stream, named as ffprobe does: an index, `v` or `a`.
+pub fn packets(path: &Path, stream: &str) -> Vec<Packet> {
     let shown = run(Command::new("ffprobe")
         .args(["-v", "error", "-print_format", "json", "-show_packets"])
-        .args(["-select_streams", &stream.to_string()])
-        .args(["-show_entries", "packet=pts_time,duration_time"])
+        .args(["-select_streams", stream])
+        .args(["-show_entries", "packet=pts_time,duration_time,flags"])
         .arg(path));
     let json: serde_json::Value = serde_json::from_slice(&shown).expect("JSON");
     let time = |packet: &serde_json::Value, name: &str| {
         let text = packet[name].as_str();
         text.and_then(|text| text.parse::<f64>().ok())
     };
-    let mut span = (f64::MAX, f64::MIN);
-    for packet in json["packets"].as_array().expect("packets") {
-        let begin = time(packet, "pts_time").expect("a time");
-        let end = begin + time(packet, "duration_time").unwrap_or(0.0);
-        span = (span.0.min(begin), span.1.max(end));
-    }
-    span.1 - span.0
+    let packets = json["packets"].as_array().expect("packets").iter();
+    packets
+        .map(|packet| Packet {
+            begin: time(packet, "pts_time").expect("a time"),
+            duration: time(packet, "duration_time").unwrap_or(0.0),
+            is_key: text(&packet["flags"]).starts_with('K'),
+        })
+        .collect()
+}
+
+/// How far the playground's sound is behind its pictures, in seconds: the
+/// median of all marks. `counters` are those of the pictures. Panics if there
+/// are none.
+pub fn lag(path: &Path, counters: &[u32]) -> f64 {
+    let begin = packets(path, "a")[0].begin;
+    // Where sound is missing there is silence: each sample is in its place.
+    let samples = decode_sound(path, &["-af", "aresample=async=1000"]);
+    let piece = Piece {
+        pts: gst::ClockTime::from_nseconds((begin * 1e9) as u64),
+        seen: 0,
+        samples,
+    };
+    let pictures = packets(path, "v");
+    assert_eq!(pictures.len(), counters.len(), "pictures are not shown");
+    let mut lags: Vec<f64> = sound::marks(&[piece])
+        .iter()
+        .filter_map(|mark| {
+            let mark = mark.pts.nseconds() as f64 / 1e9;
+            // One that is held counts once.
+            let pairs = counters.chunk_by(|a, b| a == b);
+            let starts = pairs.scan(0, |index, held| {
+                let start = (*index, held[0]);
+                *index += held.len();
+                Some(start)
+            });
+            let marked = starts.filter(|(_, counter)| counter % FPS == 0);
+            let lags = marked.map(|(index, _)| mark - pictures[index].begin);
+            lags.min_by(|a, b| a.abs().total_cmp(&b.abs()))
+        })
+        .collect();
+    assert!(!lags.is_empty(), "no mark is heard");
+    lags.sort_by(f64::total_cmp);
+    lags[lags.len() / 2]
 }
 
 /// When a file begins and how long it is, as players see it, in seconds.
@@ -151,15 +210,19 @@ pub fn assert_recorded(counters: &[u32]) {
     assert!(odd.len() <= allowed, "{odd:?} in {counters:?}");
 }
 
-/// The sound of a file as [`crate::sound::CAPS`].
+/// The sound of a file as [`sound::CAPS`].
 pub fn samples(path: &Path) -> Vec<i16> {
-    let rate = crate::sound::RATE.to_string();
+    decode_sound(path, &[])
+}
+
+fn decode_sound(path: &Path, options: &[&str]) -> Vec<i16> {
+    let rate = sound::RATE.to_string();
     let bytes = run(Command::new("ffmpeg")
         .args(["-nostdin", "-v", "error", "-i"])
         .arg(path)
-        .args([
-            "-map", "0:a:0", "-ac", "1", "-ar", &rate, "-f", "s16le", "-",
-        ]));
+        .args(["-map", "0:a:0"])
+        .args(options)
+        .args(["-ac", "1", "-ar", &rate, "-f", "s16le", "-"]));
     bytes
         .chunks_exact(2)
         .map(|b| i16::from_le_bytes([b[0], b[1]]))
