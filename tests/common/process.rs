@@ -7,6 +7,7 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -23,10 +24,12 @@ pub struct Process {
 }
 
 impl Process {
-    /// GStreamer's tools find the plugin. `name` is for the log, `scratch` the
-    /// caller's `env!("CARGO_TARGET_TMPDIR")`.
+    /// GStreamer's tools find the plugin. `name` is for the log, and may be used
+    /// again; `scratch` is the caller's `env!("CARGO_TARGET_TMPDIR")`.
     pub fn start(scratch: &str, name: &str, mut command: Command) -> Self {
-        let name = format!("{name}-{}.log", std::process::id());
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{name}-{}-{count}.log", std::process::id());
         let log = Path::new(scratch).join(name);
         let output = File::create(&log).expect("a log");
         let child = command

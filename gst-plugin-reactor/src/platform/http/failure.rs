@@ -155,6 +155,9 @@ pub(super) fn broken(shown: &str, e: &reqwest::Error) -> Error {
     } else if e.is_connect() && io_kind(e) == Some(io::ErrorKind::ConnectionRefused) {
         let text = format!("nothing answers at {shown} ({cause}); is the server running?");
         (Code::NetworkError, text)
+    } else if let Some(advice) = distrust(e) {
+        let text = format!("{shown} cannot be trusted: {cause}; {advice}");
+        (Code::NetworkError, text)
     } else if e.is_connect() {
         let text = format!("cannot connect to {shown}: {cause}");
         (Code::NetworkError, text)
@@ -163,6 +166,42 @@ pub(super) fn broken(shown: &str, e: &reqwest::Error) -> Error {
         (Code::NetworkError, text)
     };
     Error::api(code, message)
+}
+
+/// What the user can do about a certificate that is no good, if that is it.
+fn distrust(e: &reqwest::Error) -> Option<&'static str> {
+    use rustls::CertificateError as Bad;
+    let rustls::Error::InvalidCertificate(bad) = tls_error(e)? else {
+        return None;
+    };
+    Some(match bad {
+        Bad::UnknownIssuer => {
+            "its authority is not among those that the system trusts (package \
+             ca-certificates, or those in SSL_CERT_FILE)"
+        }
+        Bad::NotValidForName | Bad::NotValidForNameContext { .. } => "is api-url right?",
+        Bad::Expired
+        | Bad::ExpiredContext { .. }
+        | Bad::NotValidYet
+        | Bad::NotValidYetContext { .. } => {
+            "is this machine's clock right? If it is, the server needs another certificate"
+        }
+        _ => "the server needs another certificate",
+    })
+}
+
+fn tls_error(e: &reqwest::Error) -> Option<&rustls::Error> {
+    let mut cause = e.source();
+    while let Some(e) = cause {
+        // An I/O error is no source of what is in it.
+        let inside = e.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let inside = inside.map(|e| e as &(dyn std::error::Error + 'static));
+        if let Some(e) = inside.unwrap_or(e).downcast_ref() {
+            return Some(e);
+        }
+        cause = inside.or_else(|| e.source());
+    }
+    None
 }
 
 pub(super) fn root_cause(e: &reqwest::Error) -> String {
