@@ -223,6 +223,15 @@ impl Studio {
         studio
     }
 
+    /// The pictures seen, and the pieces of sound heard.
+    pub fn frames(&self) -> Vec<Frame> {
+        self.reader.frames()
+    }
+
+    pub fn pieces(&self) -> Vec<sound::Piece> {
+        self.listener.pieces()
+    }
+
     pub fn session_id(&self) -> Option<String> {
         self.running.by_name("r").property("session-id")
     }
@@ -242,7 +251,8 @@ impl Studio {
         self.heard.lock().unwrap().clone()
     }
 
-    fn forget(&self) {
+    /// What was seen and heard so far.
+    pub fn forget(&self) {
         self.inset.clear();
         self.reader.clear();
         self.listener.clear();

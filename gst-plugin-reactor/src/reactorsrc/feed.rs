@@ -36,6 +36,9 @@ const PENDING_LIMIT: usize = 500;
 /// keyframe.
 const BACKLOG_LIMIT: gst::ClockTime = gst::ClockTime::from_seconds(10);
 
+/// Later than jitter makes anything.
+const QUEUED: gst::ClockTime = gst::ClockTime::from_mseconds(100);
+
 /// The least time between two pictures.
 const PICTURE_DISTANCE: gst::ClockTime = gst::ClockTime::from_mseconds(1);
 
@@ -264,6 +267,10 @@ impl Feed {
         let Some((running, arrived)) = times else {
             return self.drop_unit(state);
         };
+        if is_over(state, &unit, running, arrived) {
+            self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         let placed = self.place(state, unit, running, arrived);
         for (unit, placed) in after_the_gap(state, placed) {
             gst::trace!(
@@ -329,6 +336,21 @@ impl Feed {
     }
 }
 
+/// Sound whose time was filled meanwhile: it waited in a queue. To be played
+/// later than its picture is no good to it, nor to what follows.
+fn is_over(state: &State, unit: &Unit, running: gst::ClockTime, arrived: gst::ClockTime) -> bool {
+    let Some(filled) = state.filled.filter(|_| arrived > running + QUEUED) else {
+        return false;
+    };
+    let packet = unit.buffer.map_readable().ok();
+    let opus = unit
+        .caps
+        .structure(0)
+        .is_some_and(|s| s.has_name("audio/x-opus"));
+    let duration = packet.filter(|_| opus).and_then(|p| opus_duration(&p));
+    duration.is_some_and(|duration| running + duration <= filled)
+}
+
 /// What comes after a gap must not begin before the end of what filled it.
 fn after_the_gap(
     state: &mut State,
@@ -358,11 +380,7 @@ fn place_opus(
     let Some(duration) = duration.ok().and_then(|packet| opus_duration(&packet)) else {
         return vec![(unit, running)];
     };
-    // The jitter buffer's idea is wrong if it is later than the packet itself.
-    let packet = Packet {
-        running: running.min(arrived),
-        duration,
-    };
+    let packet = Packet { running, duration };
     if state.settled {
         let placed = state.cadence.place(packet.running, duration);
         return placed.map(|placed| (unit, placed)).into_iter().collect();

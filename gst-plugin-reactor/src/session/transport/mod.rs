@@ -14,6 +14,8 @@ mod peer;
 mod receive;
 mod repair;
 mod send;
+mod timeline;
+mod timing;
 
 use std::{
     sync::{
@@ -111,6 +113,9 @@ struct Link {
     answered: Arc<OnceLock<Vec<NegotiatedTrack>>>,
     /// Video frames may end in a trailer.
     trailers: Arc<AtomicBool>,
+    timeline: timing::SharedTimeline,
+    /// The timeline hears what the sender reports.
+    reported: Arc<AtomicBool>,
 }
 
 /// How the transport tells the driver something.
@@ -196,6 +201,8 @@ impl Transport {
             gate: gate.clone(),
             answered: Arc::default(),
             trailers: Arc::default(),
+            timeline: Arc::default(),
+            reported: Arc::default(),
         };
         thread::Builder::new()
             .name("reactor-peer".into())

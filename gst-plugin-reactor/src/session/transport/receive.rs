@@ -13,7 +13,7 @@ use std::{
 use gst::prelude::*;
 use gst_webrtc::WebRTCRTPTransceiver;
 
-use super::{CAT, Gate, Heard, Link, metadata, peer};
+use super::{CAT, Gate, Heard, Link, metadata, peer, timing};
 use crate::{
     platform::{
         Code, Error,
@@ -123,6 +123,7 @@ fn receive(
     track: &str,
 ) -> Result<(), Error> {
     listen(pad, link.heard.clone());
+    timing::place(pad, link.timeline.clone());
     divert_packets(pipeline, pad, link, track);
     let sink = appsink(pipeline, link, track);
     if let Some(pad) = sink.static_pad("sink")

@@ -4,9 +4,9 @@
 //! another payload type (RFC 4585, RFC 4588). The transceivers negotiate that;
 //! the rest is for webrtcbin's jitter buffers.
 
-use gst::prelude::*;
+use gst::{glib, prelude::*};
 
-use super::{CAT, Link};
+use super::{CAT, Link, timing};
 use crate::platform::track::Kind;
 
 /// Of media, in bits per second.
@@ -21,13 +21,18 @@ pub(super) fn install(webrtcbin: &gst::Element, link: &Link) {
         gst::warning!(CAT, obj = webrtcbin, "no rtpbin, so nothing is repaired");
         return;
     };
+    timing::own(&rtpbin);
     let link = link.clone();
     // After webrtcbin's own handler.
     rtpbin.connect("new-jitterbuffer", false, move |values| {
-        hurry(values);
+        let session = session(values);
+        if let Some(session) = &session {
+            hurry(session);
+        }
         let buffer = values.get(1)?.get::<gst::Element>().ok()?;
         if let Some(sink) = buffer.static_pad("sink") {
             repair_video(&sink, &link);
+            timing::watch(&sink, session.as_ref(), &link);
         }
         None
     });
@@ -45,18 +50,20 @@ fn rtpbin(webrtcbin: &gst::Bin) -> Option<gst::Element> {
         .find(is_rtpbin)
 }
 
+/// The session of a new jitter buffer.
+fn session(new_jitterbuffer: &[glib::Value]) -> Option<glib::Object> {
+    let rtpbin = new_jitterbuffer.first()?.get::<gst::Element>().ok()?;
+    let session = new_jitterbuffer.get(2)?.get::<u32>().ok()?;
+    rtpbin.emit_by_name("get-internal-session", &[&session])
+}
+
 /// Asks at once: RTCP may take a twentieth of what a session takes, which
 /// GStreamer finds out too slowly. With less, a request waits for others for
 /// longer than it is of use.
-fn hurry(new_jitterbuffer: &[gst::glib::Value]) -> Option<()> {
-    let rtpbin = new_jitterbuffer.first()?.get::<gst::Element>().ok()?;
-    let session = new_jitterbuffer.get(2)?.get::<u32>().ok()?;
-    let session =
-        rtpbin.emit_by_name::<Option<gst::glib::Object>>("get-internal-session", &[&session])?;
+fn hurry(session: &glib::Object) {
     if session.has_property("bandwidth") {
         session.set_property("bandwidth", BANDWIDTH);
     }
-    Some(())
 }
 
 /// Decides by the first packet.
