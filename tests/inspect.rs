@@ -27,6 +27,7 @@ const PROPERTIES: &[(&str, &str, bool)] = &[
     ("last-error", "GstStructure", false),
     ("latency", "guint", true),
     ("local", "gboolean", true),
+    ("max-latency", "guint", true),
     ("max-sdp-attempts", "guint", true),
     ("model", "gchararray", true),
     ("navigation", "gchararray", true),

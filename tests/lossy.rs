@@ -132,7 +132,8 @@ fn a_source_goes_on_and_there_is_no_way_around() {
 #[test]
 fn what_is_lost_is_repaired() {
     let network = Network::new(LOSSY);
-    let running = network.parse("reactorsrc {server} latency=200 ! identity name=i ! fakesink");
+    let running =
+        network.parse("reactorsrc {server} latency=200 max-latency=0 ! identity name=i ! fakesink");
     let reader = Reader::watch(&running.pad("i", "src"));
     running.play();
     reader.wait_for(240, SOON);
@@ -146,6 +147,69 @@ fn what_is_lost_is_repaired() {
     // Without repair it is one of five; where requests have to wait, two of three.
     let span = span(&frames);
     assert!(span < frames.len() * 5 / 4, "{} of {span}", frames.len());
+}
+
+/// What the element says of its jitter buffer, and answers when asked, in ms.
+fn latency(running: &Running) -> (u32, u64) {
+    let stats: gst::Structure = running.by_name("r").property("stats");
+    let mut query = gst::query::Latency::new();
+    assert!(running.pad("r", "video_main_video").query(&mut query));
+    let (live, minimum, _) = query.result();
+    assert!(live);
+    (stats.get("latency-ms").unwrap(), minimum.mseconds())
+}
+
+#[test]
+fn a_bad_network_is_waited_for() {
+    let network = Network::new(LOSSY);
+    let running = network.parse("reactorsrc name=r {server} ! identity name=i ! fakesink");
+    let reader = Reader::watch(&running.pad("i", "src"));
+    running.play();
+    reader.wait_for(1, SOON);
+    assert_eq!(latency(&running).0, 60);
+    // The jitter, and what another request takes.
+    let element = running.by_name("r");
+    while latency(&running).0 < 100 {
+        running.wait_message(SOON, |message| {
+            let is_latency = matches!(message.view(), gst::MessageView::Latency(_));
+            (is_latency && message.src() == Some(element.upcast_ref())).then_some(())
+        });
+    }
+    // It may take another step.
+    let mut spans = (0..6).map(|_| {
+        let first = reader.len() + 15;
+        reader.wait_for(first + 150, SOON);
+        span(&reader.frames()[first..first + 150])
+    });
+    // At 60 ms it is several hundred.
+    assert!(spans.any(|span| span < 180));
+    let (says, answers) = latency(&running);
+    assert!((100..=400).contains(&says), "{says}");
+    assert!(answers >= u64::from(says), "{answers} for {says}");
+    let frames = reader.frames();
+    assert_in_order(&frames);
+    assert!(frames.windows(2).all(|pair| pair[0].pts < pair[1].pts));
+    assert_no_error(&running);
+}
+
+#[test]
+fn a_good_network_is_not_waited_for_whatever_it_was_before() {
+    let network = Network::new(PERFECT);
+    let running =
+        network.parse("reactorsrc name=r latency=20 {server} ! identity name=i ! fakesink");
+    let reader = Reader::watch(&running.pad("i", "src"));
+    running.play();
+    for _ in 0..3 {
+        reader.wait_for(reader.len() + 60, SOON);
+        network.relay.black_out(true);
+        std::thread::sleep(Duration::from_millis(1500));
+        network.relay.black_out(false);
+    }
+    reader.wait_for(reader.len() + 60, SOON);
+    let (says, answers) = latency(&running);
+    assert_eq!(says, 20);
+    assert!((20..120).contains(&answers), "{answers}");
+    assert_no_error(&running);
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub use crate::session::lock;
 use std::{
     sync::{
         Arc, Condvar, Mutex, MutexGuard,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -101,6 +101,8 @@ pub struct Live {
     /// Counts starts and stops: what belongs to an earlier one is void.
     generation: AtomicU64,
     playing: Playing,
+    /// What the jitter buffer has grown to, in milliseconds.
+    grown: AtomicU32,
     context: Mutex<Option<gst::Context>>,
     steering: steering::Steering,
 }
@@ -142,7 +144,13 @@ impl Live {
     /// The jitter buffer.
     pub fn latency(&self) -> gst::ClockTime {
         let latency = self.settings().latency.max(MIN_LATENCY);
-        gst::ClockTime::from_mseconds(latency.into())
+        let grown = self.grown.load(Ordering::Acquire);
+        gst::ClockTime::from_mseconds(latency.max(grown).into())
+    }
+
+    /// The jitter buffer is that long now; 0 for as long as the user says.
+    pub fn set_grown(&self, milliseconds: u32) {
+        self.grown.store(milliseconds, Ordering::Release);
     }
 
     pub fn is_playing(&self) -> bool {
@@ -172,6 +180,7 @@ impl Live {
     /// A new start: what belonged to an earlier one is void.
     pub fn begin(&self) -> u64 {
         self.public().last_error = None;
+        self.set_grown(0);
         self.generation.fetch_add(1, Ordering::AcqRel) + 1
     }
 

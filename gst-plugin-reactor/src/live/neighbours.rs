@@ -9,7 +9,7 @@ use super::properties;
 use crate::session::settings::Settings;
 
 /// What is one for all elements of a session.
-const SHARED: [&str; 17] = [
+const SHARED: [&str; 18] = [
     "local",
     "api-url",
     "model",
@@ -22,6 +22,7 @@ const SHARED: [&str; 17] = [
     "stall-timeout",
     "close-timeout",
     "latency",
+    "max-latency",
     "recoverable",
     "reconnect",
     "restart-session",

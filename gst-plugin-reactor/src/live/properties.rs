@@ -9,11 +9,14 @@ use crate::{
     session::{
         WireChoice,
         settings::{
-            self, DEFAULT_CLOSE_TIMEOUT, DEFAULT_LATENCY, DEFAULT_MAX_SDP_ATTEMPTS,
-            DEFAULT_STALL_TIMEOUT, MIN_LATENCY, Settings,
+            self, DEFAULT_CLOSE_TIMEOUT, DEFAULT_LATENCY, DEFAULT_MAX_LATENCY,
+            DEFAULT_MAX_SDP_ATTEMPTS, DEFAULT_STALL_TIMEOUT, MIN_LATENCY, Settings,
         },
     },
 };
+
+/// Of a jitter buffer, in milliseconds.
+const MAX_LATENCY: u32 = 10_000;
 
 /// Which ICE candidates to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
@@ -97,11 +100,18 @@ fn how() -> Vec<glib::ParamSpec> {
         milliseconds("close-timeout", "Close timeout", "How long going to NULL may wait for the session to be ended on the server, in ms", DEFAULT_CLOSE_TIMEOUT),
         glib::ParamSpecUInt::builder("latency")
             .nick("Latency")
-            .blurb("Jitter buffer, in ms")
+            .blurb("Jitter buffer, in ms; it grows up to max-latency where packets come too late")
             .minimum(MIN_LATENCY)
-            .maximum(10_000)
+            .maximum(MAX_LATENCY)
             .default_value(DEFAULT_LATENCY)
             .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt::builder("max-latency")
+            .nick("Maximum latency")
+            .blurb("How far the jitter buffer may grow by itself, in ms (no more than latency = not at all)")
+            .maximum(MAX_LATENCY)
+            .default_value(DEFAULT_MAX_LATENCY)
+            .mutable_ready()
             .build(),
         string(
             "commands",
@@ -198,6 +208,7 @@ pub fn set(settings: &mut Settings, name: &str, value: &glib::Value) -> Result<(
         "stall-timeout" => settings.stall_timeout = get(value),
         "close-timeout" => settings.close_timeout = get(value),
         "latency" => settings.latency = get(value),
+        "max-latency" => settings.max_latency = get(value),
         "recoverable" => settings.recoverable = get(value),
         "reconnect" => settings.reconnect = get(value),
         "restart-session" => settings.restart_session = get(value),
@@ -242,6 +253,7 @@ pub fn value(settings: &Settings, name: &str) -> Option<glib::Value> {
         "stall-timeout" => settings.stall_timeout.to_value(),
         "close-timeout" => settings.close_timeout.to_value(),
         "latency" => settings.latency.to_value(),
+        "max-latency" => settings.max_latency.to_value(),
         "recoverable" => settings.recoverable.to_value(),
         "reconnect" => settings.reconnect.to_value(),
         "restart-session" => settings.restart_session.to_value(),

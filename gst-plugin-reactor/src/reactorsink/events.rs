@@ -117,7 +117,7 @@ impl super::imp::ReactorSink {
                     intake.adapt(|controller| controller.follow(bitrate));
                 }
             }
-            session::Event::Machine(_) => {}
+            session::Event::Machine(_) | session::Event::Latency(_) => {}
         }
     }
 

@@ -47,6 +47,12 @@ impl super::imp::ReactorSrc {
                     self.announced(generation, tracks);
                 }
             }
+            Event::Session(generation, session::Event::Latency(milliseconds)) => {
+                if self.live.is_current(generation) {
+                    self.live.set_grown(milliseconds);
+                    self.tell_latency();
+                }
+            }
             // A source feeds nothing.
             Event::Session(..) => {}
             Event::Arrived { track, caps } => {

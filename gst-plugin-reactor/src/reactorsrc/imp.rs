@@ -181,20 +181,26 @@ impl ReactorSrc {
     }
 
     fn set_latency(&self) {
-        let latency = self.live.latency();
+        self.live.set_grown(0);
         if let Some(session) = self.live.session() {
-            session.set_latency(latency.mseconds() as u32);
-            for track in self.tracks() {
-                track.set_latency(latency);
-            }
-            let element = self.obj();
-            let message = gst::message::Latency::builder().src(&*element).build();
-            let _ = element.post_message(message);
+            session.set_latency(self.live.latency().mseconds() as u32);
+            self.tell_latency();
         }
     }
 
+    /// The jitter buffer has another length.
+    pub(super) fn tell_latency(&self) {
+        for track in self.tracks() {
+            track.set_latency(self.live.latency());
+        }
+        let element = self.obj();
+        let message = gst::message::Latency::builder().src(&*element).build();
+        let _ = element.post_message(message);
+    }
+
     fn stats(&self) -> gst::Structure {
-        let mut stats = self.live.stats();
+        let latency = self.live.latency().mseconds();
+        let mut stats = self.live.stats().field("latency-ms", latency as u32);
         for track in self.tracks() {
             let counters = &track.feed.counters;
             let times = &track.feed.times;

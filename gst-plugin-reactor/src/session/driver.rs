@@ -254,6 +254,7 @@ impl Driver {
             }
             Message::SetLatency(milliseconds) => {
                 self.config.latency = milliseconds;
+                self.config.latency_now = milliseconds;
                 self.transport.set_latency(milliseconds);
             }
             Message::RequestKeyframe(track) => self.transport.request_keyframe(track),
@@ -277,6 +278,10 @@ impl Driver {
             Report::KeyframeWanted(track) => self.members.keyframe_wanted(&track),
             Report::Loss(track, lost) => self.members.loss(&track, lost),
             Report::Estimate(bitrate) => self.members.estimate(bitrate),
+            Report::Latency(milliseconds) => {
+                self.config.latency_now = milliseconds;
+                self.members.latency(milliseconds);
+            }
             Report::SenderOpen(track, result) => {
                 self.members.sender_open(&track, result);
                 self.limit();

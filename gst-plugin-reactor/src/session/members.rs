@@ -30,6 +30,8 @@ pub(super) struct Members {
     codecs: HashMap<String, Vec<(&'static Codec, u8)>>,
     consumers: Consumers,
     budget: Budget,
+    /// Of the jitter buffer, if it is not the one that was set.
+    latency: Option<u32>,
     /// For those who come late.
     told: Vec<MachineEvent>,
     ready: bool,
@@ -93,6 +95,9 @@ impl Members {
     pub(super) fn join(&mut self, id: u64, member: hub::Member, events: EventSender) {
         for event in &self.told {
             events(Event::Machine(Box::new(event.clone())));
+        }
+        if let Some(latency) = self.latency {
+            events(Event::Latency(latency));
         }
         if let Some(tracks) = &self.tracks {
             events(Event::Tracks(tracks.clone()));
@@ -454,6 +459,13 @@ impl Members {
             track: track.to_owned(),
             lost,
         });
+    }
+
+    pub(super) fn latency(&mut self, milliseconds: u32) {
+        self.latency = Some(milliseconds);
+        for member in self.members.values() {
+            (member.events)(Event::Latency(milliseconds));
+        }
     }
 
     pub(super) fn estimate(&mut self, bitrate: u32) {

@@ -77,6 +77,8 @@ pub enum Event {
     /// Who sent or received has left: only those are there that want what was
     /// recorded.
     Deserted,
+    /// The jitter buffer is that long now, in milliseconds.
+    Latency(u32),
     Machine(Box<MachineEvent>),
 }
 
@@ -123,6 +125,8 @@ enum Report {
     Loss(String, f64),
     /// What the network takes of all tracks together, in bits per second.
     Estimate(u32),
+    /// How long the jitter buffer is now, in milliseconds.
+    Latency(u32),
 }
 
 /// What the driver shows to the elements.

@@ -27,6 +27,8 @@ pub const DEFAULT_LOCAL_URL: &str = "http://localhost:8080";
 pub const DEFAULT_MAX_SDP_ATTEMPTS: u32 = 6;
 /// Milliseconds. Enough for the jitter of an ordinary wired path.
 pub const DEFAULT_LATENCY: u32 = 60;
+/// To which it may grow: two requests for what is lost on a bad mobile path.
+pub const DEFAULT_MAX_LATENCY: u32 = 400;
 /// Below this the jitter buffer of GStreamer 1.22 drops frames even on
 /// loopback when set to 0; 10 ms is fine.
 pub const MIN_LATENCY: u32 = 10;
@@ -54,6 +56,8 @@ pub struct Settings {
     /// 0 for no limit.
     pub waiting_timeout: u32,
     pub latency: u32,
+    /// How far it may grow by itself; not at all if this is no more.
+    pub max_latency: u32,
     /// 0 for no watchdog.
     pub stall_timeout: u32,
     pub close_timeout: u32,
@@ -85,6 +89,7 @@ impl Default for Settings {
             max_sdp_attempts: DEFAULT_MAX_SDP_ATTEMPTS,
             waiting_timeout: 0,
             latency: DEFAULT_LATENCY,
+            max_latency: DEFAULT_MAX_LATENCY,
             stall_timeout: DEFAULT_STALL_TIMEOUT,
             close_timeout: DEFAULT_CLOSE_TIMEOUT,
             recoverable: false,
@@ -241,7 +246,8 @@ impl Settings {
             ($($name:ident)*) => { $(fill(&mut self.$name, other.$name, &default.$name);)* };
         }
         fill!(local api_url api_key model arguments adopt_session_id connection_id);
-        fill!(max_sdp_attempts waiting_timeout latency stall_timeout close_timeout);
+        fill!(max_sdp_attempts waiting_timeout latency max_latency stall_timeout);
+        fill!(close_timeout);
         if !self.jwt.is_set() {
             self.jwt = other.jwt;
         }
@@ -282,8 +288,11 @@ impl Settings {
     }
 
     pub(super) fn transport(&self) -> transport::Config {
+        let latency = self.latency.max(MIN_LATENCY);
         transport::Config {
-            latency: self.latency.max(MIN_LATENCY),
+            latency,
+            max_latency: self.max_latency,
+            latency_now: latency,
             relay_only: self.relay_only,
         }
     }

@@ -10,6 +10,7 @@ mod channels;
 mod estimator;
 mod ice;
 pub(super) mod metadata;
+mod patience;
 mod peer;
 mod receive;
 mod repair;
@@ -43,6 +44,7 @@ use crate::platform::{
     signaling::IceServer,
     wire::{Channel, Frame},
 };
+use patience::Patience;
 use peer::Peer;
 
 pub(super) static CAT: std::sync::LazyLock<gst::DebugCategory> = std::sync::LazyLock::new(|| {
@@ -57,7 +59,8 @@ pub(super) static CAT: std::sync::LazyLock<gst::DebugCategory> = std::sync::Lazy
 /// gathered by then a host on the same network is reachable.
 const GATHERING_LIMIT: Duration = Duration::from_secs(2);
 
-/// The server reports what it misses about once a second.
+/// The server reports what it misses about once a second, and as often it is
+/// looked at what is missed here.
 const FEEDBACK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How the peer connection is to be made.
@@ -65,6 +68,9 @@ const FEEDBACK_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Config {
     /// Jitter buffer, in milliseconds.
     pub latency: u32,
+    /// How far it may grow, and has grown so far.
+    pub max_latency: u32,
+    pub latency_now: u32,
     pub relay_only: bool,
 }
 
@@ -85,7 +91,7 @@ enum Command {
     Close,
     // From webrtcbin's callbacks.
     Latency,
-    /// Time to look at the server's reports.
+    /// Time to look at the server's reports, and at what is missed.
     Feedback,
     LocalDescriptionSet,
     Gathered,
@@ -114,6 +120,7 @@ struct Link {
     /// Video frames may end in a trailer.
     trailers: Arc<AtomicBool>,
     timeline: timing::SharedTimeline,
+    jitter_buffers: repair::Buffers,
     /// The timeline hears what the sender reports.
     reported: Arc<AtomicBool>,
 }
@@ -202,6 +209,7 @@ impl Transport {
             answered: Arc::default(),
             trailers: Arc::default(),
             timeline: Arc::default(),
+            jitter_buffers: Arc::default(),
             reported: Arc::default(),
         };
         thread::Builder::new()
@@ -293,27 +301,29 @@ struct Worker {
     gathering: Option<Instant>,
     /// Something is sent, of which the server reports the loss.
     sending: bool,
+    patience: Patience,
+    /// When was last looked at all that.
+    looked: Instant,
 }
 
 impl Worker {
     fn new(config: Config, link: Link) -> Self {
+        let patience = Patience::new(config.latency, config.max_latency, config.latency_now);
         Self {
             config,
             link,
             peer: None,
             gathering: None,
             sending: false,
+            patience,
+            looked: Instant::now(),
         }
     }
 
     fn run(mut self, commands: &mpsc::Receiver<Command>) {
         super::warm_up::wait();
         loop {
-            let wait = self
-                .gathering
-                .map(|since| GATHERING_LIMIT.saturating_sub(since.elapsed()));
-            let wait = wait.or(self.sending.then_some(FEEDBACK_INTERVAL));
-            let command = match wait {
+            let command = match self.wait() {
                 None => commands.recv().unwrap_or(Command::Close),
                 Some(wait) => match commands.recv_timeout(wait) {
                     Ok(command) => command,
@@ -335,10 +345,45 @@ impl Worker {
         (self.link.inputs)(Input::TransportClosed);
     }
 
+    /// For how long, if nothing is asked for.
+    fn wait(&self) -> Option<Duration> {
+        let gathering = self.gathering;
+        let wait = gathering.map(|since| GATHERING_LIMIT.saturating_sub(since.elapsed()));
+        let looks = self.peer.is_some() && (self.sending || !self.patience.is_fixed());
+        let look = FEEDBACK_INTERVAL.saturating_sub(self.looked.elapsed());
+        wait.or(looks.then_some(look))
+    }
+
+    fn feedback(&mut self) {
+        self.looked = Instant::now();
+        let Some(peer) = &self.peer else {
+            return;
+        };
+        if self.sending {
+            peer.read_feedback(&self.link);
+        }
+        let counts = repair::counts(&self.link);
+        let now = self.link.heard.epoch.elapsed();
+        if let Some(latency) = self.patience.look(now, counts) {
+            gst::info!(
+                CAT,
+                "the jitter buffer waits for {latency} ms after {counts:?}"
+            );
+            peer.set_latency(latency);
+            (self.link.reports)(Report::Latency(latency));
+        }
+    }
+
     fn execute(&mut self, command: Command) {
         match command {
             Command::Build { ice_servers, offer } => {
-                match Peer::new(&self.config, &self.link, &ice_servers, offer) {
+                match Peer::new(
+                    &self.config,
+                    self.patience.latency(),
+                    &self.link,
+                    &ice_servers,
+                    offer,
+                ) {
                     Ok(peer) => self.peer = Some(peer),
                     Err(error) => (self.link.inputs)(Input::OfferBuilt(Err(error))),
                 }
@@ -356,7 +401,8 @@ impl Worker {
                 }
             }
             Command::SetLatency(milliseconds) => {
-                self.config.latency = milliseconds;
+                self.patience.set_floor(milliseconds);
+                (self.link.reports)(Report::Latency(milliseconds));
                 if let Some(peer) = &self.peer {
                     peer.set_latency(milliseconds);
                 }
@@ -403,11 +449,7 @@ impl Worker {
                     peer.request_keyframe(&track);
                 }
             }
-            Command::Feedback => {
-                if let Some(peer) = &self.peer {
-                    peer.read_feedback(&self.link);
-                }
-            }
+            Command::Feedback => self.feedback(),
             Command::Latency => {
                 if let Some(peer) = &self.peer {
                     peer.recalculate_latency();

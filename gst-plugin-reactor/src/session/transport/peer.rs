@@ -41,13 +41,14 @@ pub(super) struct Peer {
 impl Peer {
     pub(super) fn new(
         config: &Config,
+        latency: u32,
         link: &Link,
         ice_servers: &[IceServer],
         offer: Vec<Offer>,
     ) -> Result<Self, Error> {
         let webrtcbin = make("webrtcbin")?;
         webrtcbin.set_property_from_str("bundle-policy", "max-bundle");
-        webrtcbin.set_property("latency", config.latency);
+        webrtcbin.set_property("latency", latency);
         if config.relay_only {
             webrtcbin.set_property_from_str("ice-transport-policy", "relay");
         }

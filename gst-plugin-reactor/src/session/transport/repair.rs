@@ -4,13 +4,52 @@
 //! another payload type (RFC 4585, RFC 4588). The transceivers negotiate that;
 //! the rest is for webrtcbin's jitter buffers.
 
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
 use gst::{glib, prelude::*};
 
-use super::{CAT, Link, timing};
-use crate::platform::track::Kind;
+use super::{CAT, Link, patience::Counts, timing};
+use crate::platform::{lock, track::Kind};
 
 /// Of media, in bits per second.
 const BANDWIDTH: f64 = 10_000_000.0;
+
+/// All jitter buffers of a connection. Held to look at them.
+pub(super) type Buffers = Arc<Mutex<Vec<glib::WeakRef<gst::Element>>>>;
+
+/// What they have counted so far, together.
+pub(super) fn counts(link: &Link) -> Counts {
+    let buffers = lock(&link.jitter_buffers).clone();
+    let silence = lock(&link.timeline).silence();
+    let stats = buffers.iter().filter_map(glib::WeakRef::upgrade);
+    let stats = stats.map(|buffer| {
+        let repaired: bool = buffer.property("do-retransmission");
+        (repaired, buffer.property::<gst::Structure>("stats"))
+    });
+    let none = Counts {
+        silence: Duration::from_nanos(silence.cast_unsigned()),
+        ..Counts::default()
+    };
+    stats.fold(none, |sum, (repaired, stats)| {
+        let count = |name| stats.get::<u64>(name).unwrap_or(0);
+        // What is not sent again may still come, after what overtook it.
+        let lost = if repaired { "num-lost" } else { "num-late" };
+        let time = |name| Duration::from_nanos(count(name));
+        Counts {
+            pushed: sum.pushed + count("num-pushed"),
+            lost: sum.lost + count(lost),
+            late: sum.late + count("num-late"),
+            requested: sum.requested + count("rtx-count"),
+            repaired: sum.repaired + count("rtx-success-count"),
+            round_trip: sum.round_trip.max(time("rtx-rtt")),
+            jitter: sum.jitter.max(time("avg-jitter")),
+            ..sum
+        }
+    })
+}
 
 /// webrtcbin gives a jitter buffer the `do-nack` of each transceiver of the
 /// bundle in turn, and the last wins, which is often that of a sound. What is in
@@ -32,6 +71,7 @@ pub(super) fn install(webrtcbin: &gst::Element, link: &Link) {
         let buffer = values.get(1)?.get::<gst::Element>().ok()?;
         if let Some(sink) = buffer.static_pad("sink") {
             repair_video(&sink, &link);
+            lock(&link.jitter_buffers).push(buffer.downgrade());
             timing::watch(&sink, session.as_ref(), &link);
         }
         None

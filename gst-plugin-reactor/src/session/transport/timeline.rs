@@ -35,7 +35,12 @@ const STEP: i64 = MS;
 
 /// The streams of a connection, by SSRC.
 #[derive(Debug, Default)]
-pub(super) struct Timeline(HashMap<u32, Stream>);
+pub(super) struct Timeline {
+    streams: HashMap<u32, Stream>,
+    /// When something came, and the longest time in which nothing did.
+    at: Option<i64>,
+    silence: i64,
+}
 
 /// What the header of an RTP packet says.
 #[derive(Debug, Clone, Copy)]
@@ -56,13 +61,20 @@ pub(super) struct Report {
 impl Timeline {
     /// A packet of a stream whose clock has this rate came.
     pub(super) fn arrived(&mut self, packet: Header, rate: u32, at: i64) {
-        let stream = self.0.entry(packet.ssrc).or_default();
+        let before = self.at.replace(at).unwrap_or(at);
+        self.silence = self.silence.max(at - before);
+        let stream = self.streams.entry(packet.ssrc).or_default();
         stream.arrived(packet, rate, at);
+    }
+
+    /// For how long at most nothing came, since that was asked before.
+    pub(super) fn silence(&mut self) -> i64 {
+        std::mem::take(&mut self.silence)
     }
 
     /// A sender's report came.
     pub(super) fn reported(&mut self, report: Report) {
-        if let Some(stream) = self.0.get_mut(&report.ssrc).filter(|s| s.rate != 0) {
+        if let Some(stream) = self.streams.get_mut(&report.ssrc).filter(|s| s.rate != 0) {
             // In units of 2^-32 s.
             let ntp = ((i128::from(report.ntp) * 1_000_000_000) >> 32) as i64;
             let rtp = stream.nanoseconds(stream.unwrap(report.time));
@@ -72,8 +84,8 @@ impl Timeline {
 
     /// When a packet that came was due. Never goes back while RTP time goes on.
     pub(super) fn place(&mut self, packet: Header) -> Option<i64> {
-        let slowest = self.0.values().filter_map(Stream::transit).max();
-        let stream = self.0.get_mut(&packet.ssrc).filter(|s| s.rate != 0)?;
+        let slowest = self.streams.values().filter_map(Stream::transit).max();
+        let stream = self.streams.get_mut(&packet.ssrc).filter(|s| s.rate != 0)?;
         Some(stream.place(packet.time, slowest))
     }
 }
