@@ -11,7 +11,7 @@ use gst::prelude::*;
 use reactor_tests::{
     frames::{Frame, Reader},
     inset::{Colour, Inset},
-    pipeline::{Running, is_v0},
+    pipeline::{Running, is_v0, wait_until},
     proxy::{Proxy, Route},
     relay::{Conditions, Jitter, Relay, Towards, of_format},
     server::Server,
@@ -252,5 +252,7 @@ fn a_camera_is_seen() {
     }
     let counts = network.relay.counts(Towards::Server);
     assert!(counts.lost > 0, "{counts:?}");
+    // What the server misses is sent again.
+    wait_until("repair", SOON, || network.repairs(Towards::Server) > 0);
     assert_no_error(&running);
 }

@@ -248,7 +248,9 @@ impl Intake {
     }
 
     /// What may be offered for this pad's track: what upstream sends, if it
-    /// is encoded already, else what can be encoded here.
+    /// is encoded already, else what can be encoded here. What will be sent,
+    /// if the server takes it, comes first: webrtcbin before 1.24.12 offers to
+    /// repeat that only.
     pub fn codecs(&self, wanted: Option<&str>) -> Result<Vec<&'static Codec>, Error> {
         let upstream = lock(&self.state).caps.clone();
         let upstream =
@@ -272,8 +274,10 @@ impl Intake {
                 ));
             }
         }
-        let encodable: Vec<_> = of_kind().filter(|codec| codec.can_encode()).collect();
-        encode::Choice::new(self.kind, &encodable, wanted).map(|_| encodable)
+        let mut encodable: Vec<_> = of_kind().filter(|codec| codec.can_encode()).collect();
+        let choice = encode::Choice::new(self.kind, &encodable, wanted)?;
+        encodable.sort_by_key(|codec| *codec != choice.codec);
+        Ok(encodable)
     }
 
     pub fn set_caps(&self, caps: gst::Caps) {

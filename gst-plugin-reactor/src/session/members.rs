@@ -324,12 +324,15 @@ impl Members {
     pub(super) fn offers(&self) -> Vec<Offer> {
         let agreed = |offer: &Offer| {
             let codecs = self.codecs.get(&offer.track.name)?.iter();
-            let codecs: Vec<_> = codecs.map(|(codec, _)| *codec).collect();
-            let taken = match offer.track.direction {
-                Direction::RecvOnly => 1,
-                Direction::SendOnly => codecs.len(),
-            };
-            codecs.get(..taken).map(<[_]>::to_vec)
+            let mut codecs: Vec<_> = codecs.map(|(codec, _)| *codec).collect();
+            match offer.track.direction {
+                Direction::RecvOnly => codecs.truncate(1),
+                // In the order that was offered, not in the server's.
+                Direction::SendOnly => {
+                    codecs.sort_by_key(|codec| offer.codecs.iter().position(|c| c == codec));
+                }
+            }
+            (!codecs.is_empty()).then_some(codecs)
         };
         let offers = self.offer().iter();
         offers
