@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 
 //! Receives with reactorsrc through a bad network, which is the URL's business:
-//! the same figures as `official_lossy.py`, got the same way.
+//! the same figures as `official_lossy.py`, got the same way. A latency of 0 is
+//! that of an element of which nothing is set.
 
 use std::collections::BTreeSet;
 
+use gst::prelude::*;
 use reactor_tests::{
     frames::{Frame, Reader},
     pipeline::Running,
@@ -24,8 +26,12 @@ const FREEZE_MS: f64 = 200.0;
 
 pub fn run(options: &Options) -> Value {
     let Options { url, latency, .. } = options;
+    let latency = match latency {
+        0 => String::new(),
+        fixed => format!("latency={fixed} max-latency=0"),
+    };
     let running = Running::launch(&format!(
-        "reactorsrc name=r local=true api-url={url} latency={latency} \
+        "reactorsrc name=r local=true api-url={url} {latency} \
          r.video_main_video ! fakesink name=video sync=false"
     ));
     let reader = Reader::watch(&running.pad("video", "sink"));
@@ -34,6 +40,7 @@ pub fn run(options: &Options) -> Value {
     reader.clear();
     let (cpu, window) = cpu_over(options.window);
     let frames = reader.frames();
+    let stats: gst::Structure = running.by_name("r").property("stats");
     running.stop();
 
     let counters: BTreeSet<u32> = frames.iter().map(|frame| frame.counter).collect();
@@ -57,6 +64,7 @@ pub fn run(options: &Options) -> Value {
         "longest_ms": round(freezes.iter().copied().fold(0.0, f64::max)),
         "latency_p50_ms": percentile(&ages, 0.5),
         "latency_p95_ms": percentile(&ages, 0.95),
+        "buffer_ms": stats.get::<u32>("latency-ms").ok(),
         "unreadable": reader.unreadable(),
         "cpu_seconds": round(cpu),
         "seconds": window.as_secs_f64(),

@@ -59,8 +59,7 @@ pub(super) static CAT: std::sync::LazyLock<gst::DebugCategory> = std::sync::Lazy
 /// gathered by then a host on the same network is reachable.
 const GATHERING_LIMIT: Duration = Duration::from_secs(2);
 
-/// The server reports what it misses about once a second, and as often it is
-/// looked at what is missed here.
+/// The server reports what it misses about once a second.
 const FEEDBACK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How the peer connection is to be made.
@@ -302,8 +301,9 @@ struct Worker {
     /// Something is sent, of which the server reports the loss.
     sending: bool,
     patience: Patience,
-    /// When was last looked at all that.
+    /// When was last looked at what is missed here, and there.
     looked: Instant,
+    read: Instant,
 }
 
 impl Worker {
@@ -317,6 +317,7 @@ impl Worker {
             sending: false,
             patience,
             looked: Instant::now(),
+            read: Instant::now(),
         }
     }
 
@@ -350,7 +351,7 @@ impl Worker {
         let gathering = self.gathering;
         let wait = gathering.map(|since| GATHERING_LIMIT.saturating_sub(since.elapsed()));
         let looks = self.peer.is_some() && (self.sending || !self.patience.is_fixed());
-        let look = FEEDBACK_INTERVAL.saturating_sub(self.looked.elapsed());
+        let look = patience::LOOK.saturating_sub(self.looked.elapsed());
         wait.or(looks.then_some(look))
     }
 
@@ -359,7 +360,8 @@ impl Worker {
         let Some(peer) = &self.peer else {
             return;
         };
-        if self.sending {
+        if self.sending && self.read.elapsed() >= FEEDBACK_INTERVAL {
+            self.read = Instant::now();
             peer.read_feedback(&self.link);
         }
         let counts = repair::counts(&self.link);

@@ -10,12 +10,14 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+/// How often to look.
+pub(super) const LOOK: Duration = Duration::from_millis(500);
 /// So many of the last looks have to be bad: the burst of a beginning makes one
 /// or two so, and waiting longer is no remedy for it.
-const LOOKS: usize = 6;
+const LOOKS: usize = 8;
 const BAD: usize = 3;
 /// Shorter spans have too few packets.
-const SPAN: Duration = Duration::from_millis(900);
+const SPAN: Duration = Duration::from_millis(400);
 /// Nothing at all came for so long: an outage, of which more is asked for again
 /// afterwards than can come in time.
 const OUTAGE: Duration = Duration::from_millis(400);
@@ -171,17 +173,16 @@ impl Patience {
 mod tests {
     use super::*;
 
-    /// A network of which is told what becomes of the 100 packets of each
-    /// second.
-    struct Second {
+    /// A network of which is told what becomes of the 100 packets of each look.
+    struct Network {
         patience: Patience,
         now: Duration,
         counts: Counts,
     }
 
-    impl Second {
+    impl Network {
         fn new(floor: u32, most: u32) -> Self {
-            let mut second = Self {
+            let mut network = Self {
                 patience: Patience::new(floor, most, floor),
                 now: Duration::ZERO,
                 counts: Counts {
@@ -190,12 +191,12 @@ mod tests {
                     ..Counts::default()
                 },
             };
-            assert_eq!(second.pass(0, 0, 0), None);
-            second
+            assert_eq!(network.pass(0, 0, 0), None);
+            network
         }
 
         fn pass(&mut self, requested: u64, repaired: u64, late: u64) -> Option<u32> {
-            self.now += Duration::from_secs(1);
+            self.now += LOOK;
             let counts = &mut self.counts;
             counts.requested += requested;
             counts.repaired += repaired;
@@ -205,17 +206,17 @@ mod tests {
             self.patience.look(self.now, self.counts)
         }
 
-        /// The changes over so many seconds, and when they came.
-        fn go(&mut self, seconds: u32, fate: (u64, u64, u64)) -> Vec<(u32, u32)> {
+        /// The changes over so many looks, and when they came.
+        fn go(&mut self, looks: u32, fate: (u64, u64, u64)) -> Vec<(u32, u32)> {
             let (requested, repaired, late) = fate;
-            let all = (1..=seconds).map(|n| (n, self.pass(requested, repaired, late)));
+            let all = (1..=looks).map(|n| (n, self.pass(requested, repaired, late)));
             all.filter_map(|(n, latency)| Some((n, latency?))).collect()
         }
     }
 
     #[test]
     fn it_goes_up_to_what_a_second_request_takes_and_on_to_the_limit() {
-        let mut network = Second::new(60, 400);
+        let mut network = Network::new(60, 400);
         // Three round trips and four times the jitter.
         assert_eq!(network.go(4, (5, 2, 1)), [(3, 160)]);
         // That is not enough.
@@ -226,21 +227,21 @@ mod tests {
 
     #[test]
     fn it_stays_where_what_is_missing_is_had_in_time() {
-        let mut network = Second::new(60, 400);
+        let mut network = Network::new(60, 400);
         assert!(network.go(1000, (5, 5, 0)).is_empty());
         // Now and then one is not.
         for _ in 0..100 {
             assert!(network.go(1, (5, 4, 0)).is_empty());
             assert!(network.go(3, (5, 5, 0)).is_empty());
         }
-        // Every other second is too often.
+        // In every other look is too often.
         let mut every_other = (0..6).map(|n| network.pass(5, 5 - n % 2, 0));
         assert_eq!(every_other.find_map(|latency| latency), Some(160));
     }
 
     #[test]
     fn an_outage_and_a_bad_beginning_change_nothing() {
-        let mut network = Second::new(10, 400);
+        let mut network = Network::new(10, 400);
         assert!(network.go(2, (50, 10, 20)).is_empty());
         for _ in 0..20 {
             assert!(network.go(10, (0, 0, 0)).is_empty());
@@ -248,7 +249,7 @@ mod tests {
             network.counts.silence = Duration::from_secs(1);
             assert!(network.go(1, (90, 2, 10)).is_empty());
             network.counts.silence = Duration::ZERO;
-            assert!(network.go(3, (90, 2, 10)).is_empty());
+            assert!(network.go(5, (90, 2, 10)).is_empty());
         }
         // In which nothing comes.
         network.now += Duration::from_secs(20);
@@ -261,7 +262,7 @@ mod tests {
 
     #[test]
     fn what_is_never_sent_again_is_not_waited_for() {
-        let mut network = Second::new(60, 400);
+        let mut network = Network::new(60, 400);
         assert!(network.go(100, (5, 0, 0)).is_empty());
         // But what comes after all is.
         assert_eq!(network.go(5, (3, 0, 3)), [(3, 160)]);
@@ -269,20 +270,20 @@ mod tests {
 
     #[test]
     fn it_goes_down_when_nothing_was_missing_in_a_long_time() {
-        let mut network = Second::new(60, 400);
+        let mut network = Network::new(60, 400);
         network.go(4, (5, 2, 1));
         // What is repaired still has to be waited for.
         assert!(network.go(1000, (1, 1, 0)).is_empty());
-        assert_eq!(network.go(200, (0, 0, 0)), [(60, 60)]);
+        assert_eq!(network.go(400, (0, 0, 0)), [(120, 60)]);
         // That was too early: it will wait twice as long.
         assert_eq!(network.go(4, (5, 2, 1)), [(3, 160)]);
-        assert_eq!(network.go(200, (0, 0, 0)), [(120, 60)]);
+        assert_eq!(network.go(400, (0, 0, 0)), [(240, 60)]);
     }
 
     #[test]
     fn it_is_fixed_where_the_limit_says_so() {
         for most in [0, 60] {
-            let mut network = Second::new(60, most);
+            let mut network = Network::new(60, most);
             assert!(network.patience.is_fixed());
             assert!(network.go(100, (5, 2, 1)).is_empty());
             assert_eq!(network.patience.latency(), 60);
@@ -291,7 +292,7 @@ mod tests {
 
     #[test]
     fn the_user_has_the_last_word_and_a_new_connection_goes_on() {
-        let mut network = Second::new(60, 400);
+        let mut network = Network::new(60, 400);
         network.go(4, (5, 2, 1));
         network.patience.set_floor(20);
         assert_eq!(network.patience.latency(), 20);
@@ -311,7 +312,7 @@ mod tests {
                 late: n,
                 ..Counts::default()
             };
-            let latency = patience.look(Duration::from_millis(30 * n), counts);
+            let latency = patience.look(Duration::from_millis(12 * n), counts);
             assert_eq!(latency, None, "{n}");
         }
     }
