@@ -164,8 +164,10 @@ impl Patience {
 
     fn longer(&self, need: f64) -> u32 {
         let need = ((need / 10.0).ceil() as u32).saturating_mul(10);
-        let step = self.now.saturating_mul(STEP);
-        step.max(need).clamp(self.now, self.most)
+        let longer = self.now.saturating_mul(STEP).max(need);
+        // What would be left is not worth a step of its own.
+        let all = longer >= self.most / 4 * 3;
+        if all { self.most } else { longer }
     }
 }
 
@@ -220,7 +222,7 @@ mod tests {
         // Three round trips and four times the jitter.
         assert_eq!(network.go(4, (5, 2, 1)), [(3, 160)]);
         // That is not enough.
-        assert_eq!(network.go(8, (5, 4, 1)), [(2, 320), (5, 400)]);
+        assert_eq!(network.go(8, (5, 4, 1)), [(2, 400)]);
         assert!(network.go(100, (5, 4, 1)).is_empty());
         assert_eq!(network.patience.latency(), 400);
     }
