@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gst::{glib, prelude::*};
+use gst::{
+    glib::{self, error::ErrorDomain},
+    prelude::*,
+};
 use reactor_tests::{
     frames::Reader,
     installed,
@@ -327,9 +330,7 @@ fn what_cannot_be_had_says_why() {
     let recording = clip.get::<&str>("session-id").unwrap();
     let at = |query: &str| format!("{}/clips?session_id={query}", server.url());
     let unknown = url.replace(recording, "00000000-0000-4000-8000-000000000000");
-    fn is<E: glib::error::ErrorDomain + Copy + 'static>(
-        kind: E,
-    ) -> Box<dyn Fn(&glib::Error) -> bool> {
+    fn is<E: ErrorDomain + Copy + 'static>(kind: E) -> Box<dyn Fn(&glib::Error) -> bool> {
         Box::new(move |error| error.matches(kind))
     }
     let cases = [
