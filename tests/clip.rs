@@ -13,6 +13,7 @@ use gst::{
     glib::{self, error::ErrorDomain},
     prelude::*,
 };
+use reactor_coordinator::{Coordinator, Route, Seen, Settings};
 use reactor_tests::{
     frames::Reader,
     installed,
@@ -251,6 +252,14 @@ fn what_there_is_is_saved_when_the_live_element_leaves() {
         _ => None,
     });
     running.stop();
+    let code = saving.wait_message(SOON, |message| match message.view() {
+        gst::MessageView::Warning(warning) => {
+            let details = warning.details()?;
+            details.get::<String>("code").ok()
+        }
+        _ => None,
+    });
+    assert_eq!(code, "CLIP_SHORTER");
     saving.wait_eos(SOON);
     server.wait_for_state("ready", SOON);
     let (duration, _) = assert_ordinary(&file.0);
@@ -391,6 +400,39 @@ fn what_cannot_be_had_says_why() {
         let failure = running.wait_error(SOON);
         assert!(failure.error.message().contains(said), "{failure:?}");
     }
+}
+
+/// The cloud's parts are on another host, which gets no token.
+#[test]
+fn a_clip_of_the_cloud_is_fetched_without_its_token() {
+    const KEY: &str = "rk_test";
+    let server = Server::playground();
+    let settings = Settings {
+        runtime: Some(server.url()),
+        ..Settings::default()
+    };
+    let coordinator = Coordinator::start(settings).unwrap();
+    let file = PLACE.scrap("cloud.mp4");
+    let running = Running::launch(&format!(
+        "reactorsrc api-url={} model=playground api-key={KEY} ! fakesink  \
+         reactorclip duration=3 ! filesink location={}",
+        coordinator.url(),
+        file.0.display()
+    ));
+    running.wait_element("reactor-clip", SOON);
+    running.pipeline.send_event(gst::event::Eos::new());
+    running.wait_eos(SOON);
+    running.stop();
+    assert_ordinary(&file.0);
+    wait_until("the ledger is empty", SOON, || {
+        coordinator.open_sessions().is_empty()
+    });
+    let clips = coordinator.requests(Route::Clips);
+    let fetched = coordinator.requests(Route::Fetch);
+    assert!(!clips.is_empty() && fetched.len() >= 3, "{}", fetched.len());
+    let has_token = |seen: &Seen| seen.header("authorization").is_some();
+    assert!(clips.iter().all(has_token));
+    assert!(!fetched.iter().any(has_token));
 }
 
 /// Much memory is none that grows: with ten times the recording it takes as

@@ -94,14 +94,19 @@ fn each_says_how_it_is_used() {
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<_> = names.filter(|name| name.ends_with(".sh")).collect();
     names.sort();
-    assert_eq!(names, ["demo.sh", "hls.sh", "record.sh", "rtmp.sh"]);
+    assert_eq!(
+        names,
+        ["clip.sh", "demo.sh", "hls.sh", "record.sh", "rtmp.sh"]
+    );
     for name in names.iter().filter(|name| *name != "demo.sh") {
         let output = script(name).arg("--help").output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success() && output.stderr.is_empty());
-        for said in [&format!("  {name} [OPTION...] "), "--local", "--bitrate"] {
+        for said in [&format!("  {name} [OPTION...] "), "--local"] {
             assert!(text.contains(said), "{said}: {text}");
         }
+        // What the platform recorded is not encoded again.
+        assert_eq!(text.contains("--bitrate"), name != "clip.sh");
     }
 }
 
@@ -225,8 +230,10 @@ fn a_recording_goes_on_from_part_to_part() {
         parts.retain(|file| !before.contains(file));
         assert!((3..=5).contains(&parts.len()), "{parts:?}");
         for part in &parts[..2] {
-            // As many pictures as the model makes in 2 s.
-            assert_eq!(media::packets(part, "v").len(), 60, "{part:?}");
+            // As many pictures as the model makes in 2 s, but for those that a
+            // busy server leaves out.
+            let pictures = media::packets(part, "v").len();
+            assert!((56..=60).contains(&pictures), "{part:?}: {pictures}");
         }
         torn = assert_parts(&parts);
         if torn.is_empty() {
@@ -268,6 +275,40 @@ fn the_models_end_finishes_a_recording() {
     let files = scrap.files();
     assert_eq!(files.len(), 1, "{files:?}");
     assert_parts(&files);
+}
+
+#[test]
+fn ctrl_c_saves_a_clip_whole_or_not_at_all() {
+    let server = Server::playground();
+    let scrap = Scrap::new("clip");
+    let file = scrap.0.join("clip.mp4");
+    std::fs::write(&file, b"before").unwrap();
+    let options = ["--seconds", "2"];
+    let mut early = Process::start(
+        SCRATCH,
+        "clip-early",
+        local("clip.sh", &server, &options, &file),
+    );
+    early.wait_for_output("looking for the session", SOON);
+    early.interrupt_group();
+    assert_ne!(early.wait(SOON).code(), Some(0), "{}", early.output());
+    assert_eq!(std::fs::read(&file).unwrap(), b"before");
+    server.wait_for_state("ready", SOON);
+
+    let mut saves = Process::start(SCRATCH, "clip", local("clip.sh", &server, &options, &file));
+    saves.wait_for_output(CONNECTED, SOON);
+    std::thread::sleep(Duration::from_secs(4));
+    saves.interrupt_group();
+    saves.assert_succeeds(SOON);
+    server.wait_for_state("ready", SOON);
+    assert_eq!(scrap.files(), [&*file]);
+    media::assert_decodes(&file);
+    let (start, duration) = media::span(&file);
+    assert!(
+        start == 0.0 && (duration - 2.0).abs() < 0.05,
+        "{start}, {duration}"
+    );
+    media::assert_recorded(&media::recorded_counters(&file));
 }
 
 /// Nobody could finish it.

@@ -11,7 +11,7 @@
 . "$root/pipelines/lib/deps.sh"
 . "$root/pipelines/lib/plugin.sh"
 
-COMMON_HELP="
+SESSION_HELP="
 The session:
   --local               a local runtime, which needs no key
   --api-url URL         where the runtime, or the cloud's API, is
@@ -20,22 +20,24 @@ The session:
   --commands JSON       sent as soon as the session is ready, such as
                         '[{\"set_prompt\":{\"prompt\":\"a forest\"}}]'
   --on-gap WHAT         hold-last-frame (if not given), black or nothing: what is sent while
-                        nothing comes, as when the connection is lost
-The encoding:
+                        nothing comes, as when the connection is lost"
+ENCODING_HELP="The encoding:
   --bitrate KBIT        of the H.264 video (2500)
   --framerate N         the model's pictures in a second (30)
   --speed-preset NAME   of x264 (veryfast)
   --size WxH            scale to this size, with borders; needed where a model changes its
                         own, which most outputs do not take
-  --no-audio            for a model without sound: what waits for it would wait for ever
-
+  --no-audio            for a model without sound: what waits for it would wait for ever"
+END_HELP="
 The key comes from the environment, REACTOR_API_KEY or REACTOR_JWT, and from nowhere else.
 Ctrl-C, SIGTERM and SIGHUP finish the output and end the session, as does the model's end of
 it, with exit status 0. What fails is said, with another exit status."
 
 usage() {
     sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "$0"
-    echo "$COMMON_HELP"
+    echo "$SESSION_HELP"
+    [[ -z $encodes ]] || echo "$ENCODING_HELP"
+    echo "$END_HELP"
 }
 
 die() {
@@ -47,6 +49,8 @@ die() {
 
 source=() target='' bitrate=2500 framerate=30 speed_preset=veryfast size='' sound=1
 on_gap=hold-last-frame
+# Whether there is anything to encode, and how many seconds to wait for what is finished.
+encodes=1 patience=10
 
 # Checks a number, and that it is not smaller than the third argument.
 need_number() {
@@ -73,7 +77,10 @@ parse_options() {
                 exit
                 ;;
             --local) source+=(local=true) ;;
-            --no-audio) sound='' ;;
+            --no-audio)
+                [[ -n $encodes ]] || die "nothing to encode here: $1"
+                sound=''
+                ;;
             --*)
                 (($# > 1)) || die "$1 needs a value, or is unknown (--help lists what there is)"
                 common_option "$1" "$2"
@@ -93,6 +100,16 @@ common_option() {
     case $1 in
         --api-url | --model | --arguments | --commands) source+=("$(property "${1#--}" "$2")") ;;
         --on-gap) on_gap=$2 ;;
+        *)
+            if [[ -z $encodes ]] || ! encoding_option "$1" "$2"; then
+                own_option "$1" "$2" || die "unknown option: $1 (--help lists what there is)"
+            fi
+            ;;
+    esac
+}
+
+encoding_option() {
+    case $1 in
         --bitrate | --framerate)
             need_number "$1" "$2"
             printf -v "${1#--}" %s "$2"
@@ -102,7 +119,7 @@ common_option() {
             [[ $2 =~ ^[1-9][0-9]*x[1-9][0-9]*$ ]] || die "--size needs WIDTHxHEIGHT: $2"
             size=$2
             ;;
-        *) own_option "$1" "$2" || die "unknown option: $1 (--help lists what there is)" ;;
+        *) return 1 ;;
     esac
 }
 
@@ -153,8 +170,8 @@ finish() {
     [[ -n $launched && -z $watchdog ]] || return 0
     kill -INT "$launched" 2>/dev/null || true
     (
-        sleep 10
-        echo "${0##*/}: the pipeline did not end within 10 s" >&2
+        sleep "$patience"
+        echo "${0##*/}: the pipeline did not end within $patience s" >&2
         kill -KILL "$launched"
     ) &
     watchdog=$!

@@ -36,6 +36,9 @@ use crate::{
 /// How often a session is looked for that is not there yet.
 const FIND_INTERVAL: Duration = Duration::from_millis(50);
 
+/// Seconds that nobody misses.
+const SHORTER: f64 = 0.1;
+
 /// Where the clip is.
 #[derive(Debug)]
 pub enum Origin {
@@ -73,6 +76,11 @@ pub enum Report {
     Recording(f64),
     /// The session has answered.
     Clip(Clip),
+    /// With less than was asked for, in seconds.
+    Shorter {
+        asked: f64,
+        given: f64,
+    },
     /// The clip is not ready on the server.
     Waiting,
     Progress {
@@ -207,7 +215,7 @@ impl Worker {
             session.leave();
         }
         match result {
-            Ok(saved) => (self.report)(Report::Saved(saved)),
+            Ok(()) => {}
             Err(error) if error.code == Code::Aborted => (self.report)(Report::Canceled),
             Err(error) => {
                 (self.report)(Report::Failed(error));
@@ -216,7 +224,7 @@ impl Worker {
         }
     }
 
-    fn work(&mut self) -> Result<Saved, Error> {
+    fn work(&mut self) -> Result<(), Error> {
         let runtime = session::runtime()?;
         let (playlist, window) = runtime.block_on(self.locate())?;
         let limits = Limits {
@@ -329,7 +337,10 @@ impl Worker {
         let mut decision = moment.handle(Duration::ZERO, Input::Tick);
         loop {
             let until = match decision {
-                Decision::Take(clip) => return Ok(clip),
+                Decision::Take(clip) => {
+                    self.compare(&clip);
+                    return Ok(clip);
+                }
                 Decision::Fail(error) => return Err(error.during("request_clip")),
                 Decision::Wait(until) => until.map(|at| epoch + at),
                 Decision::Ask(message) => {
@@ -350,6 +361,16 @@ impl Worker {
                 None => Decision::Wait(until.map(|at| at - epoch)),
             };
             (self.report)(Report::Recording(moment.recorded()));
+        }
+    }
+
+    /// Less than was asked for may be all that there is, or all that the
+    /// platform gives in one clip.
+    fn compare(&self, clip: &Clip) {
+        let given = clip.end_marker - clip.start_marker;
+        let asked = self.task.duration;
+        if self.task.when != When::Now && given + SHORTER < asked {
+            (self.report)(Report::Shorter { asked, given });
         }
     }
 
@@ -422,22 +443,20 @@ impl Worker {
     }
 
     /// The pieces, as they are and as they come.
-    fn pass_on(&mut self, download: &mut Download) -> Result<Saved, Error> {
+    fn pass_on(&mut self, download: &mut Download) -> Result<(), Error> {
         let output = self.output.clone();
         let saved = self.fetch(download, |piece| match output.push(piece.bytes) {
             true => Ok(()),
             false => Err(aborted()),
         })?;
+        // In this order: EOS is the last that is heard of it.
+        (self.report)(Report::Saved(saved));
         self.output.complete();
-        Ok(saved)
+        Ok(())
     }
 
     /// One file of all of them.
-    fn assemble(
-        &mut self,
-        download: &mut Download,
-        window: Option<Window>,
-    ) -> Result<Saved, Error> {
+    fn assemble(&mut self, download: &mut Download, window: Option<Window>) -> Result<(), Error> {
         let window = window.filter(|_| self.task.trim);
         let mut assembly = Assembly::begin(&self.task.directory, window)?;
         *lock(&self.shared.canceller) = Some(assembly.canceller());
@@ -446,12 +465,14 @@ impl Worker {
         saved.bytes = assembled.size;
         saved.duration = Some(assembled.duration);
         saved.cut = assembled.cut;
-        self.output.set_whole(Whole {
+        let whole = Whole {
             file: Arc::new(assembled.file),
             size: assembled.size,
             duration: assembled.duration,
-        });
-        Ok(saved)
+        };
+        (self.report)(Report::Saved(saved));
+        self.output.set_whole(whole);
+        Ok(())
     }
 }
 

@@ -10,7 +10,10 @@ use super::{
     job::{Report, Saved},
     settings::Format,
 };
-use crate::live::{clips, lock, post};
+use crate::{
+    live::{clips, errors, lock, post},
+    platform::{Code, Error},
+};
 
 /// What the property `stats` shows, and what was said last.
 #[derive(Debug, Default)]
@@ -73,6 +76,14 @@ impl ReactorClip {
                 let structure = clips::structure(&clip).build();
                 *lock(&self.answered) = Some(structure);
                 element.notify("clip");
+            }
+            Report::Shorter { asked, given } => {
+                let text = format!(
+                    "the clip has {given:.1} s of the {asked:.1} s that were asked for: no more \
+                     was recorded, or the platform gives no more in one; duration=0 saves all"
+                );
+                let error = Error::api(Code::Other("CLIP_SHORTER".into()), text);
+                errors::post_warning(element, &error, None);
             }
             Report::Waiting => self.say("the platform is completing the clip"),
             Report::Progress {
