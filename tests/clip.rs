@@ -229,6 +229,32 @@ fn another_pipeline_names_the_session() {
     server.wait_for_state("ready", SOON);
 }
 
+/// A filter's session is its own, and so is each other's.
+#[test]
+fn a_filter_in_the_pipeline_will_do() {
+    let server = Server::playground();
+    let file = PLACE.scrap("filter.mp4");
+    let running = Running::launch(&format!(
+        "videotestsrc is-live=true ! video/x-raw,width=640,height=360 ! \
+         reactorfilter local=true api-url={} ! fakesink  \
+         reactorclip request=now duration=2 ! filesink location={}",
+        server.url(),
+        file.0.display()
+    ));
+    running.wait_element("reactor-clip", SOON);
+    running.pipeline.send_event(gst::event::Eos::new());
+    running.wait_eos(SOON);
+    assert_ordinary(&file.0);
+    let two = Running::parse(
+        "videotestsrc ! reactorfilter local=true ! fakesink  \
+         videotestsrc ! reactorfilter local=true ! fakesink  reactorclip ! fakesink",
+    );
+    let _ = two.pipeline.set_state(gst::State::Playing);
+    let failure = two.wait_error(SOON);
+    let text = failure.error.message();
+    assert!(text.contains("several sessions"), "{failure:?}");
+}
+
 /// The live element leaves while there is less than was asked for: what there
 /// is is saved, and the session is kept until it is.
 #[test]
@@ -389,7 +415,7 @@ fn what_cannot_be_had_says_why() {
         );
     }
     for (line, said) in [
-        ("reactorclip ! fakesink", "nothing to take a clip from"),
+        ("reactorclip ! fakesink", "no session to take part in"),
         (
             "reactorclip session=s ready-timeout=200 ! fakesink",
             "no session \"s\"",

@@ -32,7 +32,7 @@ use std::{
 use gst::{glib, prelude::*};
 
 use crate::{
-    platform::{Error, commands::Command},
+    platform::{Code, Error, commands::Command},
     session::{
         self, EventSender, Member, Role, Session,
         settings::{MIN_LATENCY, Settings},
@@ -284,10 +284,28 @@ impl Live {
         format!("context {name}")
     }
 
-    /// Whether there is somebody in the pipeline, or a context of the
-    /// application's, to share a session with.
-    pub fn has_neighbours(&self, element: &gst::Element) -> bool {
-        lock(&self.context).is_some() || neighbours::are_there(element)
+    /// The name of the one session that there is, or will be, in the pipeline;
+    /// none where it is shared without a name.
+    ///
+    /// # Errors
+    ///
+    /// When nobody in the pipeline has a session, or there are several.
+    pub fn session_of_pipeline(&self, element: &gst::Element) -> Result<Option<String>, Error> {
+        let mut names = neighbours::sessions(element);
+        let text = match names.len() {
+            _ if names.contains(&None) => return Ok(None),
+            0 if lock(&self.context).is_some() => return Ok(None),
+            1 => return Ok(names.pop_first().flatten()),
+            0 => {
+                "there is no session to take part in: put a reactorsrc or reactorsink into the \
+                 pipeline, or set session, playlist-url or clip"
+            }
+            _ => {
+                "there are several sessions in this pipeline: set the same 'session' here and \
+                 on the elements of one of them"
+            }
+        };
+        Err(Error::api(Code::InvalidSettings, text))
     }
 
     fn make_context(&self, element: &gst::Element) -> gst::Context {

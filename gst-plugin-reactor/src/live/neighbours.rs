@@ -3,6 +3,8 @@
 //! An element that says nothing of the server means the one that another
 //! Reactor element of its pipeline speaks to.
 
+use std::collections::BTreeSet;
+
 use gst::prelude::*;
 
 use super::properties;
@@ -43,12 +45,15 @@ pub(super) fn adopt(element: &gst::Element, settings: &mut Settings) {
     }
 }
 
-/// Whether another element of the pipeline has, or will have, a session.
-pub(super) fn are_there(element: &gst::Element) -> bool {
-    top(element).is_some_and(|pipeline| {
-        let mut elements = pipeline.iterate_recurse().into_iter().flatten();
-        elements.any(|other| is_live(&other))
-    })
+/// The names of the sessions that elements of the pipeline have, or will have;
+/// none for the one that is shared without a name.
+pub(super) fn sessions(element: &gst::Element) -> BTreeSet<Option<String>> {
+    let pipeline = top(element).into_iter();
+    let elements = pipeline.flat_map(|pipeline| pipeline.iterate_recurse().into_iter().flatten());
+    elements
+        .filter(is_live)
+        .map(|other| properties::text(&other.property_value("session")))
+        .collect()
 }
 
 fn is_live(element: &gst::Element) -> bool {

@@ -106,14 +106,17 @@ impl ReactorClip {
         let object = self.obj();
         let element = object.upcast_ref();
         let name = self.live.settings().session.clone();
-        if name.is_none() && !self.live.has_neighbours(element) {
-            let text = "there is nothing to take a clip from: put a reactorsrc or reactorsink \
-                        into the pipeline, or set session, playlist-url or clip";
-            return Err(Error::api(Code::InvalidSettings, text));
-        }
+        let shown = match &name {
+            Some(name) => format!("\"{name}\""),
+            None => "in this pipeline".to_owned(),
+        };
+        let name = match name {
+            None => self.live.session_of_pipeline(element)?,
+            name => name,
+        };
         Ok(Origin::Session {
             key: self.live.key(element, name.as_deref()),
-            name: name.map_or_else(|| "in this pipeline".into(), |name| format!("\"{name}\"")),
+            name: shown,
         })
     }
 
