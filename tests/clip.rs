@@ -17,9 +17,10 @@ use reactor_coordinator::{Coordinator, Route, Seen, Settings};
 use reactor_tests::{
     frames::Reader,
     installed,
-    launch::{Launch, Place},
+    launch::Place,
     media, mp4,
     pipeline::{Running, wait_until},
+    process::Process,
     recording::Recording,
     server::Server,
     sound, tool,
@@ -87,13 +88,13 @@ fn a_line_saves_its_own_clip() {
         whole.0.display(),
         cut.0.display()
     );
-    let mut launch = Launch::new(PLACE, "filled", &["-e", "-m"], &line, &[]);
+    let mut launch = PLACE.launch("filled", &["-e", "-m"], &line, &[]);
     wait_until("two clips", SOON, || {
         launch.output().matches("reactor-clip, ").count() == 2
     });
     // The model goes on meanwhile.
     assert_eq!(server.session_state(), "streaming");
-    launch.interrupt();
+    launch.interrupt_group();
     launch.assert_succeeds(SOON);
     let (duration, all) = assert_ordinary(&whole.0);
     assert_chunks(duration, 5.0);
@@ -111,12 +112,12 @@ fn ctrl_c_saves_the_last_seconds() {
         live(&server),
         file.0.display()
     );
-    let mut launch = Launch::new(PLACE, "last", &["-e"], &line, &[]);
-    launch.wait_for_output("Connected to the model");
+    let mut launch = PLACE.launch("last", &["-e"], &line, &[]);
+    launch.wait_for_output("Connected to the model", SOON);
     std::thread::sleep(Duration::from_secs(6));
     let state = server.session_state();
     assert_eq!(state, "streaming", "{}", launch.output());
-    launch.interrupt();
+    launch.interrupt_group();
     launch.assert_succeeds(SOON);
     server.wait_for_state("ready", SOON);
     let (duration, counters) = assert_ordinary(&file.0);
@@ -480,7 +481,7 @@ fn a_long_recording_takes_no_more_memory() {
                 recording.url()
             );
             let name = format!("{format}-{segments}");
-            let mut launch = Launch::new(PLACE, &name, &[], &line, &[]);
+            let mut launch = PLACE.launch(&name, &[], &line, &[]);
             let peak = peak_memory(&mut launch);
             assert_eq!(recording.requests(), segments + 2);
             peak
@@ -492,7 +493,7 @@ fn a_long_recording_takes_no_more_memory() {
 }
 
 /// Until it ends, in KiB.
-fn peak_memory(launch: &mut Launch) -> u64 {
+fn peak_memory(launch: &mut Process) -> u64 {
     let status = format!("/proc/{}/status", launch.pid());
     let begun = Instant::now();
     let mut peak = 0;

@@ -6,12 +6,7 @@
 
 use std::{path::Path, time::Duration};
 
-use reactor_tests::{
-    launch::{Launch, Place},
-    media,
-    server::Server,
-    sound,
-};
+use reactor_tests::{launch::Place, media, server::Server, sound};
 
 const SOON: Duration = Duration::from_secs(30);
 /// An interrupted process must not make anyone wait.
@@ -59,10 +54,10 @@ fn ctrl_c_finishes_a_whole_file() {
     // It does not do so every time, and nobody else may.
     let mut gaps = Vec::new();
     for _ in 0..3 {
-        let mut launch = Launch::new(PLACE, "whole", &["-e"], &record(&server, &file.0), &[]);
-        launch.wait_for_output("Connected to the model");
+        let mut launch = PLACE.launch("whole", &["-e"], &record(&server, &file.0), &[]);
+        launch.wait_for_output("Connected to the model", SOON);
         std::thread::sleep(Duration::from_secs(5));
-        launch.interrupt();
+        launch.interrupt_group();
         launch.assert_succeeds(SOON);
         assert!(
             launch.output().contains("EOS received"),
@@ -83,10 +78,10 @@ fn ctrl_c_ends_it_at_any_moment() {
     let server = Server::playground();
     let file = PLACE.scrap("early.mp4");
     for milliseconds in [0, 100, 200, 350, 500, 700, 1000, 1500] {
-        let mut launch = Launch::new(PLACE, "early", &["-e"], &record(&server, &file.0), &[]);
-        launch.wait_for_output("Setting pipeline to PLAYING");
+        let mut launch = PLACE.launch("early", &["-e"], &record(&server, &file.0), &[]);
+        launch.wait_for_output("Setting pipeline to PLAYING", SOON);
         std::thread::sleep(Duration::from_millis(milliseconds));
-        launch.interrupt();
+        launch.interrupt_group();
         let status = launch.wait(SECONDS);
         // With nothing received it is a failure, but never a crash.
         let code = status.code();
@@ -102,10 +97,10 @@ fn ctrl_c_ends_it_at_any_moment() {
 fn ctrl_c_without_e_ends_the_session_too() {
     let server = Server::playground();
     let line = format!("reactorsrc local=true api-url={} ! fakesink", server.url());
-    let mut launch = Launch::new(PLACE, "plain", &[], &line, &[]);
-    launch.wait_for_output("Connected to the model");
+    let mut launch = PLACE.launch("plain", &[], &line, &[]);
+    launch.wait_for_output("Connected to the model", SOON);
     assert_eq!(server.session_state(), "streaming");
-    launch.interrupt();
+    launch.interrupt_group();
     launch.assert_succeeds(SECONDS);
     // Not a moment later: nobody is left who could end it.
     assert!(["closing", "ready"].contains(&server.session_state().as_str()));
@@ -115,8 +110,8 @@ fn ctrl_c_without_e_ends_the_session_too() {
 fn the_second_joins_and_ends_with_the_first() {
     let server = Server::playground();
     let files = [PLACE.scrap("first.mp4"), PLACE.scrap("second.mp4")];
-    let mut first = Launch::new(PLACE, "first", &["-e"], &record(&server, &files[0].0), &[]);
-    first.wait_for_output("Connected to the model");
+    let mut first = PLACE.launch("first", &["-e"], &record(&server, &files[0].0), &[]);
+    first.wait_for_output("Connected to the model", SOON);
     let line = format!(
         "reactorsrc local=true api-url={} name=r \
          r. ! queue ! video/x-vp9 ! mux.  r. ! queue ! audio/x-opus ! mux. \
@@ -124,11 +119,11 @@ fn the_second_joins_and_ends_with_the_first() {
         server.url(),
         files[1].0.display()
     );
-    let mut second = Launch::new(PLACE, "second", &["-e"], &line, &[]);
-    second.wait_for_output("Connected to the model");
+    let mut second = PLACE.launch("second", &["-e"], &line, &[]);
+    second.wait_for_output("Connected to the model", SOON);
     std::thread::sleep(Duration::from_secs(4));
     assert_eq!(server.session_state(), "streaming");
-    first.interrupt();
+    first.interrupt_group();
     first.assert_succeeds(SOON);
     second.assert_succeeds(SECONDS);
     assert!(second.output().contains("Got EOS"), "{}", second.output());
@@ -150,10 +145,10 @@ fn the_most_talkative_debug_level_is_harmless() {
         ("GST_DEBUG_FILE", path),
         ("GST_DEBUG_NO_COLOR", "1"),
     ];
-    let mut launch = Launch::new(PLACE, "debug", &["-e"], &line, &environment);
-    launch.wait_for_output("Connected to the model");
+    let mut launch = PLACE.launch("debug", &["-e"], &line, &environment);
+    launch.wait_for_output("Connected to the model", SOON);
     std::thread::sleep(Duration::from_secs(1));
-    launch.interrupt();
+    launch.interrupt_group();
     launch.assert_succeeds(SOON);
     let text = String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
     assert!(text.contains("reactorsrc"), "nothing was logged");

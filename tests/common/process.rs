@@ -45,6 +45,10 @@ impl Process {
         Self { child, log }
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn output(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).expect("the log")).into_owned()
     }
