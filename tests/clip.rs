@@ -15,10 +15,10 @@ use gst::{
 };
 use reactor_coordinator::{Coordinator, Route, Seen, Settings};
 use reactor_tests::{
+    clips::{GRAIN, assert_lasts, assert_ordinary, live, playlist_url, record},
     frames::Reader,
-    installed,
     launch::Place,
-    media, mp4,
+    media,
     pipeline::{Running, wait_until},
     process::Process,
     recording::Recording,
@@ -28,53 +28,16 @@ use reactor_tests::{
 
 /// The playground records in chunks of so many seconds.
 const CHUNK: f64 = 2.0;
-/// Of pictures and of sound: no cut is finer.
-const GRAIN: f64 = 0.05;
 const SOON: Duration = Duration::from_secs(30);
 const PLACE: Place = Place {
     directory: env!("CARGO_TARGET_TMPDIR"),
     test: "clip",
 };
 
-/// Panics unless it is an ordinary MP4 from its first picture to its last;
-/// returns how long it is and what is counted in its pictures.
-fn assert_ordinary(file: &Path) -> (f64, Vec<u32>) {
-    let boxes = mp4::boxes(file);
-    let place = |name: &str| boxes.iter().position(|b| b == name);
-    assert!(place("moov") < place("mdat"), "{boxes:?}");
-    assert!(place("moof").is_none(), "{boxes:?}");
-    assert_eq!(boxes[0], "ftyp");
-    media::assert_decodes(file);
-    let (start, duration) = media::span(file);
-    assert_eq!(start, 0.0, "it does not begin at 0");
-    let streams = media::probe(file);
-    let (video, audio) = (
-        media::stream(&streams, "video"),
-        media::stream(&streams, "audio"),
-    );
-    assert_eq!((&*video.codec, &*audio.codec), ("h264", "aac"));
-    let sound = media::samples(file).len() as f64 / f64::from(sound::RATE);
-    assert!((duration - sound).abs() < 0.1, "{duration} s, {sound} s");
-    let counters = media::recorded_counters(file);
-    media::assert_recorded(&counters);
-    (duration, counters)
-}
-
-fn live(server: &Server) -> String {
-    format!(
-        "reactorsrc name=r local=true api-url={} ! fakesink",
-        server.url()
-    )
-}
-
 fn assert_chunks(duration: f64, least: f64) {
     let chunks = duration / CHUNK;
     assert!((chunks - chunks.round()).abs() < GRAIN, "{duration} s");
     assert!(duration + GRAIN >= least, "{duration} s");
-}
-
-fn assert_lasts(duration: f64, seconds: f64) {
-    assert!((duration - seconds).abs() < GRAIN, "{duration} s");
 }
 
 #[test]
@@ -113,7 +76,8 @@ fn ctrl_c_saves_the_last_seconds() {
         file.0.display()
     );
     let mut launch = PLACE.launch("last", &["-e"], &line, &[]);
-    launch.wait_for_output("Connected to the model", SOON);
+    // It plays meanwhile.
+    launch.wait_for_output("Setting pipeline to PLAYING", SOON);
     std::thread::sleep(Duration::from_secs(6));
     let state = server.session_state();
     assert_eq!(state, "streaming", "{}", launch.output());
@@ -124,32 +88,6 @@ fn ctrl_c_saves_the_last_seconds() {
     assert_lasts(duration, 3.0);
     // The last of six seconds and not the first.
     assert!(counters[0] > 60, "it begins with picture {}", counters[0]);
-}
-
-/// A recording of so many seconds; the session is over. Returns the clip.
-fn record(server: &Server, seconds: f64) -> gst::Structure {
-    let running = Running::launch(&live(server));
-    let source = running.by_name("r");
-    let begun = Instant::now();
-    loop {
-        let promise = gst::Promise::new();
-        source.emit_by_name::<()>("request-recording", &[&promise]);
-        promise.wait();
-        let reply = promise.get_reply().unwrap().to_owned();
-        if reply.get::<f64>("now").is_ok_and(|now| now >= seconds) {
-            return reply;
-        }
-        assert!(begun.elapsed() < SOON, "{reply}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
-}
-
-fn playlist_url(server: &Server, clip: &gst::Structure) -> String {
-    format!(
-        "{}{}",
-        server.url(),
-        clip.get::<&str>("playlist-url").unwrap()
-    )
 }
 
 /// Saves what this reactorclip gets, in a pipeline of its own.
@@ -270,14 +208,10 @@ fn what_there_is_is_saved_when_the_live_element_leaves() {
         "reactorclip session=d duration=100 ! filesink location={}",
         file.0.display()
     ));
-    saving.wait_message(SOON, |message| match message.view() {
-        gst::MessageView::Progress(progress) => {
-            let (_, _, text) = progress.get();
-            let number = text.split_whitespace().find_map(|word| word.parse().ok());
-            number.filter(|seconds: &u32| *seconds >= 3).map(drop)
-        }
-        _ => None,
-    });
+    while {
+        let recording = saving.wait_element("reactor-clip-recording", SOON);
+        recording.get::<f64>("recorded").unwrap() < 3.0
+    } {}
     running.stop();
     let code = saving.wait_message(SOON, |message| match message.view() {
         gst::MessageView::Warning(warning) => {
@@ -509,111 +443,4 @@ fn peak_memory(launch: &mut Process) -> u64 {
     }
     launch.assert_succeeds(SOON);
     peak
-}
-
-/// The example application; it does not outlive its test.
-struct SaveClip(std::process::Child);
-
-impl SaveClip {
-    fn new(arguments: &[&str]) -> Self {
-        let child = installed::example("save-clip")
-            .args(arguments)
-            .env("GST_PLUGIN_PATH", installed::plugin_path(PLACE.directory))
-            .env("GST_REGISTRY", installed::registry(PLACE.directory))
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .expect("cargo build --workspace has to run first");
-        Self(child)
-    }
-
-    fn press_enter(&mut self) {
-        use std::io::Write;
-        self.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
-    }
-
-    fn assert_succeeds(&mut self) {
-        drop(self.0.stdin.take());
-        let begun = Instant::now();
-        while begun.elapsed() < SOON {
-            if let Some(status) = self.0.try_wait().unwrap() {
-                assert!(status.success(), "{status}");
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("it does not end");
-    }
-}
-
-impl Drop for SaveClip {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn assert_no_parts(directory: &Path) {
-    let names = std::fs::read_dir(directory).unwrap().flatten();
-    let part = names
-        .map(|e| e.file_name())
-        .find(|n| n.to_string_lossy().ends_with(".part"));
-    assert_eq!(part, None);
-}
-
-#[test]
-fn a_key_press_saves_what_was_last() {
-    let server = Server::playground();
-    let directory = PLACE.path("keys");
-    std::fs::create_dir_all(&directory).unwrap();
-    let place = directory.to_str().unwrap();
-    let url = server.url();
-    let live = [
-        "live",
-        place,
-        "--headless",
-        "--seconds",
-        "2",
-        "--api-url",
-        &url,
-    ];
-    let mut example = SaveClip::new(&live);
-    wait_until("a session", SOON, || server.session_state() == "streaming");
-    std::thread::sleep(Duration::from_secs(3));
-    example.press_enter();
-    std::thread::sleep(Duration::from_secs(1));
-    example.press_enter();
-    example.assert_succeeds();
-    server.wait_for_state("ready", SOON);
-    let files = [directory.join("clip-1.mp4"), directory.join("clip-2.mp4")];
-    let [first, second] = files.each_ref().map(|file| assert_ordinary(file));
-    for (duration, _) in [&first, &second] {
-        assert_lasts(*duration, 2.0);
-    }
-    assert!(second.1[0] > first.1[0], "{} {}", first.1[0], second.1[0]);
-    assert_no_parts(&directory);
-    std::fs::remove_dir_all(&directory).unwrap();
-}
-
-#[test]
-fn a_file_is_there_whole_or_not_at_all() {
-    let server = Server::playground();
-    let clip = record(&server, 3.0);
-    let url = playlist_url(&server, &clip);
-    let directory = PLACE.path("fetched");
-    std::fs::create_dir_all(&directory).unwrap();
-    let file = directory.join("clip.mp4");
-    let name = file.to_str().unwrap();
-    // Nothing can be had there: what there was stays.
-    std::fs::write(&file, b"before").unwrap();
-    let gone = url.replace("session_id=", "session_id=0");
-    let mut example = SaveClip::new(&["fetch", &gone, name]);
-    assert!(!example.0.wait().unwrap().success());
-    assert_eq!(std::fs::read(&file).unwrap(), b"before");
-    assert_no_parts(&directory);
-    let mut example = SaveClip::new(&["fetch", &url, name]);
-    example.assert_succeeds();
-    assert_ordinary(&file);
-    assert_no_parts(&directory);
-    std::fs::remove_dir_all(&directory).unwrap();
 }

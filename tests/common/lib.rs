@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod blackout;
+pub mod clips;
 pub mod frames;
 pub mod held;
 pub mod http;

@@ -21,6 +21,8 @@ pub struct Progress {
     fetched: u64,
     total: u64,
     bytes: u64,
+    /// Seconds.
+    recorded: f64,
     said: String,
     begun: bool,
     finished: bool,
@@ -68,9 +70,19 @@ impl ReactorClip {
         let object = self.obj();
         let element = object.upcast_ref::<gst::Element>();
         match report {
-            Report::Searching(name) => self.say(&format!("looking for the session {name}")),
-            Report::Recording(seconds) => {
-                self.say(&format!("waiting; {seconds:.0} s are recorded"));
+            Report::Searching(name) => {
+                gst::info!(CAT, imp = self, "looking for the session {name}");
+            }
+            // No progress message: gst-launch-1.0 would stay in PAUSED until
+            // the clip is there, and the live elements with it.
+            Report::Recording(recorded) => {
+                let before = std::mem::replace(&mut lock(&self.progress).recorded, recorded);
+                if before < recorded {
+                    let structure = gst::Structure::builder("reactor-clip-recording")
+                        .field("recorded", recorded)
+                        .build();
+                    post(element, structure);
+                }
             }
             Report::Clip(clip) => {
                 let structure = clips::structure(&clip).build();

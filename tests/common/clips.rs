@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT
+
+//! Clips of the playground, and what is expected of them.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use gst::prelude::*;
+
+use crate::{media, mp4, pipeline::Running, server::Server, sound};
+
+/// Of pictures and of sound: no cut is finer.
+pub const GRAIN: f64 = 0.05;
+const SOON: Duration = Duration::from_secs(30);
+
+/// Panics unless it is an ordinary MP4 from its first picture to its last;
+/// returns how long it is and what is counted in its pictures.
+pub fn assert_ordinary(file: &Path) -> (f64, Vec<u32>) {
+    let boxes = mp4::boxes(file);
+    let place = |name: &str| boxes.iter().position(|b| b == name);
+    assert!(place("moov") < place("mdat"), "{boxes:?}");
+    assert!(place("moof").is_none(), "{boxes:?}");
+    assert_eq!(boxes[0], "ftyp");
+    media::assert_decodes(file);
+    let (start, duration) = media::span(file);
+    assert_eq!(start, 0.0, "it does not begin at 0");
+    let streams = media::probe(file);
+    let (video, audio) = (
+        media::stream(&streams, "video"),
+        media::stream(&streams, "audio"),
+    );
+    assert_eq!((&*video.codec, &*audio.codec), ("h264", "aac"));
+    let sound = media::samples(file).len() as f64 / f64::from(sound::RATE);
+    assert!((duration - sound).abs() < 0.1, "{duration} s, {sound} s");
+    let counters = media::recorded_counters(file);
+    media::assert_recorded(&counters);
+    (duration, counters)
+}
+
+pub fn assert_lasts(duration: f64, seconds: f64) {
+    assert!((duration - seconds).abs() < GRAIN, "{duration} s");
+}
+
+/// What plays the model, as the beginning of a line.
+pub fn live(server: &Server) -> String {
+    format!(
+        "reactorsrc name=r local=true api-url={} ! fakesink",
+        server.url()
+    )
+}
+
+/// A recording of so many seconds; the session is over. Returns the clip.
+pub fn record(server: &Server, seconds: f64) -> gst::Structure {
+    let running = Running::launch(&live(server));
+    let source = running.by_name("r");
+    let begun = Instant::now();
+    loop {
+        let promise = gst::Promise::new();
+        source.emit_by_name::<()>("request-recording", &[&promise]);
+        promise.wait();
+        let reply = promise.get_reply().unwrap().to_owned();
+        if reply.get::<f64>("now").is_ok_and(|now| now >= seconds) {
+            return reply;
+        }
+        assert!(begun.elapsed() < SOON, "{reply}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+pub fn playlist_url(server: &Server, clip: &gst::Structure) -> String {
+    format!(
+        "{}{}",
+        server.url(),
+        clip.get::<&str>("playlist-url").unwrap()
+    )
+}
