@@ -502,10 +502,7 @@ fn going_to_null_at_any_moment_ends_the_session() {
 fn launch(line: &str) -> Command {
     let scratch = env!("CARGO_TARGET_TMPDIR");
     let mut command = Command::new("gst-launch-1.0");
-    command
-        .args(line.split_whitespace())
-        .env("GST_PLUGIN_PATH", installed::plugin_path(scratch))
-        .env("GST_REGISTRY", installed::registry(scratch));
+    installed::equip(command.args(line.split_whitespace()), scratch);
     command
 }
 

@@ -179,19 +179,12 @@ impl Steer {
         };
         let (log, file) = (scrap("log"), scrap("mp4"));
         let output = File::create(&log).unwrap();
-        let child = command
+        command
             .args(["--api-url", url])
             .arg("--output")
             .arg(&file)
-            .args(options)
-            .env(
-                "GST_PLUGIN_PATH",
-                installed::plugin_path(env!("CARGO_TARGET_TMPDIR")),
-            )
-            .env(
-                "GST_REGISTRY",
-                installed::registry(env!("CARGO_TARGET_TMPDIR")),
-            )
+            .args(options);
+        let child = installed::equip(&mut command, env!("CARGO_TARGET_TMPDIR"))
             .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::piped())
             .stdout(output.try_clone().unwrap())

@@ -157,16 +157,8 @@ fn gst_inspect_shows_it_all_without_complaint() {
 
 /// What gst-inspect-1.0 says, which names all of the properties.
 fn inspect(factory: &str, properties: &[(&str, &str, bool)]) -> String {
-    let output = Command::new("gst-inspect-1.0")
-        .arg(factory)
-        .env(
-            "GST_PLUGIN_PATH",
-            installed::plugin_path(env!("CARGO_TARGET_TMPDIR")),
-        )
-        .env(
-            "GST_REGISTRY",
-            installed::registry(env!("CARGO_TARGET_TMPDIR")),
-        )
+    let mut command = Command::new("gst-inspect-1.0");
+    let output = installed::equip(command.arg(factory), env!("CARGO_TARGET_TMPDIR"))
         // One that is missing something would only be a line on stderr.
         .env("G_DEBUG", "fatal-warnings")
         .env("GST_INSPECT_NO_COLORS", "1")

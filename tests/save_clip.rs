@@ -28,10 +28,8 @@ struct SaveClip(std::process::Child);
 
 impl SaveClip {
     fn new(arguments: &[&str]) -> Self {
-        let child = installed::example("save-clip")
-            .args(arguments)
-            .env("GST_PLUGIN_PATH", installed::plugin_path(PLACE.directory))
-            .env("GST_REGISTRY", installed::registry(PLACE.directory))
+        let mut command = installed::example("save-clip");
+        let child = installed::equip(command.args(arguments), PLACE.directory)
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::null())
             .spawn()

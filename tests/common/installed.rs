@@ -9,8 +9,15 @@ use std::{
     process::Command,
 };
 
+/// Lets a program find the plugin.
+pub fn equip<'a>(command: &'a mut Command, scratch: &str) -> &'a mut Command {
+    command
+        .env("GST_PLUGIN_PATH", plugin_path(scratch))
+        .env("GST_REGISTRY", registry(scratch))
+}
+
 /// For GST_PLUGIN_PATH.
-pub fn plugin_path(scratch: &str) -> PathBuf {
+fn plugin_path(scratch: &str) -> PathBuf {
     if let Some(path) = std::env::var_os("GST_PLUGIN_PATH") {
         return path.into();
     }
@@ -30,7 +37,7 @@ pub fn plugin_path(scratch: &str) -> PathBuf {
 
 /// For GST_REGISTRY: one file for all runs, as reading all of GStreamer anew
 /// takes seconds.
-pub fn registry(scratch: &str) -> PathBuf {
+fn registry(scratch: &str) -> PathBuf {
     let own = || Path::new(scratch).join("gstreamer-registry.bin");
     std::env::var_os("GST_REGISTRY").map_or_else(own, PathBuf::from)
 }

@@ -32,9 +32,7 @@ impl Process {
         let name = format!("{name}-{}-{count}.log", std::process::id());
         let log = Path::new(scratch).join(name);
         let output = File::create(&log).expect("a log");
-        let child = command
-            .env("GST_PLUGIN_PATH", installed::plugin_path(scratch))
-            .env("GST_REGISTRY", installed::registry(scratch))
+        let child = installed::equip(&mut command, scratch)
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("a log"))
             .stderr(output)

@@ -14,13 +14,6 @@ pub fn properties() -> Vec<glib::ParamSpec> {
 }
 
 fn read_only() -> Vec<glib::ParamSpec> {
-    let structure = |name: &str, nick: &str, blurb: &str| {
-        glib::ParamSpecBoxed::builder::<gst::Structure>(name)
-            .nick(nick)
-            .blurb(blurb)
-            .read_only()
-            .build()
-    };
     vec![
         glib::ParamSpecEnum::builder::<Status>("status")
             .nick("Status")
@@ -42,17 +35,31 @@ fn read_only() -> Vec<glib::ParamSpec> {
             "Session info",
             "The platform's description of the session, as JSON in the field 'json'",
         ),
-        structure(
-            "last-error",
-            "Last error",
-            "code, component, message, recoverable and what else is known of the last error",
-        ),
+        last_error(),
         structure(
             "stats",
             "Statistics",
             "How long connecting took (ms) and what went through, per pad",
         ),
     ]
+}
+
+/// The property that every element has.
+pub fn last_error() -> glib::ParamSpec {
+    structure(
+        "last-error",
+        "Last error",
+        "code, component, message, recoverable and what else is known of the last error",
+    )
+}
+
+/// A read-only structure.
+pub fn structure(name: &str, nick: &str, blurb: &str) -> glib::ParamSpec {
+    glib::ParamSpecBoxed::builder::<gst::Structure>(name)
+        .nick(nick)
+        .blurb(blurb)
+        .read_only()
+        .build()
 }
 
 /// The signals that [`Live`] emits, and the actions; `live` finds it in an

@@ -24,7 +24,7 @@ use crate::{
     platform::{
         Code, Error,
         http::Http,
-        recording::{Download, Limits, Playlist, Step},
+        recording::{Download, Limits, Piece, Playlist, Step},
         wire::{Clip, ServerMessage},
     },
     session::{
@@ -112,7 +112,7 @@ enum Happening {
     Cancel,
 }
 
-/// A job under way. It is cancelled when this is dropped.
+/// A job under way.
 pub struct Job {
     happenings: mpsc::UnboundedSender<Happening>,
     pub output: Arc<Output>,
@@ -418,7 +418,7 @@ impl Worker {
     fn fetch(
         &mut self,
         download: &mut Download,
-        mut take: impl FnMut(crate::platform::recording::Piece) -> Result<(), Error>,
+        mut take: impl FnMut(Piece) -> Result<(), Error>,
     ) -> Result<Saved, Error> {
         let runtime = session::runtime()?;
         let mut saved = Saved::default();

@@ -11,7 +11,7 @@ use super::{
     settings::Format,
 };
 use crate::{
-    live::{clips, errors, lock, post},
+    live::{clips, errors, face, lock, post},
     platform::{Code, Error},
 };
 
@@ -44,20 +44,9 @@ fn counts(name: &str, fetched: u64, total: u64, bytes: u64) -> gst::Structure {
 
 /// The read-only properties.
 pub fn specs() -> Vec<glib::ParamSpec> {
-    let structure = |name: &str, nick: &str, blurb: &str| {
-        glib::ParamSpecBoxed::builder::<gst::Structure>(name)
-            .nick(nick)
-            .blurb(blurb)
-            .read_only()
-            .build()
-    };
     vec![
-        structure(
-            "last-error",
-            "Last error",
-            "code, component, message, recoverable and what else is known of the last error",
-        ),
-        structure(
+        face::last_error(),
+        face::structure(
             "stats",
             "Statistics",
             "How many of the clip's parts have been fetched, of how many, and their bytes",
