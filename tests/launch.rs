@@ -99,7 +99,8 @@ fn ctrl_c_without_e_ends_the_session_too() {
     let line = format!("reactorsrc local=true api-url={} ! fakesink", server.url());
     let mut launch = PLACE.launch("plain", &[], &line, &[]);
     launch.wait_for_output("Connected to the model", SOON);
-    assert_eq!(server.session_state(), "streaming");
+    // The server says so a moment after it has told the client.
+    server.wait_for_state("streaming", SOON);
     launch.interrupt_group();
     launch.assert_succeeds(SECONDS);
     // Not a moment later: nobody is left who could end it.
