@@ -2,7 +2,7 @@
 
 //! GStreamer elements for Reactor's real-time generative video models.
 
-mod live;
+mod element;
 mod meta;
 mod platform;
 mod reactorclip;

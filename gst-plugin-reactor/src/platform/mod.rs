@@ -10,7 +10,6 @@ pub mod endpoint;
 pub mod error;
 pub mod http;
 pub mod navigation;
-mod place;
 pub mod recording;
 pub mod schema;
 pub mod sdp;
@@ -19,6 +18,7 @@ pub mod signaling;
 pub mod track;
 pub mod trailer;
 pub mod upload;
+mod url_policy;
 pub mod wire;
 
 pub use error::{Code, Error};

@@ -18,15 +18,15 @@ use super::{
     auth::Bearer,
     endpoint::Endpoint,
     http::{API_HEADERS, Ask, Credential, Header, Http, Incoming, Role, shown},
-    place::{self, Word},
     secret::Secret,
+    url_policy::{self, Trust},
 };
 
 mod boxes;
-mod budget;
 mod driver;
 mod fetch;
 mod listing;
+mod memory_limit;
 mod piece;
 mod source;
 mod transfer;
@@ -178,7 +178,7 @@ pub struct Playlist {
     bearer: Option<Bearer>,
     /// What every call of the platform carries, if this is one.
     headers: &'static [Header],
-    word: Word,
+    word: Trust,
 }
 
 // The address may hold a signature.
@@ -210,7 +210,7 @@ impl Playlist {
         if !url.username().is_empty() || url.password().is_some() {
             return Err(refused("holds a user name or password"));
         }
-        if path.trim().is_empty() || place::move_to(&mut url, base).is_err() {
+        if path.trim().is_empty() || url_policy::move_to(&mut url, base).is_err() {
             return Err(refused("is not an HTTP URL"));
         }
         Ok(Self {
@@ -219,8 +219,8 @@ impl Playlist {
             bearer: endpoint.bearer().cloned(),
             headers: &API_HEADERS,
             word: match endpoint.role() {
-                Role::Runtime => Word::Runtime,
-                _ => Word::Server,
+                Role::Runtime => Trust::Runtime,
+                _ => Trust::Server,
             },
         })
     }
@@ -250,7 +250,7 @@ impl Playlist {
             bearer: bearer.filter(|bearer| bearer.base().origin() == url.origin()),
             url,
             headers: &[],
-            word: Word::Server,
+            word: Trust::Server,
         })
     }
 

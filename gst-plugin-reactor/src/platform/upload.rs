@@ -19,7 +19,7 @@ use super::{
     Code, Error,
     endpoint::Endpoint,
     http::{API_HEADERS, Call, Reply, Role, clean},
-    place::{self, Word},
+    url_policy::{self, Trust},
     wire::FileRef,
 };
 
@@ -294,7 +294,7 @@ fn slot(reply: &Reply, endpoint: &Endpoint) -> Result<(String, Url), Error> {
     Ok((upload_id, url))
 }
 
-/// Where the bytes go: see [`place::target`]. A relative address starts at the
+/// Where the bytes go: see [`url_policy::target`]. A relative address starts at the
 /// API's.
 fn target(text: &str, base: &Url, role: Role) -> Result<Url, String> {
     let mut below = base.clone();
@@ -302,8 +302,9 @@ fn target(text: &str, base: &Url, role: Role) -> Result<Url, String> {
         below.set_path(&format!("{}/", below.path()));
     }
     let word = match role {
-        Role::Runtime => Word::Runtime,
-        _ => Word::Server,
+        Role::Runtime => Trust::Runtime,
+        _ => Trust::Server,
     };
-    place::target(text, &below, base, word).map_err(|e| format!("the address for the upload {e}"))
+    url_policy::target(text, &below, base, word)
+        .map_err(|e| format!("the address for the upload {e}"))
 }

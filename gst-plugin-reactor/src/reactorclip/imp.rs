@@ -9,13 +9,13 @@ use gst_base::{
 };
 
 use super::{
+    handoff::{Handoff, Taken, Whole},
     job::{Job, Origin, Task},
-    output::{Output, Taken, Whole},
+    notify,
     settings::{self, Format, Settings},
-    show,
 };
 use crate::{
-    live::{Live, clips, lock, properties},
+    element::{Live, clip_structure, lock, properties},
     platform::{Code, Error},
     session::Session,
 };
@@ -54,7 +54,7 @@ pub struct ReactorClip {
     closing: Mutex<Option<Arc<Session>>>,
     /// The clip that a session has answered.
     pub(super) answered: Mutex<Option<gst::Structure>>,
-    pub(super) progress: Mutex<show::Progress>,
+    pub(super) progress: Mutex<notify::Progress>,
 }
 
 impl ReactorClip {
@@ -68,7 +68,7 @@ impl ReactorClip {
         let own = self.own();
         let generation = self.live.begin();
         lock(&self.answered).take();
-        *lock(&self.progress) = show::Progress::default();
+        *lock(&self.progress) = notify::Progress::default();
         let mut access = self.live.settings().clone();
         access.fill_from_environment();
         let task = Task {
@@ -100,7 +100,7 @@ impl ReactorClip {
             return Ok(Origin::Playlist(url.clone()));
         }
         if let Some(clip) = &own.clip {
-            let (clip, server) = clips::parse(clip)?;
+            let (clip, server) = clip_structure::parse(clip)?;
             return Ok(Origin::Clip(clip, server));
         }
         let object = self.obj();
@@ -128,7 +128,7 @@ impl ReactorClip {
         }
     }
 
-    fn output(&self) -> Option<Arc<Output>> {
+    fn output(&self) -> Option<Arc<Handoff>> {
         lock(&self.job).as_ref().map(|job| job.output.clone())
     }
 
@@ -170,7 +170,7 @@ impl ObjectImpl for ReactorClip {
             let mut specs = properties::specs();
             specs.retain(|spec| SHARED.contains(&spec.name()));
             specs.extend(settings::specs());
-            specs.extend(show::specs());
+            specs.extend(notify::specs());
             specs
         });
         &PROPERTIES

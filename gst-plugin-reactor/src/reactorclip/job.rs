@@ -15,12 +15,12 @@ use tokio::sync::mpsc;
 
 use super::{
     assembly::{Assembly, Canceller, Cut, Window},
-    moment::{Decision, Input, Moment, When},
-    output::{Output, Whole},
+    handoff::{Handoff, Whole},
+    request_timing::{Decision, Input, RequestTiming, When},
     settings::Format,
 };
 use crate::{
-    live::{clips::Server, lock},
+    element::{clip_structure::Server, lock},
     platform::{
         Code, Error,
         http::Http,
@@ -28,8 +28,8 @@ use crate::{
         wire::{Clip, ServerMessage},
     },
     session::{
-        self, Event, MachineEvent, Member, Role, Session, Status, recordings,
-        settings::Settings as Access,
+        self, MachineEvent, Participant, ParticipantRole, Session, SessionEvent, Status,
+        recordings, settings::Settings as Access,
     },
 };
 
@@ -105,8 +105,8 @@ pub struct Saved {
 
 pub type Reporter = Box<dyn Fn(Report) + Send>;
 
-enum Happening {
-    Session(Event),
+enum JobEvent {
+    Session(SessionEvent),
     Answer(Result<Clip, Error>),
     End,
     Cancel,
@@ -114,8 +114,8 @@ enum Happening {
 
 /// A job under way.
 pub struct Job {
-    happenings: mpsc::UnboundedSender<Happening>,
-    pub output: Arc<Output>,
+    happenings: mpsc::UnboundedSender<JobEvent>,
+    pub output: Arc<Handoff>,
     shared: Arc<Shared>,
     done: std_mpsc::Receiver<()>,
 }
@@ -139,7 +139,7 @@ impl Job {
     pub fn start(task: Task, report: Reporter) -> Result<Self, Error> {
         let (happenings, receiver) = mpsc::unbounded_channel();
         let (done, is_done) = std_mpsc::channel();
-        let output = Arc::new(Output::default());
+        let output = Arc::new(Handoff::default());
         let shared = Arc::new(Shared::default());
         let worker = Worker {
             task,
@@ -167,12 +167,12 @@ impl Job {
 
     /// The live elements end: what is to be asked is asked now.
     pub fn end(&self) {
-        let _ = self.happenings.send(Happening::End);
+        let _ = self.happenings.send(JobEvent::End);
     }
 
     /// Gives up, at once; returns the session that it took part in.
     pub fn cancel(self) -> Option<Arc<Session>> {
-        let _ = self.happenings.send(Happening::Cancel);
+        let _ = self.happenings.send(JobEvent::Cancel);
         self.output.shut();
         if let Some(canceller) = &*lock(&self.shared.canceller) {
             canceller.cancel();
@@ -193,9 +193,9 @@ const CANCEL_LIMIT: Duration = Duration::from_millis(500);
 struct Worker {
     task: Task,
     report: Reporter,
-    happenings: mpsc::UnboundedReceiver<Happening>,
-    sender: mpsc::UnboundedSender<Happening>,
-    output: Arc<Output>,
+    happenings: mpsc::UnboundedReceiver<JobEvent>,
+    sender: mpsc::UnboundedSender<JobEvent>,
+    output: Arc<Handoff>,
     shared: Arc<Shared>,
     /// The session has ended meanwhile.
     over: bool,
@@ -203,7 +203,7 @@ struct Worker {
 
 /// What happened, or nothing in time.
 enum Next {
-    Happening(Happening),
+    JobEvent(JobEvent),
     Late,
 }
 
@@ -288,8 +288,8 @@ impl Worker {
             }
         };
         match happening {
-            Some(Happening::Cancel) | None => Err(aborted()),
-            Some(happening) => Ok(Next::Happening(happening)),
+            Some(JobEvent::Cancel) | None => Err(aborted()),
+            Some(happening) => Ok(Next::JobEvent(happening)),
         }
     }
 
@@ -300,11 +300,11 @@ impl Worker {
         loop {
             let sender = self.sender.clone();
             let events = Box::new(move |event| {
-                let _ = sender.send(Happening::Session(event));
+                let _ = sender.send(JobEvent::Session(event));
             });
-            let member = Member {
+            let member = Participant {
                 element: self.task.element.clone(),
-                role: Role::Clip,
+                role: ParticipantRole::Clip,
             };
             if let Some(session) = Session::find(key, member, events) {
                 let session = Arc::new(session);
@@ -320,7 +320,7 @@ impl Worker {
                 return Err(Error::api(Code::NotFound, text));
             }
             // Without a session there is nothing to keep of it at its end.
-            if let Next::Happening(Happening::End) =
+            if let Next::JobEvent(JobEvent::End) =
                 self.next(Some(Instant::now() + FIND_INTERVAL)).await?
             {
                 let text = format!("there is no session {name}, so there is nothing to save");
@@ -332,7 +332,7 @@ impl Worker {
     /// Asks the session for the clip when the time has come.
     async fn ask(&mut self, key: &str, name: &str) -> Result<Clip, Error> {
         let session = self.join(key, name).await?;
-        let mut moment = Moment::new(self.task.when, self.task.duration);
+        let mut moment = RequestTiming::new(self.task.when, self.task.duration);
         let epoch = Instant::now();
         let mut decision = moment.handle(Duration::ZERO, Input::Tick);
         loop {
@@ -346,7 +346,7 @@ impl Worker {
                 Decision::Ask(message) => {
                     let sender = self.sender.clone();
                     let reply = move |result| {
-                        let _ = sender.send(Happening::Answer(clip_of(result)));
+                        let _ = sender.send(JobEvent::Answer(clip_of(result)));
                     };
                     session.request(message, Box::new(reply));
                     None
@@ -354,7 +354,7 @@ impl Worker {
             };
             let input = match self.next(until).await? {
                 Next::Late => Some(Input::Tick),
-                Next::Happening(happening) => self.input(happening),
+                Next::JobEvent(happening) => self.input(happening),
             };
             decision = match input {
                 Some(input) => moment.handle(epoch.elapsed(), input),
@@ -375,12 +375,12 @@ impl Worker {
     }
 
     /// What a happening means for the question.
-    fn input(&mut self, happening: Happening) -> Option<Input> {
+    fn input(&mut self, happening: JobEvent) -> Option<Input> {
         let event = match happening {
-            Happening::Answer(answer) => return Some(Input::Answer(answer)),
-            Happening::End | Happening::Session(Event::Deserted) => return Some(Input::End),
-            Happening::Session(Event::Machine(event)) => *event,
-            Happening::Session(_) | Happening::Cancel => return None,
+            JobEvent::Answer(answer) => return Some(Input::Answer(answer)),
+            JobEvent::End | JobEvent::Session(SessionEvent::Deserted) => return Some(Input::End),
+            JobEvent::Session(SessionEvent::Machine(event)) => *event,
+            JobEvent::Session(_) | JobEvent::Cancel => return None,
         };
         match event {
             MachineEvent::Status(status) => Some(Input::Ready(status == Status::Ready)),
@@ -403,7 +403,7 @@ impl Worker {
             tokio::select! {
                 step = download.next() => return step.transpose(),
                 happening = self.happenings.recv() => match happening {
-                    Some(Happening::Cancel) | None => return Err(aborted()),
+                    Some(JobEvent::Cancel) | None => return Err(aborted()),
                     Some(happening) => {
                         if matches!(self.input(happening), Some(Input::Over(_))) {
                             download.session_is_over();

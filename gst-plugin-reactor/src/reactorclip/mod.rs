@@ -35,12 +35,12 @@
  * ]| Save a clip by its address.
  */
 mod assembly;
+mod handoff;
 mod imp;
 mod job;
-mod moment;
-mod output;
+mod notify;
+mod request_timing;
 mod settings;
-mod show;
 
 use gst::{glib, prelude::*};
 

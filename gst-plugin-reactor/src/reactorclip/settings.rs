@@ -6,8 +6,8 @@ use std::{path::PathBuf, time::Duration};
 
 use gst::{glib, prelude::*};
 
-use super::moment::When;
-use crate::live::properties::text;
+use super::request_timing::When;
+use crate::element::properties::text;
 
 /// Milliseconds beyond the time that the platform predicts, as its own
 /// clients wait.

@@ -7,7 +7,7 @@ use std::sync::{
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 
-use crate::live::{face, lock, properties};
+use crate::element::{gobject, lock, properties};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -169,7 +169,7 @@ impl ObjectImpl for ReactorFilter {
                     .mutable_ready()
                     .build()
             };
-            let mut specs = face::properties();
+            let mut specs = gobject::properties();
             specs.push(crate::reactorsrc::on_gap());
             specs.push(track(
                 "track-in",
@@ -219,7 +219,7 @@ impl ObjectImpl for ReactorFilter {
 
     fn signals() -> &'static [glib::subclass::Signal] {
         static SIGNALS: LazyLock<Vec<glib::subclass::Signal>> = LazyLock::new(|| {
-            face::signals(|element| {
+            gobject::signals(|element| {
                 let filter = element.downcast_ref::<super::ReactorFilter>()?;
                 let src = &filter.imp().src;
                 crate::reactorsrc::live(src)

@@ -7,21 +7,21 @@ use std::sync::Arc;
 
 use gst::{prelude::*, subclass::prelude::*};
 
-use super::{imp::CAT, intake::Intake};
+use super::{imp::CAT, sink_pad::SinkPad};
 use crate::{
-    live::{Verdict, lock},
+    element::{Outcome, lock},
     platform::{
         Code, Error,
         track::{Direction, Track},
         wire::ClientMessage,
     },
-    session::{self, Offerings, port::Publication},
+    session::{self, MediaPlan, bridge::Publication},
 };
 
 #[derive(Debug)]
-pub enum Event {
+pub enum SinkEvent {
     /// Of the start with this number.
-    Session(u64, session::Event),
+    Session(u64, session::SessionEvent),
     /// Upstream of this pad says what it sends.
     Caps(String, gst::Caps),
     /// The pad that fed this track is gone.
@@ -29,35 +29,37 @@ pub enum Event {
 }
 
 impl super::imp::ReactorSink {
-    pub(super) fn handle(&self, event: Event) {
+    pub(super) fn handle(&self, event: SinkEvent) {
         match event {
-            Event::Session(generation, session::Event::Machine(event)) => {
+            SinkEvent::Session(generation, session::SessionEvent::Machine(event)) => {
                 let verdict = self.live.show(self.obj().upcast_ref(), generation, *event);
                 match verdict {
-                    Some(Verdict::Ended(_)) => self.ended(),
-                    Some(Verdict::Failed(error)) => self.fail(&error),
-                    Some(Verdict::Interrupted) => {
+                    Some(Outcome::Ended(_)) => self.ended(),
+                    Some(Outcome::Failed(error)) => self.fail(&error),
+                    Some(Outcome::Interrupted) => {
                         lock(&self.delay).take();
-                        self.intakes().iter().for_each(|intake| intake.suspend());
+                        self.sink_pads()
+                            .iter()
+                            .for_each(|sink_pad| sink_pad.suspend());
                     }
-                    Some(Verdict::Resumed) | None => {}
+                    Some(Outcome::Resumed) | None => {}
                 }
             }
-            Event::Session(generation, event) => {
+            SinkEvent::Session(generation, event) => {
                 if self.live.is_current(generation) {
                     self.session_event(event);
                 }
             }
-            Event::Caps(pad, caps) => {
-                if let Some(intake) = self.by_pad(&pad) {
-                    intake.set_caps(caps);
-                    if intake.track().is_none() {
+            SinkEvent::Caps(pad, caps) => {
+                if let Some(sink_pad) = self.by_pad(&pad) {
+                    sink_pad.set_caps(caps);
+                    if sink_pad.track().is_none() {
                         self.plan_again();
                     }
-                    self.prepare(&intake);
+                    self.prepare(&sink_pad);
                 }
             }
-            Event::Released(track) => {
+            SinkEvent::Released(track) => {
                 self.plan_again();
                 if let Some(session) = self.live.session() {
                     // The model need not look at the last picture for ever.
@@ -68,56 +70,58 @@ impl super::imp::ReactorSink {
         }
     }
 
-    fn session_event(&self, event: session::Event) {
+    fn session_event(&self, event: session::SessionEvent) {
         match event {
-            session::Event::Tracks(tracks) => {
+            session::SessionEvent::Tracks(tracks) => {
                 *lock(&self.tracks) = Some(tracks.clone());
                 let plan = self.bind(tracks);
                 if let Some(session) = self.live.session() {
                     session.plan(plan);
                 }
             }
-            session::Event::Claimed { track, result } => match (self.by_track(&track), result) {
-                (Some(intake), Ok(codecs)) => {
-                    intake.set_agreed(codecs);
-                    self.prepare(&intake);
-                }
-                (_, Err(error)) => self.fail(&refused(&track, error)),
-                (None, Ok(_)) => {}
-            },
-            session::Event::Withdrawn(track) => {
-                if let Some(intake) = self.by_track(&track) {
-                    lock(&self.delay).take();
-                    intake.suspend();
+            session::SessionEvent::Claimed { track, result } => {
+                match (self.by_track(&track), result) {
+                    (Some(sink_pad), Ok(codecs)) => {
+                        sink_pad.set_agreed(codecs);
+                        self.prepare(&sink_pad);
+                    }
+                    (_, Err(error)) => self.fail(&refused(&track, error)),
+                    (None, Ok(_)) => {}
                 }
             }
-            session::Event::Open { track, result } => match result {
+            session::SessionEvent::Withdrawn(track) => {
+                if let Some(sink_pad) = self.by_track(&track) {
+                    lock(&self.delay).take();
+                    sink_pad.suspend();
+                }
+            }
+            session::SessionEvent::Open { track, result } => match result {
                 Ok(()) => {
-                    if let (Some(intake), Some(session)) =
+                    if let (Some(sink_pad), Some(session)) =
                         (self.by_track(&track), self.live.session())
                     {
-                        self.open(&intake, &session);
+                        self.open(&sink_pad, &session);
                     }
                 }
                 Err(error) => self.fail(&error),
             },
-            session::Event::Deserted => {}
-            session::Event::KeyframeWanted(track) => {
-                if let Some(intake) = self.by_track(&track) {
-                    intake.request_keyframe();
+            session::SessionEvent::Deserted => {}
+            session::SessionEvent::KeyframeWanted(track) => {
+                if let Some(sink_pad) = self.by_track(&track) {
+                    sink_pad.request_keyframe();
                 }
             }
-            session::Event::Loss { track, lost } => {
-                if let Some(intake) = self.by_track(&track) {
-                    intake.adapt(|controller| controller.report(lost));
+            session::SessionEvent::Loss { track, lost } => {
+                if let Some(sink_pad) = self.by_track(&track) {
+                    sink_pad.adapt(|controller| controller.report(lost));
                 }
             }
-            session::Event::Share { track, bitrate } => {
-                if let Some(intake) = self.by_track(&track) {
-                    intake.adapt(|controller| controller.follow(bitrate));
+            session::SessionEvent::Share { track, bitrate } => {
+                if let Some(sink_pad) = self.by_track(&track) {
+                    sink_pad.adapt(|controller| controller.follow(bitrate));
                 }
             }
-            session::Event::Machine(_) | session::Event::Latency(_) => {}
+            session::SessionEvent::Machine(_) | session::SessionEvent::Latency(_) => {}
         }
     }
 
@@ -137,7 +141,7 @@ impl super::imp::ReactorSink {
 
     /// Gives each pad its track: the one it has, the one it is named after,
     /// or the first of its kind that is free.
-    fn bind(&self, tracks: Vec<Track>) -> Result<Offerings, Error> {
+    fn bind(&self, tracks: Vec<Track>) -> Result<MediaPlan, Error> {
         let mut free: Vec<_> = tracks
             .into_iter()
             .filter(|track| track.direction == Direction::SendOnly)
@@ -145,44 +149,44 @@ impl super::imp::ReactorSink {
         let mut publications = Vec::new();
         // Nobody may take theirs.
         let (named, unnamed): (Vec<_>, Vec<_>) = self
-            .intakes()
+            .sink_pads()
             .into_iter()
             .partition(|i| own_position(i, &free).is_some());
-        for intake in named.iter().chain(&unnamed) {
-            let position = own_position(intake, &free).or_else(|| {
-                let of_kind = |t: &Track| t.kind == intake.kind;
-                is_unnamed(intake)
+        for sink_pad in named.iter().chain(&unnamed) {
+            let position = own_position(sink_pad, &free).or_else(|| {
+                let of_kind = |t: &Track| t.kind == sink_pad.kind;
+                is_unnamed(sink_pad)
                     .then(|| free.iter().position(of_kind))
                     .flatten()
             });
             let Some(position) = position else {
-                return Err(self.no_track(intake, &free));
+                return Err(self.no_track(sink_pad, &free));
             };
             let track = free.remove(position);
-            let wanted = self.wanted_encoder(intake.kind);
+            let wanted = self.wanted_encoder(sink_pad.kind);
             publications.push(Publication {
-                codecs: intake.codecs(wanted.as_deref())?,
+                codecs: sink_pad.codecs(wanted.as_deref())?,
                 track: track.clone(),
-                bitrate: self.bitrate(intake.kind),
+                bitrate: self.bitrate(sink_pad.kind),
             });
-            gst::debug!(CAT, obj = intake.pad, "feeds {}", track.name);
-            intake.bind(track);
+            gst::debug!(CAT, obj = sink_pad.pad, "feeds {}", track.name);
+            sink_pad.bind(track);
         }
-        Ok(Offerings {
+        Ok(MediaPlan {
             subscriptions: Vec::new(),
             publications,
         })
     }
 
-    fn no_track(&self, intake: &Intake, free: &[Track]) -> Error {
-        let kind = intake.kind.as_str();
-        let of_kind = free.iter().filter(|t| t.kind == intake.kind);
+    fn no_track(&self, sink_pad: &SinkPad, free: &[Track]) -> Error {
+        let kind = sink_pad.kind.as_str();
+        let of_kind = free.iter().filter(|t| t.kind == sink_pad.kind);
         let names: Vec<_> = of_kind.map(|t| t.name.as_str()).collect();
         let left = match names.is_empty() {
             true => format!("the model has no {kind} input that is free"),
             false => format!("it may be {kind}_{}", names.join(&format!(", {kind}_"))),
         };
-        let name = intake.pad.name();
+        let name = sink_pad.pad.name();
         Error::api(
             Code::NotFound,
             format!("the model has no input track for pad '{name}': {left}"),
@@ -190,17 +194,17 @@ impl super::imp::ReactorSink {
     }
 
     /// Makes the way for a pad once everything about it is known.
-    fn prepare(&self, intake: &Arc<Intake>) {
+    fn prepare(&self, sink_pad: &Arc<SinkPad>) {
         let element = self.obj();
-        let Some(track) = intake.track() else {
+        let Some(track) = sink_pad.track() else {
             return;
         };
-        let wanted = self.wanted_encoder(intake.kind);
+        let wanted = self.wanted_encoder(sink_pad.kind);
         let setup = |encoder: &gst::Element| {
             element.emit_by_name::<()>("encoder-setup", &[&track.name, encoder]);
         };
-        let bitrate = self.bitrate(intake.kind);
-        match intake.prepare(element.upcast_ref(), wanted.as_deref(), bitrate, setup) {
+        let bitrate = self.bitrate(sink_pad.kind);
+        match sink_pad.prepare(element.upcast_ref(), wanted.as_deref(), bitrate, setup) {
             Ok(Some(codec)) => {
                 if let Some(session) = self.live.session() {
                     session.format(&track.name, codec);
@@ -213,22 +217,22 @@ impl super::imp::ReactorSink {
 
     /// What waited for the session on several pads stays together: they are
     /// all moved by the same.
-    fn open(&self, intake: &Intake, session: &Arc<session::Session>) {
+    fn open(&self, sink_pad: &SinkPad, session: &Arc<session::Session>) {
         let element = self.obj();
         let now = match element.current_state() {
             gst::State::Playing => element.current_running_time(),
             _ => element.start_time(),
         };
         let before = *lock(&self.delay);
-        let delay = intake.open(session, now.unwrap_or_default(), before);
+        let delay = sink_pad.open(session, now.unwrap_or_default(), before);
         *lock(&self.delay) = before.or(delay);
     }
 
     /// The model's side ended the session: there is nobody to feed any more.
     fn ended(&self) {
         lock(&self.tracks).take();
-        for intake in self.intakes() {
-            intake.unbind();
+        for sink_pad in self.sink_pads() {
+            sink_pad.unbind();
         }
         let element = self.obj();
         let eos = gst::message::Eos::builder().src(&*element).build();
@@ -241,21 +245,21 @@ impl super::imp::ReactorSink {
 }
 
 /// `video_0`: the name of a pad that was asked for without one.
-fn is_unnamed(intake: &Intake) -> bool {
-    let name = intake.pad.name();
+fn is_unnamed(sink_pad: &SinkPad) -> bool {
+    let name = sink_pad.pad.name();
     let rest = name.split_once('_').map_or("", |(_, rest)| rest);
     !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// Of the track that the pad has, or is named after.
-fn own_position(intake: &Intake, tracks: &[Track]) -> Option<usize> {
-    let bound = intake.track();
-    let pad = intake.pad.name();
+fn own_position(sink_pad: &SinkPad, tracks: &[Track]) -> Option<usize> {
+    let bound = sink_pad.track();
+    let pad = sink_pad.pad.name();
     let wanted = match &bound {
         Some(track) => track.name.as_str(),
         None => pad.split_once('_')?.1,
     };
-    let matches = |t: &Track| t.kind == intake.kind && t.name == wanted;
+    let matches = |t: &Track| t.kind == sink_pad.kind && t.name == wanted;
     tracks.iter().position(matches)
 }
 

@@ -4,14 +4,14 @@ use std::sync::{Arc, LazyLock, Mutex, mpsc};
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 
-use super::{events::Event, intake::Intake};
+use super::{events::SinkEvent, sink_pad::SinkPad};
 use crate::{
-    live::{Live, dispatch, face, lifecycle::Lifecycle, lock, properties, templates},
+    element::{Live, event_thread, gobject, lifecycle::Lifecycle, lock, properties, templates},
     platform::{
         Error,
         track::{Kind, Track},
     },
-    session::{Role, budget::Limits},
+    session::{ParticipantRole, bitrate_allocator::BitrateLimits},
 };
 
 pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -24,7 +24,7 @@ pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 
 /// The server's own encoder may use 10 Mbit/s; a camera of 640x360 at 30
 /// frames/s is well served with 2.
-const DEFAULT_BITRATE: Limits = Limits {
+const DEFAULT_BITRATE: BitrateLimits = BitrateLimits {
     min: 150_000,
     start: 2_000_000,
     max: 8_000_000,
@@ -39,8 +39,8 @@ const AUDIO_BITRATE: u32 = 64_000;
 pub struct ReactorSink {
     pub(super) live: Live,
     own: Mutex<Own>,
-    intakes: Mutex<Vec<Arc<Intake>>>,
-    events: Mutex<Option<mpsc::Sender<Event>>>,
+    sink_pads: Mutex<Vec<Arc<SinkPad>>>,
+    events: Mutex<Option<mpsc::Sender<SinkEvent>>>,
     /// The model's, once they are known.
     pub(super) tracks: Mutex<Option<Vec<Track>>>,
     /// By how much what is not live has waited, in nanoseconds.
@@ -52,7 +52,7 @@ pub struct ReactorSink {
 struct Own {
     video_encoder: Option<String>,
     audio_encoder: Option<String>,
-    bitrate: Limits,
+    bitrate: BitrateLimits,
 }
 
 impl Default for Own {
@@ -66,17 +66,17 @@ impl Default for Own {
 }
 
 impl ReactorSink {
-    pub(super) fn intakes(&self) -> Vec<Arc<Intake>> {
-        lock(&self.intakes).clone()
+    pub(super) fn sink_pads(&self) -> Vec<Arc<SinkPad>> {
+        lock(&self.sink_pads).clone()
     }
 
-    pub(super) fn by_pad(&self, name: &str) -> Option<Arc<Intake>> {
-        self.intakes().into_iter().find(|i| i.pad.name() == name)
+    pub(super) fn by_pad(&self, name: &str) -> Option<Arc<SinkPad>> {
+        self.sink_pads().into_iter().find(|i| i.pad.name() == name)
     }
 
-    pub(super) fn by_track(&self, track: &str) -> Option<Arc<Intake>> {
-        let bound = |i: &Arc<Intake>| i.track().is_some_and(|t| t.name == track);
-        self.intakes().into_iter().find(bound)
+    pub(super) fn by_track(&self, track: &str) -> Option<Arc<SinkPad>> {
+        let bound = |i: &Arc<SinkPad>| i.track().is_some_and(|t| t.name == track);
+        self.sink_pads().into_iter().find(bound)
     }
 
     pub(super) fn wanted_encoder(&self, kind: Kind) -> Option<String> {
@@ -87,10 +87,10 @@ impl ReactorSink {
         }
     }
 
-    pub(super) fn bitrate(&self, kind: Kind) -> Limits {
+    pub(super) fn bitrate(&self, kind: Kind) -> BitrateLimits {
         match kind {
             Kind::Video => lock(&self.own).bitrate,
-            Kind::Audio => Limits {
+            Kind::Audio => BitrateLimits {
                 min: AUDIO_BITRATE,
                 start: AUDIO_BITRATE,
                 max: AUDIO_BITRATE,
@@ -100,21 +100,21 @@ impl ReactorSink {
 
     fn open_events(&self) -> Result<(), Error> {
         let handle = |element: &super::ReactorSink, event| element.imp().handle(event);
-        *lock(&self.events) = Some(dispatch::spawn("reactorsink", &*self.obj(), handle)?);
+        *lock(&self.events) = Some(event_thread::spawn("reactorsink", &*self.obj(), handle)?);
         Ok(())
     }
 
     fn stats(&self) -> gst::Structure {
         let mut stats = self.live.stats();
-        for intake in self.intakes() {
-            stats = stats.field(intake.pad.name().as_str(), intake.stats());
+        for sink_pad in self.sink_pads() {
+            stats = stats.field(sink_pad.pad.name().as_str(), sink_pad.stats());
         }
         stats.build()
     }
 
     /// A name for a pad that was asked for without one.
     fn free_name(&self, kind: Kind) -> String {
-        let taken: Vec<_> = self.intakes().iter().map(|i| i.pad.name()).collect();
+        let taken: Vec<_> = self.sink_pads().iter().map(|i| i.pad.name()).collect();
         let name = |n: usize| format!("{}_{n}", kind.as_str());
         let free = (0..=taken.len())
             .map(name)
@@ -134,10 +134,12 @@ impl Lifecycle for ReactorSink {
         let events = lock(&self.events).clone();
         let sender = Box::new(move |event| {
             if let Some(events) = &events {
-                let _ = events.send(Event::Session(generation, event));
+                let _ = events.send(SinkEvent::Session(generation, event));
             }
         });
-        let joined = self.live.join(self.obj().upcast_ref(), Role::Sink, sender);
+        let joined = self
+            .live
+            .join(self.obj().upcast_ref(), ParticipantRole::Sink, sender);
         joined.map(|_| ()).inspect_err(|_| self.stop())
     }
 
@@ -147,8 +149,8 @@ impl Lifecycle for ReactorSink {
         lock(&self.delay).take();
         lock(&self.tracks).take();
         let element = self.obj();
-        for intake in self.intakes() {
-            intake.reset(element.upcast_ref());
+        for sink_pad in self.sink_pads() {
+            sink_pad.reset(element.upcast_ref());
         }
     }
 }
@@ -170,7 +172,7 @@ impl ObjectImpl for ReactorSink {
 
     fn properties() -> &'static [glib::ParamSpec] {
         static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
-            let mut specs = face::properties();
+            let mut specs = gobject::properties();
             specs.extend(own_properties());
             specs
         });
@@ -204,7 +206,7 @@ impl ObjectImpl for ReactorSink {
 
     fn signals() -> &'static [glib::subclass::Signal] {
         static SIGNALS: LazyLock<Vec<glib::subclass::Signal>> = LazyLock::new(|| {
-            let mut signals = face::signals(live);
+            let mut signals = gobject::signals(live);
             // encoder-setup(track, encoder): before a new encoder starts.
             signals.push(
                 glib::subclass::Signal::builder("encoder-setup")
@@ -306,36 +308,36 @@ impl ElementImpl for ReactorSink {
                 let _ = events.send(event);
             }
         };
-        let intake = Intake::new(element.upcast_ref(), template, &name, kind, events)
+        let sink_pad = SinkPad::new(element.upcast_ref(), template, &name, kind, events)
             .inspect_err(|error| gst::error!(CAT, imp = self, "no pad {name}: {error}"))
             .ok()?;
-        let _ = intake
+        let _ = sink_pad
             .pad
             .set_active(element.current_state() > gst::State::Ready);
-        lock(&self.intakes).push(intake.clone());
-        if element.add_pad(&intake.pad).is_err() {
-            self.release_pad(intake.pad.upcast_ref());
+        lock(&self.sink_pads).push(sink_pad.clone());
+        if element.add_pad(&sink_pad.pad).is_err() {
+            self.release_pad(sink_pad.pad.upcast_ref());
             return None;
         }
-        Some(intake.pad.clone().upcast())
+        Some(sink_pad.pad.clone().upcast())
     }
 
     fn release_pad(&self, pad: &gst::Pad) {
-        let intake = {
-            let mut intakes = lock(&self.intakes);
-            let position = intakes
+        let sink_pad = {
+            let mut sink_pads = lock(&self.sink_pads);
+            let position = sink_pads
                 .iter()
                 .position(|i| i.pad.upcast_ref::<gst::Pad>() == pad);
-            position.map(|position| intakes.remove(position))
+            position.map(|position| sink_pads.remove(position))
         };
-        if let Some(intake) = intake {
+        if let Some(sink_pad) = sink_pad {
             let element = self.obj();
-            let _ = intake.pad.set_active(false);
-            intake.close(element.upcast_ref());
-            if let (Some(track), Some(events)) = (intake.track(), &*lock(&self.events)) {
-                let _ = events.send(Event::Released(track));
+            let _ = sink_pad.pad.set_active(false);
+            sink_pad.close(element.upcast_ref());
+            if let (Some(track), Some(events)) = (sink_pad.track(), &*lock(&self.events)) {
+                let _ = events.send(SinkEvent::Released(track));
             }
-            let _ = element.remove_pad(&intake.pad);
+            let _ = element.remove_pad(&sink_pad.pad);
         }
     }
 

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
 
+mod encoder;
+mod events;
+mod imp;
 /**
  * SECTION:element-reactorsink
  *
@@ -28,11 +31,8 @@
  * gst-launch-1.0 v4l2src ! videoconvert ! reactorsink local=true  reactorsrc ! videoconvert ! autovideosink
  * ]| Send the camera, watch what the model makes of it.
  */
-mod bitrate;
-mod encode;
-mod events;
-mod imp;
-mod intake;
+mod loss_based_controller;
+mod sink_pad;
 
 use gst::{glib, prelude::*};
 

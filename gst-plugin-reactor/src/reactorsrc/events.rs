@@ -9,53 +9,53 @@ use gst::{prelude::*, subclass::prelude::*};
 
 use super::{imp::CAT, pads::TrackPad};
 use crate::{
-    live::{Verdict, post_missing},
+    element::{Outcome, post_missing},
     platform::{
         Code, Error,
         track::{Direction, Track},
     },
-    session::{self, Offerings, port::Subscription},
+    session::{self, MediaPlan, bridge::Subscription},
 };
 
 /// What the element's own thread has to do.
 #[derive(Debug)]
-pub enum Event {
+pub enum SourceEvent {
     /// Of the start with this number.
-    Session(u64, session::Event),
+    Session(u64, session::SessionEvent),
     /// The first unit of a track: its pad needs elements behind it.
     Arrived { track: String, caps: gst::Caps },
 }
 
 impl super::imp::ReactorSrc {
-    pub(super) fn handle(&self, event: Event) {
+    pub(super) fn handle(&self, event: SourceEvent) {
         match event {
-            Event::Session(generation, session::Event::Machine(event)) => {
+            SourceEvent::Session(generation, session::SessionEvent::Machine(event)) => {
                 let verdict = self.live.show(self.obj().upcast_ref(), generation, *event);
                 match verdict {
-                    Some(Verdict::Ended(reason)) => self.ended(reason.as_deref()),
-                    Some(Verdict::Failed(error)) => self.fail(&error),
-                    Some(Verdict::Interrupted) => {
+                    Some(Outcome::Ended(reason)) => self.ended(reason.as_deref()),
+                    Some(Outcome::Failed(error)) => self.fail(&error),
+                    Some(Outcome::Interrupted) => {
                         self.tracks()
                             .iter()
                             .for_each(|track| track.feed.interrupt());
                     }
-                    Some(Verdict::Resumed) | None => {}
+                    Some(Outcome::Resumed) | None => {}
                 }
             }
-            Event::Session(generation, session::Event::Tracks(tracks)) => {
+            SourceEvent::Session(generation, session::SessionEvent::Tracks(tracks)) => {
                 if self.live.is_current(generation) {
                     self.announced(generation, tracks);
                 }
             }
-            Event::Session(generation, session::Event::Latency(milliseconds)) => {
+            SourceEvent::Session(generation, session::SessionEvent::Latency(milliseconds)) => {
                 if self.live.is_current(generation) {
                     self.live.set_grown(milliseconds);
                     self.tell_latency();
                 }
             }
             // A source feeds nothing.
-            Event::Session(..) => {}
-            Event::Arrived { track, caps } => {
+            SourceEvent::Session(..) => {}
+            SourceEvent::Arrived { track, caps } => {
                 if let Err(error) = self.arrived(&track, &caps) {
                     self.fail(&error);
                 }
@@ -82,7 +82,7 @@ impl super::imp::ReactorSrc {
     }
 
     /// Adds a pad for each track and finds out what downstream makes of it.
-    fn expose(&self, generation: u64, tracks: Vec<Track>) -> Result<Offerings, Error> {
+    fn expose(&self, generation: u64, tracks: Vec<Track>) -> Result<MediaPlan, Error> {
         let element = self.obj();
         let pads = self.add_tracks(tracks)?;
         for pad in &pads {
@@ -103,7 +103,7 @@ impl super::imp::ReactorSrc {
         }
         element.no_more_pads();
         let subscriptions = pads.iter().map(|pad| self.subscribe(pad));
-        Ok(Offerings {
+        Ok(MediaPlan {
             subscriptions: subscriptions.collect::<Result<_, _>>()?,
             publications: Vec::new(),
         })
@@ -134,7 +134,7 @@ impl super::imp::ReactorSrc {
         Ok(Subscription {
             track: pad.feed.track.clone(),
             codecs: choice.codecs,
-            rtp: choice.output == super::branch::Output::Rtp,
+            rtp: choice.output == super::decode_chain::Output::Rtp,
             flowing: self.flowing(&pad.pad),
             consumer: pad.feed.clone(),
         })

@@ -8,18 +8,18 @@ use std::{
 use gst::{glib, prelude::*, subclass::prelude::*};
 
 use super::{
-    events::Event,
-    feed::Feed,
-    gap::{self, OnGap},
+    events::SourceEvent,
+    gap_filler::{self, OnGap},
     pads::TrackPad,
+    track_stream::TrackStream,
 };
 use crate::{
-    live::{Live, dispatch, face, lifecycle::Lifecycle, lock, templates},
+    element::{Live, event_thread, gobject, lifecycle::Lifecycle, lock, templates},
     platform::{
         Code, Error,
         track::{Kind, Track},
     },
-    session::Role,
+    session::ParticipantRole,
 };
 
 pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -43,7 +43,7 @@ pub struct ReactorSrc {
 
 /// From READY to PAUSED and back.
 struct Running {
-    events: mpsc::Sender<Event>,
+    events: mpsc::Sender<SourceEvent>,
     tracks: Vec<Arc<TrackPad>>,
     since: Instant,
     /// Ends the watch for gaps when it is dropped.
@@ -65,7 +65,7 @@ impl ReactorSrc {
 
     fn watch_gaps(&self) -> Option<mpsc::Sender<()>> {
         let weak = self.obj().downgrade();
-        gap::watch(move || {
+        gap_filler::watch(move || {
             let Some(element) = weak.upgrade() else {
                 return false;
             };
@@ -90,7 +90,7 @@ impl ReactorSrc {
             return Err(Error::api(Code::Aborted, "stopped"));
         };
         for track in tracks {
-            let feed = Arc::new(Feed::new(
+            let feed = Arc::new(TrackStream::new(
                 track,
                 element.upcast_ref(),
                 Arc::downgrade(&session),
@@ -105,7 +105,7 @@ impl ReactorSrc {
 
     fn make_pad(
         &self,
-        feed: Arc<Feed>,
+        feed: Arc<TrackStream>,
         session_id: Option<&str>,
         group: gst::GroupId,
     ) -> Result<TrackPad, Error> {
@@ -228,7 +228,7 @@ impl Lifecycle for ReactorSrc {
         let element = self.obj();
         let generation = self.live.begin();
         let handle = |element: &super::ReactorSrc, event| element.imp().handle(event);
-        let events = dispatch::spawn("reactorsrc", &*element, handle)?;
+        let events = event_thread::spawn("reactorsrc", &*element, handle)?;
         *lock(&self.running) = Some(Running {
             events: events.clone(),
             tracks: Vec::new(),
@@ -236,9 +236,11 @@ impl Lifecycle for ReactorSrc {
             _gaps: self.watch_gaps(),
         });
         let sender = Box::new(move |event| {
-            let _ = events.send(Event::Session(generation, event));
+            let _ = events.send(SourceEvent::Session(generation, event));
         });
-        let joined = self.live.join(element.upcast_ref(), Role::Source, sender);
+        let joined = self
+            .live
+            .join(element.upcast_ref(), ParticipantRole::Source, sender);
         joined.map(|_| ()).inspect_err(|_| self.stop())
     }
 
@@ -285,7 +287,7 @@ impl ObjectImpl for ReactorSrc {
 
     fn properties() -> &'static [glib::ParamSpec] {
         static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
-            let mut specs = face::properties();
+            let mut specs = gobject::properties();
             specs.push(on_gap());
             specs
         });
@@ -314,7 +316,7 @@ impl ObjectImpl for ReactorSrc {
 
     fn signals() -> &'static [glib::subclass::Signal] {
         static SIGNALS: LazyLock<Vec<glib::subclass::Signal>> =
-            LazyLock::new(|| face::signals(live));
+            LazyLock::new(|| gobject::signals(live));
         &SIGNALS
     }
 }

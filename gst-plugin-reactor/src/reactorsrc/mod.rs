@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 
+mod audio_pacing;
 /**
  * SECTION:element-reactorsrc
  *
@@ -24,13 +25,12 @@
  * gst-launch-1.0 -e reactorsrc local=true name=r  r. ! queue ! videoconvert ! x264enc ! h264parse ! mux.  r. ! queue ! audioconvert ! avenc_aac ! mux.  mp4mux name=mux ! filesink location=out.mp4
  * ]| Record it. Ctrl-C finishes the file.
  */
-mod branch;
-mod cadence;
+mod decode_chain;
 mod events;
-mod feed;
-mod gap;
+mod gap_filler;
 mod imp;
 mod pads;
+mod track_stream;
 
 use gst::{glib, prelude::*};
 
@@ -45,8 +45,8 @@ pub(crate) use imp::{live, on_gap, pad_templates};
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     #[cfg(feature = "doc")]
     {
-        crate::live::Status::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
-        gap::OnGap::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+        crate::element::Status::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+        gap_filler::OnGap::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
     }
     gst::Element::register(
         Some(plugin),

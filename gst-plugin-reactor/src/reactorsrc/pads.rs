@@ -10,29 +10,29 @@ use std::{
 use gst::prelude::*;
 
 use super::{
-    branch::{Branch, Choice, Output},
-    feed::Feed,
-    gap::{self, OnGap},
+    decode_chain::{Choice, DecodeChain, Output},
+    gap_filler::{self, OnGap},
+    track_stream::TrackStream,
 };
 use crate::{
-    live::lock,
+    element::lock,
     platform::{Code, Error},
     session::codecs::Codec,
 };
 
 pub struct TrackPad {
-    pub feed: Arc<Feed>,
+    pub feed: Arc<TrackStream>,
     pub pad: gst::GhostPad,
     stream_id: String,
     group: gst::GroupId,
     on_gap: OnGap,
-    branch: Mutex<Option<Branch>>,
+    branch: Mutex<Option<DecodeChain>>,
 }
 
 impl TrackPad {
     /// `linked` hears when something is linked to the pad, or no longer.
     pub fn new(
-        feed: Arc<Feed>,
+        feed: Arc<TrackStream>,
         template: &gst::PadTemplate,
         session_id: Option<&str>,
         group: gst::GroupId,
@@ -120,13 +120,13 @@ impl TrackPad {
             }
         };
         let name = format!("{}_appsrc", self.pad.name());
-        let branch = Branch::new(bin, &name, caps, output, latency)?;
+        let branch = DecodeChain::new(bin, &name, caps, output, latency)?;
         if let Some(src) = branch.appsrc.static_pad("src") {
             self.watch(&src);
         }
         if let Some(src) = branch.src_pad() {
             if branch.output == Output::Raw {
-                gap::fill(&src, self.feed.track.kind, self.on_gap);
+                gap_filler::fill(&src, self.feed.track.kind, self.on_gap);
             }
             self.mark_gaps(&src);
         }
@@ -150,7 +150,7 @@ impl TrackPad {
         peer.map_or_else(|| "downstream".into(), |element| element.name().to_string())
     }
 
-    fn branch(&self) -> std::sync::MutexGuard<'_, Option<Branch>> {
+    fn branch(&self) -> std::sync::MutexGuard<'_, Option<DecodeChain>> {
         lock(&self.branch)
     }
 

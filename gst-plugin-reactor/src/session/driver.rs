@@ -16,12 +16,12 @@ use tokio::{
 };
 
 use super::{
-    Message, Offerings, Reply, Report, Shared, Status,
+    DriverMessage, MediaPlan, ReplyCallback, SharedState, Status, TransportReport,
     codecs::Codec,
-    commands::{Commander, Order, Readiness},
+    command_queue::{CommandQueue, QueuedCommand, Readiness},
     lock,
-    machine::{Action, Event as MachineEvent, Input, Machine, Policy},
-    members::{Members, Released},
+    machine::{Action, Input, Machine, MachineEvent, Policy},
+    participants::{Participants, Released},
     settings::Settings,
     transport::{self, Reporter, Transport},
 };
@@ -91,33 +91,33 @@ pub(super) struct Driver {
     /// It is taken down, and how many before it are not yet.
     down: bool,
     closing: u32,
-    config: transport::Config,
-    members: Members,
-    orders: mpsc::UnboundedSender<Order>,
+    config: transport::TransportConfig,
+    participants: Participants,
+    queued: mpsc::UnboundedSender<QueuedCommand>,
     readiness: watch::Sender<Readiness>,
     /// The model's, once it is known.
     schema: Option<Arc<Schema>>,
-    commander: Option<(Commander, mpsc::UnboundedReceiver<Order>)>,
-    replies: HashMap<u64, Reply>,
+    command_queue: Option<(CommandQueue, mpsc::UnboundedReceiver<QueuedCommand>)>,
+    replies: HashMap<u64, ReplyCallback>,
     next_token: u64,
-    messages: mpsc::UnboundedSender<Message>,
-    shared: Arc<Shared>,
+    messages: mpsc::UnboundedSender<DriverMessage>,
+    shared: Arc<SharedState>,
 }
 
 impl Driver {
     pub(super) fn new(
         settings: &Settings,
-        messages: mpsc::UnboundedSender<Message>,
-        shared: Arc<Shared>,
+        messages: mpsc::UnboundedSender<DriverMessage>,
+        shared: Arc<SharedState>,
     ) -> Result<Self, Error> {
         let coordinator = settings.coordinator()?;
         let epoch = Instant::now();
         let policy = settings.policy();
         let config = settings.transport();
-        let members = Members::default();
-        let (orders, queue) = mpsc::unbounded_channel();
+        let participants = Participants::default();
+        let (queued, queue) = mpsc::unbounded_channel();
         let (readiness, ready) = watch::channel(Readiness::default());
-        let commander = Commander {
+        let command_queue = CommandQueue {
             coordinator: coordinator.clone(),
             readiness: ready,
             messages: messages.downgrade(),
@@ -136,18 +136,18 @@ impl Driver {
                 config.clone(),
                 epoch,
                 reporter(&messages, 0),
-                members.consumers(),
-                shared.outlets.clone(),
+                participants.taps(),
+                shared.track_senders.clone(),
             )?,
             generation: 0,
             down: false,
             closing: 0,
             config,
-            members,
-            orders,
+            participants,
+            queued,
             readiness,
             schema: None,
-            commander: Some((commander, queue)),
+            command_queue: Some((command_queue, queue)),
             replies: HashMap::new(),
             next_token: 0,
             messages,
@@ -157,13 +157,13 @@ impl Driver {
 
     pub(super) fn launch(
         mut self,
-        receiver: mpsc::UnboundedReceiver<Message>,
-        before: Option<Arc<Shared>>,
+        receiver: mpsc::UnboundedReceiver<DriverMessage>,
+        before: Option<Arc<SharedState>>,
     ) -> Result<(), Error> {
         let limit = self.policy.close_limit;
         let runtime = runtime()?;
-        if let Some((commander, orders)) = self.commander.take() {
-            runtime.spawn(commander.run(orders));
+        if let Some((command_queue, queued)) = self.command_queue.take() {
+            runtime.spawn(command_queue.run(queued));
         }
         runtime.spawn(async move {
             if let Some(before) = before {
@@ -174,7 +174,7 @@ impl Driver {
         Ok(())
     }
 
-    async fn run(mut self, mut receiver: mpsc::UnboundedReceiver<Message>) {
+    async fn run(mut self, mut receiver: mpsc::UnboundedReceiver<DriverMessage>) {
         while !self.machine.is_closed() {
             let message = match self.machine.deadline() {
                 None => receiver.recv().await,
@@ -182,7 +182,7 @@ impl Driver {
                     let at = tokio::time::Instant::from_std(self.epoch) + at;
                     tokio::select! {
                         message = receiver.recv() => message,
-                        () = tokio::time::sleep_until(at) => Some(Message::Input(Input::Tick)),
+                        () = tokio::time::sleep_until(at) => Some(DriverMessage::Input(Input::Tick)),
                     }
                 }
             };
@@ -202,14 +202,14 @@ impl Driver {
     }
 
     /// A process that ends must not have connections that are being taken down.
-    async fn wait_for_transports(&mut self, receiver: &mut mpsc::UnboundedReceiver<Message>) {
+    async fn wait_for_transports(&mut self, receiver: &mut mpsc::UnboundedReceiver<DriverMessage>) {
         let closed = async {
             while self.closing > 0
                 && let Some(message) = receiver.recv().await
             {
-                if let Message::Transport(generation, report) = message
+                if let DriverMessage::Transport(generation, report) = message
                     && generation != self.generation
-                    && matches!(report, Report::Input(Input::TransportClosed))
+                    && matches!(report, TransportReport::Input(Input::TransportClosed))
                 {
                     self.closing -= 1;
                 }
@@ -220,11 +220,11 @@ impl Driver {
 
     /// Closed before the server said whether there is a session: if one comes
     /// after all, nobody will use it.
-    async fn end_late_session(self, mut receiver: mpsc::UnboundedReceiver<Message>) {
+    async fn end_late_session(self, mut receiver: mpsc::UnboundedReceiver<DriverMessage>) {
         let begun = async {
             loop {
                 match receiver.recv().await {
-                    Some(Message::Input(Input::Begun(result))) => return result.ok(),
+                    Some(DriverMessage::Input(Input::Begun(result))) => return result.ok(),
                     Some(_) => {}
                     None => return None,
                 }
@@ -237,60 +237,62 @@ impl Driver {
         }
     }
 
-    fn message(&mut self, message: Message) {
+    fn message(&mut self, message: DriverMessage) {
         match message {
-            Message::Input(input) => self.input(input),
-            Message::Signaled(number, input) if number == self.machine.connections() => {
+            DriverMessage::Input(input) => self.input(input),
+            DriverMessage::Signaled(number, input) if number == self.machine.connections() => {
                 self.input(input);
             }
-            Message::Signaled(..) => {}
-            Message::Join(id, member, events) => self.members.join(id, member, events),
-            Message::Leave(id) => self.leave(id),
-            Message::Plan(id, plan) => self.plan(id, plan),
-            Message::Request(message, reply) => self.request(message, reply),
-            Message::Order(order) => {
-                if let Err(mpsc::error::SendError(order)) = self.orders.send(order) {
-                    order.refuse(super::closed());
+            DriverMessage::Signaled(..) => {}
+            DriverMessage::Join(id, member, events) => self.participants.join(id, member, events),
+            DriverMessage::Leave(id) => self.leave(id),
+            DriverMessage::Plan(id, plan) => self.plan(id, plan),
+            DriverMessage::Request(message, reply) => self.request(message, reply),
+            DriverMessage::QueuedCommand(command) => {
+                if let Err(mpsc::error::SendError(command)) = self.queued.send(command) {
+                    command.refuse(super::closed());
                 }
             }
-            Message::SetLatency(milliseconds) => {
+            DriverMessage::SetLatency(milliseconds) => {
                 self.config.latency = milliseconds;
                 self.config.latency_now = milliseconds;
                 self.transport.set_latency(milliseconds);
             }
-            Message::RequestKeyframe(track) => self.transport.request_keyframe(track),
-            Message::Format(track, codec) => self.open_sender(track, codec),
-            Message::Claimed(track, result) => self.members.claimed(&track, result),
-            Message::Publish(track, publish) => self.publish(&track, publish),
-            Message::Transport(generation, report) if generation == self.generation => {
+            DriverMessage::RequestKeyframe(track) => self.transport.request_keyframe(track),
+            DriverMessage::Format(track, codec) => self.open_sender(track, codec),
+            DriverMessage::Claimed(track, result) => self.participants.claimed(&track, result),
+            DriverMessage::Publish(track, publish) => self.publish(&track, publish),
+            DriverMessage::Transport(generation, report) if generation == self.generation => {
                 self.report(report);
             }
-            Message::Transport(_, Report::Input(Input::TransportClosed)) => self.closing -= 1,
-            Message::Transport(..) => {}
+            DriverMessage::Transport(_, TransportReport::Input(Input::TransportClosed)) => {
+                self.closing -= 1
+            }
+            DriverMessage::Transport(..) => {}
         }
     }
 
-    fn report(&mut self, report: Report) {
+    fn report(&mut self, report: TransportReport) {
         match report {
-            Report::Input(input) => {
+            TransportReport::Input(input) => {
                 self.down |= matches!(input, Input::TransportClosed);
                 self.input(input);
             }
-            Report::KeyframeWanted(track) => self.members.keyframe_wanted(&track),
-            Report::Loss(track, lost) => self.members.loss(&track, lost),
-            Report::Estimate(bitrate) => self.members.estimate(bitrate),
-            Report::Latency(milliseconds) => {
+            TransportReport::KeyframeWanted(track) => self.participants.keyframe_wanted(&track),
+            TransportReport::Loss(track, lost) => self.participants.loss(&track, lost),
+            TransportReport::Estimate(bitrate) => self.participants.estimate(bitrate),
+            TransportReport::Latency(milliseconds) => {
                 self.config.latency_now = milliseconds;
-                self.members.latency(milliseconds);
+                self.participants.latency(milliseconds);
             }
-            Report::SenderOpen(track, result) => {
-                self.members.sender_open(&track, result);
+            TransportReport::SenderOpen(track, result) => {
+                self.participants.sender_open(&track, result);
                 self.limit();
             }
         }
     }
 
-    fn request(&mut self, message: ClientMessage, reply: Reply) {
+    fn request(&mut self, message: ClientMessage, reply: ReplyCallback) {
         let token = self.next_token;
         self.next_token += 1;
         self.replies.insert(token, reply);
@@ -306,9 +308,9 @@ impl Driver {
             }
         }
         if matches!(input, Input::Tick)
-            && let Some(at) = self.transport.heard()
+            && let Some(at) = self.transport.last_received()
         {
-            self.handle(Input::Heard(at));
+            self.handle(Input::LastReceived(at));
         }
         self.handle(input);
     }
@@ -330,17 +332,17 @@ impl Driver {
             Action::Emit(event) => {
                 let ready = event == MachineEvent::Status(Status::Ready);
                 if matches!(event, MachineEvent::Interrupted(_)) {
-                    self.members.interrupted();
-                    self.shared.outlets.clear();
+                    self.participants.interrupted();
+                    self.shared.track_senders.clear();
                 }
-                self.tell_commander(&event);
-                self.members.tell(event);
+                self.update_command_queue(&event);
+                self.participants.tell(event);
                 if ready {
                     self.publish_all();
                 }
             }
             Action::Announce(tracks) => {
-                self.members.announce(tracks);
+                self.participants.announce(tracks);
                 // Nobody may be left to ask.
                 self.settle();
             }
@@ -354,7 +356,7 @@ impl Driver {
             }
             Action::Build { ice_servers } => self.build(ice_servers),
             Action::ApplyAnswer(answer) => {
-                self.members.negotiated(&answer.tracks);
+                self.participants.negotiated(&answer.tracks);
                 self.transport.apply(answer);
             }
             Action::VerifyIdentity(fingerprint) => self.transport.verify(fingerprint),
@@ -375,8 +377,8 @@ impl Driver {
                 self.config.clone(),
                 self.epoch,
                 reporter(&self.messages, self.generation),
-                self.members.consumers(),
-                self.shared.outlets.clone(),
+                self.participants.taps(),
+                self.shared.track_senders.clone(),
             );
             match transport {
                 Ok(transport) => {
@@ -386,22 +388,23 @@ impl Driver {
                 Err(error) => return self.later(Input::OfferBuilt(Err(error))),
             }
         }
-        self.transport.build(ice_servers, self.members.offers());
+        self.transport
+            .build(ice_servers, self.participants.offers());
     }
 
     /// Not now: the machine is at work.
     fn later(&self, input: Input) {
-        let _ = self.messages.send(Message::Input(input));
+        let _ = self.messages.send(DriverMessage::Input(input));
     }
 }
 
 /// How the transport with this number reports. Weak: one that closes late must
 /// not keep the driver waiting.
-fn reporter(messages: &mpsc::UnboundedSender<Message>, generation: u64) -> Reporter {
+fn reporter(messages: &mpsc::UnboundedSender<DriverMessage>, generation: u64) -> Reporter {
     let weak = messages.downgrade();
     Arc::new(move |report| {
         if let Some(messages) = weak.upgrade() {
-            let _ = messages.send(Message::Transport(generation, report));
+            let _ = messages.send(DriverMessage::Transport(generation, report));
         }
     })
 }
@@ -409,10 +412,10 @@ fn reporter(messages: &mpsc::UnboundedSender<Message>, generation: u64) -> Repor
 /// The elements that take part.
 impl Driver {
     fn leave(&mut self, id: u64) {
-        for released in self.members.leave(id) {
+        for released in self.participants.leave(id) {
             self.release(released);
         }
-        if self.members.is_empty() {
+        if self.participants.is_empty() {
             self.input(Input::Stop);
         } else {
             self.settle();
@@ -422,7 +425,7 @@ impl Driver {
 
     /// Tells the transport how much may be sent.
     fn limit(&mut self) {
-        if let Some(limits) = self.members.limits() {
+        if let Some(limits) = self.participants.limits() {
             self.transport.limit(limits);
         }
     }
@@ -434,7 +437,7 @@ impl Driver {
                 flowing: false,
             }),
             Released::Input(track) => {
-                self.shared.outlets.remove(&track);
+                self.shared.track_senders.remove(&track);
                 self.transport.close_sender(track.clone());
                 self.unpublish(&track);
             }
@@ -442,7 +445,7 @@ impl Driver {
     }
 
     /// Commands wait for the session, and are checked against its schema.
-    fn tell_commander(&mut self, event: &MachineEvent) {
+    fn update_command_queue(&mut self, event: &MachineEvent) {
         let machine = &self.machine;
         let id = || machine.session_id().unwrap_or_default().to_owned();
         match event {
@@ -470,48 +473,48 @@ impl Driver {
     }
 
     fn open_sender(&mut self, track: String, codec: &'static Codec) {
-        if let Some(payload) = self.members.payload(&track, codec) {
+        if let Some(payload) = self.participants.payload(&track, codec) {
             self.transport.open_sender(track, codec, payload);
         }
     }
 
-    fn plan(&mut self, id: u64, plan: Result<Offerings, Error>) {
+    fn plan(&mut self, id: u64, plan: Result<MediaPlan, Error>) {
         match plan {
-            Ok(offerings) => {
-                let wants = self.members.planned(id, offerings);
+            Ok(plan) => {
+                let wants = self.participants.planned(id, plan);
                 for (track, flowing) in wants {
                     self.input(Input::Want { track, flowing });
                 }
             }
             // Alone with its trouble, the session has no purpose.
-            Err(error) if self.members.is_alone(id) => {
+            Err(error) if self.participants.is_alone(id) => {
                 return self.input(Input::Planned(Err(error)));
             }
-            Err(error) => self.members.fail(id, error),
+            Err(error) => self.participants.fail(id, error),
         }
         self.limit();
         self.settle();
-        if self.members.is_ready() {
+        if self.participants.is_ready() {
             self.publish_all();
         }
     }
 
     /// Makes the offer once everybody who is there has said what they take.
     fn settle(&mut self) {
-        if let Some(plan) = self.members.settle() {
+        if let Some(plan) = self.participants.settle() {
             self.input(Input::Planned(plan));
         }
     }
 
     /// What an application asks for; nobody is fed before the claim is there.
     fn publish(&mut self, track: &str, publish: bool) {
-        if self.members.publish(track, publish) {
+        if self.participants.publish(track, publish) {
             if publish {
-                if self.members.is_ready() {
+                if self.participants.is_ready() {
                     self.publish_all();
                 }
             } else {
-                self.shared.outlets.remove(track);
+                self.shared.track_senders.remove(track);
                 self.transport.close_sender(track.to_owned());
                 self.unpublish(track);
             }
@@ -525,7 +528,7 @@ impl Driver {
 
     /// Claims the input tracks that elements feed and nobody has claimed yet.
     fn publish_all(&mut self) {
-        for (track, lost) in self.members.unclaimed() {
+        for (track, lost) in self.participants.unclaimed() {
             if lost {
                 // The server may not have noticed yet that the connection is
                 // gone which holds the claim. It is under the same number, and
@@ -534,9 +537,9 @@ impl Driver {
             }
             let messages = self.messages.downgrade();
             let name = track.clone();
-            let reply: Reply = Box::new(move |result| {
+            let reply: ReplyCallback = Box::new(move |result| {
                 if let Some(messages) = messages.upgrade() {
-                    let claim = Message::Claimed(name, result.map(|_| ()));
+                    let claim = DriverMessage::Claimed(name, result.map(|_| ()));
                     let _ = messages.send(claim);
                 }
             });

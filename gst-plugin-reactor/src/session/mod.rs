@@ -4,15 +4,15 @@
 //! driver that does what the machine says, and the private pipeline that
 //! carries the media.
 
-pub mod budget;
+pub mod bitrate_allocator;
+pub mod bridge;
 pub mod codecs;
-pub mod commands;
+pub mod command_queue;
 mod driver;
-mod hub;
 mod machine;
-mod members;
-pub mod port;
+mod participants;
 pub mod recordings;
+mod registry;
 pub mod settings;
 mod transport;
 pub mod warm_up;
@@ -25,8 +25,8 @@ use std::{
 use tokio::sync::{Notify, mpsc};
 
 pub use driver::{after, runtime};
-pub use hub::{Member, Role};
-pub use machine::{Event as MachineEvent, NO_CLIP, Progress, Status, Timings, WireChoice};
+pub use machine::{MachineEvent, NO_CLIP, Progress, Status, Timings, WireChoice};
+pub use registry::{Participant, ParticipantRole};
 pub use transport::bridge_clock;
 
 pub use crate::platform::lock;
@@ -36,16 +36,16 @@ use crate::platform::{
     track::Track,
     wire::{ClientMessage, ServerMessage},
 };
+use bridge::{Publication, Subscription, TrackSender, TrackSenders};
 use codecs::Codec;
-use commands::Order;
-use hub::Hub;
+use command_queue::QueuedCommand;
 use machine::Input;
-use port::{Outlet, Outlets, Publication, Subscription};
+use registry::SharedSession;
 use settings::Settings;
 
 /// What a session tells an element that takes part in it.
 #[derive(Debug)]
-pub enum Event {
+pub enum SessionEvent {
     /// The model's tracks: answer with [`Session::plan`].
     Tracks(Vec<Track>),
     /// The claim to an input track was granted, with what the server takes on
@@ -54,7 +54,7 @@ pub enum Event {
         track: String,
         result: Result<Vec<&'static Codec>, Error>,
     },
-    /// What is pushed into the track's [`Outlet`] goes to the model from now
+    /// What is pushed into the track's [`TrackSender`] goes to the model from now
     /// on, beginning with a keyframe.
     Open {
         track: String,
@@ -84,27 +84,27 @@ pub enum Event {
 
 /// What an element takes and feeds.
 #[derive(Debug, Default)]
-pub struct Offerings {
+pub struct MediaPlan {
     pub subscriptions: Vec<Subscription>,
     pub publications: Vec<Publication>,
 }
 
 /// Called on the driver's task: hands over and returns.
-pub type EventSender = Box<dyn Fn(Event) + Send + Sync>;
+pub type EventSender = Box<dyn Fn(SessionEvent) + Send + Sync>;
 
 /// Called once with the reply to a request.
-pub type Reply = Box<dyn FnOnce(Result<ServerMessage, Error>) + Send>;
+pub type ReplyCallback = Box<dyn FnOnce(Result<ServerMessage, Error>) + Send>;
 
 /// What the elements and the transport send to the driver.
-enum Message {
+enum DriverMessage {
     Input(Input),
     /// From a call for the connection with this number.
     Signaled(u64, Input),
-    Join(u64, Member, EventSender),
+    Join(u64, Participant, EventSender),
     Leave(u64),
-    Plan(u64, Result<Offerings, Error>),
-    Request(ClientMessage, Reply),
-    Order(Order),
+    Plan(u64, Result<MediaPlan, Error>),
+    Request(ClientMessage, ReplyCallback),
+    QueuedCommand(QueuedCommand),
     SetLatency(u32),
     RequestKeyframe(String),
     /// What an element will send on a track.
@@ -114,11 +114,11 @@ enum Message {
     /// Claims an input track again, or gives it up.
     Publish(String, bool),
     /// From the transport with this number.
-    Transport(u64, Report),
+    Transport(u64, TransportReport),
 }
 
 /// What a transport tells the driver.
-enum Report {
+enum TransportReport {
     Input(Input),
     KeyframeWanted(String),
     SenderOpen(String, Result<(), Error>),
@@ -131,16 +131,16 @@ enum Report {
 
 /// What the driver shows to the elements.
 #[derive(Debug, Default)]
-struct Shared {
+struct SharedState {
     timings: Mutex<Timings>,
-    outlets: Outlets,
+    track_senders: TrackSenders,
     closed: Mutex<bool>,
     closing: Condvar,
     /// The same for those who wait on a task.
     notify: Notify,
 }
 
-impl Shared {
+impl SharedState {
     fn set_closed(&self) {
         *lock(&self.closed) = true;
         self.closing.notify_all();
@@ -166,7 +166,7 @@ impl Shared {
 /// which ends with the last one.
 #[derive(Debug)]
 pub struct Session {
-    hub: Arc<Hub>,
+    shared_session: Arc<SharedSession>,
     id: u64,
 }
 
@@ -184,27 +184,27 @@ impl Session {
     pub fn join(
         key: Option<&str>,
         settings: &Settings,
-        member: Member,
+        participant: Participant,
         events: EventSender,
     ) -> Result<Self, Error> {
-        let (hub, id) = hub::join(key, settings, member, events)?;
-        Ok(Self { hub, id })
+        let (shared_session, id) = registry::join(key, settings, participant, events)?;
+        Ok(Self { shared_session, id })
     }
 
     /// Joins the session with this key, if there is one; never starts it.
-    pub fn find(key: &str, member: Member, events: EventSender) -> Option<Self> {
-        let (hub, id) = hub::find(key, member, events)?;
-        Some(Self { hub, id })
+    pub fn find(key: &str, participant: Participant, events: EventSender) -> Option<Self> {
+        let (shared_session, id) = registry::find(key, participant, events)?;
+        Some(Self { shared_session, id })
     }
 
     /// Says which of the announced tracks the element takes and feeds.
-    pub fn plan(&self, plan: Result<Offerings, Error>) {
-        self.hub.send(Message::Plan(self.id, plan));
+    pub fn plan(&self, plan: Result<MediaPlan, Error>) {
+        self.shared_session.send(DriverMessage::Plan(self.id, plan));
     }
 
     /// Lets a track flow, or rest on the server.
     pub fn want(&self, track: &str, flowing: bool) {
-        self.hub.send(Message::Input(Input::Want {
+        self.shared_session.send(DriverMessage::Input(Input::Want {
             track: track.to_owned(),
             flowing,
         }));
@@ -212,74 +212,85 @@ impl Session {
 
     /// The cloud hears this token from now on, from all elements.
     pub fn set_jwt(&self, token: Option<&str>) {
-        self.hub.settings().jwt.set(token);
+        self.shared_session.settings().jwt.set(token);
     }
 
     /// Takes the connection down, and with `recoverable` keeps the session.
     pub fn disconnect(&self, recoverable: bool) {
-        self.hub
-            .send(Message::Input(Input::Disconnect { recoverable }));
+        self.shared_session
+            .send(DriverMessage::Input(Input::Disconnect { recoverable }));
     }
 
     /// Makes a new connection to the session.
     pub fn reconnect(&self) {
-        self.hub.send(Message::Input(Input::Reconnect));
+        self.shared_session
+            .send(DriverMessage::Input(Input::Reconnect));
     }
 
     /// Claims an input track again that was given up, or gives it up.
     pub fn publish(&self, track: &str, publish: bool) {
-        self.hub.send(Message::Publish(track.to_owned(), publish));
+        self.shared_session
+            .send(DriverMessage::Publish(track.to_owned(), publish));
     }
 
     /// Says in which codec a claimed track will be fed.
     pub fn format(&self, track: &str, codec: &'static Codec) {
-        self.hub.send(Message::Format(track.to_owned(), codec));
+        self.shared_session
+            .send(DriverMessage::Format(track.to_owned(), codec));
     }
 
     /// Where to push what goes to the model, once the track is open.
-    pub fn outlet(&self, track: &str) -> Option<Outlet> {
-        self.hub.shared.outlets.get(track)
+    pub fn track_sender(&self, track: &str) -> Option<TrackSender> {
+        self.shared_session.shared.track_senders.get(track)
     }
 
     /// Sends a message to the model or the platform; waits its turn if the
     /// session is not ready yet.
-    pub fn request(&self, message: ClientMessage, reply: Reply) {
-        let sent = self.hub.messages.send(Message::Request(message, reply));
-        if let Err(mpsc::error::SendError(Message::Request(_, reply))) = sent {
+    pub fn request(&self, message: ClientMessage, reply: ReplyCallback) {
+        let sent = self
+            .shared_session
+            .messages
+            .send(DriverMessage::Request(message, reply));
+        if let Err(mpsc::error::SendError(DriverMessage::Request(_, reply))) = sent {
             reply(Err(closed()));
         }
     }
 
     /// Has something done in its turn, once the session is ready.
-    pub fn order(&self, order: Order) {
-        let sent = self.hub.messages.send(Message::Order(order));
-        if let Err(mpsc::error::SendError(Message::Order(order))) = sent {
-            order.refuse(closed());
+    pub fn command(&self, command: QueuedCommand) {
+        let sent = self
+            .shared_session
+            .messages
+            .send(DriverMessage::QueuedCommand(command));
+        if let Err(mpsc::error::SendError(DriverMessage::QueuedCommand(command))) = sent {
+            command.refuse(closed());
         }
     }
 
     pub fn request_keyframe(&self, track: &str) {
-        self.hub.send(Message::RequestKeyframe(track.to_owned()));
+        self.shared_session
+            .send(DriverMessage::RequestKeyframe(track.to_owned()));
     }
 
     /// Sets the jitter buffer, in milliseconds.
     pub fn set_latency(&self, milliseconds: u32) {
-        self.hub.send(Message::SetLatency(milliseconds));
+        self.shared_session
+            .send(DriverMessage::SetLatency(milliseconds));
     }
 
     /// Leaves the session; [`Session::wait_closed`] waits for its end, if
     /// this was its last element.
     pub fn leave(&self) {
-        self.hub.leave(self.id);
+        self.shared_session.leave(self.id);
     }
 
     /// Waits until everything is closed, at most `limit`; not at all while
     /// other elements take part.
     pub fn wait_closed(&self, limit: Duration) -> bool {
-        if self.hub.has_members() {
+        if self.shared_session.has_participants() {
             return true;
         }
-        let shared = &self.hub.shared;
+        let shared = &self.shared_session.shared;
         let closed = lock(&shared.closed);
         let waited = shared
             .closing
@@ -290,7 +301,7 @@ impl Session {
 
     /// How long each step of connecting took.
     pub fn timings(&self) -> Timings {
-        *lock(&self.hub.shared.timings)
+        *lock(&self.shared_session.shared.timings)
     }
 }
 

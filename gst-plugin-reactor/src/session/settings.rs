@@ -287,9 +287,9 @@ impl Settings {
         }
     }
 
-    pub(super) fn transport(&self) -> transport::Config {
+    pub(super) fn transport(&self) -> transport::TransportConfig {
         let latency = self.latency.max(MIN_LATENCY);
-        transport::Config {
+        transport::TransportConfig {
             latency,
             max_latency: self.max_latency,
             latency_now: latency,

@@ -11,8 +11,8 @@ use tokio::{
 
 use super::{
     Limits, OPERATION, Piece, Playlist, Step,
-    budget::{Budget, Room},
     fetch::Fetcher,
+    memory_limit::{MemoryLimit, MemoryPermit},
     source::{Keeper, Newest, Source},
 };
 use crate::platform::{Code, Error};
@@ -44,7 +44,7 @@ impl<T: Send + 'static> Task<Result<T, Error>> {
 /// What goes to whoever waits for the clip.
 pub(super) enum Parcel {
     /// With the memory that it takes, until it has arrived.
-    Step(Step, Option<Room>),
+    Step(Step, Option<MemoryPermit>),
     Failure(Error),
     /// The clip is complete.
     End,
@@ -89,7 +89,7 @@ async fn download(
     outlet: &Outlet,
 ) -> Result<(), Error> {
     let parallel = limits.parallel.max(1);
-    let budget = Budget::new(limits.budget);
+    let budget = MemoryLimit::new(limits.budget);
     let source = Source { playlist, limits };
     let listing = source.ready(over, outlet).await?;
     let keeper = Keeper::new(source, listing);
@@ -98,7 +98,7 @@ async fn download(
     let mut grows = true;
     let mut failure = None;
     let fetcher = Arc::new(Fetcher::new(keeper, budget.clone()));
-    let mut queue: VecDeque<Task<Result<(Piece, Room), Error>>> = VecDeque::new();
+    let mut queue: VecDeque<Task<Result<(Piece, MemoryPermit), Error>>> = VecDeque::new();
     let (mut told, mut taken) = (None, 0);
     loop {
         let Newest { listing, .. } = news.borrow_and_update().clone();

@@ -14,8 +14,8 @@ use url::Url;
 use super::{
     MAX_HEADER, OPERATION, Piece, PieceKind,
     boxes::flaw,
-    budget::{Budget, Room},
     listing::{Part, Range},
+    memory_limit::{MemoryLimit, MemoryPermit},
     source::{Keeper, Newest, is_passing},
     transfer::{Failure, Partial, attempt},
 };
@@ -33,7 +33,7 @@ const HEADERS: usize = 8;
 /// Fetches the pieces of a clip.
 pub(super) struct Fetcher {
     keeper: Arc<Keeper>,
-    budget: Arc<Budget>,
+    budget: Arc<MemoryLimit>,
     headers: Mutex<VecDeque<Kept>>,
 }
 
@@ -55,7 +55,7 @@ struct Trouble {
 }
 
 impl Fetcher {
-    pub(super) fn new(keeper: Arc<Keeper>, budget: Arc<Budget>) -> Self {
+    pub(super) fn new(keeper: Arc<Keeper>, budget: Arc<MemoryLimit>) -> Self {
         Self {
             keeper,
             budget,
@@ -64,7 +64,7 @@ impl Fetcher {
     }
 
     /// Fetches the piece of that number.
-    pub(super) async fn piece(self: Arc<Self>, n: usize) -> Result<(Piece, Room), Error> {
+    pub(super) async fn piece(self: Arc<Self>, n: usize) -> Result<(Piece, MemoryPermit), Error> {
         let mut room = self.budget.room(n);
         let (part, _) = self.part(n)?;
         let bytes = match part.kind {
@@ -115,7 +115,7 @@ impl Fetcher {
         bytes
     }
 
-    async fn fetch(&self, n: usize, room: &mut Room) -> Result<Bytes, Error> {
+    async fn fetch(&self, n: usize, room: &mut MemoryPermit) -> Result<Bytes, Error> {
         let mut got = Partial::default();
         let mut trouble = Trouble::default();
         loop {

@@ -10,7 +10,7 @@ use url::Url;
 use super::PieceKind;
 use crate::platform::{
     http::clean,
-    place::{self, Word},
+    url_policy::{self, Trust},
 };
 
 /// The most segments of one clip: nine days of the usual ones. It bounds what
@@ -58,7 +58,7 @@ impl Range {
 impl Listing {
     /// Reads a playlist that came from an address. What is said in an error
     /// goes on from "the playlist".
-    pub(super) fn parse(text: &[u8], url: &Url, word: Word) -> Result<Self, String> {
+    pub(super) fn parse(text: &[u8], url: &Url, word: Trust) -> Result<Self, String> {
         let (text, durations) = essence(text)?;
         let playlist = match m3u8_rs::parse_playlist(text.as_bytes()) {
             Ok((b"", m3u8_rs::Playlist::MediaPlaylist(playlist))) => playlist,
@@ -201,7 +201,7 @@ fn tag_of(line: &str) -> String {
 
 struct Reader<'a> {
     url: &'a Url,
-    word: Word,
+    word: Trust,
     /// The header of the segments that follow.
     header: Option<Part>,
     /// Where the range of the segment before ends.
@@ -250,9 +250,9 @@ impl Reader<'_> {
     fn address(&self, text: &str) -> Result<Url, String> {
         let url = match text.trim() {
             "" => Err("is missing"),
-            text => place::target(text, self.url, self.url, self.word),
+            text => url_policy::target(text, self.url, self.url, self.word),
         };
-        let url = url.and_then(|url| match place::in_the_clear(&url, self.url) {
+        let url = url.and_then(|url| match url_policy::in_the_clear(&url, self.url) {
             true => Err("is not encrypted, but that of the playlist is"),
             false => Ok(url),
         });

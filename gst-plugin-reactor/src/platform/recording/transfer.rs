@@ -11,9 +11,9 @@ use reqwest::header::{
 
 use super::{
     Limits, OPERATION,
-    budget::Room,
     fetch::judge,
     listing::{Part, Range},
+    memory_limit::MemoryPermit,
     source::Source,
 };
 use crate::platform::{
@@ -92,7 +92,7 @@ pub(super) async fn attempt(
     part: &Part,
     limit: usize,
     got: &mut Partial,
-    room: &mut Room,
+    room: &mut MemoryPermit,
 ) -> Result<(), Failure> {
     if part
         .range
@@ -223,7 +223,7 @@ async fn take(
     limit: usize,
     portion: Portion,
     got: &mut Partial,
-    room: &mut Room,
+    room: &mut MemoryPermit,
 ) -> Result<(), Failure> {
     if let Some(length) = portion.length {
         // Not more than the limit, which was checked.

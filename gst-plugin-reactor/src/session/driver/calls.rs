@@ -3,7 +3,7 @@
 //! What goes over HTTP, each on a task of its own.
 
 use super::{
-    super::{Message, recordings},
+    super::{DriverMessage, recordings},
     Action, Driver, Input,
 };
 use crate::platform::coordinator::Coordinator;
@@ -91,7 +91,7 @@ impl Driver {
         while self.calls.try_join_next().is_some() {}
         self.calls.spawn(async move {
             let input = task.await;
-            let _ = messages.send(Message::Signaled(number, input));
+            let _ = messages.send(DriverMessage::Signaled(number, input));
         });
     }
 
@@ -99,7 +99,7 @@ impl Driver {
         let messages = self.messages.clone();
         tokio::spawn(async move {
             let input = task.await;
-            let _ = messages.send(Message::Input(input));
+            let _ = messages.send(DriverMessage::Input(input));
         });
     }
 }

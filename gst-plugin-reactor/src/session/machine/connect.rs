@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use super::{
-    Action, Beginning, CONFLICT_LIMIT, CONNECT_LIMIT, Connecting, Event, Machine, NEVER,
-    Negotiation, OFFER_LIMIT, Phase, Plan, Polling, Preparing, Progress, Status, Timings, emit,
-    live::Live, polling_patience,
+    Action, Beginning, CONFLICT_LIMIT, CONNECT_LIMIT, Connecting, Machine, MachineEvent, NEVER,
+    Negotiation, OFFER_LIMIT, Phase, PlannedTrack, Polling, Preparing, Progress, Status, Timings,
+    emit, live::Live, polling_patience,
 };
 use crate::platform::{
     Code, Error,
@@ -38,10 +38,10 @@ impl Machine {
             start: now,
             ..Timings::default()
         };
-        emit(out, Event::Status(Status::Connecting));
+        emit(out, MachineEvent::Status(Status::Connecting));
         emit(
             out,
-            Event::Progress(Progress::Start("Asking for a session")),
+            MachineEvent::Progress(Progress::Start("Asking for a session")),
         );
         self.begin(now, out);
     }
@@ -93,7 +93,7 @@ impl Machine {
         let unreachable = matches!(error.code, Code::NetworkError | Code::RequestTimeout);
         if unreachable && self.restarts_until().is_some_and(|give_up| now < give_up) {
             let text = format!("Starting another session: {}", error.message);
-            emit(out, Event::Progress(Progress::Continue(text)));
+            emit(out, MachineEvent::Progress(Progress::Continue(text)));
             let next = now + self.backoff();
             if let Phase::Beginning(b) = &mut self.phase {
                 b.next = next;
@@ -126,9 +126,9 @@ impl Machine {
         let text = format!("Waiting for a GPU: {}", error.message);
         b.last = Some(error);
         if first {
-            emit(out, Event::Status(Status::Waiting));
+            emit(out, MachineEvent::Status(Status::Waiting));
         }
-        emit(out, Event::Progress(Progress::Continue(text)));
+        emit(out, MachineEvent::Progress(Progress::Continue(text)));
     }
 
     pub(super) fn tick_beginning(&mut self, now: Duration, out: &mut Vec<Action>) {
@@ -164,17 +164,20 @@ impl Machine {
         };
         self.timings.session = Some(now - self.timings.start);
         self.lease = Some((descriptor.session_id.clone(), ownership));
-        emit(out, Event::SessionId(Some(descriptor.session_id.clone())));
+        emit(
+            out,
+            MachineEvent::SessionId(Some(descriptor.session_id.clone())),
+        );
         if self.policy.queues && !descriptor.is_ready() {
             return self.wait(now, &descriptor, out);
         }
-        emit(out, Event::Status(Status::Waiting));
+        emit(out, MachineEvent::Status(Status::Waiting));
         self.prepare(now, descriptor, out);
     }
 
     pub(super) fn prepare(&mut self, now: Duration, descriptor: Descriptor, out: &mut Vec<Action>) {
         self.timings.described = Some(now - self.timings.start);
-        emit(out, Event::Described(descriptor.clone()));
+        emit(out, MachineEvent::Described(descriptor.clone()));
         if !descriptor.is_ready() {
             let text = "the server describes the session without its tracks or its transport";
             let error = Error::api(Code::DecodeFailed, text).during("session");
@@ -182,7 +185,7 @@ impl Machine {
         }
         emit(
             out,
-            Event::Progress(Progress::Continue("Connecting to the model".into())),
+            MachineEvent::Progress(Progress::Continue("Connecting to the model".into())),
         );
         let tracks = descriptor.capabilities.as_ref().map(|c| c.tracks.clone());
         let tracks = tracks.unwrap_or_default();
@@ -266,7 +269,7 @@ impl Machine {
     pub(super) fn planned(
         &mut self,
         now: Duration,
-        result: Result<Vec<Plan>, Error>,
+        result: Result<Vec<PlannedTrack>, Error>,
         out: &mut Vec<Action>,
     ) {
         let Phase::Preparing(p) = &mut self.phase else {
@@ -490,7 +493,7 @@ impl Machine {
         {
             self.phase = Phase::Live(Live::new(now));
             self.enter_live(now, out);
-            emit(out, Event::Status(Status::Ready));
+            emit(out, MachineEvent::Status(Status::Ready));
             let text = match self.resumed(now, out) {
                 true => "Reconnected to the model",
                 false => {
@@ -498,7 +501,7 @@ impl Machine {
                     "Connected to the model"
                 }
             };
-            emit(out, Event::Progress(Progress::Complete(text)));
+            emit(out, MachineEvent::Progress(Progress::Complete(text)));
         }
     }
 }
@@ -522,7 +525,7 @@ type CompleteOffer = (String, Vec<sdp::OfferedSection>, Vec<Mapping>);
 
 /// The offer as the server wants it, with the map from m-lines to tracks. The
 /// m-lines are in the order of the plan; inputs are bound by that order.
-fn complete_offer(offer: &str, plan: &[Plan]) -> Result<CompleteOffer, Error> {
+fn complete_offer(offer: &str, plan: &[PlannedTrack]) -> Result<CompleteOffer, Error> {
     let text = sdp::prepare_offer(offer, &[&chunking::attribute_line(), trailer::ATTRIBUTE])?;
     let sections = sdp::offered_sections(&text)?;
     let media: Vec<_> = sections.iter().filter(|s| s.kind.is_some()).collect();
@@ -550,7 +553,7 @@ fn complete_offer(offer: &str, plan: &[Plan]) -> Result<CompleteOffer, Error> {
 }
 
 /// Users know tracks by name, the SDP by mid: say both.
-fn name_tracks(mut error: Error, sections: &[sdp::OfferedSection], plan: &[Plan]) -> Error {
+fn name_tracks(mut error: Error, sections: &[sdp::OfferedSection], plan: &[PlannedTrack]) -> Error {
     if error.code == Code::TrackRejected {
         let media = sections.iter().filter(|s| s.kind.is_some());
         let names: Vec<_> = media

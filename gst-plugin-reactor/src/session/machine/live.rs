@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use super::{Action, Event, Machine, NEVER, PING_INTERVAL, Phase, Policy, emit, wire::Arrival};
+use super::{
+    Action, Machine, MachineEvent, NEVER, PING_INTERVAL, Phase, Policy, emit, wire::Arrival,
+};
 use crate::platform::{
     Code, Error,
     wire::{Channel, ClientMessage, Frame, Moderation, ServerMessage},
@@ -14,7 +16,7 @@ use crate::platform::{
 pub(super) struct Live {
     pub(super) since: Duration,
     /// When anything was last heard from the server.
-    pub(super) heard: Duration,
+    pub(super) last_received: Duration,
     /// A question was sent to find out whether the server still answers.
     pub(super) probed: bool,
     pub(super) next_ping: Duration,
@@ -31,7 +33,7 @@ impl Live {
     pub(super) fn new(now: Duration) -> Self {
         Self {
             since: now,
-            heard: now,
+            last_received: now,
             probed: false,
             next_ping: now + PING_INTERVAL,
             resume_by: Some(now + RESUME_LIMIT),
@@ -41,7 +43,7 @@ impl Live {
     pub(super) fn deadline(&self, policy: &Policy) -> Duration {
         let watchdog = policy.stall_limit.map_or(NEVER, |limit| {
             let wait = if self.probed { limit } else { limit / 2 };
-            self.heard + wait
+            self.last_received + wait
         });
         let resume = self.resume_by.unwrap_or(NEVER);
         watchdog.min(self.next_ping).min(resume)
@@ -85,7 +87,7 @@ impl Machine {
         if self.requests.give_up_on_v1(now) {
             let text = "the server does not answer wire v1, speaking v0 to it";
             let warning = Error::gpu(Code::VersionMismatch, text);
-            emit(out, Event::Warning(warning));
+            emit(out, MachineEvent::Warning(warning));
             self.greet(now, out);
             self.resume_tracks(out);
             self.requests.flush(now, out);
@@ -103,7 +105,7 @@ impl Machine {
         let Some(limit) = self.policy.stall_limit else {
             return;
         };
-        let silence = now.saturating_sub(live.heard);
+        let silence = now.saturating_sub(live.last_received);
         if silence >= limit {
             let error = Error::gpu(
                 Code::Disconnected,
@@ -120,11 +122,11 @@ impl Machine {
         }
     }
 
-    pub(super) fn heard(&mut self, at: Duration) {
+    pub(super) fn last_received(&mut self, at: Duration) {
         if let Phase::Live(live) = &mut self.phase
-            && at > live.heard
+            && at > live.last_received
         {
-            live.heard = at;
+            live.last_received = at;
             live.probed = false;
         }
     }
@@ -140,14 +142,14 @@ impl Machine {
         if !matches!(self.phase, Phase::Live(_)) {
             return;
         }
-        self.heard(now);
+        self.last_received(now);
         if self.resting() {
             self.resume_tracks(out);
         }
         match self.requests.arrived(now, channel, frame, out) {
             Ok(Some(arrival)) => self.arrived(now, arrival, out),
             Ok(None) => {}
-            Err(error) => emit(out, Event::Warning(error)),
+            Err(error) => emit(out, MachineEvent::Warning(error)),
         }
     }
 
@@ -163,7 +165,7 @@ impl Machine {
                 self.end(now, Some(reason), out);
             }
             ServerMessage::Moderation(moderation) => self.moderated(now, moderation, out),
-            ServerMessage::Model { name, data } => emit(out, Event::Message { name, data }),
+            ServerMessage::Model { name, data } => emit(out, MachineEvent::Message { name, data }),
             ServerMessage::Schema(schema) => {
                 // The watchdog asks again; the schema stays what it was.
                 if !std::mem::replace(&mut self.schema_told, true) {
@@ -178,7 +180,7 @@ impl Machine {
             ServerMessage::Error { code, message } if !solicited => {
                 emit(
                     out,
-                    Event::Warning(Error::gpu(Code::Other(code.into()), message)),
+                    MachineEvent::Warning(Error::gpu(Code::Other(code.into()), message)),
                 );
             }
             ServerMessage::Error { .. }
@@ -201,7 +203,7 @@ impl Machine {
         } else {
             emit(
                 out,
-                Event::Warning(Error::gpu(Code::Other("moderation".into()), text)),
+                MachineEvent::Warning(Error::gpu(Code::Other("moderation".into()), text)),
             );
         }
     }
@@ -254,5 +256,5 @@ impl Machine {
 fn emit_runtime(out: &mut Vec<Action>, name: &'static str, data: &impl serde::Serialize) {
     // These types have string keys and finite numbers only.
     let data = serde_json::to_value(data).unwrap_or_default();
-    emit(out, Event::RuntimeMessage { name, data });
+    emit(out, MachineEvent::RuntimeMessage { name, data });
 }

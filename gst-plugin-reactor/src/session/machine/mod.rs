@@ -16,7 +16,7 @@ mod tests;
 
 use std::{collections::BTreeMap, time::Duration};
 
-pub use types::{Action, Event, Input, Plan, Policy, Progress, Status, WireChoice};
+pub use types::{Action, Input, MachineEvent, PlannedTrack, Policy, Progress, Status, WireChoice};
 pub use wire::NO_CLIP;
 
 use crate::platform::{
@@ -59,7 +59,7 @@ pub struct Machine {
     /// Whether there is a peer connection to close.
     transport: bool,
     /// The tracks of the offer, in the order of its m-lines.
-    plan: Vec<Plan>,
+    plan: Vec<PlannedTrack>,
     /// Which tracks should flow: changes before the session is live count.
     wanted: BTreeMap<String, bool>,
     requests: Requests,
@@ -265,7 +265,7 @@ impl Machine {
             Input::Verified(result) => self.verified(now, result, &mut out),
             Input::ChannelOpen(channel) => self.channel_open(now, channel, &mut out),
             Input::Frame(channel, frame) => self.frame(now, channel, frame, &mut out),
-            Input::Heard(at) => self.heard(at),
+            Input::LastReceived(at) => self.last_received(at),
             Input::TransportFailed(error) => self.transport_failed(now, error, &mut out),
             Input::Want { track, flowing } => self.want(track, flowing, &mut out),
             Input::Request { token, message } => self.request(now, token, message, &mut out),
@@ -277,7 +277,7 @@ impl Machine {
                 if let Err(error) = result
                     && matches!(self.phase, Phase::Closing(_))
                 {
-                    emit(&mut out, Event::Warning(error));
+                    emit(&mut out, MachineEvent::Warning(error));
                 }
                 self.close_step(&mut out, |c| c.ending = false);
             }
@@ -304,7 +304,7 @@ impl Machine {
                     _ => true,
                 };
                 if connecting {
-                    emit(out, Event::Progress(Progress::Canceled("Stopped")));
+                    emit(out, MachineEvent::Progress(Progress::Canceled("Stopped")));
                 }
                 self.close(now, &why, out);
             }
@@ -359,8 +359,11 @@ impl Machine {
         if self.restart(now, &error, out) {
             return;
         }
-        emit(out, Event::Progress(Progress::Error(error.message.clone())));
-        emit(out, Event::Failed(error.clone()));
+        emit(
+            out,
+            MachineEvent::Progress(Progress::Error(error.message.clone())),
+        );
+        emit(out, MachineEvent::Failed(error.clone()));
         self.close(now, &error, out);
     }
 
@@ -371,7 +374,7 @@ impl Machine {
             Code::SessionTerminal,
             format!("the model ended the session: {text}"),
         );
-        emit(out, Event::Ended { reason });
+        emit(out, MachineEvent::Ended { reason });
         // Nobody is billed for a session that is over.
         self.lease = None;
         self.close(now, &why, out);
@@ -391,7 +394,7 @@ impl Machine {
             ending,
             beginning,
         });
-        emit(out, Event::Status(Status::Disconnected));
+        emit(out, MachineEvent::Status(Status::Disconnected));
         self.close_step(out, |_| {});
     }
 
@@ -416,12 +419,12 @@ impl Machine {
 
     fn closed(&mut self, out: &mut Vec<Action>) {
         self.phase = Phase::Closed;
-        emit(out, Event::SessionId(None));
-        emit(out, Event::Closed);
+        emit(out, MachineEvent::SessionId(None));
+        emit(out, MachineEvent::Closed);
     }
 }
 
-fn emit(out: &mut Vec<Action>, event: Event) {
+fn emit(out: &mut Vec<Action>, event: MachineEvent) {
     out.push(Action::Emit(event));
 }
 

@@ -10,8 +10,8 @@
 use std::time::Duration;
 
 use super::{
-    Action, CHECK_LIMIT, Event, Machine, Phase, Progress, RECOVERY_STEP_LIMIT, RECOVERY_WINDOW,
-    Status, emit, live::Live,
+    Action, CHECK_LIMIT, Machine, MachineEvent, Phase, Progress, RECOVERY_STEP_LIMIT,
+    RECOVERY_WINDOW, Status, emit, live::Live,
 };
 use crate::platform::{
     Code, Error,
@@ -121,10 +121,10 @@ impl Machine {
         {
             let cause = recovery.cause.clone();
             self.suspend(cause, out);
-            emit(out, Event::Status(Status::Connecting));
+            emit(out, MachineEvent::Status(Status::Connecting));
             emit(
                 out,
-                Event::Progress(Progress::Start("Reconnecting to the model")),
+                MachineEvent::Progress(Progress::Start("Reconnecting to the model")),
             );
         }
     }
@@ -136,7 +136,7 @@ impl Machine {
         );
         self.requests.interrupt(&why, out);
         self.drop_transport(out);
-        emit(out, Event::Interrupted(cause));
+        emit(out, MachineEvent::Interrupted(cause));
     }
 
     fn drop_transport(&mut self, out: &mut Vec<Action>) {
@@ -225,7 +225,7 @@ impl Machine {
             self.connection_id = None;
         }
         let text = format!("Reconnecting again: {}", error.message);
-        emit(out, Event::Progress(Progress::Continue(text)));
+        emit(out, MachineEvent::Progress(Progress::Continue(text)));
         self.drop_transport(out);
         let wait = self.wait_after(error);
         self.phase = Phase::Checking(Checking { next: now + wait });
@@ -269,7 +269,7 @@ impl Machine {
         self.timings.outage = Some(outage);
         emit(
             out,
-            Event::Resumed {
+            MachineEvent::Resumed {
                 outage,
                 restarted: recovery.restarted.is_some(),
             },
@@ -296,9 +296,9 @@ impl Machine {
         self.schema_told = false;
         self.attempts = 0;
         let text = format!("Starting another session: {}", error.message);
-        emit(out, Event::Warning(error.clone()));
-        emit(out, Event::SessionId(None));
-        emit(out, Event::Progress(Progress::Continue(text)));
+        emit(out, MachineEvent::Warning(error.clone()));
+        emit(out, MachineEvent::SessionId(None));
+        emit(out, MachineEvent::Progress(Progress::Continue(text)));
         self.begin(now, out);
         true
     }
@@ -312,9 +312,9 @@ impl Machine {
                 self.lost(now, None, out);
                 if parked && let Some(recovery) = &mut self.recovery {
                     recovery.told = true;
-                    emit(out, Event::Status(Status::Connecting));
+                    emit(out, MachineEvent::Status(Status::Connecting));
                     let text = "Reconnecting to the model";
-                    emit(out, Event::Progress(Progress::Start(text)));
+                    emit(out, MachineEvent::Progress(Progress::Start(text)));
                 }
             }
             Phase::Checking(_) => self.check(now, Duration::ZERO, out),
@@ -330,7 +330,7 @@ impl Machine {
             Phase::Idle | Phase::Closing(_) | Phase::Closed => {}
             _ if !recoverable => {
                 let reason = Some(why.to_owned());
-                emit(out, Event::Ended { reason });
+                emit(out, MachineEvent::Ended { reason });
                 let error = Error::gpu(Code::Aborted, why);
                 self.close(now, &error, out);
             }
@@ -338,17 +338,23 @@ impl Machine {
             _ if self.lease.is_some() && !self.plan.is_empty() => {
                 let told = self.recovery.take().is_some_and(|r| r.told);
                 if told {
-                    emit(out, Event::Progress(Progress::Canceled("Disconnected")));
+                    emit(
+                        out,
+                        MachineEvent::Progress(Progress::Canceled("Disconnected")),
+                    );
                     self.drop_transport(out);
                 } else {
                     self.suspend(None, out);
                 }
                 self.phase = Phase::Parked;
-                emit(out, Event::Status(Status::Disconnected));
+                emit(out, MachineEvent::Status(Status::Disconnected));
             }
             _ => {
                 let text = "there is no connection yet that could be made anew";
-                emit(out, Event::Warning(Error::api(Code::InvalidState, text)));
+                emit(
+                    out,
+                    MachineEvent::Warning(Error::api(Code::InvalidState, text)),
+                );
             }
         }
     }

@@ -87,7 +87,7 @@ pub enum Input {
     Registered(Result<u32, Error>),
     /// The elements said which tracks they receive: the reply to
     /// [`Action::Announce`].
-    Planned(Result<Vec<Plan>, Error>),
+    Planned(Result<Vec<PlannedTrack>, Error>),
     /// The local description: the reply to [`Action::Build`].
     OfferBuilt(Result<String, Error>),
     /// The reply to [`Action::PostOffer`].
@@ -102,7 +102,7 @@ pub enum Input {
     /// A data-channel message as it came.
     Frame(Channel, Frame),
     /// Media or control traffic was last heard at this time.
-    Heard(Duration),
+    LastReceived(Duration),
     /// The peer connection broke: ICE failed, the SCTP association died, a
     /// media element failed.
     TransportFailed(Error),
@@ -126,7 +126,7 @@ pub enum Input {
 
 /// A track to receive.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Plan {
+pub struct PlannedTrack {
     pub track: Track,
     /// Whether to ask the model to send it right away.
     pub flowing: bool,
@@ -170,12 +170,12 @@ pub enum Action {
         token: u64,
         result: Result<ServerMessage, Error>,
     },
-    Emit(Event),
+    Emit(MachineEvent),
 }
 
 /// One thing to tell the elements.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Event {
+pub enum MachineEvent {
     Status(Status),
     /// The session's id, or none once it is over.
     SessionId(Option<String>),

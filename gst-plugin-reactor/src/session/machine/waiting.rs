@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Event, Machine, NEVER, Phase, Progress, Status, emit};
+use super::{Action, Machine, MachineEvent, NEVER, Phase, Progress, Status, emit};
 use crate::platform::{Code, Error, coordinator::Descriptor};
 
 /// The pace of the platform's own clients, which stop after some 150 s and
@@ -122,8 +122,11 @@ impl Waiting {
     fn tell(&mut self, descriptor: &Descriptor, out: &mut Vec<Action>) {
         let text = format!("Waiting for a GPU ({})", descriptor.state);
         if self.told != text {
-            emit(out, Event::Status(Status::Waiting));
-            emit(out, Event::Progress(Progress::Continue(text.clone())));
+            emit(out, MachineEvent::Status(Status::Waiting));
+            emit(
+                out,
+                MachineEvent::Progress(Progress::Continue(text.clone())),
+            );
             self.told = text;
         }
     }

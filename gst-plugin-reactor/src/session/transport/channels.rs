@@ -6,7 +6,7 @@ use bytes::Bytes;
 use gst::{glib, prelude::*};
 use gst_webrtc::{WebRTCDataChannel, WebRTCDataChannelState};
 
-use super::{Link, peer::internal};
+use super::{TransportHandles, peer_connection::internal};
 use crate::{
     platform::{
         Code, Error,
@@ -22,10 +22,13 @@ pub(super) struct Channels {
 
 impl Channels {
     /// webrtcbin must be in READY, and stay alive as long as this.
-    pub(super) fn create(webrtcbin: &gst::Element, link: &Link) -> Result<Self, Error> {
+    pub(super) fn create(
+        webrtcbin: &gst::Element,
+        handles: &TransportHandles,
+    ) -> Result<Self, Error> {
         Ok(Self {
-            control: create(webrtcbin, Channel::Control, link)?,
-            data: create(webrtcbin, Channel::Data, link)?,
+            control: create(webrtcbin, Channel::Control, handles)?,
+            data: create(webrtcbin, Channel::Data, handles)?,
         })
     }
 
@@ -55,7 +58,7 @@ impl Channels {
 fn create(
     webrtcbin: &gst::Element,
     channel: Channel,
-    link: &Link,
+    handles: &TransportHandles,
 ) -> Result<WebRTCDataChannel, Error> {
     let created = webrtcbin.emit_by_name::<Option<WebRTCDataChannel>>(
         "create-data-channel",
@@ -63,28 +66,28 @@ fn create(
     );
     let object = created.ok_or_else(|| internal("webrtcbin made no data channel"))?;
 
-    let inputs = link.inputs.clone();
+    let inputs = handles.inputs.clone();
     object.connect_on_open(move |_| inputs(Input::ChannelOpen(channel)));
-    let inputs = link.inputs.clone();
+    let inputs = handles.inputs.clone();
     object.connect_on_message_data(move |_, data| {
         let bytes = data
             .map(|data| Bytes::copy_from_slice(data))
             .unwrap_or_default();
         inputs(Input::Frame(channel, Frame::Binary(bytes)));
     });
-    let inputs = link.inputs.clone();
+    let inputs = handles.inputs.clone();
     object.connect_on_message_string(move |_, text| {
         let text = text.unwrap_or_default().to_owned();
         inputs(Input::Frame(channel, Frame::Text(text)));
     });
-    let inputs = link.inputs.clone();
+    let inputs = handles.inputs.clone();
     object.connect_on_error(move |_, error| {
         inputs(Input::TransportFailed(Error::gpu(
             Code::Disconnected,
             format!("the {} channel failed: {error}", channel.label()),
         )));
     });
-    let inputs = link.inputs.clone();
+    let inputs = handles.inputs.clone();
     object.connect_on_close(move |_| {
         inputs(Input::TransportFailed(Error::gpu(
             Code::Disconnected,
@@ -92,7 +95,7 @@ fn create(
         )));
     });
     if object.ready_state() == WebRTCDataChannelState::Open {
-        (link.inputs)(Input::ChannelOpen(channel));
+        (handles.inputs)(Input::ChannelOpen(channel));
     }
     Ok(object)
 }

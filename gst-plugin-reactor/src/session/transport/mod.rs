@@ -6,17 +6,17 @@
 //! block where webrtcbin blocks (state changes above all), and nothing else
 //! waits for it. webrtcbin's callbacks only send [`Input`]s.
 
+mod bandwidth_estimator;
 mod channels;
-mod estimator;
 mod ice;
+mod jitter_latency;
 pub(super) mod metadata;
-mod patience;
-mod peer;
+mod peer_connection;
 mod receive;
-mod repair;
+mod retransmission;
+mod rtp_clock;
+mod rtp_probes;
 mod send;
-mod timeline;
-mod timing;
 
 use std::{
     sync::{
@@ -31,12 +31,12 @@ use std::{
 use gst::prelude::*;
 
 use super::{
-    Report,
-    budget::Limits,
+    TransportReport,
+    bitrate_allocator::BitrateLimits,
+    bridge::{TrackSenders, TrackTaps},
     codecs::Codec,
     machine::Input,
-    members::Offer,
-    port::{Consumers, Outlets},
+    participants::Offer,
 };
 use crate::platform::{
     Code, Error,
@@ -44,8 +44,8 @@ use crate::platform::{
     signaling::IceServer,
     wire::{Channel, Frame},
 };
-use patience::Patience;
-use peer::Peer;
+use jitter_latency::JitterLatencyController;
+use peer_connection::PeerConnection;
 
 pub(super) static CAT: std::sync::LazyLock<gst::DebugCategory> = std::sync::LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -64,7 +64,7 @@ const FEEDBACK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How the peer connection is to be made.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub struct TransportConfig {
     /// Jitter buffer, in milliseconds.
     pub latency: u32,
     /// How far it may grow, and has grown so far.
@@ -73,7 +73,7 @@ pub struct Config {
     pub relay_only: bool,
 }
 
-enum Command {
+enum TransportCommand {
     Build {
         ice_servers: Vec<IceServer>,
         offer: Vec<Offer>,
@@ -83,7 +83,7 @@ enum Command {
     OpenMedia,
     Send(Channel, Vec<Frame>),
     SetLatency(u32),
-    Limit(Limits),
+    Limit(BitrateLimits),
     RequestKeyframe(String),
     OpenSender(String, &'static Codec, u8),
     CloseSender(String),
@@ -99,47 +99,47 @@ enum Command {
 /// The driver's end of the transport thread. Dropping it closes everything.
 #[derive(Debug)]
 pub struct Transport {
-    commands: mpsc::Sender<Command>,
-    heard: Arc<Heard>,
-    gate: Gate,
+    commands: mpsc::Sender<TransportCommand>,
+    last_received: Arc<LastReceived>,
+    gate: MediaGate,
 }
 
 /// What the callbacks share with the thread: messages and atomics, no lock.
 #[derive(Clone)]
-struct Link {
+struct TransportHandles {
     inputs: InputSender,
     reports: Reporter,
-    consumers: Consumers,
-    outlets: Outlets,
-    commands: mpsc::Sender<Command>,
-    heard: Arc<Heard>,
-    gate: Gate,
+    taps: TrackTaps,
+    track_senders: TrackSenders,
+    commands: mpsc::Sender<TransportCommand>,
+    last_received: Arc<LastReceived>,
+    gate: MediaGate,
     /// What the answer says that each m-section will carry.
     answered: Arc<OnceLock<Vec<NegotiatedTrack>>>,
     /// Video frames may end in a trailer.
     trailers: Arc<AtomicBool>,
-    timeline: timing::SharedTimeline,
-    jitter_buffers: repair::Buffers,
-    /// The timeline hears what the sender reports.
+    rtp_clock: rtp_probes::SharedRtpClock,
+    jitter_buffers: retransmission::JitterBuffers,
+    /// The rtp_clock hears what the sender reports.
     reported: Arc<AtomicBool>,
 }
 
 /// How the transport tells the driver something.
-pub(super) type Reporter = Arc<dyn Fn(Report) + Send + Sync>;
+pub(super) type Reporter = Arc<dyn Fn(TransportReport) + Send + Sync>;
 
 /// The same for what the state machine has to hear.
 type InputSender = Arc<dyn Fn(Input) + Send + Sync>;
 
 /// Whether media may pass.
 #[derive(Debug, Default, Clone)]
-struct Gate {
+struct MediaGate {
     /// The peer is who it should be.
     open: Arc<AtomicBool>,
     /// The connection is given up.
     closed: Arc<AtomicBool>,
 }
 
-impl Gate {
+impl MediaGate {
     fn open(&self) {
         self.open.store(true, Ordering::Release);
     }
@@ -159,13 +159,13 @@ impl Gate {
 
 /// When media was last received.
 #[derive(Debug)]
-pub struct Heard {
+pub struct LastReceived {
     epoch: Instant,
     /// Milliseconds since `epoch`, 0 for never.
     at: AtomicU64,
 }
 
-impl Heard {
+impl LastReceived {
     fn mark(&self) {
         let now = self.epoch.elapsed().as_millis() as u64;
         self.at.store(now.max(1), Ordering::Relaxed);
@@ -183,104 +183,104 @@ impl Transport {
     /// Starts the thread and warms up what the first connection of a process
     /// would otherwise wait for.
     pub(super) fn new(
-        config: Config,
+        config: TransportConfig,
         epoch: Instant,
         reports: Reporter,
-        consumers: Consumers,
-        outlets: Outlets,
+        taps: TrackTaps,
+        track_senders: TrackSenders,
     ) -> Result<Self, Error> {
         let report = reports.clone();
-        let inputs: InputSender = Arc::new(move |input| report(Report::Input(input)));
+        let inputs: InputSender = Arc::new(move |input| report(TransportReport::Input(input)));
         let (commands, receiver) = mpsc::channel();
-        let gate = Gate::default();
-        let heard = Arc::new(Heard {
+        let gate = MediaGate::default();
+        let last_received = Arc::new(LastReceived {
             epoch,
             at: AtomicU64::new(0),
         });
-        let link = Link {
+        let handles = TransportHandles {
             inputs,
             reports,
-            consumers,
-            outlets,
+            taps,
+            track_senders,
             commands: commands.clone(),
-            heard: heard.clone(),
+            last_received: last_received.clone(),
             gate: gate.clone(),
             answered: Arc::default(),
             trailers: Arc::default(),
-            timeline: Arc::default(),
+            rtp_clock: Arc::default(),
             jitter_buffers: Arc::default(),
             reported: Arc::default(),
         };
         thread::Builder::new()
             .name("reactor-peer".into())
-            .spawn(move || Worker::new(config, link).run(&receiver))
+            .spawn(move || TransportThread::new(config, handles).run(&receiver))
             .map_err(|error| Error::gpu(Code::Internal, format!("no thread: {error}")))?;
         Ok(Self {
             commands,
-            heard,
+            last_received,
             gate,
         })
     }
 
     /// When media was last heard, on the clock of `epoch`.
-    pub fn heard(&self) -> Option<Duration> {
-        self.heard.at()
+    pub fn last_received(&self) -> Option<Duration> {
+        self.last_received.at()
     }
 
     pub(super) fn build(&self, ice_servers: Vec<IceServer>, offer: Vec<Offer>) {
-        self.command(Command::Build { ice_servers, offer });
+        self.command(TransportCommand::Build { ice_servers, offer });
     }
 
     /// Makes way for a track that is fed in this codec, with the payload type
     /// that was agreed on for it.
     pub fn open_sender(&self, track: String, codec: &'static Codec, payload: u8) {
-        self.command(Command::OpenSender(track, codec, payload));
+        self.command(TransportCommand::OpenSender(track, codec, payload));
     }
 
     pub fn close_sender(&self, track: String) {
-        self.command(Command::CloseSender(track));
+        self.command(TransportCommand::CloseSender(track));
     }
 
     pub fn apply(&self, answer: NegotiatedAnswer) {
-        self.command(Command::Apply(answer));
+        self.command(TransportCommand::Apply(answer));
     }
 
     pub fn verify(&self, fingerprint: Fingerprint) {
-        self.command(Command::Verify(fingerprint));
+        self.command(TransportCommand::Verify(fingerprint));
     }
 
     pub fn open_media(&self) {
-        self.command(Command::OpenMedia);
+        self.command(TransportCommand::OpenMedia);
     }
 
     pub fn send(&self, channel: Channel, frames: Vec<Frame>) {
-        self.command(Command::Send(channel, frames));
+        self.command(TransportCommand::Send(channel, frames));
     }
 
     pub fn set_latency(&self, milliseconds: u32) {
-        self.command(Command::SetLatency(milliseconds));
+        self.command(TransportCommand::SetLatency(milliseconds));
     }
 
     /// Between which limits to estimate how much may be sent.
-    pub fn limit(&self, limits: Limits) {
-        self.command(Command::Limit(limits));
+    pub fn limit(&self, limits: BitrateLimits) {
+        self.command(TransportCommand::Limit(limits));
     }
 
     pub fn request_keyframe(&self, track: String) {
-        self.command(Command::RequestKeyframe(track));
+        self.command(TransportCommand::RequestKeyframe(track));
     }
 
     /// Nothing passes from now on; the rest is done in time.
     pub fn close(&self) {
         self.gate.close();
-        self.command(Command::Close);
+        self.command(TransportCommand::Close);
     }
 
     pub fn is_closed(&self) -> bool {
         self.gate.is_closed()
     }
 
-    fn command(&self, command: Command) {
+    fn command(&self, command: TransportCommand) {
         // A thread that is gone has reported [`Input::TransportClosed`].
         let _ = self.commands.send(command);
     }
@@ -293,49 +293,50 @@ impl Drop for Transport {
 }
 
 /// The thread's own state.
-struct Worker {
-    config: Config,
-    link: Link,
-    peer: Option<Peer>,
+struct TransportThread {
+    config: TransportConfig,
+    handles: TransportHandles,
+    peer: Option<PeerConnection>,
     gathering: Option<Instant>,
     /// Something is sent, of which the server reports the loss.
     sending: bool,
-    patience: Patience,
+    jitter_latency: JitterLatencyController,
     /// When was last looked at what is missed here, and there.
     looked: Instant,
     read: Instant,
 }
 
-impl Worker {
-    fn new(config: Config, link: Link) -> Self {
-        let patience = Patience::new(config.latency, config.max_latency, config.latency_now);
+impl TransportThread {
+    fn new(config: TransportConfig, handles: TransportHandles) -> Self {
+        let jitter_latency =
+            JitterLatencyController::new(config.latency, config.max_latency, config.latency_now);
         Self {
             config,
-            link,
+            handles,
             peer: None,
             gathering: None,
             sending: false,
-            patience,
+            jitter_latency,
             looked: Instant::now(),
             read: Instant::now(),
         }
     }
 
-    fn run(mut self, commands: &mpsc::Receiver<Command>) {
+    fn run(mut self, commands: &mpsc::Receiver<TransportCommand>) {
         super::warm_up::wait();
         loop {
             let command = match self.wait() {
-                None => commands.recv().unwrap_or(Command::Close),
+                None => commands.recv().unwrap_or(TransportCommand::Close),
                 Some(wait) => match commands.recv_timeout(wait) {
                     Ok(command) => command,
                     Err(mpsc::RecvTimeoutError::Timeout) if self.gathering.is_some() => {
-                        Command::Gathered
+                        TransportCommand::Gathered
                     }
-                    Err(mpsc::RecvTimeoutError::Timeout) => Command::Feedback,
-                    Err(mpsc::RecvTimeoutError::Disconnected) => Command::Close,
+                    Err(mpsc::RecvTimeoutError::Timeout) => TransportCommand::Feedback,
+                    Err(mpsc::RecvTimeoutError::Disconnected) => TransportCommand::Close,
                 },
             };
-            if matches!(command, Command::Close) {
+            if matches!(command, TransportCommand::Close) {
                 break;
             }
             self.execute(command);
@@ -343,15 +344,15 @@ impl Worker {
         if let Some(peer) = self.peer.take() {
             peer.close();
         }
-        (self.link.inputs)(Input::TransportClosed);
+        (self.handles.inputs)(Input::TransportClosed);
     }
 
     /// For how long, if nothing is asked for.
     fn wait(&self) -> Option<Duration> {
         let gathering = self.gathering;
         let wait = gathering.map(|since| GATHERING_LIMIT.saturating_sub(since.elapsed()));
-        let looks = self.peer.is_some() && (self.sending || !self.patience.is_fixed());
-        let look = patience::LOOK.saturating_sub(self.looked.elapsed());
+        let looks = self.peer.is_some() && (self.sending || !self.jitter_latency.is_fixed());
+        let look = jitter_latency::LOOK.saturating_sub(self.looked.elapsed());
         wait.or(looks.then_some(look))
     }
 
@@ -362,108 +363,112 @@ impl Worker {
         };
         if self.sending && self.read.elapsed() >= FEEDBACK_INTERVAL {
             self.read = Instant::now();
-            peer.read_feedback(&self.link);
+            peer.read_feedback(&self.handles);
         }
-        let counts = repair::counts(&self.link);
-        let now = self.link.heard.epoch.elapsed();
-        if let Some(latency) = self.patience.look(now, counts) {
+        let counts = retransmission::counts(&self.handles);
+        let now = self.handles.last_received.epoch.elapsed();
+        if let Some(latency) = self.jitter_latency.look(now, counts) {
             gst::info!(
                 CAT,
                 "the jitter buffer waits for {latency} ms after {counts:?}"
             );
             peer.set_latency(latency);
-            (self.link.reports)(Report::Latency(latency));
+            (self.handles.reports)(TransportReport::Latency(latency));
         }
     }
 
-    fn execute(&mut self, command: Command) {
+    fn execute(&mut self, command: TransportCommand) {
         match command {
-            Command::Build { ice_servers, offer } => {
-                match Peer::new(
+            TransportCommand::Build { ice_servers, offer } => {
+                match PeerConnection::new(
                     &self.config,
-                    self.patience.latency(),
-                    &self.link,
+                    self.jitter_latency.latency(),
+                    &self.handles,
                     &ice_servers,
                     offer,
                 ) {
                     Ok(peer) => self.peer = Some(peer),
-                    Err(error) => (self.link.inputs)(Input::OfferBuilt(Err(error))),
+                    Err(error) => (self.handles.inputs)(Input::OfferBuilt(Err(error))),
                 }
             }
-            Command::LocalDescriptionSet => {
-                let gathered = self.peer.as_ref().is_none_or(Peer::is_gathered);
+            TransportCommand::LocalDescriptionSet => {
+                let gathered = self.peer.as_ref().is_none_or(PeerConnection::is_gathered);
                 self.gathering = (!gathered).then(Instant::now);
                 if gathered {
                     self.offer_built();
                 }
             }
-            Command::Gathered => {
+            TransportCommand::Gathered => {
                 if self.gathering.take().is_some() {
                     self.offer_built();
                 }
             }
-            Command::SetLatency(milliseconds) => {
-                self.patience.set_floor(milliseconds);
-                (self.link.reports)(Report::Latency(milliseconds));
+            TransportCommand::SetLatency(milliseconds) => {
+                self.jitter_latency.set_floor(milliseconds);
+                (self.handles.reports)(TransportReport::Latency(milliseconds));
                 if let Some(peer) = &self.peer {
                     peer.set_latency(milliseconds);
                 }
             }
-            Command::Limit(limits) => {
+            TransportCommand::Limit(limits) => {
                 if let Some(peer) = &self.peer {
                     peer.limit(limits);
                 }
             }
-            Command::OpenMedia => self.link.gate.open(),
-            Command::Verify(fingerprint) => {
+            TransportCommand::OpenMedia => self.handles.gate.open(),
+            TransportCommand::Verify(fingerprint) => {
                 if let Some(peer) = &self.peer {
-                    (self.link.inputs)(Input::Verified(peer.verify(&fingerprint)));
+                    (self.handles.inputs)(Input::Verified(peer.verify(&fingerprint)));
                 }
             }
-            Command::Apply(answer) => {
-                let _ = self.link.answered.set(answer.tracks.clone());
+            TransportCommand::Apply(answer) => {
+                let _ = self.handles.answered.set(answer.tracks.clone());
                 let trailers = answer.frame_metadata;
-                self.link.trailers.store(trailers, Ordering::Release);
+                self.handles.trailers.store(trailers, Ordering::Release);
                 if let Some(peer) = &self.peer
                     && let Err(error) = peer.apply(&answer)
                 {
-                    (self.link.inputs)(Input::TransportFailed(error));
+                    (self.handles.inputs)(Input::TransportFailed(error));
                 }
             }
-            Command::Send(channel, frames) => {
+            TransportCommand::Send(channel, frames) => {
                 if let Some(peer) = &self.peer
                     && let Err(error) = peer.channels().send(channel, frames)
                 {
-                    (self.link.inputs)(Input::TransportFailed(error));
+                    (self.handles.inputs)(Input::TransportFailed(error));
                 }
             }
-            Command::OpenSender(track, codec, payload) => {
-                if let Some(peer) = self.peer.as_mut().filter(|_| !self.link.gate.is_closed()) {
-                    let result = peer.open_sender(&track, codec, payload, &self.link);
+            TransportCommand::OpenSender(track, codec, payload) => {
+                if let Some(peer) = self
+                    .peer
+                    .as_mut()
+                    .filter(|_| !self.handles.gate.is_closed())
+                {
+                    let result = peer.open_sender(&track, codec, payload, &self.handles);
                     self.sending |= result.is_ok();
                     peer.recalculate_latency();
-                    (self.link.reports)(Report::SenderOpen(track, result));
+                    (self.handles.reports)(TransportReport::SenderOpen(track, result));
                 }
             }
-            Command::CloseSender(track) => self.link.outlets.remove(&track),
-            Command::RequestKeyframe(track) => {
+            TransportCommand::CloseSender(track) => self.handles.track_senders.remove(&track),
+            TransportCommand::RequestKeyframe(track) => {
                 if let Some(peer) = &self.peer {
                     peer.request_keyframe(&track);
                 }
             }
-            Command::Feedback => self.feedback(),
-            Command::Latency => {
+            TransportCommand::Feedback => self.feedback(),
+            TransportCommand::Latency => {
                 if let Some(peer) = &self.peer {
                     peer.recalculate_latency();
                 }
             }
-            Command::Close => {}
+            TransportCommand::Close => {}
         }
     }
 
     fn offer_built(&self) {
         if let Some(peer) = &self.peer {
-            (self.link.inputs)(Input::OfferBuilt(peer.local_description()));
+            (self.handles.inputs)(Input::OfferBuilt(peer.local_description()));
         }
     }
 }

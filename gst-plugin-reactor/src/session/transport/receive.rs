@@ -13,16 +13,18 @@ use std::{
 use gst::prelude::*;
 use gst_webrtc::WebRTCRTPTransceiver;
 
-use super::{CAT, Gate, Heard, Link, metadata, peer, timing};
+use super::{
+    CAT, LastReceived, MediaGate, TransportHandles, metadata, peer_connection, rtp_probes,
+};
 use crate::{
     platform::{
         Code, Error,
         track::{Direction, Track},
     },
     session::{
+        bridge::{MediaConsumer, MediaUnit, TrackTaps},
         codecs::Codec,
         machine::Input,
-        port::{Consumer, Consumers, Unit},
     },
 };
 
@@ -52,13 +54,13 @@ impl Receivers {
 pub(super) fn connect(
     pipeline: &gst::Pipeline,
     webrtcbin: &gst::Element,
-    link: &Link,
+    handles: &TransportHandles,
     receivers: &Receivers,
     tracks: Vec<Track>,
 ) {
     let slots = tracks.iter().map(|t| (t.name.clone(), OnceLock::new()));
     let _ = receivers.0.set(slots.collect());
-    let link = link.clone();
+    let handles = handles.clone();
     let receivers = receivers.clone();
     let pipeline = pipeline.downgrade();
     webrtcbin.connect_pad_added(move |_, pad| {
@@ -68,12 +70,14 @@ pub(super) fn connect(
         let Some(pipeline) = pipeline.upgrade() else {
             return;
         };
-        let result = match find(pad, &link, &receivers, &tracks) {
-            Some(track) => receive(&pipeline, pad, &link, &receivers, &track.name),
-            None => Err(peer::internal("a track came that was not asked for")),
+        let result = match find(pad, &handles, &receivers, &tracks) {
+            Some(track) => receive(&pipeline, pad, &handles, &receivers, &track.name),
+            None => Err(peer_connection::internal(
+                "a track came that was not asked for",
+            )),
         };
         if let Err(error) = result {
-            (link.inputs)(Input::TransportFailed(error));
+            (handles.inputs)(Input::TransportFailed(error));
         }
     });
 }
@@ -83,12 +87,12 @@ pub(super) fn connect(
 /// better.
 fn find<'a>(
     pad: &gst::Pad,
-    link: &Link,
+    handles: &TransportHandles,
     receivers: &Receivers,
     tracks: &'a [Track],
 ) -> Option<&'a Track> {
     let payload = payload(pad);
-    let answered = link.answered.get().map_or(&[][..], Vec::as_slice);
+    let answered = handles.answered.get().map_or(&[][..], Vec::as_slice);
     // The m-lines are in the order of the tracks.
     let fits = |mline: &usize| {
         let is_output = |t: &Track| t.direction == Direction::RecvOnly;
@@ -118,51 +122,60 @@ fn payload(pad: &gst::Pad) -> Option<i32> {
 fn receive(
     pipeline: &gst::Pipeline,
     pad: &gst::Pad,
-    link: &Link,
+    handles: &TransportHandles,
     receivers: &Receivers,
     track: &str,
 ) -> Result<(), Error> {
-    listen(pad, link.heard.clone());
-    timing::place(pad, link.timeline.clone());
-    divert_packets(pipeline, pad, link, track);
-    let sink = appsink(pipeline, link, track);
+    listen(pad, handles.last_received.clone());
+    rtp_probes::place(pad, handles.rtp_clock.clone());
+    divert_packets(pipeline, pad, handles, track);
+    let sink = appsink(pipeline, handles, track);
     if let Some(pad) = sink.static_pad("sink")
         && let Some(slot) = receivers.slot(track)
     {
         let _ = slot.set(pad.downgrade());
     }
     // Packets can be had of what cannot be depayloaded here.
-    let packets = link.consumers.get(track).is_some_and(|tap| tap.rtp);
+    let packets = handles.taps.get(track).is_some_and(|tap| tap.rtp);
     let mut chain = vec![sink.upcast::<gst::Element>()];
     match depayloader(pad, track) {
         Ok(depayloader) => chain.insert(0, depayloader),
         Err(_) if packets => {}
         Err(error) => return Err(error),
     }
-    pipeline.add_many(&chain).map_err(peer::internal)?;
-    gst::Element::link_many(&chain).map_err(peer::internal)?;
+    pipeline
+        .add_many(&chain)
+        .map_err(peer_connection::internal)?;
+    gst::Element::link_many(&chain).map_err(peer_connection::internal)?;
     for element in chain.iter().rev() {
-        element.sync_state_with_parent().map_err(peer::internal)?;
+        element
+            .sync_state_with_parent()
+            .map_err(peer_connection::internal)?;
     }
     let first = chain.first().and_then(|first| first.static_pad("sink"));
-    let first = first.ok_or_else(|| peer::internal("no sink pad"))?;
-    pad.link(&first).map_err(peer::internal)?;
+    let first = first.ok_or_else(|| peer_connection::internal("no sink pad"))?;
+    pad.link(&first).map_err(peer_connection::internal)?;
     gst::debug!(CAT, obj = pad, "receiving {track}");
     Ok(())
 }
 
 /// Notes for the watchdog that something came.
-fn listen(pad: &gst::Pad, heard: Arc<Heard>) {
+fn listen(pad: &gst::Pad, last_received: Arc<LastReceived>) {
     let what = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
     pad.add_probe(what, move |_, _| {
-        heard.mark();
+        last_received.mark();
         gst::PadProbeReturn::Ok
     });
 }
 
 /// Hands the packets themselves to a consumer that wants them.
-fn divert_packets(pipeline: &gst::Pipeline, pad: &gst::Pad, link: &Link, track: &str) {
-    let way = Way::new(pipeline, link, track);
+fn divert_packets(
+    pipeline: &gst::Pipeline,
+    pad: &gst::Pad,
+    handles: &TransportHandles,
+    track: &str,
+) {
+    let way = Way::new(pipeline, handles, track);
     let what = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
     pad.add_probe(what, move |pad, info| {
         let Some(consumer) = way.consumer(true) else {
@@ -198,7 +211,7 @@ fn depayloader(pad: &gst::Pad, track: &str) -> Result<gst::Element, Error> {
             format!("track '{track}' came in a codec that was not offered: {name:?}"),
         )
     })?;
-    let depayloader = peer::make(codec.depayloader)?;
+    let depayloader = peer_connection::make(codec.depayloader)?;
     // Off by default, and then a loss smears until the next keyframe.
     for property in ["request-keyframe", "wait-for-keyframe"] {
         if depayloader.has_property(property) {
@@ -208,8 +221,8 @@ fn depayloader(pad: &gst::Pad, track: &str) -> Result<gst::Element, Error> {
     Ok(depayloader)
 }
 
-fn appsink(pipeline: &gst::Pipeline, link: &Link, track: &str) -> gst_app::AppSink {
-    let way = Way::new(pipeline, link, track);
+fn appsink(pipeline: &gst::Pipeline, handles: &TransportHandles, track: &str) -> gst_app::AppSink {
+    let way = Way::new(pipeline, handles, track);
     let callbacks = gst_app::AppSinkCallbacks::builder().new_sample(move |sink| {
         let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
         if let Some(consumer) = way.consumer(false)
@@ -233,28 +246,28 @@ fn appsink(pipeline: &gst::Pipeline, link: &Link, track: &str) -> gst_app::AppSi
 struct Way {
     track: String,
     pipeline: gst::glib::WeakRef<gst::Pipeline>,
-    gate: Gate,
+    gate: MediaGate,
     trailers: Arc<AtomicBool>,
-    consumers: Consumers,
+    taps: TrackTaps,
 }
 
 impl Way {
-    fn new(pipeline: &gst::Pipeline, link: &Link, track: &str) -> Self {
+    fn new(pipeline: &gst::Pipeline, handles: &TransportHandles, track: &str) -> Self {
         Self {
             track: track.to_owned(),
             pipeline: pipeline.downgrade(),
-            gate: link.gate.clone(),
-            trailers: link.trailers.clone(),
-            consumers: link.consumers.clone(),
+            gate: handles.gate.clone(),
+            trailers: handles.trailers.clone(),
+            taps: handles.taps.clone(),
         }
     }
 
     /// Who takes the packets, or what is in them.
-    fn consumer(&self, rtp: bool) -> Option<Arc<dyn Consumer>> {
+    fn consumer(&self, rtp: bool) -> Option<Arc<dyn MediaConsumer>> {
         if !self.gate.is_open() {
             return None;
         }
-        let tap = self.consumers.get(&self.track)?;
+        let tap = self.taps.get(&self.track)?;
         (tap.rtp == rtp).then_some(tap.consumer)
     }
 
@@ -276,13 +289,13 @@ impl Way {
         buffer: gst::Buffer,
         caps: Option<gst::Caps>,
         segment: Option<&gst::Segment>,
-    ) -> Option<Unit> {
+    ) -> Option<MediaUnit> {
         let base = self.pipeline.upgrade()?.base_time();
         let segment = segment?.downcast_ref::<gst::ClockTime>();
         let running = segment
             .zip(buffer.pts())
             .and_then(|(segment, pts)| segment.to_running_time(pts));
-        Some(Unit {
+        Some(MediaUnit {
             buffer,
             caps: caps?,
             arrived: super::bridge_clock().time(),

@@ -7,14 +7,14 @@ use std::{collections::HashMap, sync::atomic::Ordering};
 use gst::prelude::*;
 use gst_webrtc::{WebRTCRTPTransceiver, WebRTCRTPTransceiverDirection};
 
-use super::{CAT, Link, estimator, metadata, peer};
+use super::{CAT, TransportHandles, bandwidth_estimator, metadata, peer_connection};
 use crate::{
     platform::{Code, Error, track::Kind},
     session::{
-        Report,
+        TransportReport,
+        bridge::TrackSender,
         codecs::{Codec, offer_caps},
-        members::Offer,
-        port::Outlet,
+        participants::Offer,
     },
 };
 
@@ -57,7 +57,7 @@ impl Senders {
         pipeline: &gst::Pipeline,
         webrtcbin: &gst::Element,
         offer: &Offer,
-        link: &Link,
+        handles: &TransportHandles,
     ) -> Result<(), Error> {
         let ssrc = gst::ClockTime::nseconds(gst::SystemClock::obtain().time()) as u32
             ^ (self.senders.len() as u32) << 24;
@@ -66,16 +66,16 @@ impl Senders {
             structure.set("ssrc", ssrc);
         }
         if self.estimated {
-            estimator::offer(caps.make_mut());
+            bandwidth_estimator::offer(caps.make_mut());
         }
         let template = webrtcbin
             .pad_template("sink_%u")
-            .ok_or_else(|| peer::internal("webrtcbin has no sink pads"))?;
+            .ok_or_else(|| peer_connection::internal("webrtcbin has no sink pads"))?;
         let sink = webrtcbin
             .request_pad(&template, None, Some(&caps))
-            .ok_or_else(|| peer::internal("webrtcbin gave no sink pad"))?;
+            .ok_or_else(|| peer_connection::internal("webrtcbin gave no sink pad"))?;
         let transceiver: Option<WebRTCRTPTransceiver> = sink.property("transceiver");
-        let transceiver = transceiver.ok_or_else(|| peer::internal("no transceiver"))?;
+        let transceiver = transceiver.ok_or_else(|| peer_connection::internal("no transceiver"))?;
         transceiver.set_direction(WebRTCRTPTransceiverDirection::Sendonly);
         transceiver.set_codec_preferences(Some(&caps));
         if offer.track.kind == Kind::Video {
@@ -88,8 +88,8 @@ impl Senders {
             .max_time(QUEUE_LIMIT)
             .leaky_type(gst_app::AppLeakyType::Downstream)
             .build();
-        pipeline.add(&appsrc).map_err(peer::internal)?;
-        watch_keyframe_requests(&appsrc, &offer.track.name, link);
+        pipeline.add(&appsrc).map_err(peer_connection::internal)?;
+        watch_keyframe_requests(&appsrc, &offer.track.name, handles);
         let sender = Sender {
             kind: offer.track.kind,
             appsrc,
@@ -116,7 +116,7 @@ impl Senders {
         track: &str,
         (codec, payload): (&'static Codec, u8),
         numbered: bool,
-        link: &Link,
+        handles: &TransportHandles,
     ) -> Result<(), Error> {
         let unknown = || {
             let text = format!("track '{track}' was not offered to the server");
@@ -134,10 +134,10 @@ impl Senders {
         }
         let base = pipeline
             .base_time()
-            .ok_or_else(|| peer::internal("no base time"))?;
-        let trailers = link.trailers.load(Ordering::Acquire) && metadata::fits(codec);
-        let outlet = Outlet::new(sender.appsrc.clone(), base, trailers);
-        link.outlets.set(track, outlet);
+            .ok_or_else(|| peer_connection::internal("no base time"))?;
+        let trailers = handles.trailers.load(Ordering::Acquire) && metadata::fits(codec);
+        let track_sender = TrackSender::new(sender.appsrc.clone(), base, trailers);
+        handles.track_senders.set(track, track_sender);
         gst::debug!(CAT, "sending {track} in {}", codec.encoding_name);
         Ok(())
     }
@@ -151,7 +151,7 @@ impl Sender {
         payload: u8,
         numbered: bool,
     ) -> Result<(), Error> {
-        let payloader = peer::make(codec.payloader)?;
+        let payloader = peer_connection::make(codec.payloader)?;
         payloader.set_property("pt", u32::from(payload));
         payloader.set_property("ssrc", self.ssrc);
         payloader.set_property("mtu", MTU);
@@ -166,17 +166,23 @@ impl Sender {
             payloader.set_property_from_str("aggregate-mode", "zero-latency");
         }
         if numbered {
-            estimator::number(&payloader)?;
+            bandwidth_estimator::number(&payloader)?;
         }
-        pipeline.add(&payloader).map_err(peer::internal)?;
+        pipeline
+            .add(&payloader)
+            .map_err(peer_connection::internal)?;
         let src = payloader.static_pad("src");
-        let src = src.ok_or_else(|| peer::internal("a payloader without a pad"))?;
-        self.appsrc.link(&payloader).map_err(peer::internal)?;
-        src.link(&self.sink).map_err(peer::internal)?;
-        payloader.sync_state_with_parent().map_err(peer::internal)?;
+        let src = src.ok_or_else(|| peer_connection::internal("a payloader without a pad"))?;
+        self.appsrc
+            .link(&payloader)
+            .map_err(peer_connection::internal)?;
+        src.link(&self.sink).map_err(peer_connection::internal)?;
+        payloader
+            .sync_state_with_parent()
+            .map_err(peer_connection::internal)?;
         self.appsrc
             .sync_state_with_parent()
-            .map_err(peer::internal)?;
+            .map_err(peer_connection::internal)?;
         self.payloader = Some((codec, payloader));
         Ok(())
     }
@@ -202,17 +208,17 @@ pub(super) fn losses(
 }
 
 /// A PLI comes out of webrtcbin as an upstream event.
-fn watch_keyframe_requests(appsrc: &gst_app::AppSrc, track: &str, link: &Link) {
+fn watch_keyframe_requests(appsrc: &gst_app::AppSrc, track: &str, handles: &TransportHandles) {
     let Some(pad) = appsrc.static_pad("src") else {
         return;
     };
-    let reports = link.reports.clone();
+    let reports = handles.reports.clone();
     let track = track.to_owned();
     pad.add_probe(gst::PadProbeType::EVENT_UPSTREAM, move |_, info| {
         if let Some(gst::PadProbeData::Event(event)) = &info.data
             && gst_video::UpstreamForceKeyUnitEvent::parse(event).is_ok()
         {
-            reports(Report::KeyframeWanted(track.clone()));
+            reports(TransportReport::KeyframeWanted(track.clone()));
             return gst::PadProbeReturn::Handled;
         }
         gst::PadProbeReturn::Ok

@@ -8,12 +8,12 @@ use super::*;
 
 const HOST: &str = "https://h.example.com:1/a/clip.m3u8?secret";
 
-fn read_at(text: &str, url: &str, word: Word) -> Result<Listing, String> {
+fn read_at(text: &str, url: &str, word: Trust) -> Result<Listing, String> {
     Listing::parse(text.as_bytes(), &Url::parse(url).unwrap(), word)
 }
 
 fn read(text: &str) -> Result<Listing, String> {
-    read_at(text, HOST, Word::Server)
+    read_at(text, HOST, Trust::Server)
 }
 
 /// A playlist of these lines, and a segment.
@@ -39,7 +39,7 @@ fn the_runtimes_own() {
         text.replace('\n', "\r\n"),
         format!("\u{feff}{text}\n\n"),
     ] {
-        let listing = read_at(&text, "http://127.0.0.1:80/clips?a", Word::Runtime).unwrap();
+        let listing = read_at(&text, "http://127.0.0.1:80/clips?a", Trust::Runtime).unwrap();
         assert!(listing.complete);
         assert_eq!(listing.target, Duration::from_secs(4));
         assert_eq!(listing.duration, Duration::from_millis(7967));
@@ -112,7 +112,7 @@ fn what_cannot_be_saved() {
     }
     let endless = format!("{}{}", with(""), "#EXTINF:1e19,\na\n".repeat(2));
     assert!(refusal(&endless).contains("lasts longer"));
-    assert!(Listing::parse(b"#EXTM3U\n\xff", &Url::parse(HOST).unwrap(), Word::Server).is_err());
+    assert!(Listing::parse(b"#EXTM3U\n\xff", &Url::parse(HOST).unwrap(), Trust::Server).is_err());
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn where_segments_may_be() {
         let listing = read_at(&text, base, word);
         listing.map(|listing| listing.parts[1].url.to_string())
     };
-    let at = |text| to(text, HOST, Word::Server);
+    let at = |text| to(text, HOST, Trust::Server);
     for (text, expected) in [
         ("s", "https://h.example.com:1/a/s"),
         ("/s?x=%2F", "https://h.example.com:1/s?x=%2F"),
@@ -157,13 +157,13 @@ fn where_segments_may_be() {
     // What is here may lead anywhere here; a runtime means itself.
     let here = "http://127.0.0.1:80/clip";
     assert_eq!(
-        to("http://localhost:9/s", here, Word::Server).unwrap(),
+        to("http://localhost:9/s", here, Trust::Server).unwrap(),
         "http://localhost:9/s"
     );
     let runtime = "https://runtime.example.com/clip";
-    let moved = to("http://localhost:8080/s", runtime, Word::Runtime);
+    let moved = to("http://localhost:8080/s", runtime, Trust::Runtime);
     assert_eq!(moved.unwrap(), "https://runtime.example.com/s");
-    let error = to("http://other/s", runtime, Word::Runtime).unwrap_err();
+    let error = to("http://other/s", runtime, Trust::Runtime).unwrap_err();
     assert!(error.contains("not encrypted"), "{error}");
 }
 
@@ -207,6 +207,6 @@ fn no_text_breaks_it() {
             }
         }
         // Whatever it says, it says something.
-        let _ = Listing::parse(&broken, &url, Word::Server);
+        let _ = Listing::parse(&broken, &url, Trust::Server);
     }
 }

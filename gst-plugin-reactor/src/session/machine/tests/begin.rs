@@ -28,8 +28,10 @@ fn a_start_asks_for_a_session() {
     let mut rig = Rig::new(policy());
     assert_eq!(rig.machine.deadline(), None);
     let expected = [
-        Action::Emit(Event::Status(Status::Connecting)),
-        Action::Emit(Event::Progress(Progress::Start("Asking for a session"))),
+        Action::Emit(MachineEvent::Status(Status::Connecting)),
+        Action::Emit(MachineEvent::Progress(Progress::Start(
+            "Asking for a session",
+        ))),
         Action::Begin,
     ];
     assert_eq!(rig.give(Input::Start), expected);
@@ -43,10 +45,10 @@ fn a_session_is_announced() {
     rig.now += ms(120);
     let described = descriptor("waiting", "3.10.0");
     let expected = [
-        Action::Emit(Event::SessionId(Some(ID.into()))),
-        Action::Emit(Event::Status(Status::Waiting)),
-        Action::Emit(Event::Described(described)),
-        Action::Emit(Event::Progress(Progress::Continue(
+        Action::Emit(MachineEvent::SessionId(Some(ID.into()))),
+        Action::Emit(MachineEvent::Status(Status::Waiting)),
+        Action::Emit(MachineEvent::Described(described)),
+        Action::Emit(MachineEvent::Progress(Progress::Continue(
             "Connecting to the model".into(),
         ))),
         Action::Announce(tracks()),
@@ -85,8 +87,8 @@ fn a_session_without_tracks_or_transport_is_of_no_use() {
 fn waits_as_long_as_the_server_says() {
     let mut rig = Rig::asked(policy());
     let text = "Waiting for a GPU: answered 503";
-    let progress = Action::Emit(Event::Progress(Progress::Continue(text.into())));
-    let waiting = Action::Emit(Event::Status(Status::Waiting));
+    let progress = Action::Emit(MachineEvent::Progress(Progress::Continue(text.into())));
+    let waiting = Action::Emit(MachineEvent::Status(Status::Waiting));
     let out = refused(&mut rig, busy(503, Some(1000)));
     assert_eq!(out, [waiting, progress.clone()]);
     rig.mark();
@@ -151,11 +153,13 @@ fn other_failures_are_final_at_once() {
     ] {
         let mut rig = Rig::asked(policy());
         let expected = [
-            Action::Emit(Event::Progress(Progress::Error(error.message.clone()))),
-            Action::Emit(Event::Failed(error.clone())),
-            Action::Emit(Event::Status(Status::Disconnected)),
-            Action::Emit(Event::SessionId(None)),
-            Action::Emit(Event::Closed),
+            Action::Emit(MachineEvent::Progress(Progress::Error(
+                error.message.clone(),
+            ))),
+            Action::Emit(MachineEvent::Failed(error.clone())),
+            Action::Emit(MachineEvent::Status(Status::Disconnected)),
+            Action::Emit(MachineEvent::SessionId(None)),
+            Action::Emit(MachineEvent::Closed),
         ];
         assert_eq!(refused(&mut rig, error), expected);
     }

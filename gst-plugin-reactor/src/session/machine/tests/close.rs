@@ -37,8 +37,8 @@ fn a_session_that_never_began_closes_at_once() {
 fn a_session_that_comes_after_the_stop_is_ended() {
     for (ownership, recoverable) in OWNERS {
         let mut rig = Rig::asked(keeping(recoverable)).ownership(ownership);
-        let canceled = Action::Emit(Event::Progress(Progress::Canceled("Stopped")));
-        let disconnected = Action::Emit(Event::Status(Status::Disconnected));
+        let canceled = Action::Emit(MachineEvent::Progress(Progress::Canceled("Stopped")));
+        let disconnected = Action::Emit(MachineEvent::Status(Status::Disconnected));
         assert_eq!(rig.give(Input::Stop), [canceled, disconnected]);
         assert_eq!(rig.told(Input::Stop), "");
         rig.now += ms(1500);

@@ -311,9 +311,11 @@ fn is_live_when_all_is_up_in_any_order() {
                 // The ping first: from it the server knows the encoding.
                 expected.push(rig.v1(&ClientMessage::Ping, ""));
                 expected.push(rig.v1(&ClientMessage::RequestSchema, "ctrl_1"));
-                expected.push(Action::Emit(Event::Status(Status::Ready)));
+                expected.push(Action::Emit(MachineEvent::Status(Status::Ready)));
                 let text = "Connected to the model";
-                expected.push(Action::Emit(Event::Progress(Progress::Complete(text))));
+                expected.push(Action::Emit(MachineEvent::Progress(Progress::Complete(
+                    text,
+                ))));
             }
             assert_eq!(out, expected, "step {step} of {order:?}");
         }

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::*;
 
 fn runtime(name: &'static str, data: Value) -> Action {
-    Action::Emit(Event::RuntimeMessage { name, data })
+    Action::Emit(MachineEvent::RuntimeMessage { name, data })
 }
 
 fn never_stalls() -> Policy {
@@ -22,7 +22,7 @@ fn tracks_rest_until_the_servers_first_word() {
     let mut rig = Rig::live(policy());
     assert_eq!(rig.passes(300), "");
     let resume = rig.resume("main_video");
-    let pong = Action::Emit(Event::Message {
+    let pong = Action::Emit(MachineEvent::Message {
         name: "pong".into(),
         data: json!({"n": 1}),
     });
@@ -60,7 +60,7 @@ fn any_word_of_the_servers_is_the_first() {
 fn heard_media_does_not_resume_tracks() {
     let mut rig = Rig::live(policy());
     rig.run(100);
-    assert_eq!(rig.told(Input::Heard(rig.now)), "");
+    assert_eq!(rig.told(Input::LastReceived(rig.now)), "");
     assert_eq!(rig.passes(400), "500 send");
 }
 
@@ -155,14 +155,14 @@ fn a_session_that_ends_in_order_has_not_failed() {
     let reason = Some("bye now".to_owned());
     let expected = [
         runtime("sessionEnded", json!({"reason": "bye now"})),
-        Action::Emit(Event::Ended { reason }),
+        Action::Emit(MachineEvent::Ended { reason }),
         Action::Reply {
             token: 1,
             result: Err(why),
         },
         // There is nothing left to end on the server.
         Action::CloseTransport,
-        Action::Emit(Event::Status(Status::Disconnected)),
+        Action::Emit(MachineEvent::Status(Status::Disconnected)),
     ];
     assert_eq!(out, expected);
     assert_eq!(rig.told(Input::TransportClosed), "no-id closed");
@@ -189,7 +189,7 @@ fn a_warning_of_the_moderation_is_passed_on() {
     let careful = Error::gpu(Code::Other("moderation".into()), "careful");
     let expected = [
         runtime("moderation", moderation),
-        Action::Emit(Event::Warning(careful)),
+        Action::Emit(MachineEvent::Warning(careful)),
     ];
     assert_eq!(out, expected);
     let out = rig.hear_control(server::moderation("warn", ""));
@@ -204,7 +204,7 @@ fn the_moderation_can_end_the_session() {
     let out = rig.hear_control(server::moderation("terminate", text));
     assert_eq!(labels(&out), "runtime ended close disconnected");
     let reason = Some(text.to_owned());
-    assert_eq!(out[1], Action::Emit(Event::Ended { reason }));
+    assert_eq!(out[1], Action::Emit(MachineEvent::Ended { reason }));
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn clips_that_nobody_asked_for_are_passed_on() {
     let out = rig.hear_control(server::clip_failed("ctrl_77", "no media"));
     assert_eq!(out, [runtime("clipFailed", json!({"reason": "no media"}))]);
     let out = rig.hear_control(server::clip_ready("ctrl_78", "/clips?x=1"));
-    let [Action::Emit(Event::RuntimeMessage { name, data })] = &out[..] else {
+    let [Action::Emit(MachineEvent::RuntimeMessage { name, data })] = &out[..] else {
         panic!("{out:?}");
     };
     assert_eq!(

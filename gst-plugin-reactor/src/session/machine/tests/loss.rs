@@ -80,12 +80,12 @@ fn media_keeps_the_session() {
     for _ in 0..100 {
         rig.now += ms(1400);
         rig.machine_pings();
-        rig.give(Input::Heard(rig.now));
+        rig.give(Input::LastReceived(rig.now));
         assert_eq!(rig.told(Input::Tick), "");
     }
     // Media is heard between ticks: its own time counts.
     rig.now += ms(1000);
-    rig.give(Input::Heard(rig.now - ms(400)));
+    rig.give(Input::LastReceived(rig.now - ms(400)));
     rig.mark();
     assert_eq!(rig.passes(2600), "1100 send, 2600 describe");
 }
@@ -96,8 +96,8 @@ fn old_news_do_not_count() {
     let first = rig.now;
     rig.machine_pings();
     assert_eq!(rig.passes(1500), "1600 send");
-    rig.give(Input::Heard(first));
-    rig.give(Input::Heard(first - ms(50)));
+    rig.give(Input::LastReceived(first));
+    rig.give(Input::LastReceived(first - ms(50)));
     assert_eq!(rig.passes(1500), "3100 describe");
 }
 
@@ -129,9 +129,9 @@ fn a_server_that_closed_the_session_has_ended_it() {
         let mut rig = checking();
         let out = described(&mut rig, result);
         let expected = [
-            Action::Emit(Event::Ended { reason: None }),
+            Action::Emit(MachineEvent::Ended { reason: None }),
             Action::CloseTransport,
-            Action::Emit(Event::Status(Status::Disconnected)),
+            Action::Emit(MachineEvent::Status(Status::Disconnected)),
         ];
         assert_eq!(out, expected);
     }

@@ -98,11 +98,11 @@ fn tracks() -> Vec<Track> {
 }
 
 /// The video is linked, the audio is not.
-fn plans() -> Vec<Plan> {
+fn plans() -> Vec<PlannedTrack> {
     let flowing = |track: &Track| track.name == "main_video";
     tracks()
         .into_iter()
-        .map(|track| Plan {
+        .map(|track| PlannedTrack {
             flowing: flowing(&track),
             track,
         })
@@ -215,7 +215,7 @@ impl Rig {
                 Action::PollAnswer { .. } => {
                     assert!(!std::mem::replace(&mut self.polling, true), "polls overlap");
                 }
-                Action::Emit(Event::Closed) => {
+                Action::Emit(MachineEvent::Closed) => {
                     assert!(n + 1 == out.len(), "something follows the end");
                     assert!(self.machine.is_closed());
                 }
@@ -225,7 +225,7 @@ impl Rig {
         }
         assert_eq!(
             self.machine.is_closed(),
-            was_closed || out.contains(&Action::Emit(Event::Closed))
+            was_closed || out.contains(&Action::Emit(MachineEvent::Closed))
         );
         out
     }
@@ -408,7 +408,7 @@ impl Rig {
 #[track_caller]
 fn failure(out: &[Action]) -> Error {
     let failed = out.iter().find_map(|action| match action {
-        Action::Emit(Event::Failed(error)) => Some(error.clone()),
+        Action::Emit(MachineEvent::Failed(error)) => Some(error.clone()),
         _ => None,
     });
     failed.unwrap_or_else(|| panic!("nothing failed: {out:?}"))
@@ -417,7 +417,7 @@ fn failure(out: &[Action]) -> Error {
 #[track_caller]
 fn warning(out: &[Action]) -> Error {
     let warned = out.iter().find_map(|action| match action {
-        Action::Emit(Event::Warning(error)) => Some(error.clone()),
+        Action::Emit(MachineEvent::Warning(error)) => Some(error.clone()),
         _ => None,
     });
     warned.unwrap_or_else(|| panic!("no warning: {out:?}"))

@@ -53,7 +53,7 @@ fn a_session_that_is_still_there_is_resumed() {
     rig.now += ms(100);
     let out = rig.give(alive());
     assert_eq!(labels(&out), "close interrupted connecting start build");
-    assert!(out.contains(&Action::Emit(Event::Interrupted(Some(broken())))));
+    assert!(out.contains(&Action::Emit(MachineEvent::Interrupted(Some(broken())))));
     let out = rig.give(Input::OfferBuilt(Ok(local_offer())));
     // Under the same number, as another offer.
     assert!(
@@ -276,7 +276,7 @@ fn a_connection_that_does_not_hold_is_not_made_in_a_hurry() {
     rig.hear_control(server::schema("ctrl_9"));
     for _ in 0..11 {
         rig.now += ms(1000);
-        rig.give(Input::Heard(rig.now));
+        rig.give(Input::LastReceived(rig.now));
         rig.give(Input::Tick);
     }
     assert_eq!(rig.told(Input::TransportFailed(broken())), "describe");
@@ -311,7 +311,7 @@ fn another_session_takes_its_place_if_that_is_wanted() {
     rig.give(Input::Registered(Ok(5031)));
     let out = rig.resumes();
     let resumed = out.iter().find_map(|action| match action {
-        Action::Emit(Event::Resumed { restarted, .. }) => Some(*restarted),
+        Action::Emit(MachineEvent::Resumed { restarted, .. }) => Some(*restarted),
         _ => None,
     });
     assert_eq!(resumed, Some(true));

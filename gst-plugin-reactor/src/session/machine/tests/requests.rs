@@ -82,7 +82,7 @@ fn replies_find_their_requests_in_any_order() {
     );
     let out = rig.hear_data(server::model("data_3", "pong", 3.0));
     // What a command answers is a message as well.
-    let message = Action::Emit(Event::Message {
+    let message = Action::Emit(MachineEvent::Message {
         name: "pong".into(),
         data: json!({"n": 3}),
     });

@@ -297,27 +297,27 @@ fn label(action: &Action) -> &'static str {
     }
 }
 
-fn event_label(event: &Event) -> &'static str {
+fn event_label(event: &MachineEvent) -> &'static str {
     match event {
-        Event::Status(Status::Disconnected) => "disconnected",
-        Event::Status(Status::Connecting) => "connecting",
-        Event::Status(Status::Waiting) => "waiting",
-        Event::Status(Status::Ready) => "ready",
-        Event::SessionId(Some(_)) => "id",
-        Event::SessionId(None) => "no-id",
-        Event::Described(_) => "described",
-        Event::Progress(Progress::Start(_)) => "start",
-        Event::Progress(Progress::Continue(_)) => "continue",
-        Event::Progress(Progress::Complete(_)) => "complete",
-        Event::Progress(Progress::Error(_)) => "error",
-        Event::Progress(Progress::Canceled(_)) => "canceled",
-        Event::Message { .. } => "message",
-        Event::RuntimeMessage { .. } => "runtime",
-        Event::Warning(_) => "warning",
-        Event::Interrupted(_) => "interrupted",
-        Event::Resumed { .. } => "resumed",
-        Event::Ended { .. } => "ended",
-        Event::Failed(_) => "failed",
-        Event::Closed => "closed",
+        MachineEvent::Status(Status::Disconnected) => "disconnected",
+        MachineEvent::Status(Status::Connecting) => "connecting",
+        MachineEvent::Status(Status::Waiting) => "waiting",
+        MachineEvent::Status(Status::Ready) => "ready",
+        MachineEvent::SessionId(Some(_)) => "id",
+        MachineEvent::SessionId(None) => "no-id",
+        MachineEvent::Described(_) => "described",
+        MachineEvent::Progress(Progress::Start(_)) => "start",
+        MachineEvent::Progress(Progress::Continue(_)) => "continue",
+        MachineEvent::Progress(Progress::Complete(_)) => "complete",
+        MachineEvent::Progress(Progress::Error(_)) => "error",
+        MachineEvent::Progress(Progress::Canceled(_)) => "canceled",
+        MachineEvent::Message { .. } => "message",
+        MachineEvent::RuntimeMessage { .. } => "runtime",
+        MachineEvent::Warning(_) => "warning",
+        MachineEvent::Interrupted(_) => "interrupted",
+        MachineEvent::Resumed { .. } => "resumed",
+        MachineEvent::Ended { .. } => "ended",
+        MachineEvent::Failed(_) => "failed",
+        MachineEvent::Closed => "closed",
     }
 }

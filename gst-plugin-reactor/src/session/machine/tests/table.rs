@@ -19,7 +19,7 @@ macro_rules! listed {
 // The variants of `Input`: `variant` ties them together.
 listed! { Variant, VARIANTS:
     Start Stop Reconnect Disconnect Tick Begun IceServers Registered Planned OfferBuilt OfferPosted AnswerPolled
-    PeerConnected Verified ChannelOpen Frame Heard TransportFailed Want Request Described
+    PeerConnected Verified ChannelOpen Frame LastReceived TransportFailed Want Request Described
     SessionEnded TransportClosed
 }
 
@@ -28,7 +28,7 @@ listed! { Sample, SAMPLES:
     BegunOk BegunBusy BegunErr IceOk IceErr RegisteredOk RegisteredErr PlannedOk PlannedErr
     OfferOk OfferErr PostedOk PostedErr PolledNone PolledAnswer PolledBad PolledErr
     PeerConnected VerifiedOk VerifiedErr OpenControl OpenData
-    FrameModel FrameEnded FrameGarbage Heard TransportFailed Want Request
+    FrameModel FrameEnded FrameGarbage LastReceived TransportFailed Want Request
     DescribedLive DescribedOver DescribedGone DescribedErr EndedOk EndedErr TransportClosed
 }
 
@@ -50,7 +50,7 @@ fn variant(input: &Input) -> Variant {
         Input::Verified(_) => Variant::Verified,
         Input::ChannelOpen(_) => Variant::ChannelOpen,
         Input::Frame(..) => Variant::Frame,
-        Input::Heard(_) => Variant::Heard,
+        Input::LastReceived(_) => Variant::LastReceived,
         Input::TransportFailed(_) => Variant::TransportFailed,
         Input::Want { .. } => Variant::Want,
         Input::Request { .. } => Variant::Request,
@@ -99,7 +99,7 @@ fn input(sample: Sample, rig: &Rig) -> Input {
         Sample::FrameModel => frame(Channel::Data, server::model("", "pong", 1.0)),
         Sample::FrameEnded => frame(Channel::Control, server::session_ended("bye")),
         Sample::FrameGarbage => frame(Channel::Control, server::garbage()),
-        Sample::Heard => Input::Heard(rig.now),
+        Sample::LastReceived => Input::LastReceived(rig.now),
         Sample::TransportFailed => Input::TransportFailed(broken()),
         Sample::Want => want("main_audio", true),
         Sample::Request => request(1, command("go")),
@@ -175,7 +175,7 @@ const TABLE: [(Sample, [Rule; COLUMNS]); SAMPLES.len()] = {
     (FrameModel,      [____, ____, ____, ____, ____, ____, model, ____, ____, ____, ____]),
     (FrameEnded,      [____, ____, ____, ____, ____, ____, ended, ____, ____, ____, ____]),
     (FrameGarbage,    [____, ____, ____, ____, ____, ____, noise, ____, ____, ____, ____]),
-    (Heard,           [____, ____, ____, ____, ____, ____, heard, ____, ____, ____, ____]),
+    (LastReceived,           [____, ____, ____, ____, ____, ____, last_received, ____, ____, ____, ____]),
     (TransportFailed, [____, ____, fail, fail, fail, fail, lost, ____, ____, ____, ____]),
     (Want,            [____, ____, ____, ____, ____, ____, wants, ____, ____, ____, ____]),
     (Request,         [____, ____, ____, ____, ____, ____, asks, reply, ____, reply, reply]),
@@ -457,7 +457,7 @@ fn ended(state: State) -> Outcome {
 }
 
 fn noise(state: State) -> Outcome {
-    let (after, _) = heard(state)?;
+    let (after, _) = last_received(state)?;
     let after = match after {
         State::Live(Mood::Resting) => State::Live(Mood::Silent),
         other => other,
@@ -465,7 +465,7 @@ fn noise(state: State) -> Outcome {
     go(after, &resumed(state, "warning"))
 }
 
-fn heard(state: State) -> Outcome {
+fn last_received(state: State) -> Outcome {
     let after = match state {
         State::Live(Mood::Probing) => State::Live(Mood::Flowing),
         State::Live(Mood::FallbackProbing) => State::Live(Mood::Fallback),

@@ -53,7 +53,10 @@ fn a_server_silent_in_v1_is_spoken_to_in_v0() {
     let text = "the server does not answer wire v1, speaking v0 to it";
     let [ping, schema] = v0_greeting(&rig, "ctrl_2");
     let expected = [
-        Action::Emit(Event::Warning(Error::gpu(Code::VersionMismatch, text))),
+        Action::Emit(MachineEvent::Warning(Error::gpu(
+            Code::VersionMismatch,
+            text,
+        ))),
         ping,
         schema,
         v0_resume(&rig),
@@ -99,7 +102,7 @@ fn an_early_v0_frame_settles_nothing() {
     rig.run(50);
     // What was sent before the server knew the encoding.
     let out = rig.hear_data(server::v0_model("hello", json!({"a": 1})));
-    let hello = Action::Emit(Event::Message {
+    let hello = Action::Emit(MachineEvent::Message {
         name: "hello".into(),
         data: json!({"a": 1}),
     });
