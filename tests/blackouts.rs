@@ -4,8 +4,6 @@
 //! that it does not: with the stand-in coordinator before the real runtime,
 //! both as patient as the platform.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;

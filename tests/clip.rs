@@ -2,8 +2,6 @@
 
 //! reactorclip against recordings of the real runtime.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::{
     path::Path,
     time::{Duration, Instant},

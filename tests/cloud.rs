@@ -3,8 +3,6 @@
 //! The elements and the cloud: keys, tokens, waiting for a GPU, and that no
 //! session is left open, with the stand-in coordinator before the real runtime.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::{
     process::{Command, Stdio},
     time::{Duration, Instant},

@@ -2,8 +2,6 @@
 
 //! Commands, messages, uploads and steering, by property, action and event.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::{
     path::PathBuf,
     sync::mpsc,

@@ -3,8 +3,6 @@
 //! reactorsink on networks of all sorts, with Google's congestion control
 //! (`rtpgccbwe`) and without, against the reports of the real local runtime.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,

@@ -3,8 +3,6 @@
 //! The stand-in coordinator before the real runtime: what it is worth as a
 //! cloud is what the official client makes of it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::time::{Duration, Instant};
 
 use reactor_coordinator::{Coordinator, End, Entry, Route, Seen, Settings, State, Waiting};

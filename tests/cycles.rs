@@ -4,8 +4,6 @@
 //!
 //! REACTOR_CYCLES sets how often (20).
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::process::{Command, Stdio};
 
 use reactor_tests::{leaks, server::Server};

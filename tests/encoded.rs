@@ -3,8 +3,6 @@
 //! reactorsrc against the real local runtime, for those who want the
 //! encoded streams or their packets.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex},

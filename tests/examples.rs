@@ -2,8 +2,6 @@
 
 //! The example applications, run as their users run them.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::{
     fs::File,
     io::Write,

@@ -4,8 +4,6 @@
 //! and a person can act on, in time, and leave nothing behind: no session on
 //! the server, no pipeline that does not stop.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 #[path = "faults/answers.rs"]
 mod answers;
 #[path = "faults/health.rs"]

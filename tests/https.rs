@@ -3,8 +3,6 @@
 //! The cloud by HTTPS, with certificates of the test's own: one that is good,
 //! and those with which nothing may be said to a server.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::{
     path::{Path, PathBuf},
     process::Command,

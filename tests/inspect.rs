@@ -3,8 +3,6 @@
 //! The public face of reactorsrc and reactorclip, as gst-inspect-1.0 and programs see it.
 //! What is listed here is what users type: change it with the documentation.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::process::Command;
 
 use gst::{glib, prelude::*};

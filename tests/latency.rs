@@ -2,8 +2,6 @@
 
 //! The `latency` property, set while playing: told, followed, harmless.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::time::Duration;
 
 use gst::prelude::*;

@@ -2,8 +2,6 @@
 
 //! reactorsrc in the real gst-launch-1.0.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::{path::Path, time::Duration};
 
 use reactor_tests::{launch::Place, media, server::Server, sound};

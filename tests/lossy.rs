@@ -3,8 +3,6 @@
 //! The elements on a network that loses and reorders packets, against the real
 //! local runtime behind a relay.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::{sync::mpsc, time::Duration};
 
 use gst::prelude::*;

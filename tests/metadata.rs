@@ -3,8 +3,6 @@
 //! What is attached to single frames, both ways, against the real local
 //! runtime.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::{
     sync::{Arc, Mutex},
     time::Duration,

@@ -2,8 +2,6 @@
 
 //! reactorsrc against a stand-in for servers that the real runtime is not.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::{
     path::PathBuf,
     process::Command,

@@ -3,8 +3,6 @@
 //! The scripts of `pipelines`, run as their users run them; what they put out
 //! is read on the far side.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::{
     path::{Path, PathBuf},
     process::Command,

@@ -2,8 +2,6 @@
 
 //! reactorsink against the real local runtime: what may be fed, and how.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::{
     sync::{
         Arc, Mutex,

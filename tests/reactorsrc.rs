@@ -3,8 +3,6 @@
 //! reactorsrc against the real local runtime: what comes out of its pads,
 //! raw, whatever is linked to them and when.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::{
     sync::{Arc, Mutex},
     time::Duration,

@@ -3,8 +3,6 @@
 //! A connection that is lost, given up or replaced, and the session that goes
 //! on: against the real local runtime.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::{
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,

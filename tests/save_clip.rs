@@ -2,8 +2,6 @@
 
 //! The example that saves clips, run as its users run it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::{
     path::Path,
     time::{Duration, Instant},

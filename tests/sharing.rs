@@ -3,8 +3,6 @@
 //! reactorsrc and reactorsink in one session, against the real local runtime:
 //! how they find each other, come and go, and what does not go together.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::{
     process::{Command, Stdio},
     time::{Duration, Instant},

@@ -3,8 +3,6 @@
 //! reactorsrc against the real local runtime: state changes, clocks, and what
 //! it says of itself on the way.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::{
     sync::{Arc, Mutex},
     time::Duration,

@@ -4,8 +4,6 @@
 //! same connection, and together as before. Against the real local runtime
 //! behind a relay.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::time::Duration;
 
 use reactor_tests::{

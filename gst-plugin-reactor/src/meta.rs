@@ -129,7 +129,6 @@ pub(crate) fn register() {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

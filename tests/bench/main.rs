@@ -9,8 +9,6 @@
 //!     bench serve FILE SEGMENTS LATENCY_MS    until the input ends
 //!     bench clip URL FORMAT FILE
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
 mod camera;

@@ -3,8 +3,6 @@
 //! What the end-to-end tests share: the real server as a child process, the
 //! code in the playground's pictures, and pipelines under test.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 pub mod blackout;
 pub mod clips;
 pub mod frames;

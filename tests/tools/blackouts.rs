@@ -8,8 +8,6 @@
 //! It serves the playground on the real runtime, behind the stand-in for the
 //! cloud. The same seed has the same outages.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;

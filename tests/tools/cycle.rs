@@ -10,8 +10,6 @@
 //! With GST_TRACERS=leaks and GST_DEBUG=GST_TRACER:7 GStreamer lists at the
 //! end what was not freed.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::time::Duration;
 
 use gst::prelude::*;

@@ -4,8 +4,6 @@
 //! URL that stands for the runtime's, relays until its standard input ends, and
 //! then prints a line of JSON with what became of the packets.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::{io::Read, time::Duration};
 
 use clap::Parser;

@@ -65,7 +65,6 @@ pub fn parse(structure: &gst::StructureRef) -> Result<(Clip, Server), Error> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -111,7 +111,6 @@ fn glib_error(error: &Error) -> glib::Error {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use std::time::Duration;

@@ -171,7 +171,6 @@ impl Whole {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use std::{thread, time::Duration};
 

@@ -145,7 +145,6 @@ fn missing(error: impl std::fmt::Display) -> Error {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -166,7 +166,6 @@ pub fn opus_duration(packet: &[u8]) -> Option<gst::ClockTime> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

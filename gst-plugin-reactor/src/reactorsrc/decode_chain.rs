@@ -223,7 +223,6 @@ fn internal(error: impl std::fmt::Display) -> Error {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::platform::track::Kind;

@@ -266,7 +266,6 @@ fn silence(caps: &gst::Caps, from: gst::ClockTime, until: gst::ClockTime) -> Opt
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

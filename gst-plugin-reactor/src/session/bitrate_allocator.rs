@@ -122,7 +122,6 @@ fn over_the_network(bitrate: u64) -> u32 {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -200,7 +200,6 @@ pub fn offer_caps<'a>(codecs: impl IntoIterator<Item = &'a Codec>) -> gst::Caps 
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

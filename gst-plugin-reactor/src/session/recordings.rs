@@ -32,7 +32,6 @@ pub fn endpoint_of(recording: &str) -> Option<Endpoint> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::platform::http::Http;

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::path::Path;
 
 use serde_json::json;

@@ -2,8 +2,6 @@
 
 //! A tiny scripted HTTP server on 127.0.0.1.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::{
     sync::{
         Arc, Mutex,

@@ -93,8 +93,6 @@ impl MemoryPermit {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-
     use std::time::Duration;
 
     use tokio::time::timeout;

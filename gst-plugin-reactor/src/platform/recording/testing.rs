@@ -3,8 +3,6 @@
 //! A server of clips on 127.0.0.1 that does what a test wants, and clips for
 //! it.
 
-#![allow(clippy::unwrap_used)]
-
 use std::{
     collections::HashMap,
     fmt::Write as _,

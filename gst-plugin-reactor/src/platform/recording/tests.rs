@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
 
-#![allow(clippy::unwrap_used)]
-
 mod transfers;
 mod waiting;
 mod whom;

@@ -2,8 +2,6 @@
 
 //! The test data are two offers and what runtime 3.10.0 answered to them.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use super::*;
 
 const OFFER: &str = include_str!("testdata/offer.sdp");

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use super::*;
 
 /// The end of a frame that runtime 3.10 sent.

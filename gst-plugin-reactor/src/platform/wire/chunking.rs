@@ -213,7 +213,6 @@ fn too_large(what: &str, length: usize, max: usize) -> Error {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::super::tests::Random;
     use super::*;

@@ -124,7 +124,6 @@ impl RequestIds {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use serde_json::Map;
 

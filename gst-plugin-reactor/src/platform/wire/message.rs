@@ -212,7 +212,6 @@ pub struct Inbound {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 pub(super) mod tests {
     use super::super::encode;
     use super::*;

@@ -160,7 +160,6 @@ fn undecodable(version: Version, channel: Channel, length: usize, why: &str) -> 
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -275,7 +275,6 @@ fn text(object: &mut Object, key: &str) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 pub(super) mod tests {
     use bytes::Bytes;
     use serde_json::json;

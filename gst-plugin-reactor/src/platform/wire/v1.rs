@@ -211,7 +211,6 @@ impl From<proto::Moderation> for Moderation {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 pub(super) mod tests {
     use serde_json::json;
 

@@ -131,7 +131,6 @@ pub fn narrow(value: &mut Value) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use prost::Message;
     use serde_json::json;

@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: MIT
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 //! Recordings made by ffmpeg's HLS muxer, as the runtime makes them, and what
 //! ffmpeg and GStreamer make of the files.
 

@@ -84,7 +84,6 @@ pub fn trailer(buffer: &gst::BufferRef, number: u64) -> Option<gst::Memory> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

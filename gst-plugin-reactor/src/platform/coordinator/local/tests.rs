@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use super::*;
 use crate::platform::{
     http::testing::{Act, Server, http, json as json_reply, reply},

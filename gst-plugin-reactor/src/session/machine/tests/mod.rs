@@ -6,8 +6,6 @@
 //! by playing the part of the driver and of the server, and checks on every
 //! step what must hold always.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 mod begin;
 mod close;
 mod connect;
