@@ -3,6 +3,7 @@
 //! GStreamer elements for Reactor's real-time generative video models.
 
 mod element;
+mod gst_helpers;
 mod meta;
 mod platform;
 mod reactorclip;

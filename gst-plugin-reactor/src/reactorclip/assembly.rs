@@ -26,17 +26,21 @@ use std::{fs::File, io::Seek, path::Path, sync::Arc};
 
 use self::{
     edits::{Fed, Plan},
-    errors::{internal, invalid},
+    errors::invalid,
     header::Header,
     mux::{Mux, Shared},
     temporary::Directory,
     timeline::{Timeline, to_ns},
     trim::Trim,
 };
-use crate::platform::{
-    Code, Error,
-    recording::{Piece, PieceKind},
-    track::Kind,
+use crate::{
+    gst_helpers::internal,
+    platform::{
+        Code, Error,
+        error::Component,
+        recording::{Piece, PieceKind},
+        track::Kind,
+    },
 };
 
 static CAT: std::sync::LazyLock<gst::DebugCategory> = std::sync::LazyLock::new(|| {
@@ -132,7 +136,7 @@ impl Assembly {
     /// When GStreamer lacks something that any clip needs, when the window is
     /// none, or when no file can be made there.
     pub fn begin(directory: &Path, window: Option<Window>) -> Result<Self, Error> {
-        mux::check_installed()?;
+        mux::check_installed().map_err(of_the_api)?;
         let is_one = |w: &Window| w.start >= 0.0 && w.end > w.start && w.end.is_finite();
         if !window.as_ref().is_none_or(is_one) {
             let text = "the window to keep must end after it starts";
@@ -155,11 +159,15 @@ impl Assembly {
     /// When the piece is damaged, does not go on from what was before, or
     /// cannot be in an ordinary MP4; when the disk is full; when cancelled.
     pub fn push(&mut self, piece: Piece) -> Result<(), Error> {
+        self.push_piece(&piece).map_err(of_the_api)
+    }
+
+    fn push_piece(&mut self, piece: &Piece) -> Result<(), Error> {
         self.shared.check()?;
         match piece.kind {
             PieceKind::Header => self.header(Header::parse(&piece.bytes)?),
             PieceKind::Segment => match &mut self.work {
-                Some(work) => work.segment(&piece),
+                Some(work) => work.segment(piece),
                 None => Err(invalid("the clip has no header before its first segment")),
             },
         }
@@ -189,9 +197,9 @@ impl Assembly {
     ///
     /// As [`Self::push`], and when what came is not a whole clip.
     pub fn finish(self) -> Result<Assembled, Error> {
-        self.shared.check()?;
+        self.shared.check().map_err(of_the_api)?;
         let work = self.work.ok_or_else(|| invalid("the clip is empty"))?;
-        work.finish(self.window)
+        work.finish(self.window).map_err(of_the_api)
     }
 
     /// Makes [`Self::push`] and [`Self::finish`] give up.
@@ -278,6 +286,15 @@ impl Work {
             hidden_before: clock_time(plan.begin - from),
             hidden_after: clock_time(to - plan.end),
         }
+    }
+}
+
+/// A clip comes from the HTTP API, and so do its errors, also those of
+/// [`gst_helpers`](crate::gst_helpers).
+fn of_the_api(error: Error) -> Error {
+    Error {
+        component: Component::Api,
+        ..error
     }
 }
 

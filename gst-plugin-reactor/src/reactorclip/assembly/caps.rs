@@ -10,8 +10,11 @@ use std::{
 use bytes::Bytes;
 use gst::prelude::*;
 
-use super::errors::{internal, invalid, make};
-use crate::platform::{Error, lock};
+use super::errors::invalid;
+use crate::{
+    gst_helpers::{internal, make},
+    platform::{Error, lock},
+};
 
 /// The caps of each track, by its ID.
 ///

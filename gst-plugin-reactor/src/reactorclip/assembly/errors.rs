@@ -23,26 +23,3 @@ pub(super) fn unsupported(text: impl std::fmt::Display) -> Error {
 pub(super) fn aborted() -> Error {
     Error::api(Code::Aborted, "putting the clip together was cancelled")
 }
-
-pub(super) fn internal(what: impl std::fmt::Display) -> Error {
-    Error::api(Code::Internal, what.to_string())
-}
-
-/// Makes an element, or says what to install.
-pub(super) fn make(factory: &str) -> Result<gst::Element, Error> {
-    gst::ElementFactory::make(factory)
-        .build()
-        .map_err(|_| missing(factory))
-}
-
-pub(super) fn missing(factory: &str) -> Error {
-    let package = match factory {
-        "appsrc" | "appsink" => "gst-plugins-base",
-        "mp4mux" | "qtdemux" | "aacparse" => "gst-plugins-good",
-        _ => "gst-plugins-bad",
-    };
-    Error::api(
-        Code::MissingPlugin,
-        format!("the GStreamer element '{factory}' is not installed; it is part of {package}"),
-    )
-}

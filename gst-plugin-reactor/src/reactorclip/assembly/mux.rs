@@ -13,14 +13,17 @@ use gst::prelude::*;
 use super::{
     CAT,
     edits::{self, Fed, Plan},
-    errors::{aborted, internal, make, missing, unsupported},
+    errors::{aborted, unsupported},
     fragment::Sample,
     header::{Header, Track},
     output::{Failure, Output},
     temporary::{Directory, Spill},
     timeline::to_ns,
 };
-use crate::platform::{Error, lock};
+use crate::{
+    gst_helpers::{internal, make, missing},
+    platform::{Error, lock},
+};
 
 /// Between where the first sample lies and 0, for tracks that begin earlier.
 const HEADROOM: i64 = 10_000_000_000;

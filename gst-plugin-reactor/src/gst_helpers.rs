@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+
+//! Makes GStreamer elements, and the errors for when GStreamer fails. Called
+//! by the elements and the session, on any thread. Keeps no state, and never
+//! posts a message.
+
+use std::fmt::Display;
+
+use crate::platform::{Code, Error};
+
+/// Makes an element.
+///
+/// # Errors
+///
+/// [`Code::MissingPlugin`] when the factory is not installed.
+pub fn make(factory: &str) -> Result<gst::Element, Error> {
+    gst::ElementFactory::make(factory)
+        .build()
+        .map_err(|_| missing(factory))
+}
+
+/// The error for a factory that is not installed; it names the package.
+pub fn missing(factory: &str) -> Error {
+    let package = package(factory);
+    Error::gpu(
+        Code::MissingPlugin,
+        format!("the GStreamer element '{factory}' is not installed; it is part of {package}"),
+    )
+}
+
+/// The error for a failure that neither user nor server can cause.
+pub fn internal(reason: impl Display) -> Error {
+    Error::gpu(Code::Internal, reason.to_string())
+}
+
+/// GStreamer's source package of a factory that this plugin uses, as of 1.22.
+fn package(factory: &str) -> &'static str {
+    match factory {
+        "capsfilter" | "queue" => "gstreamer",
+        "appsink" | "appsrc" | "audioconvert" | "audioresample" | "opusenc" | "videoconvert" => {
+            "gst-plugins-base"
+        }
+        "rtpav1depay" | "rtpav1pay" => "gst-plugins-rs",
+        "aacparse" | "mp4mux" | "qtdemux" | "vp8enc" | "vp9enc" => "gst-plugins-good",
+        _ if factory.starts_with("rtp") => "gst-plugins-good",
+        _ => "gst-plugins-bad",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gst::prelude::PluginFeatureExt;
+
+    use super::*;
+
+    #[test]
+    fn package_of_installed_factory_is_its_plugins_source() {
+        assert!(gst::init().is_ok());
+        for name in [
+            "appsink",
+            "appsrc",
+            "audioconvert",
+            "capsfilter",
+            "h264parse",
+            "mp4mux",
+            "opusparse",
+            "qtdemux",
+            "queue",
+            "rtpvp8pay",
+            "videoconvert",
+            "vp8enc",
+            "webrtcbin",
+        ] {
+            let factory = gst::ElementFactory::find(name);
+            let plugin = factory.and_then(|factory| factory.plugin());
+            if let Some(plugin) = plugin {
+                assert_eq!(package(name), plugin.source().as_str(), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn make_without_factory_names_it() {
+        assert!(gst::init().is_ok());
+        let message = make("nosuchelement").err().map(|error| error.message);
+        assert!(message.is_some_and(|text| text.contains("'nosuchelement' is not installed")));
+    }
+}
