@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 
-//! The platform's errors as GStreamer messages.
+//! The platform's errors as GStreamer messages: domain and code for each
+//! [`ErrorClass`], and the details structure. Called on an element's event
+//! thread and in state changes; it never decides whether an error is fatal.
 
 use gst::{glib, prelude::*};
 
-use crate::platform::{Code, Error};
+use crate::platform::{Error, ErrorClass};
 
 /// Everything a program needs to act on an error, for its details structure.
 pub fn details(error: &Error, session_id: Option<&str>) -> gst::Structure {
@@ -28,15 +30,15 @@ pub fn details(error: &Error, session_id: Option<&str>) -> gst::Structure {
     details.build()
 }
 
-/// Posts an error message; the pipeline is over for the application.
+/// Posts an error message, after which an application stops the pipeline.
 pub fn post_error(element: &gst::Element, error: &Error, session_id: Option<&str>) {
-    let message = message_of(element, error, session_id, Severity::Error);
+    let message = build_message(element, error, session_id, Severity::Error);
     let _ = element.post_message(message);
 }
 
 /// Posts a warning message: the stream goes on.
 pub fn post_warning(element: &gst::Element, error: &Error, session_id: Option<&str>) {
-    let message = message_of(element, error, session_id, Severity::Warning);
+    let message = build_message(element, error, session_id, Severity::Warning);
     let _ = element.post_message(message);
 }
 
@@ -46,7 +48,7 @@ enum Severity {
     Warning,
 }
 
-fn message_of(
+fn build_message(
     element: &gst::Element,
     error: &Error,
     session_id: Option<&str>,
@@ -69,54 +71,37 @@ fn message_of(
     }
 }
 
-/// GStreamer's domain and code for an error of the platform's.
+/// An error of the platform in GStreamer's domain and code for its class.
 fn glib_error(error: &Error) -> glib::Error {
     use gst::{CoreError, ResourceError, StreamError};
-    let text = error.message.as_str();
-    let resource = |code| glib::Error::new::<ResourceError>(code, text);
-    match &error.code {
-        Code::Unauthorized | Code::IdentityMismatch => resource(ResourceError::NotAuthorized),
-        Code::NotFound | Code::SessionTerminal | Code::ClipGone => {
-            resource(ResourceError::NotFound)
-        }
-        Code::Conflict | Code::RateLimited | Code::WaitedTooLong | Code::ClipNotReady => {
-            resource(ResourceError::Busy)
-        }
-        // A server that says when to come back is full, not broken.
-        Code::ServerError if error.retry_after.is_some() => resource(ResourceError::Busy),
-        Code::VersionMismatch | Code::InvalidSettings => resource(ResourceError::Settings),
-        Code::InvalidPlaylist => glib::Error::new(StreamError::Format, text),
-        Code::TrackRejected => glib::Error::new(StreamError::CodecNotFound, text),
-        Code::Disconnected
-        | Code::ReconnectionFailed
-        | Code::TransportError
-        | Code::MessageTooLarge
-        | Code::PlaylistFetchFailed
-        | Code::ChunkFetchFailed => resource(ResourceError::Read),
-        Code::NetworkError
-        | Code::RequestTimeout
-        | Code::ServerError
-        | Code::BadRequest
-        | Code::DecodeFailed => resource(ResourceError::OpenRead),
-        Code::MissingPlugin => glib::Error::new(CoreError::MissingPlugin, text),
-        Code::NoSpace => resource(ResourceError::NoSpaceLeft),
-        Code::UnsupportedMedia => glib::Error::new(StreamError::Format, text),
-        Code::InvalidState | Code::Aborted | Code::Internal => {
-            glib::Error::new(CoreError::Failed, text)
-        }
-        // A server that records nothing has to be told to.
-        Code::Other(code) if code == "RECORDER_DISABLED" => resource(ResourceError::Settings),
-        Code::Other(_) => resource(ResourceError::Failed),
+    let resource = |code| glib::Error::new::<ResourceError>(code, &error.message);
+    let stream = |code| glib::Error::new::<StreamError>(code, &error.message);
+    let core = |code| glib::Error::new::<CoreError>(code, &error.message);
+    match error.class() {
+        ErrorClass::NotAuthorized => resource(ResourceError::NotAuthorized),
+        ErrorClass::NotFound => resource(ResourceError::NotFound),
+        ErrorClass::Busy => resource(ResourceError::Busy),
+        ErrorClass::Settings => resource(ResourceError::Settings),
+        ErrorClass::OpenRead => resource(ResourceError::OpenRead),
+        ErrorClass::Read => resource(ResourceError::Read),
+        ErrorClass::NoSpaceLeft => resource(ResourceError::NoSpaceLeft),
+        ErrorClass::Unclassified => resource(ResourceError::Failed),
+        ErrorClass::Format => stream(StreamError::Format),
+        ErrorClass::CodecNotFound => stream(StreamError::CodecNotFound),
+        ErrorClass::MissingPlugin => core(CoreError::MissingPlugin),
+        ErrorClass::Failed => core(CoreError::Failed),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::Code;
+    use gst::glib::translate::IntoGlib;
     use std::time::Duration;
 
     #[test]
-    fn each_code_has_its_domain() {
+    fn error_code_becomes_domain_and_code() {
         gst::init().unwrap();
         let busy = Error::api(Code::ServerError, "full").with_retry_after(Some(Duration::ZERO));
         let of = |code| glib_error(&Error::api(code, "x"));
@@ -140,8 +125,46 @@ mod tests {
         assert!(of(Code::UnsupportedMedia).matches(gst::StreamError::Format));
     }
 
+    /// The name of an error's code in C, as in `GST_RESOURCE_ERROR_BUSY`.
+    fn c_name(error: &glib::Error) -> String {
+        let name = |of: glib::Type, code: i32| {
+            let class = glib::EnumClass::with_type(of).unwrap();
+            class.value(code).unwrap().name().to_owned()
+        };
+        let resource = error.kind::<gst::ResourceError>();
+        let stream = error.kind::<gst::StreamError>();
+        match (resource, stream) {
+            (Some(code), _) => name(gst::ResourceError::static_type(), code.into_glib()),
+            (_, Some(code)) => name(gst::StreamError::static_type(), code.into_glib()),
+            _ => panic!("{error}"),
+        }
+    }
+
     #[test]
-    fn details_carry_what_is_known() {
+    fn readme_names_the_domain_of_each_code() {
+        gst::init().unwrap();
+        let mut count = 0;
+        for row in include_str!("../../../README.md").lines() {
+            let cells: Vec<_> = row.split('|').map(str::trim).collect();
+            let [_, codes, _, domain, _] = cells[..] else {
+                continue;
+            };
+            if !domain.starts_with("`GST_") {
+                continue;
+            }
+            for spelling in codes.split(", ").map(|code| code.trim_matches('`')) {
+                let mut codes = Code::all().into_iter();
+                let code = codes.find(|code| code.as_str() == spelling);
+                let error = glib_error(&Error::api(code.expect(spelling), "x"));
+                assert_eq!(domain.trim_matches('`'), c_name(&error), "{spelling}");
+                count += 1;
+            }
+        }
+        assert!(count > 7);
+    }
+
+    #[test]
+    fn error_details_carry_known_fields() {
         gst::init().unwrap();
         let error = Error::api(Code::RateLimited, "slow down")
             .with_status(429)

@@ -88,7 +88,7 @@ impl From<session::Status> for Status {
 /// What is commanded as soon as a session is ready.
 fn startup(settings: &Settings) -> Result<Vec<Command>, Error> {
     let commands = settings.commands.as_deref().unwrap_or_default();
-    Command::parse_list(commands).map_err(Error::of_a_setting)
+    Command::parse_list(commands).map_err(Error::into_invalid_settings)
 }
 
 #[derive(Default)]

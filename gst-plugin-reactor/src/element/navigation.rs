@@ -40,7 +40,7 @@ impl Live {
     /// What is wrong with it.
     pub(super) fn begin_navigation(&self, navigation: Option<&str>) -> Result<(), Error> {
         let navigation = navigation.map(Navigation::parse).transpose();
-        let navigation = navigation.map_err(Error::of_a_setting)?;
+        let navigation = navigation.map_err(Error::into_invalid_settings)?;
         *lock(&self.navigation.0) = navigation.filter(|n| !n.is_empty());
         Ok(())
     }

@@ -21,7 +21,7 @@ pub mod upload;
 mod url_policy;
 pub mod wire;
 
-pub use error::{Code, Error};
+pub use error::{Code, Error, ErrorClass};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
