@@ -8,7 +8,7 @@ use gst::{glib, prelude::*};
 
 use super::{CAT, Live, Status, errors};
 use crate::{
-    platform::{Error, coordinator::Descriptor},
+    platform::{Error, coordinator::SessionDescriptor},
     session::{MachineEvent, Progress, codecs::Codec},
 };
 
@@ -155,7 +155,7 @@ impl Live {
         post(element, structure);
     }
 
-    fn described(&self, element: &gst::Element, descriptor: &Descriptor) {
+    fn described(&self, element: &gst::Element, descriptor: &SessionDescriptor) {
         let capabilities = descriptor.capabilities.as_ref();
         {
             let mut public = self.public();

@@ -14,7 +14,7 @@ use super::{Live, ReplyTo, lock};
 use crate::{
     platform::{
         Error,
-        navigation::{Event, Navigation},
+        navigation::{InputEvent, Navigation},
     },
     session,
 };
@@ -105,19 +105,21 @@ impl Live {
 }
 
 /// The event with coordinates as fractions of the picture.
-fn normalized(event: NavigationEvent, (width, height): (u32, u32)) -> Option<Event> {
+fn normalized(event: NavigationEvent, (width, height): (u32, u32)) -> Option<InputEvent> {
     let x = |x: f64| x / f64::from(width.max(1));
     let y = |y: f64| y / f64::from(height.max(1));
     Some(match event {
-        NavigationEvent::KeyPress { key, .. } => Event::KeyPress(key),
-        NavigationEvent::KeyRelease { key, .. } => Event::KeyRelease(key),
-        NavigationEvent::MouseMove { x: px, y: py, .. } => Event::MouseMove { x: x(px), y: y(py) },
+        NavigationEvent::KeyPress { key, .. } => InputEvent::KeyPress(key),
+        NavigationEvent::KeyRelease { key, .. } => InputEvent::KeyRelease(key),
+        NavigationEvent::MouseMove { x: px, y: py, .. } => {
+            InputEvent::MouseMove { x: x(px), y: y(py) }
+        }
         NavigationEvent::MouseButtonPress {
             button,
             x: px,
             y: py,
             ..
-        } => Event::MousePress {
+        } => InputEvent::MousePress {
             button,
             x: x(px),
             y: y(py),
@@ -127,7 +129,7 @@ fn normalized(event: NavigationEvent, (width, height): (u32, u32)) -> Option<Eve
             x: px,
             y: py,
             ..
-        } => Event::MouseRelease {
+        } => InputEvent::MouseRelease {
             button,
             x: x(px),
             y: y(py),
@@ -138,7 +140,7 @@ fn normalized(event: NavigationEvent, (width, height): (u32, u32)) -> Option<Eve
             delta_x,
             delta_y,
             ..
-        } => Event::Scroll {
+        } => InputEvent::Scroll {
             x: x(px),
             y: y(py),
             dx: delta_x,

@@ -10,7 +10,7 @@ use super::{TransportHandles, peer_connection::internal};
 use crate::{
     platform::{
         Code, Error,
-        wire::{Channel, Frame},
+        wire::{Channel, WireFrame},
     },
     session::machine::Input,
 };
@@ -32,15 +32,15 @@ impl Channels {
         })
     }
 
-    pub(super) fn send(&self, channel: Channel, frames: Vec<Frame>) -> Result<(), Error> {
+    pub(super) fn send(&self, channel: Channel, frames: Vec<WireFrame>) -> Result<(), Error> {
         let target = match channel {
             Channel::Control => &self.control,
             Channel::Data => &self.data,
         };
         for frame in frames {
             let sent = match frame {
-                Frame::Text(text) => target.send_string_full(Some(&text)),
-                Frame::Binary(bytes) => {
+                WireFrame::Text(text) => target.send_string_full(Some(&text)),
+                WireFrame::Binary(bytes) => {
                     target.send_data_full(Some(&glib::Bytes::from_owned(bytes)))
                 }
             };
@@ -73,12 +73,12 @@ fn create(
         let bytes = data
             .map(|data| Bytes::copy_from_slice(data))
             .unwrap_or_default();
-        inputs(Input::Frame(channel, Frame::Binary(bytes)));
+        inputs(Input::Frame(channel, WireFrame::Binary(bytes)));
     });
     let inputs = handles.inputs.clone();
     object.connect_on_message_string(move |_, text| {
         let text = text.unwrap_or_default().to_owned();
-        inputs(Input::Frame(channel, Frame::Text(text)));
+        inputs(Input::Frame(channel, WireFrame::Text(text)));
     });
     let inputs = handles.inputs.clone();
     object.connect_on_error(move |_, error| {

@@ -42,7 +42,7 @@ use crate::platform::{
     Code, Error,
     sdp::{Fingerprint, NegotiatedAnswer, NegotiatedTrack},
     signaling::IceServer,
-    wire::{Channel, Frame},
+    wire::{Channel, WireFrame},
 };
 use jitter_latency::JitterLatencyController;
 use peer_connection::PeerConnection;
@@ -81,7 +81,7 @@ enum TransportCommand {
     Apply(NegotiatedAnswer),
     Verify(Fingerprint),
     OpenMedia,
-    Send(Channel, Vec<Frame>),
+    Send(Channel, Vec<WireFrame>),
     SetLatency(u32),
     Limit(BitrateLimits),
     RequestKeyframe(String),
@@ -253,7 +253,7 @@ impl Transport {
         self.command(TransportCommand::OpenMedia);
     }
 
-    pub fn send(&self, channel: Channel, frames: Vec<Frame>) {
+    pub fn send(&self, channel: Channel, frames: Vec<WireFrame>) {
         self.command(TransportCommand::Send(channel, frames));
     }
 
