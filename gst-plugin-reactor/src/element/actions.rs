@@ -11,8 +11,8 @@ use super::{CAT, Live, bus, clip_structure, errors};
 use crate::{
     platform::{
         Code, Error,
-        commands::ModelCommand,
-        upload::UploadSource,
+        commands::Command,
+        upload::Source,
         wire::{ClientMessage, FileRef, ServerMessage},
     },
     session::{
@@ -32,15 +32,14 @@ pub enum ReplyTo {
 impl Live {
     /// Sends a command in its turn; `@file:` arguments are uploaded first.
     pub fn send_command(&self, name: &str, json: Option<&str>, reply_to: ReplyTo) {
-        let command =
-            arguments(json.unwrap_or("{}")).and_then(|data| ModelCommand::new(name, data));
+        let command = arguments(json.unwrap_or("{}")).and_then(|data| Command::new(name, data));
         match command {
             Ok(command) => self.order_command(command, reply_to),
             Err(error) => self.reply_to(name, reply_to)(Err(error.during("send_command"))),
         }
     }
 
-    pub fn order_command(&self, command: ModelCommand, reply_to: ReplyTo) {
+    pub fn order_command(&self, command: Command, reply_to: ReplyTo) {
         let reply = self.reply_to(&command.name, reply_to);
         let check = self.settings().check_commands;
         match self.require_session() {
@@ -70,7 +69,7 @@ impl Live {
     /// Uploads a file, or bytes.
     pub fn upload(
         &self,
-        source: Result<Result<UploadSource, PathBuf>, Error>,
+        source: Result<Result<Source, PathBuf>, Error>,
         name: Option<String>,
         mime: Option<String>,
         promise: Option<gst::Promise>,
@@ -246,8 +245,7 @@ pub fn signals(live: fn(&gst::Element) -> Option<&Live>) -> Vec<glib::subclass::
                 let bytes = args[0].get::<Option<glib::Bytes>>().ok().flatten();
                 let bytes = bytes.map(|bytes| bytes.to_vec()).unwrap_or_default();
                 let (name, mime) = (string(&args[1]), string(&args[2]));
-                let source =
-                    UploadSource::new(bytes, name.as_deref().unwrap_or(""), mime.as_deref());
+                let source = Source::new(bytes, name.as_deref().unwrap_or(""), mime.as_deref());
                 live.upload(source.map(Ok), None, None, get_promise(&args[3]));
             },
         ),

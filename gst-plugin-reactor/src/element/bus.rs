@@ -8,7 +8,7 @@ use gst::{glib, prelude::*};
 
 use super::{CAT, Live, Status, errors};
 use crate::{
-    platform::{Error, coordinator::SessionDescriptor},
+    platform::{Error, coordinator::Descriptor},
     session::{MachineEvent, Progress, codecs::Codec},
 };
 
@@ -155,7 +155,7 @@ impl Live {
         post(element, structure);
     }
 
-    fn described(&self, element: &gst::Element, descriptor: &SessionDescriptor) {
+    fn described(&self, element: &gst::Element, descriptor: &Descriptor) {
         let capabilities = descriptor.capabilities.as_ref();
         {
             let mut public = self.public();

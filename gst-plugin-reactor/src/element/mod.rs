@@ -32,7 +32,7 @@ use std::{
 use gst::{glib, prelude::*};
 
 use crate::{
-    platform::{Code, Error, commands::ModelCommand},
+    platform::{Code, Error, commands::Command},
     session::{
         self, EventSender, Participant, ParticipantRole, Session,
         settings::{MIN_LATENCY, Settings},
@@ -86,9 +86,9 @@ impl From<session::Status> for Status {
 }
 
 /// What is commanded as soon as a session is ready.
-fn startup(settings: &Settings) -> Result<Vec<ModelCommand>, Error> {
+fn startup(settings: &Settings) -> Result<Vec<Command>, Error> {
     let commands = settings.commands.as_deref().unwrap_or_default();
-    ModelCommand::parse_list(commands).map_err(Error::into_invalid_settings)
+    Command::parse_list(commands).map_err(Error::into_invalid_settings)
 }
 
 #[derive(Default)]
@@ -219,7 +219,7 @@ impl Live {
     }
 
     /// Sends commands on behalf of nobody in particular.
-    fn order_all(&self, element: &gst::Element, commands: Vec<ModelCommand>) {
+    fn order_all(&self, element: &gst::Element, commands: Vec<Command>) {
         for command in commands {
             self.order_command(command, ReplyTo::Bus(element.clone()));
         }

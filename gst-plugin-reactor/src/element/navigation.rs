@@ -14,7 +14,7 @@ use super::{Live, ReplyTo, lock};
 use crate::{
     platform::{
         Error,
-        navigation::{InputEvent, Navigation},
+        navigation::{Event, Navigation},
     },
     session,
 };
@@ -105,21 +105,19 @@ impl Live {
 }
 
 /// The event with coordinates as fractions of the picture.
-fn normalized(event: NavigationEvent, (width, height): (u32, u32)) -> Option<InputEvent> {
+fn normalized(event: NavigationEvent, (width, height): (u32, u32)) -> Option<Event> {
     let x = |x: f64| x / f64::from(width.max(1));
     let y = |y: f64| y / f64::from(height.max(1));
     Some(match event {
-        NavigationEvent::KeyPress { key, .. } => InputEvent::KeyPress(key),
-        NavigationEvent::KeyRelease { key, .. } => InputEvent::KeyRelease(key),
-        NavigationEvent::MouseMove { x: px, y: py, .. } => {
-            InputEvent::MouseMove { x: x(px), y: y(py) }
-        }
+        NavigationEvent::KeyPress { key, .. } => Event::KeyPress(key),
+        NavigationEvent::KeyRelease { key, .. } => Event::KeyRelease(key),
+        NavigationEvent::MouseMove { x: px, y: py, .. } => Event::MouseMove { x: x(px), y: y(py) },
         NavigationEvent::MouseButtonPress {
             button,
             x: px,
             y: py,
             ..
-        } => InputEvent::MousePress {
+        } => Event::MousePress {
             button,
             x: x(px),
             y: y(py),
@@ -129,7 +127,7 @@ fn normalized(event: NavigationEvent, (width, height): (u32, u32)) -> Option<Inp
             x: px,
             y: py,
             ..
-        } => InputEvent::MouseRelease {
+        } => Event::MouseRelease {
             button,
             x: x(px),
             y: y(py),
@@ -140,7 +138,7 @@ fn normalized(event: NavigationEvent, (width, height): (u32, u32)) -> Option<Inp
             delta_x,
             delta_y,
             ..
-        } => InputEvent::Scroll {
+        } => Event::Scroll {
             x: x(px),
             y: y(py),
             dx: delta_x,

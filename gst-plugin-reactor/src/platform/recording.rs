@@ -15,12 +15,9 @@ use url::Url;
 
 use super::{
     Code, Error,
-    auth::TokenProvider,
+    auth::Bearer,
     endpoint::Endpoint,
-    http::{
-        API_HEADERS, Credential, HttpClient, ResponseStream, ServerRole, StaticHeader,
-        StreamRequest, shown,
-    },
+    http::{API_HEADERS, Ask, Credential, Header, Http, Incoming, Role, shown},
     secret::Secret,
     url_policy::{self, Trust},
 };
@@ -175,12 +172,12 @@ impl Limits {
 /// Where a clip's playlist is, and what lets us have it.
 #[derive(Clone)]
 pub struct Playlist {
-    http: HttpClient,
+    http: Http,
     url: Url,
     /// Goes to the playlist's own server only.
-    bearer: Option<TokenProvider>,
+    bearer: Option<Bearer>,
     /// What every call of the platform carries, if this is one.
-    headers: &'static [StaticHeader],
+    headers: &'static [Header],
     word: Trust,
 }
 
@@ -222,7 +219,7 @@ impl Playlist {
             bearer: endpoint.bearer().cloned(),
             headers: &API_HEADERS,
             word: match endpoint.role() {
-                ServerRole::Runtime => Trust::Runtime,
+                Role::Runtime => Trust::Runtime,
                 _ => Trust::Server,
             },
         })
@@ -233,7 +230,7 @@ impl Playlist {
     ///
     /// Fails with [`Code::InvalidSettings`] if it is no HTTP URL, or holds a
     /// password.
-    pub fn at(http: HttpClient, url: &str, bearer: Option<TokenProvider>) -> Result<Self, Error> {
+    pub fn at(http: Http, url: &str, bearer: Option<Bearer>) -> Result<Self, Error> {
         let refused = |what: &str| {
             let message = format!(
                 "the clip's playlist {what}; expected a URL such as https://example.com/clip.m3u8"
@@ -277,14 +274,9 @@ impl Playlist {
     /// Asks for the playlist, or for what it leads to. What lets us in goes to
     /// the playlist's own server only: others must not see it, and storage
     /// with signed addresses refuses it.
-    async fn get(
-        &self,
-        url: &Url,
-        ask_for: HeaderMap,
-        role: ServerRole,
-    ) -> Result<ResponseStream, Error> {
+    async fn get(&self, url: &Url, ask_for: HeaderMap, role: Role) -> Result<Incoming, Error> {
         let own = url.origin() == self.url.origin();
-        let ask = || StreamRequest {
+        let ask = || Ask {
             headers: if own { self.headers } else { &[] },
             about_the_body: ask_for.clone(),
             role,

@@ -7,6 +7,7 @@
 //! see [`fragment`] for why not to qtdemux. The finished file's edit lists
 //! are ours ([`edits`]), since mp4mux has none that begin within a track.
 
+mod boxes;
 mod caps;
 mod edits;
 mod errors;

@@ -1,36 +1,37 @@
 // SPDX-License-Identifier: MIT
 
-//! The bridge of one track between the transport and an element.
-//!
-//! The transport lives in a pipeline of its own, so what crosses the bridge
-//! carries its time as an absolute time of the system's monotonic clock;
-//! each side turns that into its own running time.
+//! The bridge of one track between the transport's private pipeline and an
+//! element's: what crosses it carries its time as an absolute time of the
+//! monotonic system clock, and each side turns that into its own running time.
+//! The driver's task sets taps and looks senders up; the transport's and the
+//! elements' streaming threads push media. No lock is held while media is
+//! handed over.
 
 use std::{
     collections::HashMap,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use super::{bitrate_allocator::BitrateLimits, codecs::Codec, transport::metadata};
-use crate::platform::track::Track;
+use super::{bitrate_allocator::BitrateLimits, codecs::Codec};
+use crate::platform::{lock, track::Track};
 
 /// One access unit (or RTP packet) of a track.
 #[derive(Debug)]
 pub struct MediaUnit {
     pub buffer: gst::Buffer,
     pub caps: gst::Caps,
-    /// When it was due, by the monotonic system clock: evened out by the
-    /// jitter buffer.
+    /// Its presentation time without network jitter, on the monotonic system
+    /// clock.
     pub time: Option<gst::ClockTime>,
-    /// When it really came.
+    /// When it arrived, on that clock.
     pub arrived: gst::ClockTime,
 }
 
-/// What an element does with a track. Called on the transport's streaming
-/// thread: it hands over and returns.
+/// An element's end of a received track. Called on the transport's streaming
+/// thread: it queues the unit and returns.
 pub trait MediaConsumer: Send + Sync {
     fn consume(&self, unit: MediaUnit);
 }
@@ -39,9 +40,9 @@ pub trait MediaConsumer: Send + Sync {
 #[derive(Clone)]
 pub struct Subscription {
     pub track: Track,
-    /// What may be offered for it, best first.
+    /// The codecs to offer, best first.
     pub codecs: Vec<&'static Codec>,
-    /// Hand over RTP packets as they are.
+    /// Take RTP packets instead of frames.
     pub rtp: bool,
     /// Whether the model should send it from the start.
     pub flowing: bool,
@@ -60,69 +61,96 @@ impl std::fmt::Debug for Subscription {
     }
 }
 
-/// What an element feeds a track of the model's with.
+/// A track that an element sends to the model, and how.
 #[derive(Debug, Clone)]
 pub struct Publication {
     pub track: Track,
-    /// What may be offered for it, best first.
+    /// The codecs to offer, best first.
     pub codecs: Vec<&'static Codec>,
-    /// How fast it may be sent.
+    /// Of the encoded media, in bits per second.
     pub bitrate: BitrateLimits,
 }
 
-/// Who takes what arrives, by track: the one thing that the transport's
-/// streaming threads and the driver both touch. It is locked to look up or to
-/// change an entry, never while anything is done with it.
+/// The taps of a session, by track. Locked to find a slot, never per packet.
 #[derive(Default, Clone)]
-pub struct TrackTaps(Arc<RwLock<HashMap<String, TrackTap>>>);
+pub struct TrackTaps(Arc<Mutex<HashMap<String, TapSlot>>>);
 
-/// A consumer, and whether it takes the packets themselves.
+/// Where a received track goes.
 #[derive(Clone)]
 pub struct TrackTap {
     pub consumer: Arc<dyn MediaConsumer>,
+    /// It takes RTP packets instead of frames.
     pub rtp: bool,
 }
 
+/// One track's tap, which the driver sets and removes while the transport's
+/// streaming threads read it.
+#[derive(Default, Clone)]
+pub struct TapSlot(Arc<RwLock<Option<TrackTap>>>);
+
 impl TrackTaps {
     pub fn set(&self, track: &str, tap: TrackTap) {
-        let mut taps = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        taps.insert(track.to_owned(), tap);
+        self.slot(track).replace(Some(tap));
     }
 
     pub fn remove(&self, track: &str) {
-        let mut taps = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        taps.remove(track);
+        self.slot(track).replace(None);
     }
 
-    pub fn get(&self, track: &str) -> Option<TrackTap> {
-        let taps = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        taps.get(track).cloned()
+    /// The track's slot, which stays while taps come and go.
+    pub(super) fn slot(&self, track: &str) -> TapSlot {
+        lock(&self.0).entry(track.to_owned()).or_default().clone()
     }
 }
 
-/// The way into the transport for one track that is fed.
+impl TapSlot {
+    fn replace(&self, tap: Option<TrackTap>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = tap;
+    }
+
+    /// The consumer, if the tap takes RTP packets (`rtp`) or frames.
+    pub(super) fn consumer(&self, rtp: bool) -> Option<Arc<dyn MediaConsumer>> {
+        let tap = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let tap = tap.as_ref().filter(|tap| tap.rtp == rtp)?;
+        Some(tap.consumer.clone())
+    }
+
+    pub(super) fn wants_packets(&self) -> bool {
+        self.consumer(true).is_some()
+    }
+}
+
+/// Makes the trailer of a frame: of the buffer and its number, if metadata is
+/// attached.
+pub(super) type TrailerWriter = fn(&gst::BufferRef, u64) -> Option<gst::Memory>;
+
+/// Pushes an element's frames of one track into the transport.
 #[derive(Debug, Clone)]
 pub struct TrackSender {
     appsrc: gst_app::AppSrc,
-    /// The transport's base time.
+    /// The private pipeline's base time.
     base: gst::ClockTime,
-    /// The server takes what is attached to a frame.
-    trailers: bool,
-    /// Counts frames.
-    next: Arc<AtomicU64>,
+    /// Set if the server accepts trailers for this codec.
+    trailer_writer: Option<TrailerWriter>,
+    next_frame_number: Arc<AtomicU64>,
 }
 
 impl TrackSender {
-    pub(super) fn new(appsrc: gst_app::AppSrc, base: gst::ClockTime, trailers: bool) -> Self {
+    pub(super) fn new(
+        appsrc: gst_app::AppSrc,
+        base: gst::ClockTime,
+        trailer_writer: Option<TrailerWriter>,
+    ) -> Self {
         Self {
             appsrc,
             base,
-            trailers,
-            next: Arc::default(),
+            trailer_writer,
+            next_frame_number: Arc::default(),
         }
     }
 
-    /// Hands one unit over; never blocks. Returns whether it was taken.
+    /// Queues one unit, on the element's streaming thread; never blocks. Returns
+    /// whether it was accepted.
     pub fn push(&self, unit: MediaUnit) -> bool {
         let MediaUnit {
             mut buffer,
@@ -130,15 +158,12 @@ impl TrackSender {
             time,
             ..
         } = unit;
-        // Something from before the transport's time.
+        // A unit from before the transport's base time is dropped.
         let Some(pts) = time.and_then(|time| time.checked_sub(self.base)) else {
             return false;
         };
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let trailer = self
-            .trailers
-            .then(|| metadata::trailer(&buffer, number))
-            .flatten();
+        let number = self.next_frame_number.fetch_add(1, Ordering::Relaxed);
+        let trailer = self.trailer_writer.and_then(|write| write(&buffer, number));
         {
             let buffer = buffer.make_mut();
             if let Some(trailer) = trailer {
@@ -152,7 +177,7 @@ impl TrackSender {
     }
 }
 
-/// The track_senders that are open, by track.
+/// The senders that are open, by track.
 #[derive(Debug, Default, Clone)]
 pub struct TrackSenders(Arc<RwLock<HashMap<String, TrackSender>>>);
 

@@ -357,9 +357,9 @@ impl Driver {
             Action::Build { ice_servers } => self.build(ice_servers),
             Action::ApplyAnswer(answer) => {
                 self.participants.negotiated(&answer.tracks);
-                self.transport.apply(answer);
+                self.transport.apply_answer(answer);
             }
-            Action::VerifyIdentity(fingerprint) => self.transport.verify(fingerprint),
+            Action::VerifyIdentity(fingerprint) => self.transport.verify_fingerprint(fingerprint),
             Action::OpenMedia => self.transport.open_media(),
             Action::Send(channel, frames) => self.transport.send(channel, frames),
             Action::CloseTransport => self.transport.close(),
@@ -389,7 +389,7 @@ impl Driver {
             }
         }
         self.transport
-            .build(ice_servers, self.participants.offers());
+            .create_offer(ice_servers, self.participants.offers());
     }
 
     /// Not now: the machine is at work.
@@ -426,7 +426,7 @@ impl Driver {
     /// Tells the transport how much may be sent.
     fn limit(&mut self) {
         if let Some(limits) = self.participants.limits() {
-            self.transport.limit(limits);
+            self.transport.set_bitrate_limits(limits);
         }
     }
 

@@ -5,14 +5,14 @@
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::SessionDescriptor;
+use super::Descriptor;
 use crate::platform::{
     Code, Error,
-    auth::{ApiCredentials, Now, TokenCache, TokenProvider, TokenScope},
+    auth::{Access, Bearer, Now, Scope, Tokens},
     endpoint::{Endpoint, parse_base},
-    http::{API_HEADERS, HttpClient, HttpRequest, HttpResponse, clean},
+    http::{API_HEADERS, Call, Http, Reply, clean},
     signaling::Signaling,
-    upload::UploadClient,
+    upload::Uploads,
 };
 
 #[cfg(test)]
@@ -22,12 +22,12 @@ const END: &str = "stop_session";
 
 /// A model by name, and by version if it must be that one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelName {
+pub struct Model {
     pub name: String,
     pub version: Option<String>,
 }
 
-impl ModelName {
+impl Model {
     /// `name` or `name@version`.
     pub fn parse(text: &str) -> Self {
         match text.split_once('@') {
@@ -49,9 +49,9 @@ impl ModelName {
 /// sessions of its model, all others for their session alone.
 #[derive(Debug, Clone)]
 pub struct Cloud {
-    model: Option<ModelName>,
+    model: Option<Model>,
     /// For creating sessions.
-    bearer: TokenProvider,
+    bearer: Bearer,
 }
 
 impl Cloud {
@@ -60,32 +60,22 @@ impl Cloud {
     ///
     /// Fails with [`Code::InvalidSettings`] if the URL is none, or neither
     /// encrypted nor this machine's own.
-    pub fn new(
-        base: &str,
-        model: Option<ModelName>,
-        access: ApiCredentials,
-    ) -> Result<Self, Error> {
-        Self::with_http(
-            HttpClient::shared()?,
-            base,
-            model,
-            access,
-            TokenCache::shared(),
-        )
+    pub fn new(base: &str, model: Option<Model>, access: Access) -> Result<Self, Error> {
+        Self::with_http(Http::shared()?, base, model, access, Tokens::shared())
     }
 
     /// The same with a client and tokens of the caller's.
     pub fn with_http(
-        http: HttpClient,
+        http: Http,
         base: &str,
-        model: Option<ModelName>,
-        access: ApiCredentials,
-        tokens: TokenCache,
+        model: Option<Model>,
+        access: Access,
+        tokens: Tokens,
     ) -> Result<Self, Error> {
         let base = parse_base(base, "https://api.reactor.inc")?;
         let name = model.as_ref().map(|model| model.name.clone());
-        let scope = TokenScope::Model(name.unwrap_or_default());
-        let bearer = TokenProvider::new(http, base, access, tokens, scope)?;
+        let scope = Scope::Model(name.unwrap_or_default());
+        let bearer = Bearer::new(http, base, access, tokens, scope)?;
         Ok(Self { model, bearer })
     }
 
@@ -99,13 +89,13 @@ impl Cloud {
     pub async fn create(
         &self,
         arguments: Option<&Map<String, Value>>,
-    ) -> Result<SessionDescriptor, Error> {
+    ) -> Result<Descriptor, Error> {
         let operation = "start_session";
         let Some(model) = self.model.as_ref().filter(|m| !m.name.is_empty()) else {
             let message = "the cloud has many models; set model to the name of one";
             return Err(Error::api(Code::InvalidSettings, message).during(operation));
         };
-        let call = HttpRequest {
+        let call = Call {
             method: Method::POST,
             path: &["sessions"],
             operation,
@@ -118,7 +108,7 @@ impl Cloud {
 
     /// What to make of the answer to a creation. A session that is of no use
     /// here is there all the same, and costs.
-    async fn created(&self, reply: &HttpResponse) -> Result<SessionDescriptor, Error> {
+    async fn created(&self, reply: &Reply) -> Result<Descriptor, Error> {
         let answer = reply.json()?;
         let id = answer.get("session_id").and_then(Value::as_str);
         let Some(id) = id.filter(|id| usable(id)) else {
@@ -128,7 +118,7 @@ impl Cloud {
             let bearer = self.bearer_of(id);
             self.bearer.hand_on(token, &bearer, Now::read());
         }
-        match SessionDescriptor::from_reply(reply) {
+        match Descriptor::from_reply(reply) {
             Ok(session) => not_over(session),
             Err(error) => {
                 let _ = self.end(id).await;
@@ -138,13 +128,13 @@ impl Cloud {
     }
 
     /// The session, in whatever state it is.
-    pub async fn describe(&self, session_id: &str) -> Result<SessionDescriptor, Error> {
+    pub async fn describe(&self, session_id: &str) -> Result<Descriptor, Error> {
         let reply = self.call(Method::GET, session_id, "session").await?;
-        SessionDescriptor::from_reply(&reply)
+        Descriptor::from_reply(&reply)
     }
 
     /// Joins the session of that id, which must not be over.
-    pub async fn adopt(&self, session_id: &str) -> Result<SessionDescriptor, Error> {
+    pub async fn adopt(&self, session_id: &str) -> Result<Descriptor, Error> {
         if !usable(session_id) {
             let message = format!("\"{session_id}\" is not the id of a session");
             return Err(Error::api(Code::InvalidSettings, message).during("session"));
@@ -164,8 +154,8 @@ impl Cloud {
     }
 
     /// The calls that upload files to a session.
-    pub fn uploads(&self, session_id: &str) -> UploadClient {
-        UploadClient::new(self.endpoint(session_id), session_id)
+    pub fn uploads(&self, session_id: &str) -> Uploads {
+        Uploads::new(self.endpoint(session_id), session_id)
     }
 
     /// The signaling calls of a session.
@@ -178,8 +168,8 @@ impl Cloud {
         method: Method,
         session_id: &str,
         operation: &'static str,
-    ) -> Result<HttpResponse, Error> {
-        let call = HttpRequest {
+    ) -> Result<Reply, Error> {
+        let call = Call {
             method,
             path: &["sessions", session_id],
             operation,
@@ -189,9 +179,8 @@ impl Cloud {
         self.endpoint(session_id).send(call).await
     }
 
-    fn bearer_of(&self, session_id: &str) -> TokenProvider {
-        self.bearer
-            .scoped(TokenScope::Session(session_id.to_owned()))
+    fn bearer_of(&self, session_id: &str) -> Bearer {
+        self.bearer.scoped(Scope::Session(session_id.to_owned()))
     }
 
     /// The calls about a session, which its token is for.
@@ -200,7 +189,7 @@ impl Cloud {
     }
 }
 
-fn not_over(session: SessionDescriptor) -> Result<SessionDescriptor, Error> {
+fn not_over(session: Descriptor) -> Result<Descriptor, Error> {
     if !session.is_terminal() {
         return Ok(session);
     }
@@ -218,7 +207,7 @@ fn usable(session_id: &str) -> bool {
 }
 
 /// What a session is created from.
-fn creation(model: &ModelName, arguments: Option<&Map<String, Value>>) -> Value {
+fn creation(model: &Model, arguments: Option<&Map<String, Value>>) -> Value {
     let mut body = json!({
         "model": {"name": model.name},
         "client_info": {

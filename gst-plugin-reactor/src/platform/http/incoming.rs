@@ -13,49 +13,47 @@ use reqwest::{
 use tokio::time::timeout;
 use url::Url;
 
-use super::{
-    Credential, HttpClient, RequestContext, ServerRole, StaticHeader, broken, refused, shown,
-};
+use super::{About, Credential, Header, Http, Role, broken, refused, shown};
 use crate::platform::{Code, Error, secret::Secret};
 
 /// What to get.
 #[derive(Debug)]
-pub struct StreamRequest<'a> {
-    pub headers: &'a [StaticHeader],
+pub struct Ask<'a> {
+    pub headers: &'a [Header],
     /// More of them, such as `Range`.
     pub about_the_body: HeaderMap,
-    pub role: ServerRole,
+    pub role: Role,
     /// As it appears in [`Error::operation`].
     pub operation: &'static str,
 }
 
 /// A successful (2xx) answer whose body is still to come. Dropping it closes
 /// the connection.
-pub struct ResponseStream {
+pub struct Incoming {
     response: Response,
-    about: RequestContext,
+    about: About,
 }
 
-impl fmt::Debug for ResponseStream {
+impl fmt::Debug for Incoming {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseStream")
+        f.debug_struct("Incoming")
             .field("status", &self.status())
             .field("about", &self.about)
             .finish()
     }
 }
 
-impl HttpClient {
+impl Http {
     /// Asks for what lies at an address. The answer must begin within the time
     /// that a whole exchange may take; anything but a 2xx status is an error.
     pub(in crate::platform) async fn get(
         &self,
         url: Url,
-        ask: StreamRequest<'_>,
+        ask: Ask<'_>,
         credential: Credential<'_>,
-    ) -> Result<ResponseStream, Error> {
+    ) -> Result<Incoming, Error> {
         let operation = ask.operation;
-        let about = RequestContext {
+        let about = About {
             url: shown(&url),
             role: ask.role,
             operation,
@@ -73,7 +71,7 @@ impl HttpClient {
         let exchange = async {
             let response = request.send().await.map_err(|e| broken(&about.url, &e))?;
             match response.status().is_success() {
-                true => Ok(ResponseStream { response, about }),
+                true => Ok(Incoming { response, about }),
                 false => Err(refused(&about, response).await),
             }
         };
@@ -85,7 +83,7 @@ impl HttpClient {
     }
 }
 
-impl ResponseStream {
+impl Incoming {
     pub fn status(&self) -> u16 {
         self.response.status().as_u16()
     }

@@ -11,9 +11,9 @@ use super::{
 };
 use crate::platform::{
     Code, Error,
-    coordinator::{Ownership, SessionDescriptor},
+    coordinator::{Descriptor, Ownership},
     sdp,
-    signaling::{IceServer, SdpAnswer, TrackMapping},
+    signaling::{Answer, IceServer, Mapping},
     trailer,
     wire::{Channel, chunking},
 };
@@ -62,7 +62,7 @@ impl Machine {
     pub(super) fn begun(
         &mut self,
         now: Duration,
-        result: Result<(SessionDescriptor, Ownership), Error>,
+        result: Result<(Descriptor, Ownership), Error>,
         out: &mut Vec<Action>,
     ) {
         if let Phase::Beginning(b) = &mut self.phase {
@@ -154,7 +154,7 @@ impl Machine {
     fn obtained(
         &mut self,
         now: Duration,
-        descriptor: SessionDescriptor,
+        descriptor: Descriptor,
         ownership: Ownership,
         out: &mut Vec<Action>,
     ) {
@@ -175,12 +175,7 @@ impl Machine {
         self.prepare(now, descriptor, out);
     }
 
-    pub(super) fn prepare(
-        &mut self,
-        now: Duration,
-        descriptor: SessionDescriptor,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn prepare(&mut self, now: Duration, descriptor: Descriptor, out: &mut Vec<Action>) {
         self.timings.described = Some(now - self.timings.start);
         emit(out, MachineEvent::Described(descriptor.clone()));
         if !descriptor.is_ready() {
@@ -212,7 +207,7 @@ impl Machine {
     pub(super) fn gather(
         &mut self,
         deadline: Duration,
-        descriptor: SessionDescriptor,
+        descriptor: Descriptor,
         planned: bool,
         out: &mut Vec<Action>,
     ) {
@@ -407,7 +402,7 @@ impl Machine {
     pub(super) fn answer_polled(
         &mut self,
         now: Duration,
-        result: Result<Option<SdpAnswer>, Error>,
+        result: Result<Option<Answer>, Error>,
         out: &mut Vec<Action>,
     ) {
         let Phase::Polling(negotiation, polling) = &mut self.phase else {
@@ -526,7 +521,7 @@ impl Connecting {
     }
 }
 
-type CompleteOffer = (String, Vec<sdp::OfferedSection>, Vec<TrackMapping>);
+type CompleteOffer = (String, Vec<sdp::OfferedSection>, Vec<Mapping>);
 
 /// The offer as the server wants it, with the map from m-lines to tracks. The
 /// m-lines are in the order of the plan; inputs are bound by that order.
@@ -547,7 +542,7 @@ fn complete_offer(offer: &str, plan: &[PlannedTrack]) -> Result<CompleteOffer, E
     let mapping = media
         .iter()
         .zip(plan)
-        .map(|(section, plan)| TrackMapping {
+        .map(|(section, plan)| Mapping {
             mid: section.mid.clone(),
             name: plan.track.name.clone(),
             kind: plan.track.kind,

@@ -1,40 +1,46 @@
 // SPDX-License-Identifier: MIT
 
-//! Google's congestion control, where it is installed: `rtpgccbwe` stands
-//! between webrtcbin's senders and the network, paces what they send, and
-//! estimates from the server's transport-wide feedback how much may be sent.
+//! Google congestion control, where `rtpgccbwe` of gst-plugins-rs is installed: it
+//! is webrtcbin's aux sender, paces the packets of all senders, and estimates the
+//! available bitrate from the server's transport-wide feedback. The transport
+//! thread configures it; estimates leave on the element's own task. It never sets
+//! an encoder's bitrate.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use gst::{glib, prelude::*};
 use gst_rtp::prelude::*;
 
-use super::{CAT, TransportHandles, peer_connection};
+use super::handles::{CAT, TransportHandles};
 use crate::{
+    gst_helpers::internal,
     platform::Error,
     session::{TransportReport, bitrate_allocator::BitrateLimits},
 };
 
 const FACTORY: &str = "rtpgccbwe";
-/// Numbers the packets of all tracks in one sequence.
-const EXTENSION: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
-/// The same in all m-lines, as they share a transport.
-const EXTENSION_ID: u8 = 1;
+/// The RTP header extension that numbers the packets of all tracks in one
+/// sequence.
+const TRANSPORT_CC_URI: &str =
+    "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+/// One id in all m-sections, since they share a transport.
+const TRANSPORT_CC_ID: u8 = 1;
 
 pub(super) struct BandwidthEstimator {
     element: gst::Element,
-    notify: glib::SignalHandlerId,
+    on_estimate: glib::SignalHandlerId,
 }
 
 impl BandwidthEstimator {
-    /// Puts it into webrtcbin, which asks for it when the first sender is
-    /// connected. Without it there is the server's report of loss.
+    /// Offers it to webrtcbin, which requests it when the first sender is
+    /// connected. `None` if it is not installed: then the bitrate depends on the
+    /// loss in the server's receiver reports.
     pub(super) fn install(webrtcbin: &gst::Element, handles: &TransportHandles) -> Option<Self> {
         let element = gst::ElementFactory::make(FACTORY).build().ok()?;
-        // Its task wakes 200 times a second, so it rests until there is
-        // something to pace.
+        // Its task wakes up 200 times per second, so it is not started until
+        // there is something to pace.
         element.set_locked_state(true);
-        // All tracks are bundled, so there is one transport to ask for it.
+        // All tracks are bundled, so one transport requests it.
         let given = AtomicBool::new(false);
         let aux = element.clone();
         webrtcbin.connect("request-aux-sender", false, move |_| {
@@ -42,35 +48,38 @@ impl BandwidthEstimator {
             Some(first.then(|| aux.clone()).to_value())
         });
         let reports = handles.reports.clone();
-        let notify = element.connect_notify(Some("estimated-bitrate"), move |element, _| {
-            reports(TransportReport::Estimate(
+        let on_estimate = element.connect_notify(Some("estimated-bitrate"), move |element, _| {
+            reports.send(TransportReport::Estimate(
                 element.property("estimated-bitrate"),
             ));
         });
-        Some(Self { element, notify })
+        Some(Self {
+            element,
+            on_estimate,
+        })
     }
 
-    /// Something is to be sent.
-    pub(super) fn wake(&self) -> Result<(), Error> {
-        self.unlock();
-        // A webrtcbin that did not ask for it sends without it.
+    /// Starts it, before the first sender is linked.
+    pub(super) fn start(&self) -> Result<(), Error> {
+        self.unlock_state();
+        // A webrtcbin that did not request it sends without it.
         match self.element.parent() {
             Some(_) => self.element.sync_state_with_parent(),
             None => Ok(()),
         }
-        .map_err(peer_connection::internal)
+        .map_err(internal)
     }
 
-    /// From now on it goes where webrtcbin goes.
-    pub(super) fn unlock(&self) {
+    /// Lets it follow webrtcbin's state changes.
+    pub(super) fn unlock_state(&self) {
         self.element.set_locked_state(false);
     }
 
-    /// Between which limits to estimate, and from where to go on.
-    pub(super) fn limit(&self, limits: BitrateLimits) {
+    /// Bounds the estimate, and sets the value it continues from.
+    pub(super) fn set_limits(&self, limits: BitrateLimits) {
         gst::debug!(CAT, obj = self.element, "{limits:?}");
-        // What is set here was not measured.
-        self.element.block_signal(&self.notify);
+        // A value that is set here is no measurement.
+        self.element.block_signal(&self.on_estimate);
         let bitrates = [
             ("min-bitrate", limits.min),
             ("max-bitrate", limits.max),
@@ -79,31 +88,30 @@ impl BandwidthEstimator {
         for (property, bitrate) in bitrates {
             self.element.set_property(property, bitrate.max(1));
         }
-        self.element.unblock_signal(&self.notify);
+        self.element.unblock_signal(&self.on_estimate);
     }
 }
 
-/// Offers the numbering of packets, in the caps of a transceiver.
-pub(super) fn offer(caps: &mut gst::CapsRef) {
+/// Offers transport-wide sequence numbers, in the caps of a transceiver.
+pub(super) fn offer_transport_cc(caps: &mut gst::CapsRef) {
     for structure in caps.iter_mut() {
-        structure.set(format!("extmap-{EXTENSION_ID}"), EXTENSION);
+        structure.set(format!("extmap-{TRANSPORT_CC_ID}"), TRANSPORT_CC_URI);
     }
 }
 
-/// Whether the server takes the numbers: nothing may be sent that was not
-/// agreed on.
-pub(super) fn is_agreed(answer: &gst_sdp::SDPMessageRef) -> bool {
-    let agreed = format!("{EXTENSION_ID} {EXTENSION}");
+/// Whether the answer accepts the extension: one that was not negotiated must not
+/// be sent (RFC 8285, 5).
+pub(super) fn is_transport_cc_negotiated(answer: &gst_sdp::SDPMessageRef) -> bool {
+    let accepted = format!("{TRANSPORT_CC_ID} {TRANSPORT_CC_URI}");
     let mut attributes = answer.medias().flat_map(|media| media.attributes());
-    attributes.any(|a| a.key() == "extmap" && a.value() == Some(&agreed))
+    attributes.any(|a| a.key() == "extmap" && a.value() == Some(&accepted))
 }
 
-/// Has a payloader make room for the numbers.
-pub(super) fn number(payloader: &gst::Element) -> Result<(), Error> {
-    let extension = gst_rtp::RTPHeaderExtension::create_from_uri(EXTENSION).ok_or_else(|| {
-        peer_connection::internal("the RTP header extension for feedback is not installed")
-    })?;
-    extension.set_id(EXTENSION_ID.into());
+/// Has a payloader add the extension to its packets.
+pub(super) fn add_transport_cc(payloader: &gst::Element) -> Result<(), Error> {
+    let extension = gst_rtp::RTPHeaderExtension::create_from_uri(TRANSPORT_CC_URI)
+        .ok_or_else(|| internal("the RTP header extension for feedback is not installed"))?;
+    extension.set_id(TRANSPORT_CC_ID.into());
     payloader.emit_by_name::<()>("add-extension", &[&extension]);
     Ok(())
 }

@@ -1,24 +1,25 @@
 // SPDX-License-Identifier: MIT
 
-//! ICE: what the agent may do, and the servers' addresses as webrtcbin
-//! writes them.
+//! ICE (RFC 8445): sets webrtcbin's agent up, with the STUN and TURN servers in
+//! the form that webrtcbin reads. Called once per connection, by the transport
+//! thread, before negotiation. It opens no socket and logs no password.
 
 use gst::{glib, prelude::*};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::CAT;
+use super::handles::CAT;
 use crate::platform::{Code, Error, signaling::IceServer};
 
 #[cfg(test)]
 mod tests;
 
-/// Tells webrtcbin which servers to use. What it cannot use is left out:
+/// Gives webrtcbin its STUN and TURN servers. One that it cannot use is left out:
 /// there may be others, or none may be needed.
 ///
 /// # Errors
 ///
-/// If all has to go through a relay, and there is none.
-pub(super) fn configure(
+/// `InvalidSettings` if only relays may be used, and there is none.
+pub(super) fn configure_agent(
     webrtcbin: &gst::Element,
     servers: &[IceServer],
     relay_only: bool,
@@ -33,7 +34,7 @@ pub(super) fn configure(
             }
         }
     }
-    // webrtcbin has room for one.
+    // webrtcbin takes one STUN server.
     if let Some(uri) = servers.iter().find_map(stun_uri) {
         webrtcbin.set_property("stun-server", uri);
     }
@@ -41,7 +42,7 @@ pub(super) fn configure(
     for server in servers {
         for uri in &server.uris {
             let relay = turn_uri(server, uri);
-            // It is not shown, for it holds a password by now.
+            // Not logged, for it contains the password.
             let used = relay
                 .is_some_and(|relay| webrtcbin.emit_by_name::<bool>("add-turn-server", &[&relay]));
             relays += usize::from(used);
@@ -80,10 +81,10 @@ impl<'a> Address<'a> {
             Some((host, query)) => (host, query),
             None => (rest, ""),
         };
-        // Some write it as webrtcbin does.
+        // Some servers write `turn://`, as webrtcbin does.
         let host = host.trim_start_matches('/');
-        let fits = |c: char| c.is_ascii_alphanumeric() || "-._~:[]%".contains(c);
-        if host.is_empty() || !host.chars().all(fits) {
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-._~:[]%".contains(c);
+        if host.is_empty() || !host.chars().all(is_allowed) {
             return None;
         }
         let transport = query.split('&').find_map(|q| q.strip_prefix("transport="));
@@ -102,12 +103,12 @@ fn stun_uri(server: &IceServer) -> Option<String> {
     })
 }
 
-/// `turn:host:port?transport=udp` with its credentials apart becomes
+/// `turn:host:port?transport=udp` and its credentials become
 /// `turn://user:password@host:port?transport=udp`.
 ///
-/// There is no `turns:`: libnice 0.1.21 sends what is meant for TLS in the
-/// clear, which no such server answers. Nor anything that webrtcbin would
-/// refuse, for that might log the password.
+/// `None` for `turns:`, since libnice 0.1.21 sends TLS traffic in the clear, which
+/// no such server answers; and for any URI that webrtcbin would refuse, since it
+/// might log the password.
 fn turn_uri(server: &IceServer, uri: &str) -> Option<String> {
     let address = Address::parse(uri).filter(|address| address.scheme == "turn")?;
     let escape = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);

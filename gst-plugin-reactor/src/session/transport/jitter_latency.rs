@@ -1,173 +1,187 @@
 // SPDX-License-Identifier: MIT
 
-//! How long the jitter buffers wait for what is missing.
+//! The latency of the jitter buffers: how long they wait for a missing packet.
+//! Called by the transport thread every [`POLL_INTERVAL`]; pure arithmetic that
+//! reads no clock and sets no property.
 //!
-//! From the `latency` that the user sets it goes up when packets that could be
-//! had come too late again and again, in few steps, since each is a new latency
-//! for the whole pipeline: pictures stand still and sound has a hole of that
-//! length. For the same reason it goes down in one, and only when nothing had
-//! to be waited for in a long time.
+//! It rises from the user's `latency` when packets repeatedly arrive too late to
+//! be used. Each change is a new latency of the whole pipeline: video stands
+//! still and audio has a hole of that length. So it rises in few large steps, and
+//! falls in one, after a long time in which no packet had to be waited for.
 
 use std::{collections::VecDeque, time::Duration};
 
-/// How often to look.
-pub(super) const LOOK: Duration = Duration::from_millis(500);
-/// So many of the last looks have to be bad: the burst of a beginning makes one
-/// or two so, and waiting longer is no remedy for it.
-const LOOKS: usize = 8;
-const BAD: usize = 3;
-/// Shorter spans have too few packets.
-const SPAN: Duration = Duration::from_millis(400);
-/// Nothing at all came for so long: an outage, of which more is asked for again
-/// afterwards than can come in time.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// Polls closer together than this count as one: they see too few packets.
+const MIN_POLL_DISTANCE: Duration = Duration::from_millis(400);
+/// The latency rises when this number of polls in the window saw avoidable loss.
+/// The burst at the start of a stream causes one or two such polls, and a longer
+/// latency is no remedy for it.
+const POLLS_TO_RAISE: usize = 3;
+const WINDOW_POLLS: usize = 8;
+/// A longer time without packets is an outage. After it more packets are
+/// requested than can arrive in time, for as long as the recovery.
 const OUTAGE: Duration = Duration::from_millis(400);
-const AFTERMATH: Duration = Duration::from_secs(3);
-/// A step is to that many times what there is, at least.
-const STEP: u32 = 2;
-/// Nothing was waited for in so long: at first, and at most. Twice as long each
-/// time that it was too early.
-const QUIET: Duration = Duration::from_secs(60);
-const LONGEST_QUIET: Duration = Duration::from_secs(960);
+const OUTAGE_RECOVERY: Duration = Duration::from_secs(3);
+/// A step multiplies the latency by at least this.
+const RAISE_FACTOR: u32 = 2;
+/// The latency falls after this time without a missing packet: at first, and at
+/// most. The time doubles with each fall.
+const LOWER_AFTER: Duration = Duration::from_secs(60);
+const MAX_LOWER_AFTER: Duration = Duration::from_secs(960);
 
-/// What the jitter buffers of a connection have counted so far.
+/// What the jitter buffers of a connection have counted since its start.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Counts {
+pub(super) struct JitterBufferStats {
+    /// Packets that left in time.
     pub pushed: u64,
-    /// Given up, of what may come if it is waited for.
+    /// Packets given up that might have arrived later.
     pub lost: u64,
-    /// Came after something newer had been passed on.
+    /// Packets that arrived after a newer one had left.
     pub late: u64,
-    /// Asked for again, and had in time.
-    pub requested: u64,
-    pub repaired: u64,
-    /// How long that takes on average.
-    pub round_trip: Duration,
+    /// NACKs, and retransmissions that arrived in time.
+    pub rtx_requests: u64,
+    pub rtx_successes: u64,
+    /// The average time from NACK to retransmission.
+    pub rtx_round_trip: Duration,
     pub jitter: Duration,
-    /// The longest time since the look before in which nothing came.
-    pub silence: Duration,
+    /// The longest time without a packet since the previous poll.
+    pub longest_silence: Duration,
 }
 
-impl Counts {
+impl JitterBufferStats {
     fn since(self, before: Self) -> Self {
         Self {
             pushed: self.pushed.saturating_sub(before.pushed),
             lost: self.lost.saturating_sub(before.lost),
             late: self.late.saturating_sub(before.late),
-            requested: self.requested.saturating_sub(before.requested),
-            repaired: self.repaired.saturating_sub(before.repaired),
+            rtx_requests: self.rtx_requests.saturating_sub(before.rtx_requests),
+            rtx_successes: self.rtx_successes.saturating_sub(before.rtx_successes),
             ..self
         }
     }
 
-    /// What is missing does come, but not all of it in time. One packet that is
-    /// missing costs all pictures until the next keyframe.
-    fn is_bad(self) -> bool {
-        self.lost > 0 && (self.repaired > 0 || self.late > 0)
+    /// Missing packets do arrive, but not all in time. One missing packet costs
+    /// all frames until the next keyframe.
+    fn has_avoidable_loss(self) -> bool {
+        self.lost > 0 && (self.rtx_successes > 0 || self.late > 0)
     }
 
-    /// Enough for what is lost to be asked for twice, in milliseconds.
-    fn need(self) -> f64 {
-        (self.round_trip.as_secs_f64() * 3.0 + self.jitter.as_secs_f64() * 4.0) * 1000.0
+    /// Long enough for two NACKs of one packet, in milliseconds.
+    fn required_latency_ms(self) -> f64 {
+        (self.rtx_round_trip.as_secs_f64() * 3.0 + self.jitter.as_secs_f64() * 4.0) * 1000.0
     }
 }
 
-/// All latencies are in milliseconds.
+/// Chooses the latency. Times are since any fixed instant.
 #[derive(Debug, Clone)]
 pub(super) struct JitterLatencyController {
-    floor: u32,
-    most: u32,
-    now: u32,
-    /// The last look and what it saw.
-    looked: Option<(Duration, Counts)>,
-    bad: VecDeque<bool>,
-    /// When the last outage is over and done with.
-    over: Duration,
-    /// Since when nothing had to be waited for, and how long that has to be.
-    quiet: Option<Duration>,
-    enough: Duration,
+    min_ms: u32,
+    max_ms: u32,
+    latency_ms: u32,
+    /// When the previous poll was, and its statistics.
+    previous: Option<(Duration, JitterBufferStats)>,
+    /// Which polls saw avoidable loss.
+    window: VecDeque<bool>,
+    /// Until then the statistics show the consequences of an outage.
+    outage_until: Duration,
+    /// Since when no packet was missing.
+    undisturbed_since: Option<Duration>,
+    lower_after: Duration,
 }
 
 impl JitterLatencyController {
-    /// Begins with `now`, which an earlier connection may have come to.
-    pub(super) fn new(floor: u32, most: u32, now: u32) -> Self {
+    /// Starts at `latency_ms`, which an earlier connection may have reached.
+    pub(super) fn new(min_ms: u32, max_ms: u32, latency_ms: u32) -> Self {
         Self {
-            floor,
-            most,
-            now: now.clamp(floor, most.max(floor)),
-            looked: None,
-            bad: VecDeque::new(),
-            over: Duration::ZERO,
-            quiet: None,
-            enough: QUIET,
+            min_ms,
+            max_ms,
+            latency_ms: latency_ms.clamp(min_ms, max_ms.max(min_ms)),
+            previous: None,
+            window: VecDeque::new(),
+            outage_until: Duration::ZERO,
+            undisturbed_since: None,
+            lower_after: LOWER_AFTER,
         }
     }
 
-    pub(super) fn latency(&self) -> u32 {
-        self.now
+    pub(super) fn latency_ms(&self) -> u32 {
+        self.latency_ms
     }
 
-    /// There is nothing to find out where it is fixed.
+    /// The limits leave no choice.
     pub(super) fn is_fixed(&self) -> bool {
-        self.most <= self.floor
+        self.max_ms <= self.min_ms
     }
 
-    /// The user wants another one, from which it begins again.
-    pub(super) fn set_floor(&mut self, floor: u32) {
+    /// Starts again from a latency that the user sets.
+    pub(super) fn set_min_latency(&mut self, min_ms: u32) {
         *self = Self {
-            looked: self.looked,
-            ..Self::new(floor, self.most, floor)
+            previous: self.previous,
+            ..Self::new(min_ms, self.max_ms, min_ms)
         };
     }
 
-    /// Looks at what was counted by then; returns another latency if it is
-    /// time for that.
-    pub(super) fn look(&mut self, now: Duration, counts: Counts) -> Option<u32> {
-        let Some((looked, before)) = self.looked else {
-            self.looked = Some((now, counts));
+    /// Takes in the statistics of a poll; returns the new latency in
+    /// milliseconds if it changes.
+    pub(super) fn update(&mut self, now: Duration, stats: JitterBufferStats) -> Option<u32> {
+        let Some((polled, before)) = self.previous else {
+            self.previous = Some((now, stats));
             return None;
         };
-        let seen = counts.since(before);
-        if self.is_fixed() || now.saturating_sub(looked) < SPAN {
+        let delta = stats.since(before);
+        if self.is_fixed() || now.saturating_sub(polled) < MIN_POLL_DISTANCE {
             return None;
         }
-        self.looked = Some((now, counts));
-        if seen.pushed == 0 {
-            // Nothing comes at all: waiting is not what is wrong.
+        self.previous = Some((now, stats));
+        if delta.pushed == 0 {
+            // No packets at all: a longer latency is no remedy.
             return None;
         }
-        if seen.silence > OUTAGE {
-            self.over = now + AFTERMATH;
+        if delta.longest_silence > OUTAGE {
+            self.outage_until = now + OUTAGE_RECOVERY;
         }
-        if now < self.over {
-            self.bad.clear();
+        if now < self.outage_until {
+            self.window.clear();
             return None;
         }
-        if seen.requested > 0 || seen.lost > 0 || seen.late > 0 {
-            self.quiet = None;
+        let latency_ms = self.choose_latency_ms(now, delta);
+        (latency_ms != std::mem::replace(&mut self.latency_ms, latency_ms)).then_some(latency_ms)
+    }
+
+    fn choose_latency_ms(&mut self, now: Duration, delta: JitterBufferStats) -> u32 {
+        if delta.rtx_requests > 0 || delta.lost > 0 || delta.late > 0 {
+            self.undisturbed_since = None;
         }
-        let quiet = now.saturating_sub(*self.quiet.get_or_insert(now));
-        if self.bad.len() == LOOKS {
-            self.bad.pop_front();
+        let undisturbed = now.saturating_sub(*self.undisturbed_since.get_or_insert(now));
+        if self.window.len() == WINDOW_POLLS {
+            self.window.pop_front();
         }
-        self.bad.push_back(seen.is_bad());
-        let latency = if self.bad.iter().filter(|bad| **bad).count() >= BAD {
-            self.bad.clear();
-            self.longer(seen.need())
-        } else if quiet >= self.enough && self.now > self.floor {
-            self.enough = (self.enough * 2).min(LONGEST_QUIET);
-            self.floor
+        self.window.push_back(delta.has_avoidable_loss());
+        if self.window.iter().filter(|lossy| **lossy).count() >= POLLS_TO_RAISE {
+            self.window.clear();
+            return self.raised_latency_ms(delta.required_latency_ms());
+        }
+        if undisturbed >= self.lower_after && self.latency_ms > self.min_ms {
+            self.lower_after = (self.lower_after * 2).min(MAX_LOWER_AFTER);
+            return self.min_ms;
+        }
+        self.latency_ms
+    }
+
+    /// One step up, in multiples of 10 ms.
+    fn raised_latency_ms(&self, required_ms: f64) -> u32 {
+        let required_ms = ((required_ms / 10.0).ceil() as u32).saturating_mul(10);
+        let raised_ms = self
+            .latency_ms
+            .saturating_mul(RAISE_FACTOR)
+            .max(required_ms);
+        // The rest up to the limit is not worth a step of its own.
+        if raised_ms >= self.max_ms / 4 * 3 {
+            self.max_ms
         } else {
-            self.now
-        };
-        (latency != std::mem::replace(&mut self.now, latency)).then_some(latency)
-    }
-
-    fn longer(&self, need: f64) -> u32 {
-        let need = ((need / 10.0).ceil() as u32).saturating_mul(10);
-        let longer = self.now.saturating_mul(STEP).max(need);
-        // What would be left is not worth a step of its own.
-        let all = longer >= self.most / 4 * 3;
-        if all { self.most } else { longer }
+            raised_ms
+        }
     }
 }
 
@@ -175,146 +189,154 @@ impl JitterLatencyController {
 mod tests {
     use super::*;
 
-    /// A network of which is told what becomes of the 100 packets of each look.
-    struct Network {
-        jitter_latency: JitterLatencyController,
+    /// A network that carries 100 packets between two polls.
+    struct SimulatedNetwork {
+        controller: JitterLatencyController,
         now: Duration,
-        counts: Counts,
+        stats: JitterBufferStats,
     }
 
-    impl Network {
-        fn new(floor: u32, most: u32) -> Self {
+    /// What happens to the packets between two polls: NACKs, retransmissions in
+    /// time, late packets.
+    type PacketFate = (u64, u64, u64);
+
+    impl SimulatedNetwork {
+        fn new(min_ms: u32, max_ms: u32) -> Self {
             let mut network = Self {
-                jitter_latency: JitterLatencyController::new(floor, most, floor),
+                controller: JitterLatencyController::new(min_ms, max_ms, min_ms),
                 now: Duration::ZERO,
-                counts: Counts {
-                    round_trip: Duration::from_millis(40),
+                stats: JitterBufferStats {
+                    rtx_round_trip: Duration::from_millis(40),
                     jitter: Duration::from_millis(10),
-                    ..Counts::default()
+                    ..JitterBufferStats::default()
                 },
             };
-            assert_eq!(network.pass(0, 0, 0), None);
+            assert_eq!(network.poll((0, 0, 0)), None);
             network
         }
 
-        fn pass(&mut self, requested: u64, repaired: u64, late: u64) -> Option<u32> {
-            self.now += LOOK;
-            let counts = &mut self.counts;
-            counts.requested += requested;
-            counts.repaired += repaired;
-            counts.lost += requested - repaired;
-            counts.late += late;
-            counts.pushed += 100 - (requested - repaired);
-            self.jitter_latency.look(self.now, self.counts)
+        fn poll(&mut self, (requests, successes, late): PacketFate) -> Option<u32> {
+            self.now += POLL_INTERVAL;
+            let stats = &mut self.stats;
+            stats.rtx_requests += requests;
+            stats.rtx_successes += successes;
+            stats.lost += requests - successes;
+            stats.late += late;
+            stats.pushed += 100 - (requests - successes);
+            self.controller.update(self.now, self.stats)
         }
 
-        /// The changes over so many looks, and when they came.
-        fn go(&mut self, looks: u32, fate: (u64, u64, u64)) -> Vec<(u32, u32)> {
-            let (requested, repaired, late) = fate;
-            let all = (1..=looks).map(|n| (n, self.pass(requested, repaired, late)));
-            all.filter_map(|(n, latency)| Some((n, latency?))).collect()
+        /// The changes of the latency, each with the number of its poll.
+        fn run(&mut self, polls: u32, fate: PacketFate) -> Vec<(u32, u32)> {
+            let latencies = (1..=polls).map(|n| (n, self.poll(fate)));
+            latencies
+                .filter_map(|(n, latency)| Some((n, latency?)))
+                .collect()
         }
     }
 
     #[test]
-    fn it_goes_up_to_what_a_second_request_takes_and_on_to_the_limit() {
-        let mut network = Network::new(60, 400);
+    fn avoidable_loss_raises_latency_for_second_nack_then_to_limit() {
+        let mut network = SimulatedNetwork::new(60, 400);
         // Three round trips and four times the jitter.
-        assert_eq!(network.go(4, (5, 2, 1)), [(3, 160)]);
-        // That is not enough.
-        assert_eq!(network.go(8, (5, 4, 1)), [(2, 400)]);
-        assert!(network.go(100, (5, 4, 1)).is_empty());
-        assert_eq!(network.jitter_latency.latency(), 400);
+        assert_eq!(network.run(4, (5, 2, 1)), [(3, 160)]);
+        // The step is not enough.
+        assert_eq!(network.run(8, (5, 4, 1)), [(2, 400)]);
+        assert!(network.run(100, (5, 4, 1)).is_empty());
+        assert_eq!(network.controller.latency_ms(), 400);
     }
 
     #[test]
-    fn it_stays_where_what_is_missing_is_had_in_time() {
-        let mut network = Network::new(60, 400);
-        assert!(network.go(1000, (5, 5, 0)).is_empty());
-        // Now and then one is not.
+    fn retransmissions_in_time_keep_latency() {
+        let mut network = SimulatedNetwork::new(60, 400);
+        assert!(network.run(1000, (5, 5, 0)).is_empty());
+        // Now and then one is too late.
         for _ in 0..100 {
-            assert!(network.go(1, (5, 4, 0)).is_empty());
-            assert!(network.go(3, (5, 5, 0)).is_empty());
+            assert!(network.run(1, (5, 4, 0)).is_empty());
+            assert!(network.run(3, (5, 5, 0)).is_empty());
         }
-        // In every other look is too often.
-        let mut every_other = (0..6).map(|n| network.pass(5, 5 - n % 2, 0));
+        // In every other poll is too often.
+        let mut every_other = (0..6).map(|n| network.poll((5, 5 - n % 2, 0)));
         assert_eq!(every_other.find_map(|latency| latency), Some(160));
     }
 
     #[test]
-    fn an_outage_and_a_bad_beginning_change_nothing() {
-        let mut network = Network::new(10, 400);
-        assert!(network.go(2, (50, 10, 20)).is_empty());
+    fn outage_and_initial_burst_keep_latency() {
+        let mut network = SimulatedNetwork::new(10, 400);
+        assert!(network.run(2, (50, 10, 20)).is_empty());
         for _ in 0..20 {
-            assert!(network.go(10, (0, 0, 0)).is_empty());
-            // What was lost in the dark is asked for in vain for a while.
-            network.counts.silence = Duration::from_secs(1);
-            assert!(network.go(1, (90, 2, 10)).is_empty());
-            network.counts.silence = Duration::ZERO;
-            assert!(network.go(5, (90, 2, 10)).is_empty());
+            assert!(network.run(10, (0, 0, 0)).is_empty());
+            // Packets lost in the outage are requested in vain for a while.
+            network.stats.longest_silence = Duration::from_secs(1);
+            assert!(network.run(1, (90, 2, 10)).is_empty());
+            network.stats.longest_silence = Duration::ZERO;
+            assert!(network.run(5, (90, 2, 10)).is_empty());
         }
-        // In which nothing comes.
+        // An outage between two polls.
         network.now += Duration::from_secs(20);
-        let counts = network.counts;
+        let stats = network.stats;
         for _ in 0..20 {
             network.now += Duration::from_secs(1);
-            assert_eq!(network.jitter_latency.look(network.now, counts), None);
+            assert_eq!(network.controller.update(network.now, stats), None);
         }
     }
 
     #[test]
-    fn what_is_never_sent_again_is_not_waited_for() {
-        let mut network = Network::new(60, 400);
-        assert!(network.go(100, (5, 0, 0)).is_empty());
-        // But what comes after all is.
-        assert_eq!(network.go(5, (3, 0, 3)), [(3, 160)]);
+    fn loss_without_retransmission_keeps_latency() {
+        let mut network = SimulatedNetwork::new(60, 400);
+        assert!(network.run(100, (5, 0, 0)).is_empty());
+        // Packets that arrive late are waited for.
+        assert_eq!(network.run(5, (3, 0, 3)), [(3, 160)]);
     }
 
     #[test]
-    fn it_goes_down_when_nothing_was_missing_in_a_long_time() {
-        let mut network = Network::new(60, 400);
-        network.go(4, (5, 2, 1));
-        // What is repaired still has to be waited for.
-        assert!(network.go(1000, (1, 1, 0)).is_empty());
-        assert_eq!(network.go(400, (0, 0, 0)), [(120, 60)]);
-        // That was too early: it will wait twice as long.
-        assert_eq!(network.go(4, (5, 2, 1)), [(3, 160)]);
-        assert_eq!(network.go(400, (0, 0, 0)), [(240, 60)]);
+    fn long_time_without_missing_packets_lowers_latency() {
+        let mut network = SimulatedNetwork::new(60, 400);
+        network.run(4, (5, 2, 1));
+        // A retransmission still has to be waited for.
+        assert!(network.run(1000, (1, 1, 0)).is_empty());
+        assert_eq!(network.run(400, (0, 0, 0)), [(120, 60)]);
+        // It fell too early: the next fall takes twice the time.
+        assert_eq!(network.run(4, (5, 2, 1)), [(3, 160)]);
+        assert_eq!(network.run(400, (0, 0, 0)), [(240, 60)]);
     }
 
     #[test]
-    fn it_is_fixed_where_the_limit_says_so() {
-        for most in [0, 60] {
-            let mut network = Network::new(60, most);
-            assert!(network.jitter_latency.is_fixed());
-            assert!(network.go(100, (5, 2, 1)).is_empty());
-            assert_eq!(network.jitter_latency.latency(), 60);
+    fn limit_not_above_latency_keeps_it_fixed() {
+        for max_ms in [0, 60] {
+            let mut network = SimulatedNetwork::new(60, max_ms);
+            assert!(network.controller.is_fixed());
+            assert!(network.run(100, (5, 2, 1)).is_empty());
+            assert_eq!(network.controller.latency_ms(), 60);
         }
     }
 
     #[test]
-    fn the_user_has_the_last_word_and_a_new_connection_goes_on() {
-        let mut network = Network::new(60, 400);
-        network.go(4, (5, 2, 1));
-        network.jitter_latency.set_floor(20);
-        assert_eq!(network.jitter_latency.latency(), 20);
-        assert_eq!(network.go(4, (5, 2, 1)), [(3, 160)]);
-        assert_eq!(JitterLatencyController::new(20, 400, 160).latency(), 160);
-        assert_eq!(JitterLatencyController::new(20, 100, 160).latency(), 100);
-        assert_eq!(JitterLatencyController::new(200, 100, 160).latency(), 200);
+    fn user_latency_restarts_and_new_connection_continues() {
+        let mut network = SimulatedNetwork::new(60, 400);
+        network.run(4, (5, 2, 1));
+        network.controller.set_min_latency(20);
+        assert_eq!(network.controller.latency_ms(), 20);
+        assert_eq!(network.run(4, (5, 2, 1)), [(3, 160)]);
+        assert_eq!(JitterLatencyController::new(20, 400, 160).latency_ms(), 160);
+        assert_eq!(JitterLatencyController::new(20, 100, 160).latency_ms(), 100);
+        assert_eq!(
+            JitterLatencyController::new(200, 100, 160).latency_ms(),
+            200
+        );
     }
 
     #[test]
-    fn looks_that_follow_each_other_closely_are_one() {
-        let mut jitter_latency = JitterLatencyController::new(60, 400, 60);
+    fn polls_close_together_keep_latency() {
+        let mut controller = JitterLatencyController::new(60, 400, 60);
         for n in 0..80 {
-            let counts = Counts {
+            let stats = JitterBufferStats {
                 pushed: 10 * n,
                 lost: n,
                 late: n,
-                ..Counts::default()
+                ..JitterBufferStats::default()
             };
-            let latency = jitter_latency.look(Duration::from_millis(12 * n), counts);
+            let latency = controller.update(Duration::from_millis(12 * n), stats);
             assert_eq!(latency, None, "{n}");
         }
     }

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 
-//! One webrtcbin from offer to end.
+//! One webrtcbin in its private pipeline, from the offer to its end. The
+//! transport thread owns and calls it, and may block in it. webrtcbin's callbacks
+//! run on its own "pc" thread, and bus messages on any thread: both only queue
+//! reports and commands. Nothing of this pipeline's bus reaches the user's.
 
 use gst::{glib, prelude::*};
 use gst_webrtc::{
@@ -9,15 +12,21 @@ use gst_webrtc::{
 };
 
 use super::{
-    CAT, TransportCommand, TransportConfig, TransportHandles, bandwidth_estimator, bridge_clock,
-    channels::Channels, ice, receive, retransmission, send,
+    bandwidth_estimator::{self, BandwidthEstimator},
+    data_channels::DataChannels,
+    handles::{CAT, TransportCommand, TransportHandles, bridge_clock, make},
+    ice, retransmission,
+    rtp_receivers::RtpReceivers,
+    rtp_senders::{self, RtpSenders},
 };
 use crate::{
+    gst_helpers::internal,
     platform::{
         Code, Error,
         sdp::{Fingerprint, NegotiatedAnswer},
         signaling::IceServer,
         track::{Direction, Kind},
+        wire::{Channel, Frame},
     },
     session::{
         TransportReport,
@@ -31,17 +40,17 @@ use crate::{
 pub(super) struct PeerConnection {
     pipeline: gst::Pipeline,
     webrtcbin: gst::Element,
-    channels: Channels,
-    /// The sink pad that each track's stream ends in.
-    receivers: receive::Receivers,
-    senders: send::Senders,
-    bandwidth_estimator: Option<bandwidth_estimator::BandwidthEstimator>,
+    channels: DataChannels,
+    receivers: RtpReceivers,
+    senders: RtpSenders,
+    bandwidth_estimator: Option<BandwidthEstimator>,
 }
 
 impl PeerConnection {
+    /// Starts the pipeline and creates the offer; `latency` is in milliseconds.
     pub(super) fn new(
-        config: &TransportConfig,
         latency: u32,
+        relay_only: bool,
         handles: &TransportHandles,
         ice_servers: &[IceServer],
         offer: Vec<Offer>,
@@ -49,27 +58,25 @@ impl PeerConnection {
         let webrtcbin = make("webrtcbin")?;
         webrtcbin.set_property_from_str("bundle-policy", "max-bundle");
         webrtcbin.set_property("latency", latency);
-        if config.relay_only {
+        if relay_only {
             webrtcbin.set_property_from_str("ice-transport-policy", "relay");
         }
-        ice::configure(&webrtcbin, ice_servers, config.relay_only)?;
+        ice::configure_agent(&webrtcbin, ice_servers, relay_only)?;
 
         let pipeline = gst::Pipeline::builder().name("reactor-session").build();
         pipeline.use_clock(Some(&bridge_clock()));
         pipeline.add(&webrtcbin).map_err(internal)?;
-        watch_bus(&pipeline, handles);
+        handle_bus(&pipeline, handles);
 
         set_state(&pipeline, gst::State::Ready)?;
-        let bandwidth_estimator =
-            bandwidth_estimator::BandwidthEstimator::install(&webrtcbin, handles);
-        let mut senders = send::Senders::new(bandwidth_estimator.is_some());
+        let bandwidth_estimator = BandwidthEstimator::install(&webrtcbin, handles);
+        let mut senders = RtpSenders::new(bandwidth_estimator.is_some());
         add_transceivers(&pipeline, &webrtcbin, &offer, handles, &mut senders)?;
-        let channels = Channels::create(&webrtcbin, handles)?;
-        retransmission::install(&webrtcbin, handles);
-        let receivers = receive::Receivers::default();
-        watch(&webrtcbin, handles);
-        let tracks = offer.into_iter().map(|offer| offer.track).collect();
-        receive::connect(&pipeline, &webrtcbin, handles, &receivers, tracks);
+        let channels = DataChannels::create(&webrtcbin, handles)?;
+        retransmission::watch_jitter_buffers(&webrtcbin, handles);
+        report_states(&webrtcbin, handles);
+        let receivers = RtpReceivers::new(offer.into_iter().map(|offer| offer.track));
+        receivers.connect_pad_added(&pipeline, &webrtcbin, handles);
 
         let peer = Self {
             pipeline,
@@ -93,9 +100,8 @@ impl PeerConnection {
                 .flatten()
                 .and_then(|s| s.get::<WebRTCSessionDescription>("offer").ok());
             let (Some(offer), Some(webrtcbin)) = (offer, webrtcbin.upgrade()) else {
-                return (handles.inputs)(Input::OfferBuilt(Err(internal(
-                    "webrtcbin made no offer",
-                ))));
+                let error = internal("webrtcbin made no offer");
+                return handles.reports.input(Input::OfferBuilt(Err(error)));
             };
             let commands = handles.commands.clone();
             let set = gst::Promise::with_change_func(move |_| {
@@ -119,7 +125,8 @@ impl PeerConnection {
         description.sdp().as_text().map_err(internal)
     }
 
-    pub(super) fn apply(&self, answer: &NegotiatedAnswer) -> Result<(), Error> {
+    /// Sets the remote description, and waits for webrtcbin to check it.
+    pub(super) fn apply_answer(&self, answer: &NegotiatedAnswer) -> Result<(), Error> {
         gst::debug!(CAT, obj = self.webrtcbin, "answer:\n{}", answer.sdp);
         let sdp = gst_sdp::SDPMessage::parse_buffer(answer.sdp.as_bytes())
             .map_err(|_| Error::gpu(Code::DecodeFailed, "GStreamer cannot parse the answer"))?;
@@ -141,9 +148,9 @@ impl PeerConnection {
         }
     }
 
-    /// webrtcbin before 1.28.5 takes any certificate, whatever the answer's
-    /// fingerprint says.
-    pub(super) fn verify(&self, fingerprint: &Fingerprint) -> Result<(), Error> {
+    /// Compares the peer's DTLS certificate with the answer's fingerprint (RFC
+    /// 8122), which webrtcbin does not do before 1.28.5.
+    pub(super) fn verify_fingerprint(&self, fingerprint: &Fingerprint) -> Result<(), Error> {
         let transport: Option<WebRTCSCTPTransport> = self.webrtcbin.property("sctp-transport");
         let certificate = transport
             .and_then(|sctp| sctp.transport())
@@ -157,22 +164,22 @@ impl PeerConnection {
         }
     }
 
-    pub(super) fn channels(&self) -> &Channels {
-        &self.channels
+    pub(super) fn send(&self, channel: Channel, frames: Vec<Frame>) -> Result<(), Error> {
+        self.channels.send(channel, frames)
     }
 
     pub(super) fn set_latency(&self, milliseconds: u32) {
         self.webrtcbin.set_property("latency", milliseconds);
     }
 
-    /// What is sent needs to know the pipeline's latency.
+    /// Distributes the pipeline's latency to the senders.
     pub(super) fn recalculate_latency(&self) {
         let _ = self.pipeline.recalculate_latency();
     }
 
-    pub(super) fn limit(&self, limits: BitrateLimits) {
+    pub(super) fn set_bitrate_limits(&self, limits: BitrateLimits) {
         if let Some(bandwidth_estimator) = &self.bandwidth_estimator {
-            bandwidth_estimator.limit(limits);
+            bandwidth_estimator.set_limits(limits);
         }
     }
 
@@ -184,27 +191,28 @@ impl PeerConnection {
         &mut self,
         track: &str,
         codec: &'static Codec,
-        payload: u8,
+        payload_type: u8,
         handles: &TransportHandles,
     ) -> Result<(), Error> {
         let answer: Option<WebRTCSessionDescription> =
             self.webrtcbin.property("remote-description");
         if let Some(bandwidth_estimator) = &self.bandwidth_estimator {
-            bandwidth_estimator.wake()?;
+            bandwidth_estimator.start()?;
         }
-        let numbered = self.bandwidth_estimator.is_some()
-            && answer.is_some_and(|answer| bandwidth_estimator::is_agreed(answer.sdp()));
+        let transport_cc = self.bandwidth_estimator.is_some()
+            && answer.is_some_and(|a| bandwidth_estimator::is_transport_cc_negotiated(a.sdp()));
+        let codec = (codec, payload_type);
         self.senders
-            .open(&self.pipeline, track, (codec, payload), numbered, handles)
+            .open(&self.pipeline, track, codec, transport_cc, handles)
     }
 
-    /// Passes the server's reports of loss on.
-    pub(super) fn read_feedback(&self, handles: &TransportHandles) {
-        let tracks = self.senders.ssrcs();
+    /// Reads webrtcbin's statistics and reports each track's loss.
+    pub(super) fn report_loss(&self, handles: &TransportHandles) {
+        let tracks = self.senders.tracks_by_ssrc();
         let reports = handles.reports.clone();
         let promise = gst::Promise::with_change_func(move |reply| {
-            for (track, lost) in send::losses(reply.ok().flatten(), &tracks) {
-                reports(TransportReport::Loss(track, lost));
+            for (track, lost) in rtp_senders::fractions_lost(reply.ok().flatten(), &tracks) {
+                reports.send(TransportReport::Loss(track, lost));
             }
         });
         self.webrtcbin
@@ -217,7 +225,7 @@ impl PeerConnection {
             bus.set_flushing(true);
         }
         if let Some(bandwidth_estimator) = &self.bandwidth_estimator {
-            bandwidth_estimator.unlock();
+            bandwidth_estimator.unlock_state();
         }
         if self.pipeline.set_state(gst::State::Null).is_err() {
             gst::warning!(CAT, obj = self.pipeline, "could not be shut down");
@@ -226,7 +234,7 @@ impl PeerConnection {
 
     pub(super) fn close(self) {
         self.stop();
-        // The channels must not outlive webrtcbin: its disposal would use
+        // The channels are dropped before webrtcbin: its disposal would use
         // them after their end (fixed in 1.22.3).
         let Self {
             pipeline, channels, ..
@@ -236,14 +244,14 @@ impl PeerConnection {
     }
 }
 
-/// One transceiver per track, in the order of the offer: that is the order of
+/// Adds one transceiver per track, in the order of the offer, which is that of
 /// the m-lines.
 fn add_transceivers(
     pipeline: &gst::Pipeline,
     webrtcbin: &gst::Element,
     offer: &[Offer],
     handles: &TransportHandles,
-    senders: &mut send::Senders,
+    senders: &mut RtpSenders,
 ) -> Result<(), Error> {
     for offer in offer {
         if offer.track.direction == Direction::SendOnly {
@@ -263,15 +271,15 @@ fn add_transceivers(
     Ok(())
 }
 
-/// Turns webrtcbin's states into inputs.
-fn watch(webrtcbin: &gst::Element, handles: &TransportHandles) {
-    let inputs = handles.inputs.clone();
+/// Reports webrtcbin's connection and gathering states, from its "pc" thread.
+fn report_states(webrtcbin: &gst::Element, handles: &TransportHandles) {
+    let reports = handles.reports.clone();
     webrtcbin.connect_notify(Some("connection-state"), move |webrtcbin, _| {
         let state: WebRTCPeerConnectionState = webrtcbin.property("connection-state");
         gst::debug!(CAT, obj = webrtcbin, "connection is {state:?}");
         match state {
-            WebRTCPeerConnectionState::Connected => inputs(Input::PeerConnected),
-            WebRTCPeerConnectionState::Failed => inputs(Input::TransportFailed(Error::gpu(
+            WebRTCPeerConnectionState::Connected => reports.input(Input::PeerConnected),
+            WebRTCPeerConnectionState::Failed => reports.check(Err(Error::gpu(
                 Code::Disconnected,
                 "ICE found no way to the server's media port, or lost it",
             ))),
@@ -282,33 +290,33 @@ fn watch(webrtcbin: &gst::Element, handles: &TransportHandles) {
     webrtcbin.connect_notify(Some("ice-gathering-state"), move |webrtcbin, _| {
         let state: WebRTCICEGatheringState = webrtcbin.property("ice-gathering-state");
         if state == WebRTCICEGatheringState::Complete {
-            let _ = commands.send(TransportCommand::Gathered);
+            let _ = commands.send(TransportCommand::GatheringComplete);
         }
     });
 }
 
-/// Nothing of the private pipeline's bus reaches the user's: when the server
-/// hangs up, sctpenc posts a fatal error there.
-fn watch_bus(pipeline: &gst::Pipeline, handles: &TransportHandles) {
+/// Drops all messages of the private pipeline, on the thread that posts them:
+/// when the server hangs up, sctpenc posts a fatal error.
+fn handle_bus(pipeline: &gst::Pipeline, handles: &TransportHandles) {
     let Some(bus) = pipeline.bus() else {
         return;
     };
-    let inputs = handles.inputs.clone();
+    let reports = handles.reports.clone();
     let commands = handles.commands.clone();
     bus.set_sync_handler(move |_, message| {
         if let gst::MessageView::Latency(_) = message.view() {
-            // Not here: this may be a streaming thread.
-            let _ = commands.send(TransportCommand::Latency);
+            // Not here, since this may be a streaming thread.
+            let _ = commands.send(TransportCommand::RecalculateLatency);
         }
         if let gst::MessageView::Error(error) = message.view() {
             gst::debug!(CAT, "{} {:?}", error.error(), error.debug());
-            inputs(Input::TransportFailed(classify(error)));
+            reports.check(Err(classify_error(error)));
         }
         gst::BusSyncReply::Drop
     });
 }
 
-fn classify(error: &gst::message::Error) -> Error {
+fn classify_error(error: &gst::message::Error) -> Error {
     let source = error.src();
     let factory = source
         .and_then(|src| src.downcast_ref::<gst::Element>())
@@ -329,17 +337,4 @@ fn set_state(pipeline: &gst::Pipeline, state: gst::State) -> Result<(), Error> {
         .set_state(state)
         .map(|_| ())
         .map_err(|_| internal(format!("the private pipeline does not go to {state:?}")))
-}
-
-pub(super) fn make(factory: &str) -> Result<gst::Element, Error> {
-    gst::ElementFactory::make(factory).build().map_err(|_| {
-        Error::gpu(
-            Code::TransportError,
-            format!("the GStreamer element '{factory}' is not installed"),
-        )
-    })
-}
-
-pub(super) fn internal(what: impl std::fmt::Display) -> Error {
-    Error::gpu(Code::Internal, what.to_string())
 }

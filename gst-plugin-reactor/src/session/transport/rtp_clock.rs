@@ -1,222 +1,232 @@
 // SPDX-License-Identifier: MIT
 
-//! When what arrives was due: RTP time on the receiver's clock.
+//! Presentation times of received packets: RTP timestamps on the receiver's
+//! clock. Pure arithmetic, called by `rtp_probes` on streaming threads under a
+//! lock; it reads no clock and knows no GStreamer type.
 //!
-//! GStreamer's jitter buffer does that too, but begins anew with whatever
-//! packet comes late (by more than its latency) or first after an outage, and
-//! takes a second or two to forget it. rtpbin then moves the other streams by
-//! what one of them is wrong, until that one's next sender report, which for
-//! sound is 5 s away. (Seen: 0.93 s, after 2 s without a network.)
+//! GStreamer's jitter buffer computes such times too. But it starts again at any
+//! packet that is late by more than its latency, or first after an outage, and
+//! needs a second or two to forget the error. rtpbin then moves the other
+//! streams by that error until the next sender report of the wrong one, which
+//! for audio may be 5 s away. (Measured: 0.93 s, after 2 s without a network.)
 //!
-//! Here a stream goes on where its RTP time says, across any gap, and stands
-//! where its quickest packets do; what is late is late and moves nothing,
-//! unless all of it is. Sender reports keep the streams together.
+//! Here a stream continues by its RTP timestamps across any gap, at the delay of
+//! its fastest packets. Late packets move nothing, unless all packets are late.
+//! Sender reports (RFC 3550, 6.4.1) keep the streams in sync.
 
 use std::collections::{HashMap, VecDeque};
 
-/// All times in here are in nanoseconds.
-const MS: i64 = 1_000_000;
-/// The quickest packet is looked for in so many parts of a stream, each so
-/// long. Time in which nothing comes is in none.
-const PARTS: usize = 8;
-const PART: i64 = 250 * MS;
-/// When all packets of two parts are later than that, it is for good.
-const LATER: i64 = 60 * MS;
-/// A sender that was quiet for so long, and of which nothing is missing, has
-/// stopped its clock.
-const QUIET: i64 = 500 * MS;
-/// Further away than any queue is long.
-const FAR: i64 = 10_000 * MS;
-/// Streams of one sender are on their way about equally long; a difference of
-/// more is none of theirs.
-const APART: i64 = 500 * MS;
-/// How much it moves from one picture or packet to the next to be together.
-const STEP: i64 = MS;
+// All times and durations in this module are in nanoseconds.
+const NS_PER_SECOND: i128 = 1_000_000_000;
+const NS_PER_MS: i64 = 1_000_000;
+
+/// The least delay is taken over this number of buckets of this length. Time
+/// without packets belongs to no bucket.
+const MIN_DELAY_BUCKETS: usize = 8;
+const BUCKET_NS: i64 = 250 * NS_PER_MS;
+/// When all packets of two buckets are delayed by more than this, the path has
+/// become longer.
+const DELAY_CHANGE_NS: i64 = 60 * NS_PER_MS;
+/// A sender that was silent for longer than this, and of which no packet is
+/// missing, may have stopped its RTP clock.
+const SENDER_PAUSE_NS: i64 = 500 * NS_PER_MS;
+/// No queue delays packets by more than this.
+const MAX_QUEUE_NS: i64 = 10_000 * NS_PER_MS;
+/// Streams of one sender have similar delays. A difference above this is an
+/// error of the reports.
+const MAX_SYNC_SHIFT_NS: i64 = 500 * NS_PER_MS;
+/// How far a stream moves towards sync per frame or packet.
+const SYNC_STEP_NS: i64 = NS_PER_MS;
 
 /// The streams of a connection, by SSRC.
 #[derive(Debug, Default)]
 pub(super) struct RtpClock {
     streams: HashMap<u32, Stream>,
-    /// When something came, and the longest time in which nothing did.
-    at: Option<i64>,
-    silence: i64,
+    last_arrival: Option<i64>,
+    /// The longest time between two packets of any streams.
+    longest_silence: i64,
 }
 
-/// What the header of an RTP packet says.
+/// Part of an RTP packet's header (RFC 3550, 5.1).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RtpHeader {
     pub ssrc: u32,
-    pub number: u16,
-    pub time: u32,
+    pub sequence_number: u16,
+    pub timestamp: u32,
 }
 
-/// What a sender report says: the sender's clock (RFC 3550, 4) and its RTP time.
+/// One instant on the sender's clock (NTP format: RFC 3550, 4) and on the RTP
+/// clock of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SenderReport {
     pub ssrc: u32,
-    pub ntp: u64,
-    pub time: u32,
+    pub ntp_timestamp: u64,
+    pub rtp_timestamp: u32,
 }
 
 impl RtpClock {
-    /// A packet of a stream whose clock has this rate came.
-    pub(super) fn arrived(&mut self, packet: RtpHeader, rate: u32, at: i64) {
-        let before = self.at.replace(at).unwrap_or(at);
-        self.silence = self.silence.max(at - before);
+    /// Takes in a packet before the jitter buffer; `clock_rate` is in Hz.
+    pub(super) fn observe_packet(&mut self, packet: RtpHeader, clock_rate: u32, arrival: i64) {
+        let before = self.last_arrival.replace(arrival).unwrap_or(arrival);
+        self.longest_silence = self.longest_silence.max(arrival - before);
         let stream = self.streams.entry(packet.ssrc).or_default();
-        stream.arrived(packet, rate, at);
+        stream.observe_packet(packet, clock_rate, arrival);
     }
 
-    /// For how long at most nothing came, since that was asked before.
-    pub(super) fn silence(&mut self) -> i64 {
-        std::mem::take(&mut self.silence)
+    /// The longest time without a packet since the previous call.
+    pub(super) fn take_longest_silence(&mut self) -> i64 {
+        std::mem::take(&mut self.longest_silence)
     }
 
-    /// A sender's report came.
-    pub(super) fn reported(&mut self, report: SenderReport) {
-        if let Some(stream) = self.streams.get_mut(&report.ssrc).filter(|s| s.rate != 0) {
-            // In units of 2^-32 s.
-            let ntp = ((i128::from(report.ntp) * 1_000_000_000) >> 32) as i64;
-            let rtp = stream.nanoseconds(stream.unwrap(report.time));
-            stream.sender = Some(ntp - rtp);
+    pub(super) fn observe_sender_report(&mut self, report: SenderReport) {
+        let stream = self.streams.get_mut(&report.ssrc);
+        if let Some(stream) = stream.filter(|s| s.clock_rate != 0) {
+            // NTP timestamps count 2^-32 s.
+            let ntp = ((i128::from(report.ntp_timestamp) * NS_PER_SECOND) >> 32) as i64;
+            let rtp = stream.to_ns(stream.extend(report.rtp_timestamp));
+            stream.ntp_offset = Some(ntp - rtp);
         }
     }
 
-    /// When a packet that came was due. Never goes back while RTP time goes on.
-    pub(super) fn place(&mut self, packet: RtpHeader) -> Option<i64> {
+    /// The presentation time of a packet of an observed stream. It never goes
+    /// back while RTP timestamps go on.
+    pub(super) fn presentation_time(&mut self, packet: RtpHeader) -> Option<i64> {
         let slowest = self.streams.values().filter_map(Stream::transit).max();
-        let stream = self.streams.get_mut(&packet.ssrc).filter(|s| s.rate != 0)?;
-        Some(stream.place(packet.time, slowest))
+        let stream = self.streams.get_mut(&packet.ssrc);
+        let stream = stream.filter(|s| s.clock_rate != 0)?;
+        Some(stream.presentation_time(packet.timestamp, slowest))
     }
 }
 
-/// One of them. RTP time is kept without its wrapping.
+/// One SSRC. Timestamps are extended to 64 bits, so they do not wrap.
 #[derive(Debug, Default)]
 struct Stream {
-    rate: u32,
-    /// The latest packet.
-    number: u16,
-    time: i64,
-    at: i64,
-    /// From RTP time to the arrival of the quickest packets.
+    /// In Hz; 0 before the first packet.
+    clock_rate: u32,
+    /// Of the newest packet.
+    sequence_number: u16,
+    timestamp: i64,
+    arrival: i64,
+    /// From RTP time to the arrival of the fastest packets.
     offset: i64,
-    /// The least of it in each part, and where the last part began.
-    parts: VecDeque<i64>,
-    begun: i64,
+    /// The least offset in each bucket, and when the last bucket began.
+    buckets: VecDeque<i64>,
+    bucket_start: i64,
     /// From RTP time to the sender's clock.
-    sender: Option<i64>,
-    /// What it waits for slower streams.
-    shift: i64,
-    /// What was placed last: its RTP time, and where.
-    placed: Option<(i64, i64)>,
+    ntp_offset: Option<i64>,
+    /// The delay added to be in sync with slower streams.
+    sync_shift: i64,
+    /// The latest RTP timestamp that was presented, and its time.
+    presented: Option<(i64, i64)>,
 }
 
 impl Stream {
-    fn arrived(&mut self, packet: RtpHeader, rate: u32, at: i64) {
-        if self.rate != rate {
+    fn observe_packet(&mut self, packet: RtpHeader, clock_rate: u32, arrival: i64) {
+        if self.clock_rate != clock_rate {
             *self = Self {
-                rate,
-                time: packet.time.into(),
-                number: packet.number.wrapping_sub(1),
+                clock_rate,
+                timestamp: packet.timestamp.into(),
+                sequence_number: packet.sequence_number.wrapping_sub(1),
                 ..Self::default()
             };
-            self.begin(at - self.nanoseconds(self.time), at);
+            self.restart(arrival - self.to_ns(self.timestamp), arrival);
         }
-        let time = self.unwrap(packet.time);
-        let offset = at - self.nanoseconds(time);
-        let late = offset - self.offset;
-        let next = packet.number == self.number.wrapping_add(1);
-        let stopped = next && at - self.at > QUIET && late > LATER;
-        if stopped || late.abs() > FAR {
-            self.begin(offset, at);
+        let timestamp = self.extend(packet.timestamp);
+        let offset = arrival - self.to_ns(timestamp);
+        let delay = offset - self.offset;
+        let ahead = packet.sequence_number.wrapping_sub(self.sequence_number) as i16;
+        let paused = arrival - self.arrival > SENDER_PAUSE_NS;
+        let clock_stopped = ahead == 1 && paused && delay > DELAY_CHANGE_NS;
+        if clock_stopped || delay.abs() > MAX_QUEUE_NS {
+            self.restart(offset, arrival);
         }
-        if (packet.number.wrapping_sub(self.number) as i16) > 0 {
-            self.number = packet.number;
-            self.time = time;
-            self.at = at;
+        if ahead > 0 {
+            self.sequence_number = packet.sequence_number;
+            self.timestamp = timestamp;
+            self.arrival = arrival;
         }
-        self.follow(offset, at);
+        self.update_offset(offset, arrival);
     }
 
-    /// Starts again from there.
-    fn begin(&mut self, offset: i64, at: i64) {
+    fn restart(&mut self, offset: i64, arrival: i64) {
         self.offset = offset;
-        self.parts.clear();
-        self.begun = at;
-        // RTP time may have another meaning now.
-        self.sender = None;
+        self.buckets.clear();
+        self.bucket_start = arrival;
+        // The RTP clock may have changed, so older reports do not apply.
+        self.ntp_offset = None;
     }
 
-    /// Quicker ones are followed at once, slower ones when there are no others.
-    fn follow(&mut self, offset: i64, at: i64) {
-        if offset < self.offset - LATER {
-            self.begin(offset, at);
+    /// Follows faster packets at once, slower ones when no others arrive.
+    fn update_offset(&mut self, offset: i64, arrival: i64) {
+        if offset < self.offset - DELAY_CHANGE_NS {
+            self.restart(offset, arrival);
         }
         self.offset = self.offset.min(offset);
-        if self.parts.is_empty() || at - self.begun >= PART {
-            self.conclude();
-            self.parts.push_back(offset);
-            self.begun = at;
+        if self.buckets.is_empty() || arrival - self.bucket_start >= BUCKET_NS {
+            self.finish_bucket();
+            self.buckets.push_back(offset);
+            self.bucket_start = arrival;
         }
-        if let Some(least) = self.parts.back_mut() {
+        if let Some(least) = self.buckets.back_mut() {
             *least = offset.min(*least);
         }
     }
 
-    /// A part is complete.
-    fn conclude(&mut self) {
-        let least = |parts: usize| self.parts.iter().rev().take(parts).min().copied();
-        if let Some(least) = least(2).filter(|least| least - self.offset > LATER)
-            && self.parts.len() >= 2
+    fn finish_bucket(&mut self) {
+        let least = |buckets| self.buckets.iter().rev().take(buckets).min().copied();
+        if let Some(least) = least(2).filter(|least| least - self.offset > DELAY_CHANGE_NS)
+            && self.buckets.len() >= 2
         {
-            return self.begin(least, self.begun);
+            return self.restart(least, self.bucket_start);
         }
-        if self.parts.len() == PARTS {
-            let later = least(PARTS).unwrap_or_default() - self.offset;
-            self.offset += later.max(0) / PARTS as i64;
-            self.parts.pop_front();
+        if self.buckets.len() == MIN_DELAY_BUCKETS {
+            let delay = least(MIN_DELAY_BUCKETS).unwrap_or_default() - self.offset;
+            self.offset += delay.max(0) / MIN_DELAY_BUCKETS as i64;
+            self.buckets.pop_front();
         }
     }
 
-    /// How long its packets are on their way, and some constant. Not before
-    /// that is known well: what comes first may have waited.
+    /// The network delay plus a constant common to the sender's streams. `None`
+    /// until all buckets are full: the first packets may have been queued.
     fn transit(&self) -> Option<i64> {
-        let sender = self.sender.filter(|_| self.parts.len() == PARTS);
-        sender.map(|sender| self.offset - sender)
+        let is_known = self.buckets.len() == MIN_DELAY_BUCKETS;
+        let ntp_offset = self.ntp_offset.filter(|_| is_known);
+        ntp_offset.map(|ntp_offset| self.offset - ntp_offset)
     }
 
-    /// Waits for the slowest of the sender's streams, a little more each time.
-    fn keep_together(&mut self, slowest: Option<i64>) {
+    /// Moves one step towards the slowest of the sender's streams.
+    fn synchronise(&mut self, slowest: Option<i64>) {
         let Some((own, slowest)) = self.transit().zip(slowest) else {
             return;
         };
         let shift = slowest - own;
-        if shift <= APART {
-            self.shift += (shift - self.shift).clamp(-STEP, STEP);
+        if shift <= MAX_SYNC_SHIFT_NS {
+            self.sync_shift += (shift - self.sync_shift).clamp(-SYNC_STEP_NS, SYNC_STEP_NS);
         }
     }
 
-    fn place(&mut self, time: u32, slowest: Option<i64>) -> i64 {
-        let time = self.unwrap(time);
-        if let Some((_, placed)) = self.placed.filter(|(last, _)| *last == time) {
-            return placed;
+    fn presentation_time(&mut self, timestamp: u32, slowest: Option<i64>) -> i64 {
+        let timestamp = self.extend(timestamp);
+        if let Some((_, time)) = self.presented.filter(|(last, _)| *last == timestamp) {
+            return time;
         }
-        self.keep_together(slowest);
-        let mut at = self.nanoseconds(time) + self.offset + self.shift;
-        if let Some((_, placed)) = self.placed.filter(|(last, _)| *last < time) {
-            at = at.max(placed);
+        self.synchronise(slowest);
+        let mut time = self.to_ns(timestamp) + self.offset + self.sync_shift;
+        if let Some((_, last)) = self.presented.filter(|(last, _)| *last < timestamp) {
+            time = time.max(last);
         }
-        self.placed = Some((time, at));
-        at
+        self.presented = Some((timestamp, time));
+        time
     }
 
-    fn unwrap(&self, time: u32) -> i64 {
-        let ahead = time.wrapping_sub(self.time as u32) as i32;
-        self.time + i64::from(ahead)
+    /// The extended timestamp, by its distance to the newest packet's.
+    fn extend(&self, timestamp: u32) -> i64 {
+        let ahead = timestamp.wrapping_sub(self.timestamp as u32) as i32;
+        self.timestamp + i64::from(ahead)
     }
 
-    fn nanoseconds(&self, time: i64) -> i64 {
-        (i128::from(time) * 1_000_000_000 / i128::from(self.rate.max(1))) as i64
+    fn to_ns(&self, timestamp: i64) -> i64 {
+        (i128::from(timestamp) * NS_PER_SECOND / i128::from(self.clock_rate.max(1))) as i64
     }
 }
 

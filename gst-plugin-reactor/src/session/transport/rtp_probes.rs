@@ -1,85 +1,94 @@
 // SPDX-License-Identifier: MIT
 
-//! Has a connection's [`RtpClock`] see all packets before the jitter buffers,
-//! and place what comes out of them.
+//! Pad probes that show a connection's [`RtpClock`] all packets before the
+//! jitter buffers, and give packets after them their presentation times. They
+//! run on webrtcbin's streaming threads and hold the clock's lock for one
+//! packet; they never block and never drop a packet.
 
-use std::sync::{Arc, Mutex, atomic::Ordering};
+use std::{
+    ops::ControlFlow,
+    sync::{Arc, Mutex, atomic::Ordering},
+};
 
 use gst::{glib, prelude::*};
+use gst_rtp::RTPBuffer;
 
 use super::{
-    CAT, TransportHandles,
+    handles::{CAT, TransportHandles},
     rtp_clock::{RtpClock, RtpHeader, SenderReport},
 };
 use crate::platform::lock;
 
-/// Held to look something up, by the threads that carry packets.
-pub(super) type SharedRtpClock = Arc<Mutex<RtpClock>>;
+/// Probes of this type see all packets, alone or in lists.
+pub(super) const PACKETS: gst::PadProbeType =
+    gst::PadProbeType::BUFFER.union(gst::PadProbeType::BUFFER_LIST);
 
-/// rtpbin is not to move streams any more: changes of less than this it leaves
-/// alone.
-pub(super) fn own(rtpbin: &gst::Element) {
+/// Calls `f` for each packet that a probe sees.
+pub(super) fn for_each_packet(info: &gst::PadProbeInfo, mut f: impl FnMut(&gst::BufferRef)) {
+    match &info.data {
+        Some(gst::PadProbeData::Buffer(buffer)) => f(buffer),
+        Some(gst::PadProbeData::BufferList(list)) => list.iter().for_each(f),
+        _ => {}
+    }
+}
+
+/// Keeps rtpbin from moving streams: it ignores offsets of less than this.
+pub(super) fn disable_rtpbin_sync(rtpbin: &gst::Element) {
     rtpbin.set_property("min-ts-offset", u64::MAX);
 }
 
-/// What comes in at a jitter buffer, and the reports of its session.
-pub(super) fn watch(sink: &gst::Pad, session: Option<&glib::Object>, handles: &TransportHandles) {
-    let watched = handles.clone();
-    let what = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
-    sink.add_probe(what, move |_, info| {
-        match &info.data {
-            Some(gst::PadProbeData::Buffer(buffer)) => note(&watched, buffer),
-            Some(gst::PadProbeData::BufferList(list)) => {
-                list.iter().for_each(|buffer| note(&watched, buffer));
-            }
-            _ => {}
-        }
+/// Shows the clock what arrives at a jitter buffer, and the sender reports of
+/// its RTP session.
+pub(super) fn observe_stream(
+    sink: &gst::Pad,
+    session: Option<&glib::Object>,
+    handles: &TransportHandles,
+) {
+    let observed = handles.clone();
+    sink.add_probe(PACKETS, move |_, info| {
+        for_each_packet(info, |packet| observe_packet(&observed, packet));
         gst::PadProbeReturn::Ok
     });
-    // One session has several buffers.
-    let Some(session) = session.filter(|_| !handles.reported.swap(true, Ordering::Relaxed)) else {
+    // One session has several jitter buffers.
+    let connected = &handles.sender_reports_connected;
+    let Some(session) = session.filter(|_| !connected.swap(true, Ordering::Relaxed)) else {
         return;
     };
     if glib::subclass::SignalId::lookup("on-receiving-rtcp", session.type_()).is_none() {
-        gst::warning!(CAT, "no reports, so sound and pictures go by their arrival");
+        gst::warning!(CAT, "no sender reports: streams are aligned by arrival");
         return;
     }
     let rtp_clock = handles.rtp_clock.clone();
     session.connect("on-receiving-rtcp", false, move |values| {
         let packet = values.get(1)?.get::<gst::Buffer>().ok()?;
-        for report in reports(&packet.map_readable().ok()?) {
-            lock(&rtp_clock).reported(report);
+        for report in parse_sender_reports(&packet.map_readable().ok()?) {
+            lock(&rtp_clock).observe_sender_report(report);
         }
         None
     });
 }
 
-fn note(handles: &TransportHandles, buffer: &gst::BufferRef) {
-    let Some((packet, payload)) = header(buffer) else {
+fn observe_packet(handles: &TransportHandles, packet: &gst::BufferRef) {
+    let Some((header, payload_type)) = parse_rtp_header(packet) else {
         return;
     };
-    let answered = handles.answered.get().map_or(&[][..], Vec::as_slice);
-    let codecs = answered.iter().flat_map(|track| &track.codecs);
-    let rate = codecs
-        .filter(|codec| codec.payload == payload)
-        .map(|codec| codec.clock_rate)
-        .next();
-    // The private pipeline's segments begin at 0.
-    if let Some((rate, at)) = rate.zip(buffer.dts_or_pts()) {
-        lock(&handles.rtp_clock).arrived(packet, rate, at.nseconds().cast_signed());
+    let mut codecs = handles.negotiated.find_payload_type(payload_type);
+    // The private pipeline's segments begin at 0, so this is a running time.
+    if let Some(((_, codec), arrival)) = codecs.next().zip(packet.dts_or_pts()) {
+        let arrival = arrival.nseconds().cast_signed();
+        lock(&handles.rtp_clock).observe_packet(header, codec.clock_rate, arrival);
     }
 }
 
-/// Gives what comes out of this pad its times.
-pub(super) fn place(pad: &gst::Pad, rtp_clock: SharedRtpClock) {
-    let what = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
-    pad.add_probe(what, move |_, info| {
+/// Sets the presentation time of each packet that leaves this pad.
+pub(super) fn retime_packets(pad: &gst::Pad, rtp_clock: Arc<Mutex<RtpClock>>) {
+    pad.add_probe(PACKETS, move |_, info| {
         match &mut info.data {
-            Some(gst::PadProbeData::Buffer(buffer)) => set_time(&rtp_clock, buffer.make_mut()),
+            Some(gst::PadProbeData::Buffer(buffer)) => retime(&rtp_clock, buffer.make_mut()),
             Some(gst::PadProbeData::BufferList(list)) => {
                 list.make_mut().foreach_mut(|mut buffer, _| {
-                    set_time(&rtp_clock, buffer.make_mut());
-                    std::ops::ControlFlow::Continue(Some(buffer))
+                    retime(&rtp_clock, buffer.make_mut());
+                    ControlFlow::Continue(Some(buffer))
                 });
             }
             _ => {}
@@ -88,44 +97,43 @@ pub(super) fn place(pad: &gst::Pad, rtp_clock: SharedRtpClock) {
     });
 }
 
-fn set_time(rtp_clock: &SharedRtpClock, buffer: &mut gst::BufferRef) {
-    let placed = header(buffer).and_then(|(packet, _)| lock(rtp_clock).place(packet));
-    if let Some(placed) = placed {
-        let placed = placed.max(0).cast_unsigned();
-        buffer.set_pts(gst::ClockTime::from_nseconds(placed));
+fn retime(rtp_clock: &Mutex<RtpClock>, packet: &mut gst::BufferRef) {
+    let header = parse_rtp_header(packet);
+    if let Some(time) = header.and_then(|(header, _)| lock(rtp_clock).presentation_time(header)) {
+        let time = time.max(0).cast_unsigned();
+        packet.set_pts(gst::ClockTime::from_nseconds(time));
     }
 }
 
-/// And the payload type.
-fn header(packet: &gst::BufferRef) -> Option<(RtpHeader, u8)> {
-    let mut bytes = [0; 12];
-    packet.copy_to_slice(0, &mut bytes).ok()?;
-    let [_, payload, n0, n1, t0, t1, t2, t3, s0, s1, s2, s3] = bytes;
+/// The header (RFC 3550, 5.1) and its payload type.
+pub(super) fn parse_rtp_header(packet: &gst::BufferRef) -> Option<(RtpHeader, u8)> {
+    let packet = RTPBuffer::from_buffer_readable(packet).ok()?;
     let header = RtpHeader {
-        ssrc: u32::from_be_bytes([s0, s1, s2, s3]),
-        number: u16::from_be_bytes([n0, n1]),
-        time: u32::from_be_bytes([t0, t1, t2, t3]),
+        ssrc: packet.ssrc(),
+        sequence_number: packet.seq(),
+        timestamp: packet.timestamp(),
     };
-    Some((header, payload & 0x7f))
+    Some((header, packet.payload_type()))
 }
 
 /// The sender reports in a compound RTCP packet (RFC 3550, 6.4.1).
-fn reports(mut packet: &[u8]) -> Vec<SenderReport> {
+fn parse_sender_reports(mut packet: &[u8]) -> Vec<SenderReport> {
     const SENDER_REPORT: u8 = 200;
     let mut reports = Vec::new();
-    while let [_, kind, l0, l1, ..] = *packet {
+    while let [_, packet_type, l0, l1, ..] = *packet {
+        // The length field counts 32-bit words after the first.
         let length = 4 + 4 * usize::from(u16::from_be_bytes([l0, l1]));
         let (this, rest) = packet.split_at(length.min(packet.len()));
         packet = rest;
-        if kind == SENDER_REPORT
+        if packet_type == SENDER_REPORT
             && let Some((ssrc, after)) = this[4..].split_first_chunk()
             && let Some((ntp, after)) = after.split_first_chunk()
-            && let Some((time, _)) = after.split_first_chunk()
+            && let Some((rtp, _)) = after.split_first_chunk()
         {
             reports.push(SenderReport {
                 ssrc: u32::from_be_bytes(*ssrc),
-                ntp: u64::from_be_bytes(*ntp),
-                time: u32::from_be_bytes(*time),
+                ntp_timestamp: u64::from_be_bytes(*ntp),
+                rtp_timestamp: u32::from_be_bytes(*rtp),
             });
         }
     }
@@ -137,22 +145,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reports_are_found_in_compound_packets() {
+    fn compound_rtcp_packet_yields_its_sender_reports() {
         let sdes = [0x81, 202, 0, 2, 0, 0, 0, 1, 1, 1, b'x', 0];
         let mut report = vec![0x80, 200, 0, 6, 0, 0, 0, 9];
         report.extend([0, 0, 0, 5, 0x80, 0, 0, 0, 0, 0, 1, 0]);
         report.extend([0; 8]);
         let expected = SenderReport {
             ssrc: 9,
-            ntp: 0x5_8000_0000,
-            time: 256,
+            ntp_timestamp: 0x5_8000_0000,
+            rtp_timestamp: 256,
         };
         let packet = [&report[..], &sdes, &report].concat();
-        assert_eq!(reports(&packet), [expected, expected]);
-        // Cut short, in all places.
+        assert_eq!(parse_sender_reports(&packet), [expected, expected]);
+        // Truncated at every length.
         for length in 0..packet.len() {
-            assert!(reports(&packet[..length]).len() <= 1 + length / 60);
+            assert!(parse_sender_reports(&packet[..length]).len() <= 1 + length / 60);
         }
-        assert!(reports(&sdes).is_empty());
+        assert!(parse_sender_reports(&sdes).is_empty());
     }
 }

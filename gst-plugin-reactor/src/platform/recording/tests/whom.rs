@@ -6,23 +6,23 @@ use serde_json::json;
 
 use super::*;
 use crate::platform::{
-    auth::{ApiCredentials, Jwt, TokenCache, TokenScope},
+    auth::{Access, Jwt, Scope, Tokens},
     http::testing::Server,
 };
 
 const JWT: &str = "header.0123456789abcdef.signature";
 
-fn bearer(base: &str, key: Option<&str>, jwt: Option<&str>) -> TokenProvider {
+fn bearer(base: &str, key: Option<&str>, jwt: Option<&str>) -> Bearer {
     let token = Jwt::default();
     token.set(jwt);
-    let access = ApiCredentials::new(key, token);
+    let access = Access::new(key, token);
     let base = Url::parse(base).unwrap();
-    TokenProvider::new(
+    Bearer::new(
         http(),
         base,
         access,
-        TokenCache::default(),
-        TokenScope::Model("m".into()),
+        Tokens::default(),
+        Scope::Model("m".into()),
     )
     .unwrap()
 }

@@ -62,11 +62,11 @@ fn a_session_is_announced() {
 
 #[test]
 fn a_session_without_tracks_or_transport_is_of_no_use() {
-    let without_tracks = SessionDescriptor {
+    let without_tracks = Descriptor {
         capabilities: None,
         ..descriptor("waiting", "3.10.0")
     };
-    let without_transport = SessionDescriptor {
+    let without_transport = Descriptor {
         selected_transport: None,
         ..descriptor("waiting", "3.10.0")
     };

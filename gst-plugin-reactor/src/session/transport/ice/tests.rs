@@ -32,7 +32,7 @@ fn webrtcbin() -> gst::Element {
 }
 
 #[test]
-fn turn_credentials_are_escaped_into_the_uri() {
+fn turn_uri_contains_escaped_credentials() {
     let server = server(
         &[
             "stun:10.0.0.1:3478",
@@ -60,7 +60,7 @@ fn turn_credentials_are_escaped_into_the_uri() {
 }
 
 #[test]
-fn odd_addresses_and_credentials_are_taken() {
+fn special_characters_in_uri_are_accepted_by_webrtcbin() {
     let webrtcbin = webrtcbin();
     for uri in [
         "turn:[2001:db8::1]:3478?transport=udp",
@@ -81,38 +81,38 @@ fn odd_addresses_and_credentials_are_taken() {
 }
 
 #[test]
-fn a_relay_without_credentials_is_left_out() {
+fn relay_without_credentials_is_left_out() {
     let mut server = server(&["turn:10.0.0.1:3478"], "u", "p");
     server.password = None;
     assert!(turn_uris(&server).is_empty());
 }
 
 #[test]
-fn what_cannot_be_used_is_no_error_unless_nothing_else_may_be() {
-    let useless = || {
+fn unusable_servers_fail_only_relay_policy() {
+    let unusable = || {
         server(
             &["turn:h?transport=sctp", "turns:h", "bad", "stun:h"],
             "u",
             "p",
         )
     };
-    configure(&webrtcbin(), &[useless()], false).unwrap();
-    for servers in [vec![], vec![useless()]] {
-        let error = configure(&webrtcbin(), &servers, true).unwrap_err();
+    configure_agent(&webrtcbin(), &[unusable()], false).unwrap();
+    for servers in [vec![], vec![unusable()]] {
+        let error = configure_agent(&webrtcbin(), &servers, true).unwrap_err();
         assert_eq!(error.code, Code::InvalidSettings);
         assert!(error.message.contains("no relay"), "{error}");
     }
     let bin = webrtcbin();
-    configure(
+    configure_agent(
         &bin,
-        &[useless(), server(&["turn:10.0.0.1"], "u", "p")],
+        &[unusable(), server(&["turn:10.0.0.1"], "u", "p")],
         true,
     )
     .unwrap();
     assert_eq!(bin.property::<String>("stun-server"), "stun://h");
 }
 
-/// A STUN message (RFC 8489, 5) by its attributes.
+/// The offset and value of a STUN message's attribute (RFC 8489, 5 and 14).
 fn attribute(message: &[u8], wanted: u16) -> Option<(usize, &[u8])> {
     let mut at = 20;
     while let Some(&[a, b, c, d]) = message.get(at..at + 4) {
@@ -128,8 +128,8 @@ fn attribute(message: &[u8], wanted: u16) -> Option<(usize, &[u8])> {
 const USERNAME: u16 = 0x0006;
 const INTEGRITY: u16 = 0x0008;
 
-/// What a relay says to who has not said his name: 401, and its realm.
-fn who_are_you(request: &[u8]) -> Vec<u8> {
+/// A relay's answer to a request without credentials: 401, realm and nonce.
+fn unauthorized_response(request: &[u8]) -> Vec<u8> {
     let mut attributes = vec![0, 9, 0, 4, 0, 0, 4, 1];
     attributes.extend(b"\x00\x14\x00\x05realm\0\0\0\x00\x15\x00\x05nonce\0\0\0");
     let mut answer = vec![0x01, 0x13, 0, u8::try_from(attributes.len()).unwrap()];
@@ -138,9 +138,8 @@ fn who_are_you(request: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// The user of a request, if its integrity proves that he has the password
-/// (RFC 8489, 9.2.2 and 14.5).
-fn user(request: &[u8], password: &str) -> Option<String> {
+/// The user of a request, if its MESSAGE-INTEGRITY proves the password (RFC 8489, 9.2.2 and 14.5).
+fn authenticated_user(request: &[u8], password: &str) -> Option<String> {
     let user = String::from_utf8(attribute(request, USERNAME)?.1.to_vec()).ok()?;
     let (at, proof) = attribute(request, INTEGRITY)?;
     let md5 = |text: &str| {
@@ -160,14 +159,17 @@ fn bytes(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(byte).collect()
 }
 
-/// Whoever proves himself to a relay on this machine within a while.
-fn users(transport: &'static str, password: &'static str) -> (SocketAddr, mpsc::Receiver<String>) {
-    let (tell, told) = mpsc::channel();
-    let hear = move |request: &[u8]| {
-        if let Some(user) = user(request, password) {
-            let _ = tell.send(user);
+/// A relay on this machine, and the users who prove the password to it.
+fn start_relay(
+    transport: &'static str,
+    password: &'static str,
+) -> (SocketAddr, mpsc::Receiver<String>) {
+    let (sender, receiver) = mpsc::channel();
+    let respond = move |request: &[u8]| {
+        if let Some(user) = authenticated_user(request, password) {
+            let _ = sender.send(user);
         }
-        who_are_you(request)
+        unauthorized_response(request)
     };
     let mut buffer = [0; 2048];
     let address = if transport == "udp" {
@@ -175,7 +177,7 @@ fn users(transport: &'static str, password: &'static str) -> (SocketAddr, mpsc::
         let address = socket.local_addr().unwrap();
         thread::spawn(move || {
             while let Ok((n, from)) = socket.recv_from(&mut buffer) {
-                socket.send_to(&hear(&buffer[..n]), from).unwrap();
+                socket.send_to(&respond(&buffer[..n]), from).unwrap();
             }
         });
         address
@@ -185,15 +187,15 @@ fn users(transport: &'static str, password: &'static str) -> (SocketAddr, mpsc::
         thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             while let Ok(n @ 20..) = stream.read(&mut buffer) {
-                stream.write_all(&hear(&buffer[..n])).unwrap();
+                stream.write_all(&respond(&buffer[..n])).unwrap();
             }
         });
         address
     };
-    (address, told)
+    (address, receiver)
 }
 
-/// Makes webrtcbin look for its candidates, on this machine only.
+/// Makes webrtcbin gather candidates, on the loopback interface only.
 fn gather(webrtcbin: &gst::Element) {
     let ice = webrtcbin.property::<gst::Object>("ice-agent");
     assert!(ice.emit_by_name::<bool>("add-local-ip-address", &[&"127.0.0.1"]));
@@ -203,25 +205,27 @@ fn gather(webrtcbin: &gst::Element) {
         &[&"data", &None::<gst::Structure>],
     );
     webrtcbin.set_state(gst::State::Playing).unwrap();
-    let made = gst::Promise::new();
-    webrtcbin.emit_by_name::<()>("create-offer", &[&None::<gst::Structure>, &made]);
-    made.wait();
-    let offer = made.get_reply().unwrap();
+    let promise = gst::Promise::new();
+    webrtcbin.emit_by_name::<()>("create-offer", &[&None::<gst::Structure>, &promise]);
+    promise.wait();
+    let offer = promise.get_reply().unwrap();
     let offer: WebRTCSessionDescription = offer.get("offer").unwrap();
     webrtcbin.emit_by_name::<()>("set-local-description", &[&offer, &None::<gst::Promise>]);
 }
 
 #[test]
-fn a_relay_hears_the_right_name_and_password() {
+fn relay_receives_configured_credentials() {
     const USER: &str = "1700000000:a@b/c%41 é";
     const PASSWORD: &str = "p:@/%25?#[é]=";
     for transport in ["udp", "tcp"] {
-        let (address, told) = users(transport, PASSWORD);
+        let (address, receiver) = start_relay(transport, PASSWORD);
         let uri = format!("turn:{address}?transport={transport}");
         let webrtcbin = webrtcbin();
-        configure(&webrtcbin, &[server(&[&uri], USER, PASSWORD)], true).unwrap();
+        configure_agent(&webrtcbin, &[server(&[&uri], USER, PASSWORD)], true).unwrap();
         gather(&webrtcbin);
-        let user = told.recv_timeout(Duration::from_secs(20)).expect(transport);
+        let user = receiver
+            .recv_timeout(Duration::from_secs(20))
+            .expect(transport);
         webrtcbin.set_state(gst::State::Null).unwrap();
         assert_eq!(user, USER);
     }

@@ -2,54 +2,53 @@
 
 use super::*;
 
-const PICTURES: u32 = 90_000;
-const SOUND: u32 = 48_000;
+const VIDEO_HZ: u32 = 90_000;
+const AUDIO_HZ: u32 = 48_000;
 
-/// A sender's stream, whose RTP time begins somewhere. Times in ms.
-struct Sender {
+/// A sent stream, whose RTP timestamps and sequence numbers wrap soon. Times are
+/// in milliseconds on the sender's clock.
+struct SentStream {
     ssrc: u32,
-    rate: u32,
-    first: u32,
-    number: u16,
+    clock_rate: u32,
+    first_timestamp: u32,
+    sequence_number: u16,
 }
 
-impl Sender {
-    fn new(rate: u32) -> Self {
-        let (ssrc, first, number) = (rate, u32::MAX - rate, u16::MAX - 5);
+impl SentStream {
+    fn new(clock_rate: u32) -> Self {
         Self {
-            ssrc,
-            rate,
-            first,
-            number,
+            ssrc: clock_rate,
+            clock_rate,
+            first_timestamp: u32::MAX - clock_rate,
+            sequence_number: u16::MAX - 5,
         }
     }
 
-    /// Sent then, by the sender's clock.
     fn packet(&mut self, sent: i64) -> RtpHeader {
-        self.number = self.number.wrapping_add(1);
+        self.sequence_number = self.sequence_number.wrapping_add(1);
         RtpHeader {
             ssrc: self.ssrc,
-            number: self.number,
-            time: self.time(sent),
+            sequence_number: self.sequence_number,
+            timestamp: self.timestamp(sent),
         }
     }
 
-    fn time(&self, sent: i64) -> u32 {
-        let ticks = sent * i64::from(self.rate) / 1000;
-        self.first.wrapping_add(ticks as u32)
+    fn timestamp(&self, sent: i64) -> u32 {
+        let ticks = sent * i64::from(self.clock_rate) / 1000;
+        self.first_timestamp.wrapping_add(ticks as u32)
     }
 
-    /// The sender's clock began long before.
+    /// The NTP epoch is long before the first packet.
     fn report(&self, sent: i64) -> SenderReport {
         SenderReport {
             ssrc: self.ssrc,
-            ntp: (4_000_000_000 << 32) + ((sent << 32) / 1000) as u64,
-            time: self.time(sent),
+            ntp_timestamp: (4_000_000_000 << 32) + ((sent << 32) / 1000) as u64,
+            rtp_timestamp: self.timestamp(sent),
         }
     }
 
-    /// Sends one every 20 ms of this span; each is on its way for so long.
-    /// Returns by how much what is placed is off from when it was sent.
+    /// Sends a packet every 20 ms of this span, with this network delay. Returns
+    /// each presentation time minus the time of sending.
     fn send(
         &mut self,
         rtp_clock: &mut RtpClock,
@@ -59,109 +58,109 @@ impl Sender {
         let sent = span.step_by(20);
         sent.map(|sent| {
             let packet = self.packet(sent);
-            rtp_clock.arrived(packet, self.rate, (sent + delay(sent)) * MS);
-            let placed = rtp_clock.place(packet);
-            (placed.unwrap_or(i64::MIN) - sent * MS) / MS
+            rtp_clock.observe_packet(packet, self.clock_rate, (sent + delay(sent)) * NS_PER_MS);
+            let time = rtp_clock.presentation_time(packet);
+            (time.unwrap_or(i64::MIN) - sent * NS_PER_MS) / NS_PER_MS
         })
         .collect()
     }
 
-    /// What is lost on the way.
+    /// Skips the sequence numbers of packets that the network loses.
     fn lose(&mut self, count: u16) {
-        self.number = self.number.wrapping_add(count);
+        self.sequence_number = self.sequence_number.wrapping_add(count);
     }
 }
 
-/// Uneven, and at times none: 0 to 38 ms.
+/// An uneven delay of 0 to 38 ms.
 fn jitter(sent: i64) -> i64 {
     (sent / 20 * 7 % 20) * 2
 }
 
 #[test]
-fn it_goes_by_the_quickest() {
-    let (mut rtp_clock, mut sender) = (RtpClock::default(), Sender::new(SOUND));
-    let off = sender.send(&mut rtp_clock, 0..10_000, |sent| 5 + jitter(sent));
+fn jittered_stream_is_presented_at_least_delay() {
+    let (mut rtp_clock, mut stream) = (RtpClock::default(), SentStream::new(AUDIO_HZ));
+    let off = stream.send(&mut rtp_clock, 0..10_000, |sent| 5 + jitter(sent));
     assert!(off[20..].iter().all(|&off| off == 5), "{off:?}");
-    // The first is as early as what was known, and none goes back.
+    // Presentation times never go back.
     let times: Vec<i64> = off.iter().zip(0..).map(|(off, n)| off + 20 * n).collect();
     assert!(times.is_sorted(), "{times:?}");
 }
 
 #[test]
-fn packets_of_a_picture_have_one_time() {
-    let (mut rtp_clock, mut sender) = (RtpClock::default(), Sender::new(PICTURES));
-    let first = sender.packet(0);
-    rtp_clock.arrived(first, PICTURES, 30 * MS);
-    let placed = rtp_clock.place(first);
-    let second = sender.packet(0);
-    rtp_clock.arrived(second, PICTURES, 10 * MS);
-    assert_eq!(rtp_clock.place(second), placed);
-    assert_eq!(placed, Some(30 * MS));
-    // The next knows better, and is not before it.
-    let next = sender.packet(33);
-    rtp_clock.arrived(next, PICTURES, 43 * MS);
-    assert_eq!(rtp_clock.place(next), Some(43 * MS));
+fn packets_of_one_frame_share_presentation_time() {
+    let (mut rtp_clock, mut stream) = (RtpClock::default(), SentStream::new(VIDEO_HZ));
+    let first = stream.packet(0);
+    rtp_clock.observe_packet(first, VIDEO_HZ, 30 * NS_PER_MS);
+    let presented = rtp_clock.presentation_time(first);
+    let second = stream.packet(0);
+    rtp_clock.observe_packet(second, VIDEO_HZ, 10 * NS_PER_MS);
+    assert_eq!(rtp_clock.presentation_time(second), presented);
+    assert_eq!(presented, Some(30 * NS_PER_MS));
+    // The next frame has the lesser delay, and is not before the first.
+    let next = stream.packet(33);
+    rtp_clock.observe_packet(next, VIDEO_HZ, 43 * NS_PER_MS);
+    assert_eq!(rtp_clock.presentation_time(next), Some(43 * NS_PER_MS));
 }
 
 #[test]
-fn what_waited_in_a_queue_after_an_outage_moves_nothing() {
-    for rate in [PICTURES, SOUND] {
-        let (mut rtp_clock, mut sender) = (RtpClock::default(), Sender::new(rate));
-        sender.send(&mut rtp_clock, 0..5_000, jitter);
+fn queued_packets_after_outage_move_nothing() {
+    for clock_rate in [VIDEO_HZ, AUDIO_HZ] {
+        let (mut rtp_clock, mut stream) = (RtpClock::default(), SentStream::new(clock_rate));
+        stream.send(&mut rtp_clock, 0..5_000, jitter);
         for outage in 1..6 {
             let begin = 5_000 * outage;
-            sender.lose(100);
+            stream.lose(100);
             // A queue of nearly a second empties within half a second.
             let queued = |sent: i64| (930 - 2 * (sent - begin - 2_000)).max(0);
-            let off = sender.send(&mut rtp_clock, begin + 2_000..begin + 5_000, |sent| {
+            let off = stream.send(&mut rtp_clock, begin + 2_000..begin + 5_000, |sent| {
                 queued(sent).max(jitter(sent))
             });
-            assert!(off.iter().all(|&off| off == 0), "{rate}: {off:?}");
+            assert!(off.iter().all(|&off| off == 0), "{clock_rate}: {off:?}");
         }
     }
 }
 
 #[test]
-fn a_longer_way_is_followed_soon_and_a_shorter_one_at_once() {
-    let (mut rtp_clock, mut sender) = (RtpClock::default(), Sender::new(SOUND));
-    sender.send(&mut rtp_clock, 0..5_000, jitter);
-    let off = sender.send(&mut rtp_clock, 5_000..8_000, |sent| 300 + jitter(sent));
+fn path_delay_longer_is_followed_soon_shorter_at_once() {
+    let (mut rtp_clock, mut stream) = (RtpClock::default(), SentStream::new(AUDIO_HZ));
+    stream.send(&mut rtp_clock, 0..5_000, jitter);
+    let off = stream.send(&mut rtp_clock, 5_000..8_000, |sent| 300 + jitter(sent));
     assert!(off[..25].iter().all(|&off| off == 0), "{off:?}");
     assert!(off[40..].iter().all(|&off| off == 300), "{off:?}");
-    let off = sender.send(&mut rtp_clock, 8_000..9_000, jitter);
+    let off = stream.send(&mut rtp_clock, 8_000..9_000, jitter);
     assert!(off[20..].iter().all(|&off| off == 0), "{off:?}");
-    // A little longer: without a jump.
-    let off = sender.send(&mut rtp_clock, 9_000..30_000, |sent| 40 + jitter(sent));
+    // A change below the threshold is followed without a jump.
+    let off = stream.send(&mut rtp_clock, 9_000..30_000, |sent| 40 + jitter(sent));
     let steps = off[20..].windows(2).map(|pair| pair[1] - pair[0]);
     assert!(steps.max() <= Some(10), "{off:?}");
     assert!(off.last() > Some(&35), "{off:?}");
 }
 
 #[test]
-fn a_clock_that_stopped_meanwhile_goes_on_at_once() {
-    let (mut rtp_clock, mut sender) = (RtpClock::default(), Sender::new(SOUND));
-    sender.send(&mut rtp_clock, 0..5_000, jitter);
-    // Nothing was sent for 3 s, and RTP time did not go on.
-    let off = sender.send(&mut rtp_clock, 5_000..6_000, |_| 3_000);
+fn stopped_rtp_clock_restarts_at_once() {
+    let (mut rtp_clock, mut stream) = (RtpClock::default(), SentStream::new(AUDIO_HZ));
+    stream.send(&mut rtp_clock, 0..5_000, jitter);
+    // Nothing is sent for 3 s, and the RTP clock stops.
+    let off = stream.send(&mut rtp_clock, 5_000..6_000, |_| 3_000);
     assert!(off.iter().all(|&off| off == 3_000), "{off:?}");
-    // Or began anew.
-    sender.first = sender.first.wrapping_add(1 << 30);
-    let off = sender.send(&mut rtp_clock, 6_000..7_000, |_| 3_000);
+    // The RTP clock starts at another value.
+    stream.first_timestamp = stream.first_timestamp.wrapping_add(1 << 30);
+    let off = stream.send(&mut rtp_clock, 6_000..7_000, |_| 3_000);
     assert!(off.iter().all(|&off| off == 3_000), "{off:?}");
 }
 
 #[test]
-fn streams_wait_for_each_other_by_their_reports() {
+fn sender_reports_keep_streams_in_sync() {
     let mut rtp_clock = RtpClock::default();
-    let (mut pictures, mut sound) = (Sender::new(PICTURES), Sender::new(SOUND));
-    pictures.send(&mut rtp_clock, 0..1_000, |_| 10);
-    sound.send(&mut rtp_clock, 0..1_000, |_| 80);
+    let (mut video, mut audio) = (SentStream::new(VIDEO_HZ), SentStream::new(AUDIO_HZ));
+    video.send(&mut rtp_clock, 0..1_000, |_| 10);
+    audio.send(&mut rtp_clock, 0..1_000, |_| 80);
     for second in 1..10 {
-        rtp_clock.reported(pictures.report(1_000 * second));
-        rtp_clock.reported(sound.report(1_000 * second));
+        rtp_clock.observe_sender_report(video.report(1_000 * second));
+        rtp_clock.observe_sender_report(audio.report(1_000 * second));
         let span = 1_000 * second..1_000 * (second + 1);
-        let off = pictures.send(&mut rtp_clock, span.clone(), |_| 10);
-        // By a little more each time, once it is sure.
+        let off = video.send(&mut rtp_clock, span.clone(), |_| 10);
+        // By at most 1 ms per packet, once the delay is known.
         let steps = off.windows(2).map(|pair| pair[1] - pair[0]);
         assert!(steps.clone().all(|step| (0..=1).contains(&step)), "{off:?}");
         assert!(second > 1 || off.iter().all(|&off| off == 10), "{off:?}");
@@ -169,41 +168,41 @@ fn streams_wait_for_each_other_by_their_reports() {
             second < 6 || off.iter().all(|off| (79..=80).contains(off)),
             "{off:?}"
         );
-        let off = sound.send(&mut rtp_clock, span, |_| 80);
+        let off = audio.send(&mut rtp_clock, span, |_| 80);
         assert!(off.iter().all(|&off| off == 80), "{off:?}");
     }
-    // Sound that comes late for a moment does not delay the pictures, whatever
-    // is reported meanwhile.
-    sound.lose(100);
+    // Audio that is late for a moment does not delay video, whatever its
+    // sender reports say.
+    audio.lose(100);
     let late = |sent: i64| 80 + (900 - 2 * (sent - 12_000)).max(0);
     for part in 0..10 {
         let begin = 12_000 + 100 * part;
-        sound.send(&mut rtp_clock, begin..begin + 100, late);
-        rtp_clock.reported(sound.report(begin + 100));
-        let off = pictures.send(&mut rtp_clock, begin..begin + 100, |_| 10);
+        audio.send(&mut rtp_clock, begin..begin + 100, late);
+        rtp_clock.observe_sender_report(audio.report(begin + 100));
+        let off = video.send(&mut rtp_clock, begin..begin + 100, |_| 10);
         assert!(off.iter().all(|off| (79..=80).contains(off)), "{off:?}");
     }
 }
 
 #[test]
-fn reports_that_make_no_sense_change_nothing() {
+fn implausible_sender_reports_change_nothing() {
     let mut rtp_clock = RtpClock::default();
-    let (mut pictures, mut sound) = (Sender::new(PICTURES), Sender::new(SOUND));
-    rtp_clock.reported(sound.report(0));
-    pictures.send(&mut rtp_clock, 0..5_000, |_| 10);
-    sound.send(&mut rtp_clock, 0..5_000, |_| 20);
-    rtp_clock.reported(pictures.report(5_000));
-    // 5 s off.
-    rtp_clock.reported(SenderReport {
-        time: sound.time(0),
-        ..sound.report(5_000)
+    let (mut video, mut audio) = (SentStream::new(VIDEO_HZ), SentStream::new(AUDIO_HZ));
+    rtp_clock.observe_sender_report(audio.report(0));
+    video.send(&mut rtp_clock, 0..5_000, |_| 10);
+    audio.send(&mut rtp_clock, 0..5_000, |_| 20);
+    rtp_clock.observe_sender_report(video.report(5_000));
+    // A report that is wrong by 5 s.
+    rtp_clock.observe_sender_report(SenderReport {
+        rtp_timestamp: audio.timestamp(0),
+        ..audio.report(5_000)
     });
-    let off = pictures.send(&mut rtp_clock, 5_000..7_000, |_| 10);
+    let off = video.send(&mut rtp_clock, 5_000..7_000, |_| 10);
     assert!(off.iter().all(|&off| off == 10), "{off:?}");
-    let stranger = RtpHeader {
+    let unknown = RtpHeader {
         ssrc: 7,
-        number: 0,
-        time: 0,
+        sequence_number: 0,
+        timestamp: 0,
     };
-    assert_eq!(rtp_clock.place(stranger), None);
+    assert_eq!(rtp_clock.presentation_time(unknown), None);
 }

@@ -1,51 +1,57 @@
 // SPDX-License-Identifier: MIT
 
-//! What is sent: from an appsrc through a payloader to webrtcbin.
+//! The sending side: per track an appsrc, a payloader once the codec is known,
+//! and webrtcbin's sink pad. The transport thread builds it; elements push into
+//! the appsrc through a `TrackSender`, and requests for keyframes leave on a
+//! streaming thread. It never encodes, and never waits for an element.
 
 use std::{collections::HashMap, sync::atomic::Ordering};
 
 use gst::prelude::*;
 use gst_webrtc::{WebRTCRTPTransceiver, WebRTCRTPTransceiverDirection};
 
-use super::{CAT, TransportHandles, bandwidth_estimator, metadata, peer_connection};
+use super::{
+    bandwidth_estimator, frame_trailer,
+    handles::{CAT, TransportHandles, make},
+};
 use crate::{
+    gst_helpers::internal,
     platform::{Code, Error, track::Kind},
     session::{
         TransportReport,
-        bridge::TrackSender,
+        bridge::{TrackSender, TrailerWriter},
         codecs::{Codec, offer_caps},
         participants::Offer,
     },
 };
 
-/// libwebrtc's ceiling for media packets; larger ones are lost in tunnels.
-const MTU: u32 = 1200;
-/// More than that in front of the payloader is late anyway.
-const QUEUE_LIMIT: gst::ClockTime = gst::ClockTime::from_mseconds(500);
+/// libwebrtc's limit for RTP packets, in bytes; larger ones are lost in tunnels.
+const MTU_BYTES: u32 = 1200;
+/// The appsrc's queue; media that waits longer is dropped, for it is late.
+const MAX_QUEUE_TIME: gst::ClockTime = gst::ClockTime::from_mseconds(500);
 
-/// The tracks that can be fed.
-pub(super) struct Senders {
-    senders: HashMap<String, Sender>,
-    /// The server is asked to report on the packets.
-    estimated: bool,
+/// The senders of a connection, by track.
+pub(super) struct RtpSenders {
+    senders: HashMap<String, RtpSender>,
+    /// Transport-wide sequence numbers are offered.
+    offers_transport_cc: bool,
 }
 
-struct Sender {
+struct RtpSender {
     kind: Kind,
     appsrc: gst_app::AppSrc,
-    /// webrtcbin's.
-    sink: gst::Pad,
-    /// Announced in the offer, kept as long as the connection.
+    webrtcbin_pad: gst::Pad,
+    /// Announced in the offer, and kept as long as the connection.
     ssrc: u32,
-    /// Made when it is known what will be sent.
+    /// Made when the element knows its codec.
     payloader: Option<(&'static Codec, gst::Element)>,
 }
 
-impl Senders {
-    pub(super) fn new(estimated: bool) -> Self {
+impl RtpSenders {
+    pub(super) fn new(offers_transport_cc: bool) -> Self {
         Self {
             senders: HashMap::new(),
-            estimated,
+            offers_transport_cc,
         }
     }
 
@@ -65,17 +71,17 @@ impl Senders {
         for structure in caps.make_mut().iter_mut() {
             structure.set("ssrc", ssrc);
         }
-        if self.estimated {
-            bandwidth_estimator::offer(caps.make_mut());
+        if self.offers_transport_cc {
+            bandwidth_estimator::offer_transport_cc(caps.make_mut());
         }
         let template = webrtcbin
             .pad_template("sink_%u")
-            .ok_or_else(|| peer_connection::internal("webrtcbin has no sink pads"))?;
-        let sink = webrtcbin
+            .ok_or_else(|| internal("webrtcbin has no sink pads"))?;
+        let webrtcbin_pad = webrtcbin
             .request_pad(&template, None, Some(&caps))
-            .ok_or_else(|| peer_connection::internal("webrtcbin gave no sink pad"))?;
-        let transceiver: Option<WebRTCRTPTransceiver> = sink.property("transceiver");
-        let transceiver = transceiver.ok_or_else(|| peer_connection::internal("no transceiver"))?;
+            .ok_or_else(|| internal("webrtcbin gave no sink pad"))?;
+        let transceiver: Option<WebRTCRTPTransceiver> = webrtcbin_pad.property("transceiver");
+        let transceiver = transceiver.ok_or_else(|| internal("no transceiver"))?;
         transceiver.set_direction(WebRTCRTPTransceiverDirection::Sendonly);
         transceiver.set_codec_preferences(Some(&caps));
         if offer.track.kind == Kind::Video {
@@ -85,15 +91,15 @@ impl Senders {
         let appsrc = gst_app::AppSrc::builder()
             .is_live(true)
             .format(gst::Format::Time)
-            .max_time(QUEUE_LIMIT)
+            .max_time(MAX_QUEUE_TIME)
             .leaky_type(gst_app::AppLeakyType::Downstream)
             .build();
-        pipeline.add(&appsrc).map_err(peer_connection::internal)?;
-        watch_keyframe_requests(&appsrc, &offer.track.name, handles);
-        let sender = Sender {
+        pipeline.add(&appsrc).map_err(internal)?;
+        report_keyframe_requests(&appsrc, &offer.track.name, handles);
+        let sender = RtpSender {
             kind: offer.track.kind,
             appsrc,
-            sink,
+            webrtcbin_pad,
             ssrc,
             payloader: None,
         };
@@ -101,21 +107,26 @@ impl Senders {
         Ok(())
     }
 
-    /// Whose source is whose.
-    pub(super) fn ssrcs(&self) -> HashMap<u32, String> {
+    /// The track of each SSRC.
+    pub(super) fn tracks_by_ssrc(&self) -> HashMap<u32, String> {
         let tracks = self.senders.iter();
         tracks
             .map(|(track, sender)| (sender.ssrc, track.clone()))
             .collect()
     }
 
-    /// Makes way for a track in this codec.
+    /// Opens a track's sender in this codec, with this payload type.
+    ///
+    /// # Errors
+    ///
+    /// `TrackRejected` for a track that was not offered, and for another codec
+    /// than before.
     pub(super) fn open(
         &mut self,
         pipeline: &gst::Pipeline,
         track: &str,
-        (codec, payload): (&'static Codec, u8),
-        numbered: bool,
+        (codec, payload_type): (&'static Codec, u8),
+        transport_cc: bool,
         handles: &TransportHandles,
     ) -> Result<(), Error> {
         let unknown = || {
@@ -124,7 +135,7 @@ impl Senders {
         };
         let sender = self.senders.get_mut(track).ok_or_else(unknown)?;
         match &sender.payloader {
-            None => sender.payload(pipeline, codec, payload, numbered)?,
+            None => sender.add_payloader(pipeline, codec, payload_type, transport_cc)?,
             Some((old, _)) if *old == codec => {}
             Some((old, _)) => {
                 let (old, new) = (old.encoding_name, codec.encoding_name);
@@ -134,28 +145,30 @@ impl Senders {
         }
         let base = pipeline
             .base_time()
-            .ok_or_else(|| peer_connection::internal("no base time"))?;
-        let trailers = handles.trailers.load(Ordering::Acquire) && metadata::fits(codec);
-        let track_sender = TrackSender::new(sender.appsrc.clone(), base, trailers);
+            .ok_or_else(|| internal("no base time"))?;
+        let sends_trailers =
+            handles.frame_trailers.load(Ordering::Acquire) && frame_trailer::is_kept_by(codec);
+        let trailer_writer = sends_trailers.then_some(frame_trailer::write as TrailerWriter);
+        let track_sender = TrackSender::new(sender.appsrc.clone(), base, trailer_writer);
         handles.track_senders.set(track, track_sender);
         gst::debug!(CAT, "sending {track} in {}", codec.encoding_name);
         Ok(())
     }
 }
 
-impl Sender {
-    fn payload(
+impl RtpSender {
+    fn add_payloader(
         &mut self,
         pipeline: &gst::Pipeline,
         codec: &'static Codec,
-        payload: u8,
-        numbered: bool,
+        payload_type: u8,
+        transport_cc: bool,
     ) -> Result<(), Error> {
-        let payloader = peer_connection::make(codec.payloader)?;
-        payloader.set_property("pt", u32::from(payload));
+        let payloader = make(codec.payloader)?;
+        payloader.set_property("pt", u32::from(payload_type));
         payloader.set_property("ssrc", self.ssrc);
-        payloader.set_property("mtu", MTU);
-        // Parameter sets with each keyframe, and one picture id throughout.
+        payloader.set_property("mtu", MTU_BYTES);
+        // H.264: parameter sets with each keyframe. VP8 and VP9: picture ids.
         if payloader.has_property("config-interval") {
             payloader.set_property("config-interval", -1i32);
         }
@@ -165,32 +178,25 @@ impl Sender {
         if payloader.has_property("aggregate-mode") && self.kind == Kind::Video {
             payloader.set_property_from_str("aggregate-mode", "zero-latency");
         }
-        if numbered {
-            bandwidth_estimator::number(&payloader)?;
+        if transport_cc {
+            bandwidth_estimator::add_transport_cc(&payloader)?;
         }
-        pipeline
-            .add(&payloader)
-            .map_err(peer_connection::internal)?;
+        pipeline.add(&payloader).map_err(internal)?;
         let src = payloader.static_pad("src");
-        let src = src.ok_or_else(|| peer_connection::internal("a payloader without a pad"))?;
-        self.appsrc
-            .link(&payloader)
-            .map_err(peer_connection::internal)?;
-        src.link(&self.sink).map_err(peer_connection::internal)?;
-        payloader
-            .sync_state_with_parent()
-            .map_err(peer_connection::internal)?;
-        self.appsrc
-            .sync_state_with_parent()
-            .map_err(peer_connection::internal)?;
+        let src = src.ok_or_else(|| internal("a payloader without a pad"))?;
+        self.appsrc.link(&payloader).map_err(internal)?;
+        src.link(&self.webrtcbin_pad).map_err(internal)?;
+        payloader.sync_state_with_parent().map_err(internal)?;
+        self.appsrc.sync_state_with_parent().map_err(internal)?;
         self.payloader = Some((codec, payloader));
         Ok(())
     }
 }
 
-/// What the server's receiver reports say was lost lately, by track. Every
-/// field may be missing: webrtcbin's statistics have changed a lot.
-pub(super) fn losses(
+/// The fraction lost (0 to 1) of each track since the server's previous receiver
+/// report (RFC 3550, 6.4.1). Any field may be missing: webrtcbin's statistics
+/// differ between versions.
+pub(super) fn fractions_lost(
     stats: Option<&gst::StructureRef>,
     tracks: &HashMap<u32, String>,
 ) -> Vec<(String, f64)> {
@@ -207,8 +213,8 @@ pub(super) fn losses(
     reports.filter_map(loss).collect()
 }
 
-/// A PLI comes out of webrtcbin as an upstream event.
-fn watch_keyframe_requests(appsrc: &gst_app::AppSrc, track: &str, handles: &TransportHandles) {
+/// Reports the server's PLIs, which webrtcbin turns into upstream events.
+fn report_keyframe_requests(appsrc: &gst_app::AppSrc, track: &str, handles: &TransportHandles) {
     let Some(pad) = appsrc.static_pad("src") else {
         return;
     };
@@ -218,7 +224,7 @@ fn watch_keyframe_requests(appsrc: &gst_app::AppSrc, track: &str, handles: &Tran
         if let Some(gst::PadProbeData::Event(event)) = &info.data
             && gst_video::UpstreamForceKeyUnitEvent::parse(event).is_ok()
         {
-            reports(TransportReport::KeyframeWanted(track.clone()));
+            reports.send(TransportReport::KeyframeWanted(track.clone()));
             return gst::PadProbeReturn::Handled;
         }
         gst::PadProbeReturn::Ok

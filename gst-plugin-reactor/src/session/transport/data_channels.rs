@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT
+
+//! The two data channels (RFC 8831). The transport thread creates them and sends;
+//! webrtcbin's threads call back, and each callback only reports. Frames are not
+//! decoded here.
+
+use bytes::Bytes;
+use gst::{glib, prelude::*};
+use gst_webrtc::{WebRTCDataChannel, WebRTCDataChannelState};
+
+use super::handles::{ReportSender, TransportHandles};
+use crate::{
+    gst_helpers::internal,
+    platform::{
+        Code, Error,
+        wire::{Channel, Frame},
+    },
+    session::machine::Input,
+};
+
+pub(super) struct DataChannels {
+    control: WebRTCDataChannel,
+    data: WebRTCDataChannel,
+}
+
+impl DataChannels {
+    /// webrtcbin must be in READY, and must outlive the channels.
+    pub(super) fn create(
+        webrtcbin: &gst::Element,
+        handles: &TransportHandles,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            control: create_channel(webrtcbin, Channel::Control, &handles.reports)?,
+            data: create_channel(webrtcbin, Channel::Data, &handles.reports)?,
+        })
+    }
+
+    /// # Errors
+    ///
+    /// `Disconnected` if the channel does not take a frame.
+    pub(super) fn send(&self, channel: Channel, frames: Vec<Frame>) -> Result<(), Error> {
+        let target = match channel {
+            Channel::Control => &self.control,
+            Channel::Data => &self.data,
+        };
+        for frame in frames {
+            let sent = match frame {
+                Frame::Text(text) => target.send_string_full(Some(&text)),
+                Frame::Binary(bytes) => {
+                    target.send_data_full(Some(&glib::Bytes::from_owned(bytes)))
+                }
+            };
+            sent.map_err(|error| {
+                Error::gpu(
+                    Code::Disconnected,
+                    format!("sending on the {} channel: {error}", channel.label()),
+                )
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn create_channel(
+    webrtcbin: &gst::Element,
+    channel: Channel,
+    reports: &ReportSender,
+) -> Result<WebRTCDataChannel, Error> {
+    let created = webrtcbin.emit_by_name::<Option<WebRTCDataChannel>>(
+        "create-data-channel",
+        &[&channel.label(), &None::<gst::Structure>],
+    );
+    let object = created.ok_or_else(|| internal("webrtcbin made no data channel"))?;
+
+    let fail = |reports: &ReportSender, reason: String| {
+        reports.input(Input::TransportFailed(Error::gpu(
+            Code::Disconnected,
+            reason,
+        )));
+    };
+    let sender = reports.clone();
+    object.connect_on_open(move |_| sender.input(Input::ChannelOpen(channel)));
+    let sender = reports.clone();
+    object.connect_on_message_data(move |_, data| {
+        let bytes = data.map(|data| Bytes::copy_from_slice(data));
+        let frame = Frame::Binary(bytes.unwrap_or_default());
+        sender.input(Input::Frame(channel, frame));
+    });
+    let sender = reports.clone();
+    object.connect_on_message_string(move |_, text| {
+        let text = text.unwrap_or_default().to_owned();
+        sender.input(Input::Frame(channel, Frame::Text(text)));
+    });
+    let sender = reports.clone();
+    object.connect_on_error(move |_, error| {
+        let label = channel.label();
+        fail(&sender, format!("the {label} channel failed: {error}"));
+    });
+    let sender = reports.clone();
+    object.connect_on_close(move |_| {
+        let label = channel.label();
+        fail(&sender, format!("the server closed the {label} channel"));
+    });
+    if object.ready_state() == WebRTCDataChannelState::Open {
+        reports.input(Input::ChannelOpen(channel));
+    }
+    Ok(object)
+}

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: MIT
+
+//! What the threads of one transport share: message senders, atomics, and two
+//! short locks. Used by the transport thread, by pad probes on streaming
+//! threads and by webrtcbin's callbacks. Never waits for webrtcbin, and imports
+//! no module that does.
+
+use std::{
+    sync::{
+        Arc, LazyLock, Mutex, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant},
+};
+
+use gst::{glib, prelude::*};
+
+use super::rtp_clock::RtpClock;
+use crate::{
+    gst_helpers,
+    platform::{
+        Code, Error, sdp,
+        sdp::{Fingerprint, NegotiatedAnswer, NegotiatedTrack},
+        signaling::IceServer,
+        wire::{Channel, Frame},
+    },
+    session::{
+        TransportReport,
+        bitrate_allocator::BitrateLimits,
+        bridge::{TrackSenders, TrackTaps},
+        codecs::Codec,
+        machine::Input,
+        participants::Offer,
+    },
+};
+
+pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new(
+        "reactor-transport",
+        gst::DebugColorFlags::empty(),
+        Some("Reactor peer connection"),
+    )
+});
+
+/// The clock of the private pipeline, and of the times that cross the bridge to
+/// the elements.
+pub fn bridge_clock() -> gst::Clock {
+    gst::SystemClock::obtain().upcast()
+}
+
+/// How a peer connection is made. All latencies are in milliseconds.
+#[derive(Debug, Clone)]
+pub struct TransportConfig {
+    /// The least latency of the jitter buffer.
+    pub latency: u32,
+    /// The most that it may grow to.
+    pub max_latency: u32,
+    /// What it had grown to in the connection before.
+    pub latency_now: u32,
+    /// Only relay candidates may be used.
+    pub relay_only: bool,
+}
+
+/// What the transport thread carries out, in the order of sending.
+pub(super) enum TransportCommand {
+    // From the driver.
+    CreateOffer {
+        ice_servers: Vec<IceServer>,
+        offer: Vec<Offer>,
+    },
+    ApplyAnswer(NegotiatedAnswer),
+    VerifyFingerprint(Fingerprint),
+    OpenMedia,
+    Send(Channel, Vec<Frame>),
+    /// Of the jitter buffer, in milliseconds.
+    SetLatency(u32),
+    SetBitrateLimits(BitrateLimits),
+    RequestKeyframe(String),
+    /// A track, its codec and its payload type.
+    OpenSender(String, &'static Codec, u8),
+    CloseSender(String),
+    Close,
+    // From webrtcbin's callbacks and the private pipeline's bus.
+    LocalDescriptionSet,
+    GatheringComplete,
+    RecalculateLatency,
+    // From the thread's own timer.
+    PollStatistics,
+}
+
+/// Called from any thread: queues a report for the driver and returns.
+pub(in crate::session) type Reporter = Arc<dyn Fn(TransportReport) + Send + Sync>;
+
+/// A [`Reporter`] with a short form for inputs of the state machine.
+#[derive(Clone)]
+pub(super) struct ReportSender(pub Reporter);
+
+impl ReportSender {
+    pub(super) fn send(&self, report: TransportReport) {
+        (self.0)(report);
+    }
+
+    pub(super) fn input(&self, input: Input) {
+        self.send(TransportReport::Input(input));
+    }
+
+    /// The connection is lost if the result is an error.
+    pub(super) fn check(&self, result: Result<(), Error>) {
+        if let Err(error) = result {
+            self.input(Input::TransportFailed(error));
+        }
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct TransportHandles {
+    pub reports: ReportSender,
+    pub commands: mpsc::Sender<TransportCommand>,
+    pub taps: TrackTaps,
+    pub track_senders: TrackSenders,
+    pub last_received: Arc<LastReceived>,
+    pub gate: MediaGate,
+    pub negotiated: NegotiatedTracks,
+    /// The answer says that video frames may end in a trailer.
+    pub frame_trailers: Arc<AtomicBool>,
+    /// Locked per packet by the streaming threads, to look a time up.
+    pub rtp_clock: Arc<Mutex<RtpClock>>,
+    /// All jitter buffers of the connection. Locked to copy or extend the list.
+    pub jitter_buffers: Arc<Mutex<Vec<glib::WeakRef<gst::Element>>>>,
+    /// The RTP session's sender reports reach the `rtp_clock`.
+    pub sender_reports_connected: Arc<AtomicBool>,
+}
+
+impl TransportHandles {
+    pub(super) fn new(
+        reporter: Reporter,
+        commands: mpsc::Sender<TransportCommand>,
+        epoch: Instant,
+        taps: TrackTaps,
+        track_senders: TrackSenders,
+    ) -> Self {
+        Self {
+            reports: ReportSender(reporter),
+            commands,
+            taps,
+            track_senders,
+            last_received: Arc::new(LastReceived {
+                epoch,
+                milliseconds: AtomicU64::new(0),
+            }),
+            gate: MediaGate::default(),
+            negotiated: NegotiatedTracks::default(),
+            frame_trailers: Arc::default(),
+            rtp_clock: Arc::default(),
+            jitter_buffers: Arc::default(),
+            sender_reports_connected: Arc::default(),
+        }
+    }
+}
+
+/// Whether media may pass.
+#[derive(Debug, Default, Clone)]
+pub(super) struct MediaGate {
+    /// The peer's identity is verified.
+    open: Arc<AtomicBool>,
+    /// The connection is given up.
+    closed: Arc<AtomicBool>,
+}
+
+impl MediaGate {
+    pub(super) fn open(&self) {
+        self.open.store(true, Ordering::Release);
+    }
+
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire) && !self.is_closed()
+    }
+}
+
+/// When media was last received.
+#[derive(Debug)]
+pub(super) struct LastReceived {
+    epoch: Instant,
+    /// Since `epoch`; 0 for never.
+    milliseconds: AtomicU64,
+}
+
+impl LastReceived {
+    pub(super) fn mark(&self) {
+        let now = self.now().as_millis() as u64;
+        self.milliseconds.store(now.max(1), Ordering::Relaxed);
+    }
+
+    /// Since `epoch`.
+    pub(super) fn get(&self) -> Option<Duration> {
+        match self.milliseconds.load(Ordering::Relaxed) {
+            0 => None,
+            ms => Some(Duration::from_millis(ms)),
+        }
+    }
+
+    /// The time since `epoch`.
+    pub(super) fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+}
+
+/// The m-sections that the answer accepts: set once by the transport thread,
+/// then read without a lock.
+#[derive(Default, Clone)]
+pub(super) struct NegotiatedTracks(Arc<OnceLock<Vec<NegotiatedTrack>>>);
+
+impl NegotiatedTracks {
+    pub(super) fn set(&self, tracks: Vec<NegotiatedTrack>) {
+        let _ = self.0.set(tracks);
+    }
+
+    /// Each track in which the answer gives this RTP payload type a codec, and
+    /// that codec. Empty before the answer.
+    pub(super) fn find_payload_type(
+        &self,
+        payload_type: u8,
+    ) -> impl Iterator<Item = (&NegotiatedTrack, &sdp::Codec)> {
+        let tracks = self.0.get().into_iter().flatten();
+        let codecs = tracks.flat_map(|track| track.codecs.iter().map(move |codec| (track, codec)));
+        codecs.filter(move |(_, codec)| codec.payload == payload_type)
+    }
+}
+
+/// Makes an element of the private pipeline; a missing one is a transport error.
+pub(super) fn make(factory: &str) -> Result<gst::Element, Error> {
+    gst_helpers::make(factory).map_err(|missing| Error::gpu(Code::TransportError, missing.message))
+}

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: MIT
+
+//! The receiving side: a new webrtcbin source pad is matched with its track and
+//! linked to a depayloader and an appsink, which hands frames to the track's
+//! tap. Pads are added on webrtcbin's streaming threads, and probes and appsink
+//! run there; nothing here waits or locks, but to read a tap.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
+
+use gst::{glib, prelude::*};
+use gst_webrtc::WebRTCRTPTransceiver;
+
+use super::{
+    frame_trailer,
+    handles::{CAT, MediaGate, NegotiatedTracks, TransportHandles, bridge_clock, make},
+    rtp_probes::{self, PACKETS},
+};
+use crate::{
+    gst_helpers::internal,
+    platform::{
+        Code, Error,
+        track::{Direction, Kind, Track},
+    },
+    session::{
+        bridge::{MediaConsumer, MediaUnit, TapSlot},
+        codecs::Codec,
+    },
+};
+
+/// The tracks of a connection, in the order of the m-lines, that is of the
+/// offer.
+#[derive(Clone)]
+pub(super) struct RtpReceivers(Arc<[RtpReceiver]>);
+
+struct RtpReceiver {
+    track: Track,
+    /// The appsink's pad, for upstream events; set when the stream arrives.
+    sink_pad: OnceLock<glib::WeakRef<gst::Pad>>,
+}
+
+impl RtpReceivers {
+    pub(super) fn new(tracks: impl Iterator<Item = Track>) -> Self {
+        let receiver = |track| RtpReceiver {
+            track,
+            sink_pad: OnceLock::new(),
+        };
+        Self(tracks.map(receiver).collect())
+    }
+
+    /// Pushes an upstream event that webrtcbin turns into a PLI.
+    pub(super) fn request_keyframe(&self, track: &str) {
+        let mut receivers = self.0.iter().filter(|r| r.track.name == track);
+        if let Some(pad) = receivers.find_map(|r| r.sink_pad.get()?.upgrade()) {
+            let event = gst_video::UpstreamForceKeyUnitEvent::builder()
+                .all_headers(true)
+                .build();
+            pad.push_event(event);
+        }
+    }
+
+    /// Links each source pad that webrtcbin adds; reports `TransportFailed` for
+    /// one that cannot be.
+    pub(super) fn connect_pad_added(
+        &self,
+        pipeline: &gst::Pipeline,
+        webrtcbin: &gst::Element,
+        handles: &TransportHandles,
+    ) {
+        let receivers = self.clone();
+        let handles = handles.clone();
+        let pipeline = pipeline.downgrade();
+        webrtcbin.connect_pad_added(move |_, pad| {
+            if pad.direction() != gst::PadDirection::Src {
+                return;
+            }
+            let Some(pipeline) = pipeline.upgrade() else {
+                return;
+            };
+            let receiver = receivers
+                .find(pad, &handles.negotiated)
+                .ok_or_else(|| internal("a track came that was not asked for"));
+            let linked = receiver.and_then(|receiver| receiver.link(&pipeline, pad, &handles));
+            handles.reports.check(linked);
+        });
+    }
+
+    /// The receiver of a new pad. webrtcbin 1.22 gives an SSRC that the answer
+    /// does not announce to the first m-line; the payload type tells which
+    /// m-lines are possible.
+    fn find(&self, pad: &gst::Pad, negotiated: &NegotiatedTracks) -> Option<&RtpReceiver> {
+        let payload_type = pad_caps(pad).structure(0)?.get::<i32>("payload").ok()?;
+        let possible = |mline: &usize| {
+            let receiver = self.0.get(*mline);
+            receiver.is_some_and(|receiver| receiver.track.direction == Direction::RecvOnly)
+        };
+        let mut mlines: Vec<usize> = negotiated
+            .find_payload_type(payload_type.try_into().ok()?)
+            .map(|(track, _)| track.mline_index)
+            .filter(possible)
+            .collect();
+        mlines.sort_unstable();
+        let transceiver: Option<WebRTCRTPTransceiver> = pad.property("transceiver");
+        let reported = transceiver.map(|t| t.mlineindex() as usize);
+        let is_free = |mline: &usize| self.0[*mline].sink_pad.get().is_none();
+        let mline = reported
+            .filter(|mline| mlines.contains(mline))
+            .or_else(|| mlines.iter().copied().find(is_free))?;
+        self.0.get(mline)
+    }
+}
+
+impl RtpReceiver {
+    fn link(
+        &self,
+        pipeline: &gst::Pipeline,
+        pad: &gst::Pad,
+        handles: &TransportHandles,
+    ) -> Result<(), Error> {
+        let tap = handles.taps.slot(&self.track.name);
+        let forwarder = Forwarder {
+            pipeline: pipeline.downgrade(),
+            gate: handles.gate.clone(),
+            may_have_trailers: handles.frame_trailers.clone(),
+            is_video: self.track.kind == Kind::Video,
+            tap: tap.clone(),
+        };
+        mark_received(pad, handles);
+        rtp_probes::retime_packets(pad, handles.rtp_clock.clone());
+        divert_packets(pad, forwarder.clone());
+        let sink = appsink(forwarder);
+        if let Some(pad) = sink.static_pad("sink") {
+            let _ = self.sink_pad.set(pad.downgrade());
+        }
+        let mut chain = vec![sink.upcast::<gst::Element>()];
+        match depayloader(pad, &self.track.name) {
+            Ok(depayloader) => chain.insert(0, depayloader),
+            // Packets are handed over even if they cannot be depayloaded here.
+            Err(_) if tap.wants_packets() => {}
+            Err(error) => return Err(error),
+        }
+        pipeline.add_many(&chain).map_err(internal)?;
+        gst::Element::link_many(&chain).map_err(internal)?;
+        for element in chain.iter().rev() {
+            element.sync_state_with_parent().map_err(internal)?;
+        }
+        let first = chain.first().and_then(|first| first.static_pad("sink"));
+        pad.link(&first.ok_or_else(|| internal("no sink pad"))?)
+            .map_err(internal)?;
+        gst::debug!(CAT, obj = pad, "receiving {}", self.track.name);
+        Ok(())
+    }
+}
+
+/// Tells the driver's stall detection that media arrives.
+fn mark_received(pad: &gst::Pad, handles: &TransportHandles) {
+    let last_received = handles.last_received.clone();
+    pad.add_probe(PACKETS, move |_, _| {
+        last_received.mark();
+        gst::PadProbeReturn::Ok
+    });
+}
+
+/// Hands RTP packets to a tap that wants them, in place of frames.
+fn divert_packets(pad: &gst::Pad, forwarder: Forwarder) {
+    pad.add_probe(PACKETS, move |pad, info| {
+        let Some(consumer) = forwarder.consumer(true) else {
+            return gst::PadProbeReturn::Ok;
+        };
+        let caps = pad.current_caps();
+        let segment = pad.sticky_event::<gst::event::Segment>(0);
+        let segment = segment.as_ref().map(|event| event.segment());
+        let hand_over = |buffer: gst::Buffer| {
+            if let Some(unit) = forwarder.media_unit(buffer, caps.clone(), segment) {
+                consumer.consume(unit);
+            }
+        };
+        match &info.data {
+            Some(gst::PadProbeData::Buffer(buffer)) => hand_over(buffer.clone()),
+            Some(gst::PadProbeData::BufferList(list)) => {
+                list.iter_owned().for_each(hand_over);
+            }
+            _ => {}
+        }
+        gst::PadProbeReturn::Drop
+    });
+}
+
+fn pad_caps(pad: &gst::Pad) -> gst::Caps {
+    pad.current_caps().unwrap_or_else(|| pad.query_caps(None))
+}
+
+fn depayloader(pad: &gst::Pad, track: &str) -> Result<gst::Element, Error> {
+    let caps = pad_caps(pad);
+    let name = caps
+        .structure(0)
+        .and_then(|s| s.get::<&str>("encoding-name").ok());
+    let codec = name.and_then(Codec::find).ok_or_else(|| {
+        Error::gpu(
+            Code::TransportError,
+            format!("track '{track}' came in a codec that was not offered: {name:?}"),
+        )
+    })?;
+    let depayloader = make(codec.depayloader)?;
+    // Both are off by default; a loss then damages frames until the next
+    // keyframe.
+    for property in ["request-keyframe", "wait-for-keyframe"] {
+        if depayloader.has_property(property) {
+            depayloader.set_property(property, true);
+        }
+    }
+    Ok(depayloader)
+}
+
+fn appsink(forwarder: Forwarder) -> gst_app::AppSink {
+    let callbacks = gst_app::AppSinkCallbacks::builder().new_sample(move |sink| {
+        let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+        if let Some(consumer) = forwarder.consumer(false)
+            && let Some(frame) = forwarder.frame(&sample)
+            && let Some(unit) = forwarder.media_unit(frame, sample.caps_owned(), sample.segment())
+        {
+            consumer.consume(unit);
+        }
+        Ok(gst::FlowSuccess::Ok)
+    });
+    gst_app::AppSink::builder()
+        .sync(false)
+        .async_(false)
+        .qos(false)
+        .enable_last_sample(false)
+        .callbacks(callbacks.build())
+        .build()
+}
+
+/// Makes media units of a track's buffers, for its tap.
+#[derive(Clone)]
+struct Forwarder {
+    pipeline: glib::WeakRef<gst::Pipeline>,
+    gate: MediaGate,
+    may_have_trailers: Arc<AtomicBool>,
+    is_video: bool,
+    tap: TapSlot,
+}
+
+impl Forwarder {
+    /// The tap's consumer, if it wants RTP packets (`rtp`) or frames, and media
+    /// may pass.
+    fn consumer(&self, rtp: bool) -> Option<Arc<dyn MediaConsumer>> {
+        let consumer = self.gate.is_open().then(|| self.tap.consumer(rtp));
+        consumer.flatten()
+    }
+
+    /// The frame of a sample without its trailer, which a decoder would take
+    /// for a part of the frame.
+    fn frame(&self, sample: &gst::Sample) -> Option<gst::Buffer> {
+        let buffer = sample.buffer_owned()?;
+        let caps = sample.caps()?;
+        if self.is_video && self.may_have_trailers.load(Ordering::Acquire) {
+            return frame_trailer::strip(buffer, caps);
+        }
+        Some(buffer)
+    }
+
+    fn media_unit(
+        &self,
+        buffer: gst::Buffer,
+        caps: Option<gst::Caps>,
+        segment: Option<&gst::Segment>,
+    ) -> Option<MediaUnit> {
+        let base = self.pipeline.upgrade()?.base_time();
+        let running = segment?
+            .downcast_ref::<gst::ClockTime>()
+            .zip(buffer.pts())
+            .and_then(|(segment, pts)| segment.to_running_time(pts));
+        Some(MediaUnit {
+            buffer,
+            caps: caps?,
+            arrived: bridge_clock().time(),
+            time: base.zip(running).map(|(base, running)| base + running),
+        })
+    }
+}

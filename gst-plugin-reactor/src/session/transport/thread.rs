@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: MIT
+
+//! The transport thread, "reactor-peer": it owns the [`PeerConnection`] and
+//! carries out [`TransportCommand`]s in order. It may block where webrtcbin
+//! blocks (state changes above all), and nothing waits for it. It never
+//! touches media.
+
+use std::{
+    sync::{atomic::Ordering, mpsc},
+    time::{Duration, Instant},
+};
+
+use super::{
+    handles::{CAT, TransportCommand, TransportConfig, TransportHandles},
+    jitter_latency::{self, JitterLatencyController},
+    peer_connection::PeerConnection,
+    retransmission,
+};
+use crate::{
+    platform::{sdp::NegotiatedAnswer, signaling::IceServer},
+    session::{TransportReport, codecs::Codec, machine::Input, participants::Offer, warm_up},
+};
+
+/// webrtcbin may never report that gathering is complete. With the candidates
+/// gathered by then, a host on this network is reachable.
+const GATHERING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The server sends receiver reports about once a second.
+const LOSS_POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+pub(super) struct TransportThread {
+    config: TransportConfig,
+    handles: TransportHandles,
+    peer: Option<PeerConnection>,
+    gathering_since: Option<Instant>,
+    /// A sender was opened, so the server reports its loss.
+    is_sending: bool,
+    jitter_latency: JitterLatencyController,
+    jitter_polled: Instant,
+    loss_polled: Instant,
+}
+
+impl TransportThread {
+    pub(super) fn new(config: TransportConfig, handles: TransportHandles) -> Self {
+        let jitter_latency =
+            JitterLatencyController::new(config.latency, config.max_latency, config.latency_now);
+        Self {
+            config,
+            handles,
+            peer: None,
+            gathering_since: None,
+            is_sending: false,
+            jitter_latency,
+            jitter_polled: Instant::now(),
+            loss_polled: Instant::now(),
+        }
+    }
+
+    /// Returns after [`TransportCommand::Close`], when the connection is down.
+    pub(super) fn run(mut self, commands: &mpsc::Receiver<TransportCommand>) {
+        warm_up::wait();
+        loop {
+            match self.next_command(commands) {
+                TransportCommand::Close => break,
+                command => self.execute(command),
+            }
+        }
+        if let Some(peer) = self.peer.take() {
+            peer.close();
+        }
+        self.handles.reports.input(Input::TransportClosed);
+    }
+
+    fn next_command(&self, commands: &mpsc::Receiver<TransportCommand>) -> TransportCommand {
+        let Some((timeout, on_timeout)) = self.next_timeout() else {
+            return commands.recv().unwrap_or(TransportCommand::Close);
+        };
+        commands
+            .recv_timeout(timeout)
+            .unwrap_or_else(|error| match error {
+                mpsc::RecvTimeoutError::Timeout => on_timeout,
+                mpsc::RecvTimeoutError::Disconnected => TransportCommand::Close,
+            })
+    }
+
+    fn next_timeout(&self) -> Option<(Duration, TransportCommand)> {
+        if let Some(since) = self.gathering_since {
+            let timeout = GATHERING_TIMEOUT.saturating_sub(since.elapsed());
+            return Some((timeout, TransportCommand::GatheringComplete));
+        }
+        let polls = self.peer.is_some() && (self.is_sending || !self.jitter_latency.is_fixed());
+        let timeout = jitter_latency::POLL_INTERVAL.saturating_sub(self.jitter_polled.elapsed());
+        polls.then_some((timeout, TransportCommand::PollStatistics))
+    }
+
+    fn execute(&mut self, command: TransportCommand) {
+        match command {
+            TransportCommand::CreateOffer { ice_servers, offer } => {
+                return self.create_offer(&ice_servers, offer);
+            }
+            TransportCommand::LocalDescriptionSet => return self.start_gathering(),
+            TransportCommand::GatheringComplete => return self.finish_gathering(),
+            TransportCommand::ApplyAnswer(answer) => return self.apply_answer(&answer),
+            TransportCommand::OpenMedia => return self.handles.gate.open(),
+            TransportCommand::OpenSender(track, codec, payload_type) => {
+                return self.open_sender(track, codec, payload_type);
+            }
+            TransportCommand::CloseSender(track) => {
+                return self.handles.track_senders.remove(&track);
+            }
+            TransportCommand::SetLatency(milliseconds) => return self.set_latency(milliseconds),
+            TransportCommand::PollStatistics => return self.poll_statistics(),
+            _ => {}
+        }
+        let Some(peer) = &self.peer else {
+            return;
+        };
+        match command {
+            TransportCommand::VerifyFingerprint(fingerprint) => {
+                let verified = peer.verify_fingerprint(&fingerprint);
+                self.handles.reports.input(Input::Verified(verified));
+            }
+            TransportCommand::Send(channel, frames) => {
+                self.handles.reports.check(peer.send(channel, frames));
+            }
+            TransportCommand::SetBitrateLimits(limits) => peer.set_bitrate_limits(limits),
+            TransportCommand::RequestKeyframe(track) => peer.request_keyframe(&track),
+            TransportCommand::RecalculateLatency => peer.recalculate_latency(),
+            _ => {}
+        }
+    }
+
+    fn create_offer(&mut self, ice_servers: &[IceServer], offer: Vec<Offer>) {
+        let latency = self.jitter_latency.latency_ms();
+        let relay_only = self.config.relay_only;
+        match PeerConnection::new(latency, relay_only, &self.handles, ice_servers, offer) {
+            Ok(peer) => self.peer = Some(peer),
+            Err(error) => self.handles.reports.input(Input::OfferBuilt(Err(error))),
+        }
+    }
+
+    fn start_gathering(&mut self) {
+        self.gathering_since = Some(Instant::now());
+        if self.peer.as_ref().is_none_or(PeerConnection::is_gathered) {
+            self.finish_gathering();
+        }
+    }
+
+    fn finish_gathering(&mut self) {
+        if self.gathering_since.take().is_some()
+            && let Some(peer) = &self.peer
+        {
+            let offer = peer.local_description();
+            self.handles.reports.input(Input::OfferBuilt(offer));
+        }
+    }
+
+    fn apply_answer(&self, answer: &NegotiatedAnswer) {
+        self.handles.negotiated.set(answer.tracks.clone());
+        let trailers = answer.frame_metadata;
+        self.handles
+            .frame_trailers
+            .store(trailers, Ordering::Release);
+        if let Some(peer) = &self.peer {
+            self.handles.reports.check(peer.apply_answer(answer));
+        }
+    }
+
+    fn open_sender(&mut self, track: String, codec: &'static Codec, payload_type: u8) {
+        if let Some(peer) = &mut self.peer
+            && !self.handles.gate.is_closed()
+        {
+            let result = peer.open_sender(&track, codec, payload_type, &self.handles);
+            self.is_sending |= result.is_ok();
+            peer.recalculate_latency();
+            let report = TransportReport::SenderOpen(track, result);
+            self.handles.reports.send(report);
+        }
+    }
+
+    fn set_latency(&mut self, milliseconds: u32) {
+        self.jitter_latency.set_min_latency(milliseconds);
+        let report = TransportReport::Latency(milliseconds);
+        self.handles.reports.send(report);
+        if let Some(peer) = &self.peer {
+            peer.set_latency(milliseconds);
+        }
+    }
+
+    /// Reads the server's receiver reports and the jitter buffers' statistics.
+    fn poll_statistics(&mut self) {
+        self.jitter_polled = Instant::now();
+        let Some(peer) = &self.peer else {
+            return;
+        };
+        if self.is_sending && self.loss_polled.elapsed() >= LOSS_POLL_INTERVAL {
+            self.loss_polled = Instant::now();
+            peer.report_loss(&self.handles);
+        }
+        let stats = retransmission::read_jitter_buffer_stats(&self.handles);
+        let now = self.handles.last_received.now();
+        if let Some(latency) = self.jitter_latency.update(now, stats) {
+            gst::info!(CAT, "jitter buffer latency is {latency} ms after {stats:?}");
+            peer.set_latency(latency);
+            let report = TransportReport::Latency(latency);
+            self.handles.reports.send(report);
+        }
+    }
+}
