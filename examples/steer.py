@@ -72,7 +72,9 @@ class Steer:
     def input(camera):
         """What the model is fed with; `camera` is None, "" for any, or a device."""
         if camera is None:
-            description = "videotestsrc is-live=true ! capsfilter caps=video/x-raw,width=640,height=360"
+            description = (
+                "videotestsrc is-live=true ! capsfilter caps=video/x-raw,width=640,height=360"
+            )
         else:
             description = f"{'v4l2src name=camera' if camera else 'autovideosrc'} ! videoconvert"
         source = Gst.parse_bin_from_description(description, True)
@@ -270,7 +272,10 @@ def main():
         help="feed the model with a camera, such as /dev/video0, and not a test picture",
     )
     parser.add_argument(
-        "--seconds", metavar="N", type=int, help="stop after so long, and not at the end of the input"
+        "--seconds",
+        metavar="N",
+        type=int,
+        help="stop after so long, and not at the end of the input",
     )
     options = parser.parse_args()
     Gst.init(None)

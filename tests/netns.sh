@@ -31,6 +31,7 @@ cleanup() {
     trap '' INT TERM HUP
     pids=$(ip netns pids "$ns" 2>/dev/null) || true
     if [[ -n $pids ]]; then
+        # shellcheck disable=SC2086 # pids, one word each
         # Servers get a moment to leave; the namespace's processes are all of ours.
         kill -TERM $pids 2>/dev/null || true
         for _ in $(seq 30); do
@@ -38,6 +39,7 @@ cleanup() {
             [[ -n $pids ]] || break
             sleep 0.1
         done
+        # shellcheck disable=SC2086
         [[ -z $pids ]] || kill -KILL $pids 2>/dev/null || true
     fi
     ip netns del "$ns" 2>/dev/null || true
@@ -53,6 +55,7 @@ done
 
 inside() { ip netns exec "$ns" "$@"; }
 if ! {
+    # shellcheck disable=SC2016 # the variable of the inner shell
     inside sh -c 'for i in all default; do
         echo 1 >/proc/sys/net/ipv6/conf/$i/disable_ipv6; done 2>/dev/null || true'
     inside ip link set lo up
@@ -66,6 +69,7 @@ if ! {
     outside "virtual interfaces are not permitted" "$@"
 fi
 
+# shellcheck disable=SC2317 # called by traps
 forward() { [[ -z $child ]] || kill "-$1" "$child" 2>/dev/null || true; }
 trap 'forward TERM' TERM
 trap 'forward HUP' HUP

@@ -45,7 +45,7 @@ parse_options() {
         esac
         shift
     done
-    [[ $port =~ ^[0-9]+$ ]] && ((port <= 65535)) || die "not a port: $port"
+    if ! [[ $port =~ ^[0-9]+$ ]] || ((port > 65535)); then die "not a port: $port"; fi
     [[ -f $here/$model/reactor.yaml ]] || die "no model of that name here: $model"
 }
 

@@ -1,3 +1,5 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034 # the lists of packages are the callers'
 # Installs what the pipelines and the tests need. Meant to be sourced:
 #
 #   . pipelines/lib/deps.sh
@@ -13,6 +15,7 @@ RUN_PACKAGES="gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-
     gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-nice
     gstreamer1.0-x gstreamer1.0-plugins-base-apps"
 TEST_PACKAGES="ffmpeg iproute2 procps curl python3-gi gir1.2-gstreamer-1.0"
+GATE_PACKAGES="shellcheck python3-venv"
 MINIMUM_GSTREAMER=1.22
 
 # Prints those of the given packages that are not installed.
@@ -39,7 +42,7 @@ as_root() {
 need_packages() {
     local missing
     if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
-        echo "this is no Debian; on one, these packages would be needed:" $* >&2
+        echo "this is no Debian; on one, these packages would be needed: $*" >&2
         if pkg-config --atleast-version=$MINIMUM_GSTREAMER gstreamer-1.0 2>/dev/null; then
             return 0
         fi

@@ -8,6 +8,7 @@
 #   encode mux.video mux.audio
 #   run_pipeline "${streams[@]}" MUXER name=mux ! SINK "$(property location "$target")"
 
+# shellcheck disable=SC2154 # the script sets root
 . "$root/pipelines/lib/deps.sh"
 . "$root/pipelines/lib/plugin.sh"
 

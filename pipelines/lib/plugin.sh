@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Builds the plugin and lets GStreamer find it. Meant to be sourced, with $root set.
 
 # build_plugin [--release]: sets and exports GST_PLUGIN_PATH.

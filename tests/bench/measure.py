@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples/models/playground"))
 
-from framecode import CELLS, cell_size, crc8  # noqa: E402
+from framecode import CELLS, cell_size, crc8
 
 
 def now_us() -> int:

@@ -15,8 +15,9 @@ import sys
 import threading
 import time
 
-from measure import cpu_seconds, ms_since, now_us, percentile, read_row, thread_count
 from reactor_sdk import Reactor
+
+from measure import cpu_seconds, ms_since, now_us, percentile, read_row, thread_count
 
 
 class Meter:
@@ -34,7 +35,12 @@ class Meter:
         now = now_us()
         counter = read_row(bgra, width, height, 0)
         emitted = read_row(bgra, width, height, 1)
-        if not counter and not emitted and (counter is None) == (emitted is None) and not self.first:
+        if (
+            not counter
+            and not emitted
+            and (counter is None) == (emitted is None)
+            and not self.first
+        ):
             return  # the black picture before the model's first
         if counter is None or emitted is None:
             self.unreadable += self.measuring

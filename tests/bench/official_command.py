@@ -13,8 +13,9 @@ import sys
 import threading
 import time
 
-from measure import ms_since, now_us, percentile
 from reactor_sdk import Reactor
+
+from measure import ms_since, now_us, percentile
 
 INTERVAL = 0.4127
 WARM_UP = 1

@@ -6,13 +6,15 @@ same figures as lossy.rs, got the same way.
 
 import argparse
 import asyncio
+import itertools
 import json
 import sys
 import threading
 import time
 
-from measure import cpu_seconds, ms_since, now_us, percentile, read_row
 from reactor_sdk import Reactor
+
+from measure import cpu_seconds, ms_since, now_us, percentile, read_row
 
 FIRST_FRAME_LIMIT = 60
 WARM_UP = 2
@@ -64,7 +66,7 @@ async def main() -> int:
     frames = list(meter.frames)
     counters = {counter for counter, _, _ in frames}
     span = max(counters) - min(counters) + 1
-    gaps = [(b[1] - a[1]) / 1000 for a, b in zip(frames, frames[1:])]
+    gaps = [(b[1] - a[1]) / 1000 for a, b in itertools.pairwise(frames)]
     freezes = [gap for gap in gaps if gap > FREEZE_MS]
     ages = [age for _, _, age in frames]
     print(

@@ -14,9 +14,10 @@ import threading
 import time
 from pathlib import Path
 
+from reactor_sdk import Reactor
+
 from measure import cpu_seconds, ms_since, now_us, percentile, read_inset, read_row
 from pictures import Scene
-from reactor_sdk import Reactor
 
 # Until libwebrtc's bit rate has grown to what it stays at.
 WARM_UP = 8
@@ -108,7 +109,7 @@ async def main() -> int:
         camera.join()
         await reactor.disconnect()
     # The sound's stream is among them, and silent.
-    out, old = ([s for s in stats.outbound if s.kind == "video"][0] for stats in (after, before))
+    out, old = (next(s for s in stats.outbound if s.kind == "video") for stats in (after, before))
     times = trips(seen, camera.handed)
     print(
         json.dumps(

@@ -14,7 +14,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples/models/playground"))
 
-import framecode  # noqa: E402
+import framecode
 
 NUMBERS = 1023
 DRIFT = 2  # pixels a picture, as in camera.rs

@@ -16,10 +16,10 @@ ROWS = 2
 
 def _crc_table() -> list[int]:
     table = []
-    for byte in range(256):
+    for crc in range(256):
         for _ in range(8):
-            byte = ((byte << 1) ^ 0x07) & 0xFF if byte & 0x80 else byte << 1
-        table.append(byte)
+            crc = ((crc << 1) ^ 0x07) & 0xFF if crc & 0x80 else crc << 1  # noqa: PLW2901
+        table.append(crc)
     return table
 
 

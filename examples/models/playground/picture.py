@@ -108,7 +108,9 @@ class Picture:
     def _draw_background(self) -> np.ndarray:
         """A gradient that repeats after one width, two widths wide: drifting is slicing."""
         x = np.arange(2 * self.width) * (2 * np.pi / self.width)
-        wave = np.stack([np.sin(x) * 50 + 90, np.sin(x + 2.1) * 50 + 100, np.sin(x + 4.2) * 50 + 110])
+        wave = np.stack(
+            [np.sin(x) * 50 + 90, np.sin(x + 2.1) * 50 + 100, np.sin(x + 4.2) * 50 + 110]
+        )
         # Sums of at most 200, so bytes do: a change of resolution must not cost frames.
         shade = np.linspace(0, 40, self._bottom - self._top).astype(np.uint8)
         return wave.T.astype(np.uint8)[None] + shade[:, None, None]

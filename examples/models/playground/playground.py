@@ -12,8 +12,6 @@ import io
 import os
 import time
 
-import framecode
-from picture import Picture
 from PIL import Image
 from reactor_runtime import (
     Audio,
@@ -37,6 +35,9 @@ from reactor_runtime import (
     session_ended,
     session_started,
 )
+
+import framecode
+from picture import Picture
 from sound import Sound
 
 # How often the runtime looks for a new frame. It looks once per frame period by default,

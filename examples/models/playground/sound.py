@@ -57,9 +57,7 @@ class Sound:
         return out.reshape(1, -1)
 
     def _take(self, count: int) -> np.ndarray | None:
-        self._mixing = bool(self._mic) and (
-            self._mixing or self._mic_samples >= count + HEAD_START
-        )
+        self._mixing = bool(self._mic) and (self._mixing or self._mic_samples >= count + HEAD_START)
         if not self._mixing:
             return None
         parts, got = [], 0

@@ -9,10 +9,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "playground"))
 
-import framecode  # noqa: E402
-from picture import Picture  # noqa: E402
-from PIL import Image  # noqa: E402
-from sound import LEVEL, RATE, Sound  # noqa: E402
+from PIL import Image
+
+import framecode
+from picture import Picture
+from sound import LEVEL, RATE, Sound
 
 SIZES = [(640, 360), (1280, 720), (160, 120), (1920, 1080), (1920, 120), (160, 1080), (642, 362)]
 

@@ -4,8 +4,8 @@
 //! again: it begins at 0, can be seeked, and has its index in front.
 //!
 //! The samples are found here, with their exact times, and handed to mp4mux;
-//! see [`fragment`] for why not to qtdemux. The finished file's edit lists
-//! are ours ([`edits`]), since mp4mux has none that begin within a track.
+//! see `fragment.rs` for why not to qtdemux. The finished file's edit lists
+//! are ours (`edits.rs`), since mp4mux has none that begin within a track.
 
 mod boxes;
 mod caps;
