@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: MIT
 
-//! The GObject face that all live elements have in common.
+//! The properties and signals that all live elements have. Called by the
+//! application's threads; properties are plain reads and writes.
 
 use gst::{glib, prelude::*};
 
-use super::{CAT, Live, Status, actions, properties};
+use super::{
+    actions, debug::CAT, membership::SessionMembership, properties, state::ElementState,
+    status::Status,
+};
 
-/// Settings and read-only properties.
+/// The shared settings and the read-only properties.
 pub fn properties() -> Vec<glib::ParamSpec> {
     let mut specs = properties::specs();
     specs.extend(read_only());
@@ -44,7 +48,7 @@ fn read_only() -> Vec<glib::ParamSpec> {
     ]
 }
 
-/// The property that every element has.
+/// The property `last-error`, which every element has.
 pub fn last_error() -> glib::ParamSpec {
     structure(
         "last-error",
@@ -53,7 +57,7 @@ pub fn last_error() -> glib::ParamSpec {
     )
 }
 
-/// A read-only structure.
+/// A read-only property that holds a structure.
 pub fn structure(name: &str, nick: &str, blurb: &str) -> glib::ParamSpec {
     glib::ParamSpecBoxed::builder::<gst::Structure>(name)
         .nick(nick)
@@ -62,35 +66,58 @@ pub fn structure(name: &str, nick: &str, blurb: &str) -> glib::ParamSpec {
         .build()
 }
 
-/// The signals that [`Live`] emits, and the actions; `live` finds it in an
-/// element.
-pub fn signals(live: fn(&gst::Element) -> Option<&Live>) -> Vec<glib::subclass::Signal> {
+/// The signals that live elements emit, and the action signals; `membership`
+/// returns that of an element.
+pub fn signals(
+    membership: fn(&gst::Element) -> Option<&SessionMembership>,
+) -> Vec<glib::subclass::Signal> {
     let message = |name| {
         glib::subclass::Signal::builder(name)
             .param_types([String::static_type(), String::static_type()])
             .build()
     };
     let mut signals = vec![
-        // message(type, json): the model said something.
+        // message(type, json): a message of the model.
         message("message"),
-        // runtime-message(type, json): the platform said something.
+        // runtime-message(type, json): a message of the platform.
         message("runtime-message"),
-        // session-ended(reason): the model's side ended the session.
+        // session-ended(reason): the server ended the session.
         glib::subclass::Signal::builder("session-ended")
             .param_types([Option::<String>::static_type()])
             .build(),
     ];
-    signals.extend(actions::signals(live));
+    signals.extend(actions::signals(membership));
     signals
 }
 
-impl Live {
-    /// Takes a property that is not an element's own.
+impl ElementState {
+    /// Sets a shared property. A value that is not valid JSON where JSON is
+    /// asked for is logged, and the property keeps its value.
     pub fn set_property(&self, element: &gst::Element, name: &str, value: &glib::Value) {
         if let Err(problem) = properties::set(&mut self.settings(), name, value) {
             gst::error!(CAT, obj = element, "{name} keeps its value: {problem}");
         }
-        // Tokens end while sessions go on.
+    }
+
+    /// The value of a shared or read-only property, but for `stats`.
+    pub fn property(&self, pspec: &glib::ParamSpec) -> glib::Value {
+        match pspec.name() {
+            "status" => self.published().status.to_value(),
+            "session-id" => self.published().session_id.to_value(),
+            "capabilities" => self.published().capabilities.to_value(),
+            "session-info" => self.published().session_info.to_value(),
+            "last-error" => self.published().last_error.to_value(),
+            name => properties::value(&self.settings(), name)
+                .unwrap_or_else(|| pspec.default_value().clone()),
+        }
+    }
+}
+
+impl SessionMembership {
+    /// Sets a shared property; a new `jwt` reaches the session too, as tokens
+    /// expire while sessions go on.
+    pub fn set_property(&self, element: &gst::Element, name: &str, value: &glib::Value) {
+        self.state.set_property(element, name, value);
         if name == "jwt"
             && let Some(session) = self.session()
         {
@@ -98,20 +125,8 @@ impl Live {
         }
     }
 
-    /// The value of a property, but for `stats`.
-    pub fn property(&self, pspec: &glib::ParamSpec) -> glib::Value {
-        match pspec.name() {
-            "status" => self.public().status.to_value(),
-            "session-id" => self.public().session_id.to_value(),
-            "capabilities" => self.public().capabilities.to_value(),
-            "session-info" => self.public().session_info.to_value(),
-            "last-error" => self.public().last_error.to_value(),
-            name => properties::value(&self.settings(), name)
-                .unwrap_or_else(|| pspec.default_value().clone()),
-        }
-    }
-
-    /// What `stats` shows of the session itself.
+    /// The fields of `stats` about the session: times in milliseconds since
+    /// the start.
     pub fn stats(&self) -> gst::structure::Builder {
         let mut stats = gst::Structure::builder("reactor-stats");
         if let Some(session) = self.session() {

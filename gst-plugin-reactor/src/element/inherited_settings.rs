@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-//! An element that says nothing of the server means the one that another
-//! Reactor element of its pipeline speaks to.
+//! Inheritance of settings: an element whose properties name no server uses
+//! the settings of another Reactor element of its pipeline. Called at READY ->
+//! PAUSED; reads properties of other elements, never their Rust types.
 
 use std::collections::BTreeSet;
 
@@ -33,13 +34,16 @@ const SHARED: [&str; 18] = [
 ];
 
 /// Takes these settings over from an element that shares the session.
-pub(super) fn adopt(element: &gst::Element, settings: &mut Settings) {
-    let Some(pipeline) = top(element) else {
+pub(super) fn inherit(element: &gst::Element, settings: &mut Settings) {
+    let Some(pipeline) = toplevel_bin(element) else {
         return;
     };
     for other in pipeline.iterate_recurse().into_iter().flatten() {
         let mut theirs = Settings::default();
-        if other != *element && read(&other, &mut theirs) && theirs.session == settings.session {
+        if other != *element
+            && read_settings(&other, &mut theirs)
+            && theirs.session == settings.session
+        {
             return settings.follow(theirs);
         }
     }
@@ -47,8 +51,8 @@ pub(super) fn adopt(element: &gst::Element, settings: &mut Settings) {
 
 /// The names of the sessions that elements of the pipeline have, or will have;
 /// none for the one that is shared without a name.
-pub(super) fn sessions(element: &gst::Element) -> BTreeSet<Option<String>> {
-    let pipeline = top(element).into_iter();
+pub(super) fn session_names(element: &gst::Element) -> BTreeSet<Option<String>> {
+    let pipeline = toplevel_bin(element).into_iter();
     let elements = pipeline.flat_map(|pipeline| pipeline.iterate_recurse().into_iter().flatten());
     elements
         .filter(is_live)
@@ -64,7 +68,7 @@ fn is_live(element: &gst::Element) -> bool {
 }
 
 /// Reads the settings of an element, if it is one of ours and says something.
-fn read(element: &gst::Element, settings: &mut Settings) -> bool {
+fn read_settings(element: &gst::Element, settings: &mut Settings) -> bool {
     if !is_live(element) {
         return false;
     }
@@ -74,10 +78,10 @@ fn read(element: &gst::Element, settings: &mut Settings) -> bool {
     // The property shows the default where nothing is set.
     let default = crate::session::settings::DEFAULT_API_URL;
     settings.api_url.take_if(|url| url == default);
-    !settings.is_bare()
+    !settings.names_no_server()
 }
 
-fn top(element: &gst::Element) -> Option<gst::Bin> {
+fn toplevel_bin(element: &gst::Element) -> Option<gst::Bin> {
     let mut top = element.parent()?;
     while let Some(parent) = top.parent() {
         top = parent;

@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: MIT
 
-//! What a state change means for the session: the same for every element that
-//! takes part in one.
+//! [`Lifecycle`]: what a state change of a live element does to its session.
+//! Called by the thread that changes the state; blocks in READY -> NULL only.
 
 use gst::{prelude::*, subclass::prelude::*};
 
-use super::Live;
+use super::membership::SessionMembership;
 use crate::{platform::Error, session::warm_up};
 
 pub trait Lifecycle: ElementImpl {
-    fn live(&self) -> &Live;
+    fn membership(&self) -> &SessionMembership;
 
     /// Joins the session: READY -> PAUSED.
     fn start(&self) -> Result<(), Error>;
 
-    /// Leaves it again, also when starting has failed half-way.
+    /// Leaves the session; also called when [`Lifecycle::start`] has failed.
     fn stop(&self);
 
     fn set_playing(&self, playing: bool) {
-        self.live().set_playing(playing);
+        self.membership().state.set_playing(playing);
     }
 
-    /// Carries a state change out.
-    fn change(
+    /// Performs a state change, for `ElementImpl::change_state`.
+    fn perform_transition(
         &self,
         transition: gst::StateChange,
     ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
@@ -32,7 +32,7 @@ pub trait Lifecycle: ElementImpl {
             gst::StateChange::NullToReady => warm_up::begin(),
             gst::StateChange::ReadyToPaused => {
                 if let Err(error) = self.start() {
-                    self.live().fail(element, &error);
+                    self.membership().state.fail(element, &error);
                     return Err(gst::StateChangeError);
                 }
             }
@@ -44,7 +44,7 @@ pub trait Lifecycle: ElementImpl {
             gst::StateChange::ReadyToPaused if result.is_err() => self.stop(),
             gst::StateChange::PausedToPlaying if result.is_ok() => self.set_playing(true),
             gst::StateChange::PausedToReady => self.stop(),
-            gst::StateChange::ReadyToNull => self.live().wait_closed(element),
+            gst::StateChange::ReadyToNull => self.membership().wait_closed(element),
             _ => {}
         }
         result

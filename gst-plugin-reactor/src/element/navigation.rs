@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-//! NavigationCommands a model from downstream: keys and mouse of a video window, and a
-//! custom event for any command.
+//! [`NavigationCommands`]: translates the keys and the mouse of a video window
+//! into commands, by the property `navigation`. Called by streaming threads
+//! with upstream events; never sends a command itself.
 
 use std::{
     sync::{LazyLock, Mutex},
@@ -10,20 +11,16 @@ use std::{
 
 use gst_video::NavigationEvent;
 
-use super::{Live, ReplyTo, lock};
 use crate::{
     platform::{
         Error,
+        commands::Command,
         navigation::{Event, Navigation},
     },
-    session,
+    session::lock,
 };
 
-/// A custom upstream event with a structure of this name, the string `name`
-/// and the string `data` (JSON), sends a command.
-pub const COMMAND_EVENT: &str = "reactor-command";
-
-/// What `navigation` has come to.
+/// The parsed property `navigation`; `None` if it maps nothing.
 #[derive(Debug, Default)]
 pub struct NavigationCommands(Mutex<Option<Navigation>>);
 
@@ -32,80 +29,44 @@ fn now() -> Duration {
     EPOCH.elapsed()
 }
 
-impl Live {
-    /// Takes the property anew, with no key held.
+impl NavigationCommands {
+    /// Parses the property anew; no key is pressed then.
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
-    pub(super) fn begin_navigation(&self, navigation: Option<&str>) -> Result<(), Error> {
+    /// When the mapping is invalid.
+    pub fn set(&self, navigation: Option<&str>) -> Result<(), Error> {
         let navigation = navigation.map(Navigation::parse).transpose();
         let navigation = navigation.map_err(Error::into_invalid_settings)?;
-        *lock(&self.navigation.0) = navigation.filter(|n| !n.is_empty());
+        *lock(&self.0) = navigation.filter(|n| !n.is_empty());
         Ok(())
     }
 
-    /// Takes an upstream event; `size` is that of the picture it is about.
-    /// Returns whether it was for us.
-    pub fn steer(
+    /// The commands for a navigation event on a picture of `size` pixels, and
+    /// the delay after which [`NavigationCommands::flush`] is due. `None` if
+    /// nothing is mapped, or for an event of another kind.
+    pub fn commands_for(
         &self,
-        element: &gst::Element,
         event: &gst::EventRef,
         size: (u32, u32),
-        flush: impl FnOnce() + Send + 'static,
-    ) -> bool {
-        match event.view() {
-            gst::EventView::Navigation(_) => self.navigate(element, event, size, flush),
-            gst::EventView::CustomUpstream(_) => self.command_event(element, event),
-            _ => false,
-        }
+    ) -> Option<(Vec<Command>, Option<Duration>)> {
+        let event = normalize(NavigationEvent::parse(event).ok()?, size)?;
+        let mut navigation = lock(&self.0);
+        let navigation = navigation.as_mut()?;
+        let commands = navigation.commands(now(), &event, size);
+        let deadline = navigation.deadline();
+        Some((commands, deadline.map(|at| at.saturating_sub(now()))))
     }
 
-    fn navigate(
-        &self,
-        element: &gst::Element,
-        event: &gst::EventRef,
-        size: (u32, u32),
-        flush: impl FnOnce() + Send + 'static,
-    ) -> bool {
-        let event = NavigationEvent::parse(event).ok();
-        let Some(event) = event.and_then(|event| normalized(event, size)) else {
-            return false;
-        };
-        let (commands, wait) = {
-            let mut steering = lock(&self.navigation.0);
-            let Some(navigation) = steering.as_mut() else {
-                return false;
-            };
-            let commands = navigation.commands(now(), &event, size);
-            (commands, navigation.deadline())
-        };
-        self.order_all(element, commands);
-        if let Some(at) = wait {
-            session::after(at.saturating_sub(now()), flush);
-        }
-        true
-    }
-
-    /// Sends what was held back.
-    pub fn flush_steering(&self, element: &gst::Element) {
-        let commands = lock(&self.navigation.0).as_mut().map(|n| n.flush(now()));
-        self.order_all(element, commands.unwrap_or_default());
-    }
-
-    fn command_event(&self, element: &gst::Element, event: &gst::EventRef) -> bool {
-        let Some(structure) = event.structure().filter(|s| s.name() == COMMAND_EVENT) else {
-            return false;
-        };
-        let name = structure.get::<&str>("name").unwrap_or_default();
-        let data = structure.get::<&str>("data").ok();
-        self.send_command(name, data, ReplyTo::Bus(element.clone()));
-        true
+    /// The commands that the rate limit held back.
+    pub fn flush(&self) -> Vec<Command> {
+        let commands = lock(&self.0).as_mut().map(|n| n.flush(now()));
+        commands.unwrap_or_default()
     }
 }
 
-/// The event with coordinates as fractions of the picture.
-fn normalized(event: NavigationEvent, (width, height): (u32, u32)) -> Option<Event> {
+/// Converts an event: its coordinates become fractions of the picture.
+fn normalize(event: NavigationEvent, (width, height): (u32, u32)) -> Option<Event> {
     let x = |x: f64| x / f64::from(width.max(1));
     let y = |y: f64| y / f64::from(height.max(1));
     Some(match event {

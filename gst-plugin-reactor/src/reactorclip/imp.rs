@@ -15,9 +15,11 @@ use super::{
     settings::{self, Format, Settings},
 };
 use crate::{
-    element::{Live, clip_structure, lock, properties},
+    element::{
+        ElementState, SessionContext, clip_structure, lock, properties, wait_session_closed,
+    },
     platform::{Code, Error},
-    session::Session,
+    session::{Session, warm_up},
 };
 
 pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -47,7 +49,8 @@ const SHARED: [&str; 6] = [
     reason = "a GObject is described by its properties"
 )]
 pub struct ReactorClip {
-    pub(super) live: Live,
+    pub(super) state: ElementState,
+    context: SessionContext,
     own: Mutex<Settings>,
     job: Mutex<Option<Job>>,
     /// The session that it took part in, until that is closed.
@@ -66,10 +69,10 @@ impl ReactorClip {
         let object = self.obj();
         let element = object.upcast_ref::<gst::Element>();
         let own = self.own();
-        let generation = self.live.begin();
+        let generation = self.state.begin_generation();
         lock(&self.answered).take();
         *lock(&self.progress) = notify::Progress::default();
-        let mut access = self.live.settings().clone();
+        let mut access = self.state.settings().clone();
         access.fill_from_environment();
         let task = Task {
             origin: self.origin(&own)?,
@@ -85,7 +88,7 @@ impl ReactorClip {
         let weak = object.downgrade();
         let report = Box::new(move |report| {
             if let Some(object) = weak.upgrade()
-                && object.imp().live.is_current(generation)
+                && object.imp().state.is_current(generation)
             {
                 object.imp().show(report);
             }
@@ -105,23 +108,23 @@ impl ReactorClip {
         }
         let object = self.obj();
         let element = object.upcast_ref();
-        let name = self.live.settings().session.clone();
+        let name = self.state.settings().session.clone();
         let shown = match &name {
             Some(name) => format!("\"{name}\""),
             None => "in this pipeline".to_owned(),
         };
         let name = match name {
-            None => self.live.session_of_pipeline(element)?,
+            None => self.context.session_of_pipeline(element)?,
             name => name,
         };
         Ok(Origin::Session {
-            key: self.live.key(element, name.as_deref()),
+            key: self.context.session_key(element, name.as_deref()),
             name: shown,
         })
     }
 
     fn end(&self) {
-        self.live.leave();
+        self.state.end_generation();
         let job = lock(&self.job).take();
         if let Some(session) = job.and_then(Job::cancel) {
             *lock(&self.closing) = Some(session);
@@ -145,8 +148,8 @@ impl ReactorClip {
     }
 
     pub(super) fn fail(&self, error: &Error) {
-        self.live.wait_for_listeners();
-        self.live.fail(self.obj().upcast_ref(), error);
+        self.state.wait_for_playing();
+        self.state.fail(self.obj().upcast_ref(), error);
     }
 }
 
@@ -179,7 +182,8 @@ impl ObjectImpl for ReactorClip {
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let name = pspec.name();
         if SHARED.contains(&name) {
-            self.live.set_property(self.obj().upcast_ref(), name, value);
+            self.state
+                .set_property(self.obj().upcast_ref(), name, value);
         } else {
             lock(&self.own).set(name, value);
         }
@@ -194,7 +198,7 @@ impl ObjectImpl for ReactorClip {
             "stats" => lock(&self.progress).structure().to_value(),
             name => {
                 let own = lock(&self.own).value(name);
-                own.unwrap_or_else(|| self.live.property(pspec))
+                own.unwrap_or_else(|| self.state.property(pspec))
             }
         }
     }
@@ -236,14 +240,18 @@ impl ElementImpl for ReactorClip {
         transition: gst::StateChange,
     ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
         if transition == gst::StateChange::PlayingToPaused {
-            self.live.set_playing(false);
+            self.state.set_playing(false);
         }
         let result = self.parent_change_state(transition);
         match transition {
-            gst::StateChange::PausedToPlaying if result.is_ok() => self.live.set_playing(true),
+            gst::StateChange::PausedToPlaying if result.is_ok() => self.state.set_playing(true),
             gst::StateChange::ReadyToNull => {
                 let session = lock(&self.closing).take();
-                self.live.close(self.obj().upcast_ref(), session);
+                let limit = self.state.settings().close_limit();
+                let element = self.obj();
+                wait_session_closed(element.upcast_ref(), session.as_deref(), limit);
+                warm_up::settle(limit);
+                self.context.release();
             }
             _ => {}
         }
@@ -251,7 +259,7 @@ impl ElementImpl for ReactorClip {
     }
 
     fn set_context(&self, context: &gst::Context) {
-        self.live.set_context(context);
+        self.context.set(context);
         self.parent_set_context(context);
     }
 
@@ -270,7 +278,7 @@ impl ElementImpl for ReactorClip {
 impl BaseSrcImpl for ReactorClip {
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         self.begin().map_err(|error| {
-            self.live.fail(self.obj().upcast_ref(), &error);
+            self.state.fail(self.obj().upcast_ref(), &error);
             gst::error_msg!(gst::CoreError::StateChange, ["{error}"])
         })
     }

@@ -255,7 +255,9 @@ impl Worker {
             Origin::Clip(clip, server) => {
                 let endpoint = match recordings::endpoint_of(&clip.session_id) {
                     Some(endpoint) => endpoint,
-                    None => access.at(server.api_url, server.local).endpoint()?,
+                    None => access
+                        .with_server(server.api_url, server.local)
+                        .endpoint()?,
                 };
                 (clip, endpoint)
             }

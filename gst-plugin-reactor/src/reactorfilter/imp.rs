@@ -222,7 +222,7 @@ impl ObjectImpl for ReactorFilter {
             gobject::signals(|element| {
                 let filter = element.downcast_ref::<super::ReactorFilter>()?;
                 let src = &filter.imp().src;
-                crate::reactorsrc::live(src)
+                crate::reactorsrc::membership(src)
             })
         });
         &SIGNALS

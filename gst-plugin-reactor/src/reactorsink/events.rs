@@ -32,7 +32,9 @@ impl super::imp::ReactorSink {
     pub(super) fn handle(&self, event: SinkEvent) {
         match event {
             SinkEvent::Session(generation, session::SessionEvent::Machine(event)) => {
-                let verdict = self.live.show(self.obj().upcast_ref(), generation, *event);
+                let verdict = self
+                    .membership
+                    .publish(self.obj().upcast_ref(), generation, *event);
                 match verdict {
                     Some(Outcome::Ended(_)) => self.ended(),
                     Some(Outcome::Failed(error)) => self.fail(&error),
@@ -46,7 +48,7 @@ impl super::imp::ReactorSink {
                 }
             }
             SinkEvent::Session(generation, event) => {
-                if self.live.is_current(generation) {
+                if self.membership.state.is_current(generation) {
                     self.session_event(event);
                 }
             }
@@ -61,7 +63,7 @@ impl super::imp::ReactorSink {
             }
             SinkEvent::Released(track) => {
                 self.plan_again();
-                if let Some(session) = self.live.session() {
+                if let Some(session) = self.membership.session() {
                     // The model need not look at the last picture for ever.
                     let message = ClientMessage::UnpublishTrack(track.name);
                     session.request(message, Box::new(|_| {}));
@@ -75,7 +77,7 @@ impl super::imp::ReactorSink {
             session::SessionEvent::Tracks(tracks) => {
                 *lock(&self.tracks) = Some(tracks.clone());
                 let plan = self.bind(tracks);
-                if let Some(session) = self.live.session() {
+                if let Some(session) = self.membership.session() {
                     session.plan(plan);
                 }
             }
@@ -98,7 +100,7 @@ impl super::imp::ReactorSink {
             session::SessionEvent::Open { track, result } => match result {
                 Ok(()) => {
                     if let (Some(sink_pad), Some(session)) =
-                        (self.by_track(&track), self.live.session())
+                        (self.by_track(&track), self.membership.session())
                     {
                         self.open(&sink_pad, &session);
                     }
@@ -130,7 +132,7 @@ impl super::imp::ReactorSink {
         let tracks = lock(&self.tracks).clone();
         match tracks.map(|tracks| self.bind(tracks)) {
             Some(Ok(plan)) => {
-                if let Some(session) = self.live.session() {
+                if let Some(session) = self.membership.session() {
                     session.plan(Ok(plan));
                 }
             }
@@ -206,7 +208,7 @@ impl super::imp::ReactorSink {
         let bitrate = self.bitrate(sink_pad.kind);
         match sink_pad.prepare(element.upcast_ref(), wanted.as_deref(), bitrate, setup) {
             Ok(Some(codec)) => {
-                if let Some(session) = self.live.session() {
+                if let Some(session) = self.membership.session() {
                     session.format(&track.name, codec);
                 }
             }
@@ -240,7 +242,7 @@ impl super::imp::ReactorSink {
     }
 
     pub(super) fn fail(&self, error: &Error) {
-        self.live.fail(self.obj().upcast_ref(), error);
+        self.membership.state.fail(self.obj().upcast_ref(), error);
     }
 }
 

@@ -6,7 +6,9 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 
 use super::{events::SinkEvent, sink_pad::SinkPad};
 use crate::{
-    element::{Live, event_thread, gobject, lifecycle::Lifecycle, lock, properties, templates},
+    element::{
+        SessionMembership, event_thread, gobject, lifecycle::Lifecycle, lock, properties, templates,
+    },
     platform::{
         Error,
         track::{Kind, Track},
@@ -37,7 +39,7 @@ const AUDIO_BITRATE: u32 = 64_000;
     reason = "a GObject is described by its properties"
 )]
 pub struct ReactorSink {
-    pub(super) live: Live,
+    pub(super) membership: SessionMembership,
     own: Mutex<Own>,
     sink_pads: Mutex<Vec<Arc<SinkPad>>>,
     events: Mutex<Option<mpsc::Sender<SinkEvent>>>,
@@ -105,7 +107,7 @@ impl ReactorSink {
     }
 
     fn stats(&self) -> gst::Structure {
-        let mut stats = self.live.stats();
+        let mut stats = self.membership.stats();
         for sink_pad in self.sink_pads() {
             stats = stats.field(sink_pad.pad.name().as_str(), sink_pad.stats());
         }
@@ -124,12 +126,12 @@ impl ReactorSink {
 }
 
 impl Lifecycle for ReactorSink {
-    fn live(&self) -> &Live {
-        &self.live
+    fn membership(&self) -> &SessionMembership {
+        &self.membership
     }
 
     fn start(&self) -> Result<(), Error> {
-        let generation = self.live.begin();
+        let generation = self.membership.begin_generation();
         self.open_events()?;
         let events = lock(&self.events).clone();
         let sender = Box::new(move |event| {
@@ -138,13 +140,13 @@ impl Lifecycle for ReactorSink {
             }
         });
         let joined = self
-            .live
+            .membership
             .join(self.obj().upcast_ref(), ParticipantRole::Sink, sender);
         joined.map(|_| ()).inspect_err(|_| self.stop())
     }
 
     fn stop(&self) {
-        self.live.leave();
+        self.membership.leave();
         lock(&self.events).take();
         lock(&self.delay).take();
         lock(&self.tracks).take();
@@ -188,7 +190,9 @@ impl ObjectImpl for ReactorSink {
             "start-bitrate" => lock(&self.own).bitrate.start = number(),
             "min-bitrate" => lock(&self.own).bitrate.min = number(),
             "max-bitrate" => lock(&self.own).bitrate.max = number(),
-            _ => self.live.set_property(self.obj().upcast_ref(), name, value),
+            _ => self
+                .membership
+                .set_property(self.obj().upcast_ref(), name, value),
         }
     }
 
@@ -200,13 +204,13 @@ impl ObjectImpl for ReactorSink {
             "min-bitrate" => lock(&self.own).bitrate.min.to_value(),
             "max-bitrate" => lock(&self.own).bitrate.max.to_value(),
             "stats" => self.stats().to_value(),
-            _ => self.live.property(pspec),
+            _ => self.membership.state.property(pspec),
         }
     }
 
     fn signals() -> &'static [glib::subclass::Signal] {
         static SIGNALS: LazyLock<Vec<glib::subclass::Signal>> = LazyLock::new(|| {
-            let mut signals = gobject::signals(live);
+            let mut signals = gobject::signals(membership);
             // encoder-setup(track, encoder): before a new encoder starts.
             signals.push(
                 glib::subclass::Signal::builder("encoder-setup")
@@ -264,9 +268,9 @@ fn own_properties() -> Vec<glib::ParamSpec> {
 }
 
 /// For the signals, which know the element only.
-pub(crate) fn live(element: &gst::Element) -> Option<&Live> {
+pub(crate) fn membership(element: &gst::Element) -> Option<&SessionMembership> {
     let element = element.downcast_ref::<super::ReactorSink>()?;
-    Some(&element.imp().live)
+    Some(&element.imp().membership)
 }
 
 impl GstObjectImpl for ReactorSink {}
@@ -345,11 +349,11 @@ impl ElementImpl for ReactorSink {
         &self,
         transition: gst::StateChange,
     ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
-        self.change(transition)
+        self.perform_transition(transition)
     }
 
     fn set_context(&self, context: &gst::Context) {
-        self.live.set_context(context);
+        self.membership.context.set(context);
         self.parent_set_context(context);
     }
 }

@@ -9,7 +9,7 @@ use gst::{prelude::*, subclass::prelude::*};
 
 use super::{imp::CAT, pads::TrackPad};
 use crate::{
-    element::{Outcome, post_missing},
+    element::{Outcome, post_missing_plugin},
     platform::{
         Code, Error,
         track::{Direction, Track},
@@ -30,7 +30,9 @@ impl super::imp::ReactorSrc {
     pub(super) fn handle(&self, event: SourceEvent) {
         match event {
             SourceEvent::Session(generation, session::SessionEvent::Machine(event)) => {
-                let verdict = self.live.show(self.obj().upcast_ref(), generation, *event);
+                let verdict = self
+                    .membership
+                    .publish(self.obj().upcast_ref(), generation, *event);
                 match verdict {
                     Some(Outcome::Ended(reason)) => self.ended(reason.as_deref()),
                     Some(Outcome::Failed(error)) => self.fail(&error),
@@ -43,13 +45,13 @@ impl super::imp::ReactorSrc {
                 }
             }
             SourceEvent::Session(generation, session::SessionEvent::Tracks(tracks)) => {
-                if self.live.is_current(generation) {
+                if self.membership.state.is_current(generation) {
                     self.announced(generation, tracks);
                 }
             }
             SourceEvent::Session(generation, session::SessionEvent::Latency(milliseconds)) => {
-                if self.live.is_current(generation) {
-                    self.live.set_grown(milliseconds);
+                if self.membership.state.is_current(generation) {
+                    self.membership.set_grown_latency(milliseconds);
                     self.tell_latency();
                 }
             }
@@ -76,7 +78,7 @@ impl super::imp::ReactorSrc {
         } else {
             self.expose(generation, outputs)
         };
-        if let Some(session) = self.live.session() {
+        if let Some(session) = self.membership.session() {
             session.plan(plan);
         }
     }
@@ -93,7 +95,7 @@ impl super::imp::ReactorSrc {
                     format!("cannot add a pad for track '{name}'"),
                 )
             })?;
-            if !self.live.is_current(generation) {
+            if !self.membership.state.is_current(generation) {
                 // Stopped by the code that heard of the pad.
                 if pad.pad.parent().as_ref() == Some(element.upcast_ref()) {
                     let _ = element.remove_pad(&pad.pad);
@@ -117,7 +119,7 @@ impl super::imp::ReactorSrc {
                 return Error::gpu(Code::TrackRejected, text);
             }
             for codec in missing {
-                post_missing(self.obj().upcast_ref(), codec);
+                post_missing_plugin(self.obj().upcast_ref(), codec);
             }
             Error::gpu(
                 Code::MissingPlugin,
@@ -153,6 +155,6 @@ impl super::imp::ReactorSrc {
     }
 
     pub(super) fn fail(&self, error: &Error) {
-        self.live.fail(self.obj().upcast_ref(), error);
+        self.membership.state.fail(self.obj().upcast_ref(), error);
     }
 }

@@ -14,7 +14,7 @@ use super::{
     track_stream::TrackStream,
 };
 use crate::{
-    element::{Live, event_thread, gobject, lifecycle::Lifecycle, lock, templates},
+    element::{SessionMembership, event_thread, gobject, lifecycle::Lifecycle, lock, templates},
     platform::{
         Code, Error,
         track::{Kind, Track},
@@ -36,7 +36,7 @@ pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     reason = "a GObject is described by its properties"
 )]
 pub struct ReactorSrc {
-    pub(super) live: Live,
+    pub(super) membership: SessionMembership,
     running: Mutex<Option<Running>>,
     on_gap: Mutex<OnGap>,
 }
@@ -60,7 +60,7 @@ impl ReactorSrc {
 
     /// A track flows when somebody takes it, now.
     pub(super) fn flowing(&self, pad: &impl IsA<gst::Pad>) -> bool {
-        self.live.is_playing() && pad.is_linked()
+        self.membership.state.is_playing() && pad.is_linked()
     }
 
     fn watch_gaps(&self) -> Option<mpsc::Sender<()>> {
@@ -70,7 +70,7 @@ impl ReactorSrc {
                 return false;
             };
             let now = element.current_running_time();
-            let Some(now) = now.filter(|_| element.imp().live.is_playing()) else {
+            let Some(now) = now.filter(|_| element.imp().membership.state.is_playing()) else {
                 return false;
             };
             let tracks = element.imp().tracks();
@@ -82,8 +82,8 @@ impl ReactorSrc {
     /// Makes pads for the tracks; the caller adds them to the element.
     pub(super) fn add_tracks(&self, tracks: Vec<Track>) -> Result<Vec<Arc<TrackPad>>, Error> {
         let element = self.obj();
-        let session_id = self.live.session_id();
-        let session = self.live.session();
+        let session_id = self.membership.state.session_id();
+        let session = self.membership.session();
         let group = gst::GroupId::next();
         let mut running = lock(&self.running);
         let (Some(running), Some(session)) = (running.as_mut(), session) else {
@@ -118,16 +118,17 @@ impl ReactorSrc {
             .ok_or_else(|| Error::api(Code::Internal, "no pad template"))?;
         let weak = element.downgrade();
         let latency = move || {
-            weak.upgrade()
-                .map_or(gst::ClockTime::ZERO, |element| element.imp().live.latency())
+            weak.upgrade().map_or(gst::ClockTime::ZERO, |element| {
+                element.imp().membership.latency()
+            })
         };
         let weak = element.downgrade();
         let name = feed.track.name.clone();
         let linked = move |_: &gst::Pad, linked: bool| {
             if let Some(element) = weak.upgrade() {
-                let live = &element.imp().live;
-                if let Some(session) = live.session() {
-                    session.want(&name, linked && live.is_playing());
+                let membership = &element.imp().membership;
+                if let Some(session) = membership.session() {
+                    session.want(&name, linked && membership.state.is_playing());
                 }
             }
         };
@@ -139,11 +140,14 @@ impl ReactorSrc {
             let again = weak.clone();
             let flush = move || {
                 if let Some(element) = again.upgrade() {
-                    element.imp().live.flush_steering(element.upcast_ref());
+                    element
+                        .imp()
+                        .membership
+                        .flush_navigation(element.upcast_ref());
                 }
             };
-            let live = &element.imp().live;
-            live.steer(element.upcast_ref(), event, size, flush)
+            let membership = &element.imp().membership;
+            membership.handle_upstream_event(element.upcast_ref(), event, size, flush)
         };
         let pad = TrackPad::new(feed, &template, session_id, group, latency, linked, steer)
             .filling(*lock(&self.on_gap));
@@ -158,9 +162,9 @@ impl ReactorSrc {
         let Some(track) = tracks.iter().find(|t| t.feed.track.name == name) else {
             return Ok(());
         };
-        let generation = self.live.generation();
-        let result = track.open(element.upcast_ref(), caps, self.live.latency());
-        if !self.live.is_current(generation) || lock(&self.running).is_none() {
+        let generation = self.membership.state.generation();
+        let result = track.open(element.upcast_ref(), caps, self.membership.latency());
+        if !self.membership.state.is_current(generation) || lock(&self.running).is_none() {
             // Stopped meanwhile.
             track.close(element.upcast_ref());
             return Ok(());
@@ -181,9 +185,9 @@ impl ReactorSrc {
     }
 
     fn set_latency(&self) {
-        self.live.set_grown(0);
-        if let Some(session) = self.live.session() {
-            session.set_latency(self.live.latency().mseconds() as u32);
+        self.membership.set_grown_latency(0);
+        if let Some(session) = self.membership.session() {
+            session.set_latency(self.membership.latency().mseconds() as u32);
             self.tell_latency();
         }
     }
@@ -191,7 +195,7 @@ impl ReactorSrc {
     /// The jitter buffer has another length.
     pub(super) fn tell_latency(&self) {
         for track in self.tracks() {
-            track.set_latency(self.live.latency());
+            track.set_latency(self.membership.latency());
         }
         let element = self.obj();
         let message = gst::message::Latency::builder().src(&*element).build();
@@ -199,8 +203,8 @@ impl ReactorSrc {
     }
 
     fn stats(&self) -> gst::Structure {
-        let latency = self.live.latency().mseconds();
-        let mut stats = self.live.stats().field("latency-ms", latency as u32);
+        let latency = self.membership.latency().mseconds();
+        let mut stats = self.membership.stats().field("latency-ms", latency as u32);
         for track in self.tracks() {
             let counters = &track.feed.counters;
             let times = &track.feed.times;
@@ -220,13 +224,13 @@ impl ReactorSrc {
 }
 
 impl Lifecycle for ReactorSrc {
-    fn live(&self) -> &Live {
-        &self.live
+    fn membership(&self) -> &SessionMembership {
+        &self.membership
     }
 
     fn start(&self) -> Result<(), Error> {
         let element = self.obj();
-        let generation = self.live.begin();
+        let generation = self.membership.begin_generation();
         let handle = |element: &super::ReactorSrc, event| element.imp().handle(event);
         let events = event_thread::spawn("reactorsrc", &*element, handle)?;
         *lock(&self.running) = Some(Running {
@@ -239,13 +243,13 @@ impl Lifecycle for ReactorSrc {
             let _ = events.send(SourceEvent::Session(generation, event));
         });
         let joined = self
-            .live
+            .membership
             .join(element.upcast_ref(), ParticipantRole::Source, sender);
         joined.map(|_| ()).inspect_err(|_| self.stop())
     }
 
     fn stop(&self) {
-        self.live.leave();
+        self.membership.leave();
         let Some(running) = lock(&self.running).take() else {
             return;
         };
@@ -261,8 +265,8 @@ impl Lifecycle for ReactorSrc {
 
     /// Lets all tracks flow that somebody takes, or none.
     fn set_playing(&self, playing: bool) {
-        self.live.set_playing(playing);
-        if let Some(session) = self.live.session() {
+        self.membership.state.set_playing(playing);
+        if let Some(session) = self.membership.session() {
             for track in self.tracks() {
                 session.want(&track.feed.track.name, self.flowing(&track.pad));
             }
@@ -300,7 +304,8 @@ impl ObjectImpl for ReactorSrc {
             *lock(&self.on_gap) = value.get().unwrap_or_default();
             return;
         }
-        self.live.set_property(self.obj().upcast_ref(), name, value);
+        self.membership
+            .set_property(self.obj().upcast_ref(), name, value);
         if name == "latency" {
             self.set_latency();
         }
@@ -310,13 +315,13 @@ impl ObjectImpl for ReactorSrc {
         match pspec.name() {
             "on-gap" => lock(&self.on_gap).to_value(),
             "stats" => self.stats().to_value(),
-            _ => self.live.property(pspec),
+            _ => self.membership.state.property(pspec),
         }
     }
 
     fn signals() -> &'static [glib::subclass::Signal] {
         static SIGNALS: LazyLock<Vec<glib::subclass::Signal>> =
-            LazyLock::new(|| gobject::signals(live));
+            LazyLock::new(|| gobject::signals(membership));
         &SIGNALS
     }
 }
@@ -330,9 +335,9 @@ pub(crate) fn on_gap() -> glib::ParamSpec {
 }
 
 /// For the signals, which know the element only.
-pub(crate) fn live(element: &gst::Element) -> Option<&Live> {
+pub(crate) fn membership(element: &gst::Element) -> Option<&SessionMembership> {
     let element = element.downcast_ref::<super::ReactorSrc>()?;
-    Some(&element.imp().live)
+    Some(&element.imp().membership)
 }
 
 impl GstObjectImpl for ReactorSrc {}
@@ -358,7 +363,7 @@ impl ElementImpl for ReactorSrc {
         &self,
         transition: gst::StateChange,
     ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
-        let success = self.change(transition)?;
+        let success = self.perform_transition(transition)?;
         Ok(match transition {
             gst::StateChange::ReadyToPaused | gst::StateChange::PlayingToPaused => {
                 gst::StateChangeSuccess::NoPreroll
@@ -368,7 +373,7 @@ impl ElementImpl for ReactorSrc {
     }
 
     fn set_context(&self, context: &gst::Context) {
-        self.live.set_context(context);
+        self.membership.context.set(context);
         self.parent_set_context(context);
     }
 

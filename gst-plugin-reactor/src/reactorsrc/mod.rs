@@ -40,7 +40,7 @@ glib::wrapper! {
         @extends gst::Bin, gst::Element, gst::Object;
 }
 
-pub(crate) use imp::{live, on_gap, pad_templates};
+pub(crate) use imp::{membership, on_gap, pad_templates};
 
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     #[cfg(feature = "doc")]

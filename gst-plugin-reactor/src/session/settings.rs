@@ -115,7 +115,7 @@ impl Settings {
             return Coordinator::local(self.server());
         }
         if self.api_key.is_none() && !self.jwt.is_set() {
-            return Err(nobody());
+            return Err(missing_credentials());
         }
         if self.model.is_none() && self.adopt_session_id.is_none() {
             return Err(Error::api(
@@ -127,9 +127,9 @@ impl Settings {
         Coordinator::cloud(self.server(), model, self.access())
     }
 
-    /// The same of the server that this names, where it does.
+    /// A copy with this server, as far as one is given.
     #[must_use]
-    pub fn at(&self, api_url: Option<String>, local: Option<bool>) -> Self {
+    pub fn with_server(&self, api_url: Option<String>, local: Option<bool>) -> Self {
         Self {
             api_url: api_url.or_else(|| self.api_url.clone()),
             local: local.unwrap_or(self.local),
@@ -175,7 +175,7 @@ impl Settings {
         match self.bearer(None)? {
             Some(bearer) => Ok(Endpoint::cloud(bearer)),
             None if self.local => Endpoint::new(Http::shared()?, self.server()),
-            None => Err(nobody()),
+            None => Err(missing_credentials()),
         }
     }
 
@@ -255,7 +255,7 @@ impl Settings {
     }
 
     /// Whether nothing says which server to speak to.
-    pub fn is_bare(&self) -> bool {
+    pub fn names_no_server(&self) -> bool {
         !self.local
             && self.api_url.is_none()
             && self.adopt_session_id.is_none()
@@ -298,7 +298,7 @@ impl Settings {
     }
 }
 
-fn nobody() -> Error {
+fn missing_credentials() -> Error {
     let text = "the cloud lets nobody in without api-key (or REACTOR_API_KEY) or jwt; \
                 for a local runtime set local=true \
                 (and api-url, if it is not at http://localhost:8080)";

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: MIT
+
+//! [`SessionMembership`]: the place of a live element in a session, from
+//! READY -> PAUSED to READY -> NULL: joining, commands, latency, leaving.
+//! Called by GStreamer's threads and by the element's event thread. Blocks in
+//! [`SessionMembership::wait_closed`] only.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use gst::prelude::*;
+
+use super::{
+    context::SessionContext,
+    debug::CAT,
+    inherited_settings,
+    navigation::NavigationCommands,
+    reply::{ReplyTo, parse_arguments},
+    state::ElementState,
+    status::Status,
+};
+use crate::{
+    platform::{Code, Error, commands::Command},
+    session::{
+        self, EventSender, Participant, ParticipantRole, Session,
+        command_queue::QueuedCommand,
+        lock,
+        settings::{MIN_LATENCY, Settings},
+    },
+};
+
+/// A custom upstream event with a structure of this name, the string `name`
+/// and the string `data` (JSON), sends a command.
+const COMMAND_EVENT: &str = "reactor-command";
+
+#[derive(Default)]
+pub struct SessionMembership {
+    pub state: ElementState,
+    pub context: SessionContext,
+    session: Mutex<Option<Arc<Session>>>,
+    /// The session that was left last, until it is closed.
+    closing: Mutex<Option<Arc<Session>>>,
+    /// To what the jitter buffer has grown, in milliseconds; 0 = not grown.
+    grown_latency: AtomicU32,
+    navigation: NavigationCommands,
+}
+
+/// The commands to send as soon as a session is ready.
+fn parse_startup_commands(settings: &Settings) -> Result<Vec<Command>, Error> {
+    let commands = settings.commands.as_deref().unwrap_or_default();
+    Command::parse_list(commands).map_err(Error::into_invalid_settings)
+}
+
+impl SessionMembership {
+    pub fn session(&self) -> Option<Arc<Session>> {
+        lock(&self.session).clone()
+    }
+
+    /// The session, for what cannot be done without one.
+    ///
+    /// # Errors
+    ///
+    /// When the element is not in PAUSED or PLAYING.
+    pub fn require_session(&self) -> Result<Arc<Session>, Error> {
+        self.session().ok_or_else(|| {
+            let text = "there is no session: the element is not in PAUSED or PLAYING";
+            Error::api(Code::InvalidState, text)
+        })
+    }
+
+    /// The length of the jitter buffer.
+    pub fn latency(&self) -> gst::ClockTime {
+        let latency = self.state.settings().latency.max(MIN_LATENCY);
+        let grown = self.grown_latency.load(Ordering::Acquire);
+        gst::ClockTime::from_mseconds(latency.max(grown).into())
+    }
+
+    /// Sets to what the jitter buffer has grown, in milliseconds; 0 restores
+    /// the property `latency`.
+    pub fn set_grown_latency(&self, milliseconds: u32) {
+        self.grown_latency.store(milliseconds, Ordering::Release);
+    }
+
+    /// Begins a generation at READY -> PAUSED, and returns its number.
+    pub fn begin_generation(&self) -> u64 {
+        self.set_grown_latency(0);
+        self.state.begin_generation()
+    }
+
+    /// Joins the session that the settings or the pipeline name.
+    ///
+    /// # Errors
+    ///
+    /// When a setting makes no sense, or contradicts another element of the
+    /// session.
+    pub fn join(
+        &self,
+        element: &gst::Element,
+        role: ParticipantRole,
+        events: EventSender,
+    ) -> Result<Arc<Session>, Error> {
+        let mut settings = self.state.settings().clone();
+        if settings.names_no_server() {
+            inherited_settings::inherit(element, &mut settings);
+        }
+        settings.fill_from_environment();
+        let commands = parse_startup_commands(&settings)?;
+        self.navigation.set(settings.navigation.as_deref())?;
+        let name = settings.session.as_deref();
+        let key = self.context.session_key(element, name);
+        let participant = Participant {
+            element: element.path_string().to_string(),
+            role,
+        };
+        // Locked meanwhile: the first event may ask for the session.
+        let mut slot = lock(&self.session);
+        let session = Arc::new(Session::join(Some(&key), &settings, participant, events)?);
+        *slot = Some(session.clone());
+        drop(slot);
+        self.queue_commands(element, commands);
+        Ok(session)
+    }
+
+    /// Leaves the session; [`SessionMembership::wait_closed`] waits for its end.
+    pub fn leave(&self) {
+        self.state.end_generation();
+        if let Some(session) = lock(&self.session).take() {
+            session.leave();
+            *lock(&self.closing) = Some(session);
+        }
+    }
+
+    /// Waits at READY -> NULL until the session that was left is closed, at
+    /// most `close-timeout`.
+    pub fn wait_closed(&self, element: &gst::Element) {
+        let session = lock(&self.closing).take();
+        let limit = self.state.settings().close_limit();
+        wait_session_closed(element, session.as_deref(), limit);
+        self.state.publish_status(element, Status::Disconnected);
+        self.state.publish_session_id(element, None);
+        session::warm_up::settle(limit);
+        self.context.release();
+    }
+
+    /// Sends the startup commands to a session that replaces a lost one.
+    pub(super) fn send_startup_commands(&self, element: &gst::Element) {
+        let commands = parse_startup_commands(&self.state.settings()).unwrap_or_default();
+        self.queue_commands(element, commands);
+    }
+
+    /// Queues commands whose replies go to the bus.
+    fn queue_commands(&self, element: &gst::Element, commands: Vec<Command>) {
+        for command in commands {
+            self.queue_command(command, ReplyTo::Bus(element.clone()));
+        }
+    }
+
+    /// Sends a command in its turn; `@file:` arguments are uploaded first.
+    pub(super) fn send_command(&self, name: &str, json: Option<&str>, reply_to: ReplyTo) {
+        let arguments = parse_arguments(json.unwrap_or("{}"));
+        match arguments.and_then(|arguments| Command::new(name, arguments)) {
+            Ok(command) => self.queue_command(command, reply_to),
+            Err(error) => {
+                let reply = reply_to.callback(name, self.state.session_id());
+                reply(Err(error.during("send_command")));
+            }
+        }
+    }
+
+    fn queue_command(&self, command: Command, reply_to: ReplyTo) {
+        let reply = reply_to.callback(&command.name, self.state.session_id());
+        let check = self.state.settings().check_commands;
+        match self.require_session() {
+            Ok(session) => session.command(QueuedCommand::Command {
+                command,
+                check,
+                reply,
+            }),
+            Err(error) => reply(Err(error.during("send_command"))),
+        }
+    }
+
+    /// Handles an upstream event of downstream's: navigation, or
+    /// [`COMMAND_EVENT`]; `size` is that of the picture, in pixels. `flush` is
+    /// called when [`SessionMembership::flush_navigation`] is due. Returns
+    /// whether the event was consumed.
+    pub fn handle_upstream_event(
+        &self,
+        element: &gst::Element,
+        event: &gst::EventRef,
+        size: (u32, u32),
+        flush: impl FnOnce() + Send + 'static,
+    ) -> bool {
+        match event.view() {
+            gst::EventView::Navigation(_) => {
+                let Some((commands, delay)) = self.navigation.commands_for(event, size) else {
+                    return false;
+                };
+                self.queue_commands(element, commands);
+                if let Some(delay) = delay {
+                    session::after(delay, flush);
+                }
+                true
+            }
+            gst::EventView::CustomUpstream(_) => self.handle_command_event(element, event),
+            _ => false,
+        }
+    }
+
+    /// Sends the commands that the rate limit of navigation held back.
+    pub fn flush_navigation(&self, element: &gst::Element) {
+        self.queue_commands(element, self.navigation.flush());
+    }
+
+    fn handle_command_event(&self, element: &gst::Element, event: &gst::EventRef) -> bool {
+        let Some(structure) = event.structure().filter(|s| s.name() == COMMAND_EVENT) else {
+            return false;
+        };
+        let name = structure.get::<&str>("name").unwrap_or_default();
+        let data = structure.get::<&str>("data").ok();
+        self.send_command(name, data, ReplyTo::Bus(element.clone()));
+        true
+    }
+}
+
+/// Waits until a session that the element has left is closed, at most `limit`.
+/// The one bounded wait in a state change: an application that exits now must
+/// not leave a session behind.
+pub fn wait_session_closed(element: &gst::Element, session: Option<&Session>, limit: Duration) {
+    if session.is_some_and(|session| !session.wait_closed(limit)) {
+        gst::warning!(
+            CAT,
+            obj = element,
+            "the session was not closed within {limit:?}"
+        );
+    }
+}

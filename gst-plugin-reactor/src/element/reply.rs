@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT
+
+//! [`ReplyTo`]: where the reply to a request goes, and the structure that it
+//! becomes. Replies arrive on the driver's task; they only answer a promise or
+//! post a message.
+
+use gst::prelude::*;
+
+use super::{bus, clip_structure, debug::CAT, errors};
+use crate::{
+    platform::{
+        Code, Error,
+        wire::{FileRef, ServerMessage},
+    },
+    session::ReplyCallback,
+};
+
+/// Where the reply to a request goes.
+#[derive(Debug)]
+pub enum ReplyTo {
+    Promise(Option<gst::Promise>),
+    /// To the bus, as `reactor-reply`.
+    Bus(gst::Element),
+}
+
+impl ReplyTo {
+    /// The callback that delivers the reply to the command of this name.
+    pub fn callback(self, command: &str, session_id: Option<String>) -> ReplyCallback {
+        match self {
+            Self::Promise(promise) => Box::new(move |result| {
+                if let Some(promise) = promise {
+                    promise.reply(Some(reply_structure(result, session_id.as_deref())));
+                }
+            }),
+            Self::Bus(element) => {
+                let (weak, command) = (element.downgrade(), command.to_owned());
+                Box::new(move |result| {
+                    if let Some(element) = weak.upgrade() {
+                        post_reply(&element, &command, result, session_id.as_deref());
+                    }
+                })
+            }
+        }
+    }
+}
+
+/// Posts the reply to a command that came with no promise.
+fn post_reply(
+    element: &gst::Element,
+    command: &str,
+    result: Result<ServerMessage, Error>,
+    session_id: Option<&str>,
+) {
+    if let Err(error) = &result {
+        gst::warning!(CAT, obj = element, "{command}: {error}");
+        let mut error = error.clone();
+        error.message = format!("command {command}: {}", error.message);
+        errors::post_warning(element, &error, session_id);
+    }
+    let mut structure = reply_structure(result, session_id);
+    structure.set("command", command);
+    bus::post(element, structure);
+}
+
+/// Parses the JSON object with a command's arguments.
+///
+/// # Errors
+///
+/// When the text is not a JSON object.
+pub fn parse_arguments(json: &str) -> Result<serde_json::Map<String, serde_json::Value>, Error> {
+    match serde_json::from_str(json) {
+        Ok(serde_json::Value::Object(map)) => Ok(map),
+        Ok(_) => Err(Error::api(
+            Code::BadRequest,
+            "a command's arguments are a JSON object, such as {\"prompt\":\"a forest\"}",
+        )),
+        Err(error) => Err(Error::api(
+            Code::BadRequest,
+            format!("the command's arguments are not JSON: {error}"),
+        )),
+    }
+}
+
+/// The reply of a promise: the fields of the result, or `error` with details.
+fn reply_structure(
+    result: Result<ServerMessage, Error>,
+    session_id: Option<&str>,
+) -> gst::Structure {
+    let reply = gst::Structure::builder("reactor-reply");
+    match result {
+        Ok(ServerMessage::Model { name, data }) => reply
+            .field("type", name)
+            .field("data", data.to_string())
+            .build(),
+        Ok(ServerMessage::Schema(schema)) => reply
+            .field("type", "modelSchema")
+            .field("data", schema.to_string())
+            .build(),
+        Ok(ServerMessage::ClipReady(clip)) => clip_structure::structure(&clip).build(),
+        Ok(_) => reply.build(),
+        Err(error) => reply
+            .field("error", errors::details(&error, session_id))
+            .build(),
+    }
+}
+
+/// The reply of an upload: the fields of the file reference, or `error`.
+pub fn file_structure(result: Result<FileRef, Error>, session_id: Option<&str>) -> gst::Structure {
+    let reply = gst::Structure::builder("reactor-reply");
+    match result {
+        Ok(file) => reply
+            .field("upload-id", file.upload_id)
+            .field("name", file.name)
+            .field("mime-type", file.mime_type)
+            .field("size", file.size)
+            .build(),
+        Err(error) => reply
+            .field("error", errors::details(&error, session_id))
+            .build(),
+    }
+}

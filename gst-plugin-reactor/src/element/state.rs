@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT
+
+//! [`ElementState`]: an element's settings, its published read-only
+//! properties, and its run state. Any thread may call it; its locks are held
+//! for an assignment only. Knows no session.
+
+use std::{
+    sync::{
+        Condvar, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use gst::prelude::*;
+
+use super::{bus, debug::CAT, errors, status::Status};
+use crate::{
+    platform::{Error, coordinator::Descriptor},
+    session::{lock, settings::Settings},
+};
+
+/// gst-launch-1.0 misses an error that is posted before its main loop runs,
+/// and then waits forever (seen with 1.22). It goes to PLAYING from that loop,
+/// so errors wait for PLAYING, at most for this time.
+const ERROR_DELAY_LIMIT: Duration = Duration::from_millis(500);
+
+#[derive(Default)]
+pub struct ElementState {
+    settings: Mutex<Settings>,
+    published: Mutex<PublishedProperties>,
+    /// Counts starts and stops: events of an earlier generation are void.
+    generation: AtomicU64,
+    playing: Mutex<bool>,
+    playing_changed: Condvar,
+}
+
+/// The values of the read-only properties.
+#[derive(Default)]
+pub struct PublishedProperties {
+    pub status: Status,
+    pub session_id: Option<String>,
+    pub capabilities: Option<gst::Structure>,
+    pub session_info: Option<gst::Structure>,
+    pub last_error: Option<gst::Structure>,
+}
+
+impl ElementState {
+    pub fn settings(&self) -> MutexGuard<'_, Settings> {
+        lock(&self.settings)
+    }
+
+    pub fn published(&self) -> MutexGuard<'_, PublishedProperties> {
+        lock(&self.published)
+    }
+
+    pub fn session_id(&self) -> Option<String> {
+        self.published().session_id.clone()
+    }
+
+    pub fn is_playing(&self) -> bool {
+        *lock(&self.playing)
+    }
+
+    pub fn set_playing(&self, playing: bool) {
+        *lock(&self.playing) = playing;
+        self.playing_changed.notify_all();
+    }
+
+    /// Waits for PLAYING, at most [`ERROR_DELAY_LIMIT`]: an error that is
+    /// posted then reaches the application.
+    pub fn wait_for_playing(&self) {
+        let playing = lock(&self.playing);
+        let changed = &self.playing_changed;
+        drop(changed.wait_timeout_while(playing, ERROR_DELAY_LIMIT, |playing| !*playing));
+    }
+
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    pub fn is_current(&self, generation: u64) -> bool {
+        self.generation() == generation
+    }
+
+    /// Begins a generation at a start, and returns its number.
+    pub fn begin_generation(&self) -> u64 {
+        self.published().last_error = None;
+        self.generation.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// Ends the current generation at a stop.
+    pub fn end_generation(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Posts an error: the element cannot go on.
+    pub fn fail(&self, element: &gst::Element, error: &Error) {
+        gst::error!(CAT, obj = element, "{error}");
+        let id = self.session_id();
+        let details = errors::details(error, id.as_deref());
+        self.published().last_error = Some(details.clone());
+        element.notify("last-error");
+        bus::post(element, details);
+        errors::post_error(element, error, id.as_deref());
+    }
+
+    pub fn publish_status(&self, element: &gst::Element, status: Status) {
+        let id = {
+            let mut published = self.published();
+            if published.status == status {
+                return;
+            }
+            published.status = status;
+            published.session_id.clone()
+        };
+        element.notify("status");
+        let structure = gst::Structure::builder("reactor-status")
+            .field("status", status)
+            .field("session-id", id)
+            .build();
+        bus::post(element, structure);
+    }
+
+    pub fn publish_session_id(&self, element: &gst::Element, id: Option<String>) {
+        let previous = std::mem::replace(&mut self.published().session_id, id.clone());
+        if previous != id {
+            element.notify("session-id");
+        }
+    }
+
+    pub fn publish_description(&self, element: &gst::Element, descriptor: &Descriptor) {
+        let capabilities = descriptor.capabilities.as_ref();
+        {
+            let mut published = self.published();
+            published.capabilities =
+                capabilities.map(|c| bus::json_structure("capabilities", &c.raw));
+            published.session_info = Some(bus::json_structure("session-info", &descriptor.raw));
+        }
+        element.notify("capabilities");
+        element.notify("session-info");
+    }
+}
