@@ -1,153 +1,162 @@
 // SPDX-License-Identifier: MIT
 
-//! The times of audio packets, which are heard when they are uneven.
+//! Running times of Opus packets: a listener hears it when they are uneven.
+//!
+//! Owns the schedule of one audio track. `TrackStream` calls it on the
+//! transport's streaming thread, under its own lock. It reads no clock and
+//! never touches a buffer.
 
-/// Later than this is no jitter: a pause, or another path.
-const JUMP: i64 = 200_000_000;
-/// Earlier than this is another clock.
-const LEAP_BACK: i64 = 1_000_000_000;
-/// How much too late packets may stand for good.
-const TOLERANCE: i64 = 20_000_000;
-/// How much a packet may be moved towards its arrival, as 1/n and at most.
-const SHARE: i64 = 8;
-const STEP: i64 = 1_000_000;
-/// By how much times may go back in all: decoders and encoders that find
-/// themselves 40 ms ahead (their usual tolerance) make an overlap of it.
-const BACK_LIMIT: i64 = 15_000_000;
-/// From one packet that is left out to the next.
-const DROP_DISTANCE: u32 = 10;
+/// A packet that is later than this, in ns, is not jittered: the sender paused
+/// or the network path changed.
+const MAX_LATE: i64 = 200_000_000;
+/// A packet that is earlier than this, in ns, has another clock.
+const MAX_EARLY: i64 = 1_000_000_000;
+/// A packet may stay scheduled this much after its arrival, in ns.
+const EARLY_TOLERANCE: i64 = 20_000_000;
+/// A packet moves towards its arrival by 1/n of the difference ...
+const CORRECTION_DIVISOR: i64 = 8;
+/// ... and by no more than this, in ns.
+const MAX_CORRECTION: i64 = 1_000_000;
+/// Limit of all backward corrections together, in ns: decoders and encoders
+/// that are 40 ms ahead (their usual tolerance) produce an overlap.
+const MAX_BACKWARD_SHIFT: i64 = 15_000_000;
+/// Packets between two that are dropped.
+const MIN_DROP_SPACING: u32 = 10;
+/// Packets that arrive at shorter intervals than this had queued up.
+const BURST_INTERVAL: gst::ClockTime = gst::ClockTime::from_mseconds(8);
 
-/// Packets follow each other without a seam and drift towards their arrival.
-/// A machine that was busy for a moment hands them over in a bunch: taken at
-/// their word, an encoder behind makes a gap and then an overlap of that.
+/// Schedules packets one after the other without a seam, and lets them drift
+/// towards their arrival. A machine that was busy for a moment delivers
+/// packets in a burst: with their arrival times, an encoder downstream would
+/// produce a gap and then an overlap.
 ///
-/// What stands later than it arrives goes back a little; if that is not enough
-/// a packet is left out, since time never goes back for good.
+/// Packets that are scheduled after their arrival move back a little; if that
+/// is not enough one of them is dropped, since time never goes back for good.
 #[derive(Debug, Default)]
 pub struct AudioPacing {
     next: Option<gst::ClockTime>,
-    /// How far times went back from where they would have been.
-    back: i64,
-    since_drop: u32,
-}
-
-/// Packets that come so close together were waiting for one another.
-const BUNCH: gst::ClockTime = gst::ClockTime::from_mseconds(8);
-
-/// Where a stream begins. Its first packets come in a bunch, because the first
-/// of them waits in the jitter buffer and for the elements behind: by the time
-/// of the first alone, the others would be ahead of their time, and the jitter
-/// buffer moves them back over a second or two. So they are looked at together.
-#[derive(Debug)]
-pub struct Beginning<T> {
-    waiting: Vec<(T, Packet)>,
-    /// When one came last.
-    arrived: Option<gst::ClockTime>,
-}
-
-/// When a packet came and how long it plays.
-#[derive(Debug, Clone, Copy)]
-pub struct Packet {
-    pub running: gst::ClockTime,
-    pub duration: gst::ClockTime,
-}
-
-impl<T> Default for Beginning<T> {
-    fn default() -> Self {
-        Self {
-            waiting: Vec::new(),
-            arrived: None,
-        }
-    }
-}
-
-impl<T> Beginning<T> {
-    /// Takes one more; returns all with their times once the bunch is over,
-    /// which the first packet after it tells.
-    pub fn take(
-        &mut self,
-        item: T,
-        packet: Packet,
-        arrived: gst::ClockTime,
-    ) -> Option<Vec<(T, gst::ClockTime)>> {
-        self.waiting.push((item, packet));
-        let last = self.arrived.replace(arrived);
-        let over = last.is_some_and(|last| arrived.saturating_sub(last) > BUNCH);
-        over.then(|| self.place())
-    }
-
-    fn place(&mut self) -> Vec<(T, gst::ClockTime)> {
-        let mut offset = gst::ClockTime::ZERO;
-        let mut first: Option<gst::ClockTime> = None;
-        for (_, packet) in &self.waiting {
-            let start = packet.running.saturating_sub(offset);
-            first = Some(first.map_or(start, |first| first.min(start)));
-            offset += packet.duration;
-        }
-        let mut next = first.unwrap_or_default();
-        let placed = self.waiting.drain(..).map(|(item, packet)| {
-            let time = next;
-            next += packet.duration;
-            (item, time)
-        });
-        placed.collect()
-    }
+    /// The sum of the backward corrections, in ns.
+    backward_shift: i64,
+    packets_since_drop: u32,
 }
 
 impl AudioPacing {
-    /// Where what was put last ends.
+    /// The end of the packet that was scheduled last.
     pub fn end(&self) -> Option<gst::ClockTime> {
         self.next
     }
 
-    /// What comes next stands later than it would have.
-    pub fn shift(&mut self, by: gst::ClockTime) {
-        self.next = self.next.map(|next| next + by);
+    /// Delays the next packet by `shift`.
+    pub fn delay_next(&mut self, shift: gst::ClockTime) {
+        self.next = self.next.map(|next| next + shift);
     }
 
-    /// A packet was put there.
-    pub fn follow(&mut self, placed: gst::ClockTime, duration: gst::ClockTime) {
-        self.next = Some(placed + duration);
+    /// Schedules the next packet after one that is at `start`.
+    pub fn continue_from(&mut self, start: gst::ClockTime, duration: gst::ClockTime) {
+        self.next = Some(start + duration);
     }
 
-    /// The time for a packet of this duration that arrived at `running`, or
-    /// nothing if it is better left out.
-    pub fn place(
+    /// The running time for a packet that was due at `due`; `None` if the
+    /// packet has to be dropped.
+    pub fn schedule(
         &mut self,
-        running: gst::ClockTime,
+        due: gst::ClockTime,
         duration: gst::ClockTime,
     ) -> Option<gst::ClockTime> {
-        let late =
-            |next: gst::ClockTime| running.nseconds().cast_signed() - next.nseconds().cast_signed();
-        let held = |next: &gst::ClockTime| (-LEAP_BACK..=JUMP).contains(&late(*next));
-        let Some(next) = self.next.filter(held) else {
+        let lateness =
+            |next: gst::ClockTime| due.nseconds().cast_signed() - next.nseconds().cast_signed();
+        let in_range = |next: &gst::ClockTime| (-MAX_EARLY..=MAX_LATE).contains(&lateness(*next));
+        let Some(next) = self.next.filter(in_range) else {
             *self = Self::default();
-            self.follow(running, duration);
-            return Some(running);
+            self.continue_from(due, duration);
+            return Some(due);
         };
-        let late = late(next);
-        self.since_drop = self.since_drop.saturating_add(1);
-        let step = match late + TOLERANCE {
-            _ if late > 0 => (late / SHARE).min(STEP),
+        let late = lateness(next);
+        self.packets_since_drop = self.packets_since_drop.saturating_add(1);
+        let correction = match late + EARLY_TOLERANCE {
+            _ if late > 0 => (late / CORRECTION_DIVISOR).min(MAX_CORRECTION),
             early if early >= 0 => 0,
-            early if self.back < BACK_LIMIT => (early / SHARE).max(-STEP),
+            early if self.backward_shift < MAX_BACKWARD_SHIFT => {
+                (early / CORRECTION_DIVISOR).max(-MAX_CORRECTION)
+            }
             early
                 if early.unsigned_abs() >= duration.nseconds()
-                    && self.since_drop >= DROP_DISTANCE =>
+                    && self.packets_since_drop >= MIN_DROP_SPACING =>
             {
-                self.since_drop = 0;
+                self.packets_since_drop = 0;
                 return None;
             }
             _ => 0,
         };
-        self.back = (self.back - step).max(0);
-        let placed = gst::ClockTime::from_nseconds(next.nseconds().saturating_add_signed(step));
-        self.follow(placed, duration);
-        Some(placed)
+        self.backward_shift = (self.backward_shift - correction).max(0);
+        let start = next.nseconds().saturating_add_signed(correction);
+        let start = gst::ClockTime::from_nseconds(start);
+        self.continue_from(start, duration);
+        Some(start)
     }
 }
 
-/// How long an Opus packet plays (RFC 6716, 3.1), or nothing if it is none.
+/// The packets at the start of a stream. They arrive in a burst, because the
+/// first of them waits in the jitter buffer and until the decoder exists: from
+/// the time of the first alone, the others would be ahead of their time, and
+/// the jitter buffer moves them back over one or two seconds. So they are
+/// scheduled together.
+#[derive(Debug)]
+pub struct StartBurst<T> {
+    waiting: Vec<(T, PacketTiming)>,
+    last_arrival: Option<gst::ClockTime>,
+}
+
+/// When a packet was due, and how long it plays.
+#[derive(Debug, Clone, Copy)]
+pub struct PacketTiming {
+    pub due: gst::ClockTime,
+    pub duration: gst::ClockTime,
+}
+
+impl<T> Default for StartBurst<T> {
+    fn default() -> Self {
+        Self {
+            waiting: Vec::new(),
+            last_arrival: None,
+        }
+    }
+}
+
+impl<T> StartBurst<T> {
+    /// Adds a packet. Returns all packets with their running times once the
+    /// burst is over; the first packet after the burst shows that.
+    pub fn add(
+        &mut self,
+        packet: T,
+        timing: PacketTiming,
+        arrival: gst::ClockTime,
+    ) -> Option<Vec<(T, gst::ClockTime)>> {
+        self.waiting.push((packet, timing));
+        let last = self.last_arrival.replace(arrival);
+        let over = last.is_some_and(|last| arrival.saturating_sub(last) > BURST_INTERVAL);
+        over.then(|| self.schedule())
+    }
+
+    fn schedule(&mut self) -> Vec<(T, gst::ClockTime)> {
+        let mut offset = gst::ClockTime::ZERO;
+        let starts = self.waiting.iter().map(|(_, timing)| {
+            let start = timing.due.saturating_sub(offset);
+            offset += timing.duration;
+            start
+        });
+        let mut next = starts.min().unwrap_or_default();
+        let scheduled = self.waiting.drain(..).map(|(packet, timing)| {
+            let start = next;
+            next += timing.duration;
+            (packet, start)
+        });
+        scheduled.collect()
+    }
+}
+
+/// How long an Opus packet plays (RFC 6716, section 3.1); `None` if it is not
+/// an Opus packet.
 pub fn opus_duration(packet: &[u8]) -> Option<gst::ClockTime> {
     let toc = *packet.first()?;
     let config = toc >> 3;
@@ -175,20 +184,23 @@ mod tests {
         gst::ClockTime::from_mseconds(ms)
     }
 
-    /// The times of packets that arrive then, in ms; checks that none goes
+    /// Schedules packets with these arrivals, in ms; checks that no time goes
     /// back.
-    fn run(cadence: &mut AudioPacing, arrivals: impl IntoIterator<Item = u64>) -> Vec<u64> {
+    fn run(pacing: &mut AudioPacing, arrivals: impl IntoIterator<Item = u64>) -> Vec<u64> {
         let mut times: Vec<gst::ClockTime> = Vec::new();
         let mut drift = 0;
         for arrival in arrivals {
-            let Some(placed) = cadence.place(ms(arrival), PACKET) else {
+            let Some(placed) = pacing.schedule(ms(arrival), PACKET) else {
                 continue;
             };
             if let Some(last) = times.last() {
                 let step = (placed - *last).nseconds().cast_signed() - 20_000_000;
-                assert!(step >= -STEP, "{last} {placed}");
+                assert!(step >= -MAX_CORRECTION, "{last} {placed}");
                 drift = (drift + step).min(0);
-                assert!(drift >= -BACK_LIMIT - STEP, "back by {drift} ns");
+                assert!(
+                    drift >= -MAX_BACKWARD_SHIFT - MAX_CORRECTION,
+                    "back by {drift} ns"
+                );
             }
             times.push(placed);
         }
@@ -196,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bunch_after_a_stall_leaves_no_gap_and_no_overlap() {
+    fn pacing_burst_after_stall_leaves_no_gap_and_no_overlap() {
         let arrivals = [1000, 1120, 1120, 1120, 1121, 1121, 1122, 1140, 1160, 1180];
         let times = run(&mut AudioPacing::default(), arrivals);
         assert_eq!(times.len(), arrivals.len());
@@ -208,12 +220,12 @@ mod tests {
     }
 
     #[test]
-    fn a_late_start_is_made_good_without_an_overlap() {
-        // The first packet late, what follows on time.
+    fn pacing_late_first_packet_is_corrected_without_overlap() {
+        // The first packet is late, the others are on time.
         for late in [10, 50, 100, 190] {
-            let mut cadence = AudioPacing::default();
+            let mut pacing = AudioPacing::default();
             let arrivals = (1..500).map(|n| 1000 + 20 * n);
-            let times = run(&mut cadence, std::iter::once(1000 + late).chain(arrivals));
+            let times = run(&mut pacing, std::iter::once(1000 + late).chain(arrivals));
             let last = 1000 + 20 * 499;
             assert!((last..=last + 40).contains(times.last().unwrap()), "{late}");
             let dropped = 500 - times.len() as u64;
@@ -222,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sender_that_is_faster_is_kept_up_with() {
+    fn pacing_fast_sender_drops_the_excess() {
         // 1 % faster than it should be: 19.8 ms.
         let arrivals = (0..5000).map(|n| 1000 + 198 * n / 10);
         let times = run(&mut AudioPacing::default(), arrivals);
@@ -231,38 +243,38 @@ mod tests {
             (last..=last + 41).contains(times.last().unwrap()),
             "{times:?}"
         );
-        // A hundred packets' worth of time is too much in all.
+        // The sender makes 1 s too much, which is 50 packets.
         assert!((45..=52).contains(&(5000 - times.len())), "{}", times.len());
     }
 
     #[test]
-    fn what_comes_early_after_a_pause_does_not_jump_back() {
-        let mut cadence = AudioPacing::default();
-        let times = run(&mut cadence, [1000, 1400, 1100, 1120]);
+    fn pacing_early_packets_after_pause_do_not_go_back() {
+        let mut pacing = AudioPacing::default();
+        let times = run(&mut pacing, [1000, 1400, 1100, 1120]);
         assert_eq!(times[1], 1400);
         assert!(times[2] >= 1419, "{times:?}");
-        assert_eq!(cadence.place(ms(20), PACKET), Some(ms(20)));
+        assert_eq!(pacing.schedule(ms(20), PACKET), Some(ms(20)));
     }
 
-    /// The items with their times, in ms.
-    fn begin(packets: &[(u64, u64)]) -> Vec<u64> {
-        let mut beginning = Beginning::default();
-        for &(running, arrived) in packets {
-            let packet = Packet {
-                running: ms(running),
+    /// The running times of the packets of a burst, in ms.
+    fn schedule_burst(packets: &[(u64, u64)]) -> Vec<u64> {
+        let mut burst = StartBurst::default();
+        for &(due, arrived) in packets {
+            let timing = PacketTiming {
+                due: ms(due),
                 duration: PACKET,
             };
-            let placed = beginning.take((), packet, ms(arrived));
-            if let Some(placed) = placed {
-                return placed.iter().map(|(_, time)| time.mseconds()).collect();
+            let scheduled = burst.add((), timing, ms(arrived));
+            if let Some(scheduled) = scheduled {
+                return scheduled.iter().map(|(_, time)| time.mseconds()).collect();
             }
         }
         Vec::new()
     }
 
     #[test]
-    fn a_bunch_at_the_beginning_is_as_early_as_its_earliest() {
-        // The times are the earlier of the jitter buffer's and the arrival.
+    fn start_burst_starts_at_its_earliest_packet() {
+        // A packet is due at the earlier of arrival and jitter buffer time.
         let packets = [
             (100, 160),
             (120, 160),
@@ -271,29 +283,29 @@ mod tests {
             (161, 161),
             (181, 181),
         ];
-        assert_eq!(begin(&packets), [81, 101, 121, 141, 161, 181]);
+        assert_eq!(schedule_burst(&packets), [81, 101, 121, 141, 161, 181]);
     }
 
     #[test]
-    fn a_beginning_in_time_stays_where_it_is() {
-        assert!(begin(&[(100, 160)]).is_empty());
-        assert_eq!(begin(&[(100, 160), (120, 180)]), [100, 120]);
+    fn start_burst_on_time_keeps_its_times() {
+        assert!(schedule_burst(&[(100, 160)]).is_empty());
+        assert_eq!(schedule_burst(&[(100, 160), (120, 180)]), [100, 120]);
     }
 
     #[test]
-    fn a_lasting_delay_is_followed_and_a_jump_taken_at_once() {
-        let mut cadence = AudioPacing::default();
-        run(&mut cadence, (0..10).map(|n| 20 * n));
-        let times = run(&mut cadence, (10..200).map(|n| 20 * n + 50));
+    fn pacing_lasting_delay_is_followed_and_jump_is_adopted() {
+        let mut pacing = AudioPacing::default();
+        run(&mut pacing, (0..10).map(|n| 20 * n));
+        let times = run(&mut pacing, (10..200).map(|n| 20 * n + 50));
         assert!(
             (20 * 199 + 49..=20 * 199 + 50).contains(times.last().unwrap()),
             "{times:?}"
         );
-        assert_eq!(cadence.place(ms(60_000), PACKET), Some(ms(60_000)));
+        assert_eq!(pacing.schedule(ms(60_000), PACKET), Some(ms(60_000)));
     }
 
     #[test]
-    fn packets_say_how_long_they_play() {
+    fn opus_duration_toc_byte_gives_the_duration() {
         // CELT fullband, 20 ms, one frame: what libwebrtc sends.
         assert_eq!(opus_duration(&[0xfc]), Some(ms(20)));
         assert_eq!(

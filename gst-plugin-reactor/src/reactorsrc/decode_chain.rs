@@ -1,112 +1,89 @@
 // SPDX-License-Identifier: MIT
 
-//! What stands behind one source pad: an appsrc and, where downstream wants
-//! it, a parser or a decoder.
+//! The elements behind one source pad: an appsrc, and a parser or a decoder
+//! where downstream needs one.
+//!
+//! Owns these elements and the choice of the format they produce. Called on the
+//! element's event thread and in state changes. It never touches the session.
 
 use gst::prelude::*;
 
 use crate::{
+    gst_helpers::{internal, make},
     platform::{Code, Error},
-    session::codecs::Codec,
+    session::codecs::{Codec, offer_caps},
 };
 
-/// What comes out of a pad.
+/// The format in which a pad sends a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Output {
+pub enum OutputFormat {
     Raw,
     Encoded,
     Rtp,
 }
 
-/// What downstream of a pad takes, and so what may be offered for its track.
+/// The format that downstream of a pad accepts, and the codecs that may be
+/// offered to the server for it.
 #[derive(Debug)]
-pub struct Choice {
-    pub output: Output,
+pub struct FormatChoice {
+    pub format: OutputFormat,
     pub codecs: Vec<&'static Codec>,
 }
 
-const RAW: [&str; 2] = ["video/x-raw", "audio/x-raw"];
-
-impl Choice {
-    /// For logs.
-    pub fn names(&self) -> Vec<&'static str> {
-        self.codecs
-            .iter()
-            .map(|codec| codec.encoding_name)
-            .collect()
-    }
-
-    /// Prefers what needs no decoding, except where anything goes: an
-    /// unlinked pad, or a peer like fakesink or decodebin.
+impl FormatChoice {
+    /// Prefers formats that need no decoder, but raw where `downstream` is
+    /// `None` (an unlinked pad) or ANY (a peer like fakesink or decodebin).
     ///
     /// # Errors
     ///
-    /// The codecs for which something is missing, if nothing is left.
+    /// The codecs that downstream accepts and for which an element is missing;
+    /// none if downstream accepts no codec.
     pub fn new(
         codecs: impl Iterator<Item = &'static Codec> + Clone,
         downstream: Option<&gst::Caps>,
     ) -> Result<Self, Vec<&'static Codec>> {
-        let depayloadable = codecs.clone().filter(|codec| codec.can_depayload());
+        let choose = |format, accepts: &dyn Fn(&Codec) -> bool| {
+            let codecs: Vec<_> = codecs.clone().filter(|codec| accepts(codec)).collect();
+            (!codecs.is_empty()).then_some(Self { format, codecs })
+        };
         if let Some(caps) = downstream.filter(|caps| !caps.is_any()) {
-            let encoded: Vec<_> = depayloadable
-                .filter(|codec| codec.caps().can_intersect(caps))
-                .collect();
-            if !encoded.is_empty() {
-                return Ok(Self {
-                    output: Output::Encoded,
-                    codecs: encoded,
-                });
+            let encoded = choose(OutputFormat::Encoded, &|codec| {
+                codec.can_depayload() && codec.caps().can_intersect(caps)
+            });
+            let choice = encoded.or_else(|| {
+                choose(OutputFormat::Rtp, &|codec| {
+                    offer_caps([codec]).can_intersect(caps)
+                })
+            });
+            if let Some(choice) = choice {
+                return Ok(choice);
             }
-            let takes = |codec: &&Codec| {
-                let mut rtp = gst::Caps::new_empty();
-                rtp.make_mut().append_structure(codec.offer());
-                rtp.can_intersect(caps)
-            };
-            let rtp: Vec<_> = codecs.clone().filter(takes).collect();
-            if !rtp.is_empty() {
-                return Ok(Self {
-                    output: Output::Rtp,
-                    codecs: rtp,
-                });
-            }
-            if !takes_raw(caps) {
+            let mut media_types = caps.iter().map(|s| s.name().as_str());
+            if !media_types.any(|name| matches!(name, "video/x-raw" | "audio/x-raw")) {
                 return Err(Vec::new());
             }
         }
-        let decodable: Vec<_> = codecs.clone().filter(|codec| codec.can_decode()).collect();
-        if decodable.is_empty() {
-            return Err(codecs.collect());
-        }
-        Ok(Self {
-            output: Output::Raw,
-            codecs: decodable,
-        })
+        choose(OutputFormat::Raw, &Codec::can_decode).ok_or_else(|| codecs.clone().collect())
     }
 }
 
-fn takes_raw(caps: &gst::Caps) -> bool {
-    caps.iter().any(|s| RAW.contains(&s.name().as_str()))
-}
-
-/// The elements behind a pad.
 pub struct DecodeChain {
     pub appsrc: gst_app::AppSrc,
-    pub elements: Vec<gst::Element>,
-    pub output: Output,
+    pub format: OutputFormat,
+    elements: Vec<gst::Element>,
 }
 
 impl DecodeChain {
-    /// Makes the elements for a stream of these caps and adds them to the
-    /// bin, in the bin's state.
+    /// Makes the elements for a stream of these caps and adds them to the bin.
     ///
     /// # Errors
     ///
-    /// When nothing here decodes the stream.
+    /// When no installed element decodes the stream.
     pub fn new(
         bin: &gst::Bin,
         name: &str,
         caps: &gst::Caps,
-        output: Output,
+        format: OutputFormat,
         latency: gst::ClockTime,
     ) -> Result<Self, Error> {
         let appsrc = gst_app::AppSrc::builder()
@@ -118,30 +95,23 @@ impl DecodeChain {
             .build();
         appsrc.set_latency(latency, gst::ClockTime::NONE);
         bin.add(&appsrc).map_err(internal)?;
-        let mut branch = Self {
+        let mut chain = Self {
             elements: vec![appsrc.clone().upcast()],
             appsrc,
-            output,
+            format,
         };
-        let codec = caps
-            .structure(0)
-            .and_then(|s| Codec::of_media_type(s.name()));
-        if let Some(codec) = codec {
-            let result = match output {
-                Output::Raw => branch.add_decoder(bin, codec),
-                Output::Encoded => branch.add_parser(bin, codec),
-                Output::Rtp => Ok(()),
-            };
-            if let Err(error) = result {
-                branch.remove(bin);
-                return Err(error);
-            }
-        }
-        Ok(branch)
+        let media_type = caps.structure(0).map(|s| s.name());
+        let codec = media_type.and_then(|media_type| Codec::of_media_type(media_type));
+        let added = match (format, codec) {
+            (OutputFormat::Raw, Some(codec)) => chain.add_decoder(bin, codec),
+            (OutputFormat::Encoded, Some(codec)) => chain.add_parser(bin, codec),
+            (OutputFormat::Rtp, _) | (_, None) => Ok(()),
+        };
+        added.inspect_err(|_| chain.remove(bin)).map(|()| chain)
     }
 
     fn add_decoder(&mut self, bin: &gst::Bin, codec: &Codec) -> Result<(), Error> {
-        // The decoders of the others take what the depayloaders make.
+        // The decoders of other codecs accept what the depayloaders produce.
         if matches!(codec.encoding_name, "H264" | "AV1") {
             self.add_parser(bin, codec)?;
         }
@@ -149,12 +119,12 @@ impl DecodeChain {
             let Ok(decoder) = factory.create().build() else {
                 continue;
             };
-            // A decoder for hardware that is not there says so here.
+            // A hardware decoder fails here if the hardware is missing.
             if decoder.set_state(gst::State::Ready).is_err() {
                 let _ = decoder.set_state(gst::State::Null);
                 continue;
             }
-            tune(&decoder);
+            configure(&decoder);
             return self.append(bin, decoder);
         }
         Err(Error::gpu(
@@ -163,30 +133,29 @@ impl DecodeChain {
         ))
     }
 
+    /// Appends the codec's parser, if it has one that is installed.
     fn add_parser(&mut self, bin: &gst::Bin, codec: &Codec) -> Result<(), Error> {
-        let parser = codec
-            .parser
-            .and_then(|name| gst::ElementFactory::make(name).build().ok());
+        let parser = codec.parser.and_then(|name| make(name).ok());
         parser.map_or(Ok(()), |parser| self.append(bin, parser))
     }
 
     fn append(&mut self, bin: &gst::Bin, element: gst::Element) -> Result<(), Error> {
         bin.add(&element).map_err(internal)?;
-        let result = self.elements.last().map(|last| last.link(&element));
+        let linked = self.elements.last().map(|last| last.link(&element));
         self.elements.push(element);
-        result.transpose().map(|_| ()).map_err(internal)
+        linked.transpose().map(|_| ()).map_err(internal)
     }
 
-    /// The pad that the ghost pad stands for.
+    /// The target of the ghost pad.
     pub fn src_pad(&self) -> Option<gst::Pad> {
         self.elements.last()?.static_pad("src")
     }
 
-    /// Brings the elements to the bin's state, the source last.
+    /// Brings the elements to the bin's state, the appsrc last.
     ///
     /// # Errors
     ///
-    /// When an element does not get there.
+    /// When an element does not reach that state.
     pub fn start(&self) -> Result<(), Error> {
         for element in self.elements.iter().rev() {
             element.sync_state_with_parent().map_err(internal)?;
@@ -194,6 +163,7 @@ impl DecodeChain {
         Ok(())
     }
 
+    /// Stops the elements and takes them out of the bin.
     pub fn remove(&self, bin: &gst::Bin) {
         for element in &self.elements {
             let _ = element.set_state(gst::State::Null);
@@ -202,24 +172,22 @@ impl DecodeChain {
     }
 }
 
-/// How far decoded audio may stand from its arrival before it is set right.
-/// Until then it goes on without a seam: packets arrive with some jitter, and
-/// an encoder behind makes gaps and overlaps of that.
+/// The difference between a sound's timestamp and the end of the sound before
+/// it that an audio decoder ignores. Up to there the output is seamless:
+/// packets are jittered, and an encoder downstream would turn that into gaps
+/// and overlaps.
 const AUDIO_TOLERANCE: gst::ClockTime = gst::ClockTime::from_mseconds(40);
 
-fn tune(decoder: &gst::Element) {
+/// Sets a decoder up for low latency.
+fn configure(decoder: &gst::Element) {
     if decoder.has_property_with_type("tolerance", i64::static_type()) {
         decoder.set_property("tolerance", AUDIO_TOLERANCE.nseconds() as i64);
     }
-    // Some trade latency for throughput by default.
+    // avdec_* use a thread per frame by default, which delays the pictures; a
+    // thread per slice does not.
     if decoder.has_property("thread-type") {
-        // avdec_*: threads per slice, not per frame.
         decoder.set_property_from_str("thread-type", "slice");
     }
-}
-
-fn internal(error: impl std::fmt::Display) -> Error {
-    Error::gpu(Code::Internal, error.to_string())
 }
 
 #[cfg(test)]
@@ -227,51 +195,51 @@ mod tests {
     use super::*;
     use crate::platform::track::Kind;
 
-    fn choose(caps: Option<&str>) -> Result<Choice, Vec<&'static Codec>> {
+    fn choose(caps: Option<&str>) -> Result<FormatChoice, Vec<&'static Codec>> {
         gst::init().unwrap();
         let caps = caps.map(|caps| caps.parse::<gst::Caps>().unwrap());
-        Choice::new(Codec::of_kind(Kind::Video), caps.as_ref())
+        FormatChoice::new(Codec::of_kind(Kind::Video), caps.as_ref())
     }
 
-    fn names(choice: &Choice) -> Vec<&str> {
+    fn names(choice: &FormatChoice) -> Vec<&str> {
         choice.codecs.iter().map(|c| c.encoding_name).collect()
     }
 
     #[test]
-    fn anything_and_nothing_mean_raw() {
+    fn format_choice_any_caps_or_unlinked_gives_raw() {
         for caps in [None, Some("ANY")] {
             let choice = choose(caps).unwrap();
-            assert_eq!(choice.output, Output::Raw);
+            assert_eq!(choice.format, OutputFormat::Raw);
             assert_eq!(names(&choice)[..2], ["VP9", "VP8"]);
         }
     }
 
     #[test]
-    fn an_encoded_format_is_offered_alone() {
+    fn format_choice_encoded_caps_offers_that_codec_alone() {
         let choice = choose(Some("video/x-vp8")).unwrap();
-        assert_eq!(choice.output, Output::Encoded);
+        assert_eq!(choice.format, OutputFormat::Encoded);
         assert_eq!(names(&choice), ["VP8"]);
     }
 
     #[test]
-    fn a_muxer_that_takes_raw_too_gets_encoded() {
+    fn format_choice_raw_and_encoded_caps_prefers_encoded() {
         let choice = choose(Some("video/x-raw; video/x-vp8; video/x-vp9")).unwrap();
-        assert_eq!(choice.output, Output::Encoded);
+        assert_eq!(choice.format, OutputFormat::Encoded);
         assert_eq!(names(&choice), ["VP9", "VP8"]);
     }
 
     #[test]
-    fn rtp_and_raw_are_told_apart() {
+    fn format_choice_rtp_or_raw_caps_gives_that_format() {
         assert_eq!(
-            choose(Some("application/x-rtp")).unwrap().output,
-            Output::Rtp
+            choose(Some("application/x-rtp")).unwrap().format,
+            OutputFormat::Rtp
         );
         let raw = choose(Some("video/x-raw, format=I420; video/x-raw(ANY)")).unwrap();
-        assert_eq!(raw.output, Output::Raw);
+        assert_eq!(raw.format, OutputFormat::Raw);
     }
 
     #[test]
-    fn what_nobody_makes_is_refused() {
+    fn format_choice_unknown_caps_is_refused() {
         assert!(choose(Some("image/jpeg")).is_err());
     }
 }

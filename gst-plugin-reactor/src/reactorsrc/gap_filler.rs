@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 
-//! When nothing comes: GAP events, and what is shown instead.
+//! Bridges gaps: GAP events, and the pictures and the silence made of them.
 //!
-//! The events go the way of the data, from the appsrc through the decoder.
-//! Behind it they are turned into pictures and silence, where the user wants
-//! that: on the same thread as the data, so that nothing overtakes anything.
+//! The gap timer, a thread of its own, has GAP events sent through the appsrc.
+//! A probe behind the decoder turns them into buffers on the pad's streaming
+//! thread, so that events and data keep their order. Nothing here reads a clock
+//! or decides when a gap begins: `TrackStream` does.
 
 use std::{
     sync::{Arc, Mutex, mpsc},
@@ -15,7 +16,7 @@ use gst::{glib, prelude::*};
 
 use crate::{element::lock, platform::track::Kind};
 
-/// What downstream gets while nothing comes.
+/// What raw pads send while nothing is received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
 #[enum_type(name = "GstReactorOnGap")]
 pub enum OnGap {
@@ -31,49 +32,47 @@ pub enum OnGap {
     Black,
 }
 
-/// Nothing for so long is a gap, whatever the reason: longer than jitter, and
-/// than the pauses of a slow model.
-pub const QUIET: gst::ClockTime = gst::ClockTime::from_mseconds(500);
-/// So much is left open at the end of a gap: what comes next may be a little
-/// older than now.
-pub const MARGIN: gst::ClockTime = gst::ClockTime::from_mseconds(40);
+/// The interval of the gap timer outside a gap.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// The interval of the gap timer inside a gap.
+const FILL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// How often to look whether there is a gap.
-const LOOK: Duration = Duration::from_millis(250);
-/// How often to fill it.
-const FILL: Duration = Duration::from_millis(20);
+/// The frame interval until one is measured: 30 frames/s.
+const DEFAULT_FRAME_INTERVAL: gst::ClockTime = gst::ClockTime::from_nseconds(33_333_333);
+/// Intervals outside these two are not measurements of the frame rate.
+const MIN_FRAME_INTERVAL: gst::ClockTime = gst::ClockTime::from_mseconds(8);
+const MAX_FRAME_INTERVAL: gst::ClockTime = gst::ClockTime::from_mseconds(200);
+/// Weight of a new interval in the average, as 1/n: live pictures come
+/// unevenly.
+const FRAME_INTERVAL_SMOOTHING: u64 = 8;
 
-/// The distance of pictures, where it is not known better.
-const PICTURE: gst::ClockTime = gst::ClockTime::from_nseconds(33_333_333);
-const FASTEST: gst::ClockTime = gst::ClockTime::from_mseconds(8);
-const SLOWEST: gst::ClockTime = gst::ClockTime::from_mseconds(200);
-
-/// Calls `fill` now and then, more often while it returns that there is a
-/// gap, until what it returns here is dropped.
-pub fn watch(mut fill: impl FnMut() -> bool + Send + 'static) -> Option<mpsc::Sender<()>> {
+/// Starts the gap timer. It calls `fill`, at the shorter interval while `fill`
+/// returns that there is a gap, until the returned sender is dropped. `None` if
+/// the process has no threads left.
+pub fn start_timer(mut fill: impl FnMut() -> bool + Send + 'static) -> Option<mpsc::Sender<()>> {
     let (alive, end) = mpsc::channel::<()>();
     let thread = std::thread::Builder::new().name("reactorsrc-gap".into());
     let spawned = thread.spawn(move || {
-        let mut wait = LOOK;
-        while let Err(mpsc::RecvTimeoutError::Timeout) = end.recv_timeout(wait) {
-            wait = if fill() { FILL } else { LOOK };
+        let mut interval = POLL_INTERVAL;
+        while let Err(mpsc::RecvTimeoutError::Timeout) = end.recv_timeout(interval) {
+            interval = if fill() { FILL_INTERVAL } else { POLL_INTERVAL };
         }
     });
     spawned.is_ok().then_some(alive)
 }
 
-/// Makes pictures or sound of the GAP events that pass this pad, which is one
-/// of raw data.
-pub fn fill(pad: &gst::Pad, kind: Kind, on_gap: OnGap) {
+/// Installs a probe that turns the GAP events on this pad, which has raw data,
+/// into pictures or silence.
+pub fn install(pad: &gst::Pad, kind: Kind, on_gap: OnGap) {
     if on_gap == OnGap::None {
         return;
     }
     let filler = Arc::new(Mutex::new(GapFiller::new(kind, on_gap)));
-    let what = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
-    pad.add_probe(what, move |pad, info| match &info.data {
+    let mask = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
+    pad.add_probe(mask, move |pad, info| match &info.data {
         Some(gst::PadProbeData::Buffer(buffer)) => {
             if !buffer.flags().contains(gst::BufferFlags::GAP) {
-                lock(&filler).see(buffer);
+                lock(&filler).record(buffer);
             }
             gst::PadProbeReturn::Ok
         }
@@ -85,9 +84,9 @@ pub fn fill(pad: &gst::Pad, kind: Kind, on_gap: OnGap) {
             let Some(caps) = pad.current_caps() else {
                 return gst::PadProbeReturn::Ok;
             };
-            let until = start + duration.unwrap_or_default();
-            // Not locked while they are pushed: they come by here.
-            let buffers = lock(&filler).make(&caps, start, until);
+            let end = start + duration.unwrap_or_default();
+            // Unlocked before the push: the buffers pass this probe.
+            let buffers = lock(&filler).fill(&caps, start, end);
             for buffer in buffers {
                 if pad.push(buffer).is_err() {
                     break;
@@ -103,12 +102,13 @@ pub fn fill(pad: &gst::Pad, kind: Kind, on_gap: OnGap) {
 struct GapFiller {
     kind: Kind,
     on_gap: OnGap,
-    /// The time of the last picture, and itself if it is to be held.
-    seen: Option<gst::ClockTime>,
-    last: Option<gst::Buffer>,
-    /// Between two pictures.
-    distance: gst::ClockTime,
-    /// Up to where there is something.
+    /// The time of the last received picture.
+    last_pts: Option<gst::ClockTime>,
+    /// The last received picture, if it is to be repeated.
+    last_frame: Option<gst::Buffer>,
+    /// Average time between two pictures.
+    frame_interval: gst::ClockTime,
+    /// The end of the last buffer, received or made here.
     end: Option<gst::ClockTime>,
     black: Option<(gst::Caps, gst::Buffer)>,
 }
@@ -118,47 +118,49 @@ impl GapFiller {
         Self {
             kind,
             on_gap,
-            seen: None,
-            last: None,
-            distance: PICTURE,
+            last_pts: None,
+            last_frame: None,
+            frame_interval: DEFAULT_FRAME_INTERVAL,
             end: None,
             black: None,
         }
     }
 
-    /// Something real passes.
-    fn see(&mut self, buffer: &gst::Buffer) {
+    /// Measures a received buffer.
+    fn record(&mut self, buffer: &gst::Buffer) {
         let Some(pts) = buffer.pts() else {
             return;
         };
         match self.kind {
             Kind::Video => {
-                let distance = self.seen.map(|before| pts.saturating_sub(before));
-                if let Some(distance) = distance.filter(|d| (FASTEST..SLOWEST).contains(d)) {
-                    // Smoothed, as live pictures come unevenly.
-                    self.distance = (self.distance * 7 + distance) / 8;
+                let interval = self.last_pts.map(|last| pts.saturating_sub(last));
+                let range = MIN_FRAME_INTERVAL..MAX_FRAME_INTERVAL;
+                if let Some(interval) = interval.filter(|interval| range.contains(interval)) {
+                    let before = self.frame_interval * (FRAME_INTERVAL_SMOOTHING - 1);
+                    self.frame_interval = (before + interval) / FRAME_INTERVAL_SMOOTHING;
                 }
-                self.end = Some(pts + self.distance);
-                // Whoever holds one keeps others from writing to it.
-                let whole = self.on_gap == OnGap::HoldLastFrame;
-                self.last = whole.then(|| buffer.clone());
-                self.seen = Some(pts);
+                self.end = Some(pts + self.frame_interval);
+                // A second reference keeps downstream from writing in place.
+                let hold = self.on_gap == OnGap::HoldLastFrame;
+                self.last_frame = hold.then(|| buffer.clone());
+                self.last_pts = Some(pts);
             }
             Kind::Audio => self.end = Some(pts + buffer.duration().unwrap_or_default()),
         }
     }
 
-    /// What stands for nothing from where there was something last.
-    fn make(
+    /// Makes the buffers from the end of the last buffer, or from `start` if
+    /// there was none, to `end`.
+    fn fill(
         &mut self,
         caps: &gst::Caps,
         start: gst::ClockTime,
-        until: gst::ClockTime,
+        end: gst::ClockTime,
     ) -> Vec<gst::Buffer> {
-        let from = self.end.unwrap_or(start);
+        let start = self.end.unwrap_or(start);
         let buffers = match self.kind {
-            Kind::Video => self.pictures(caps, from, until),
-            Kind::Audio => silence(caps, from, until).into_iter().collect(),
+            Kind::Video => self.make_pictures(caps, start, end),
+            Kind::Audio => make_silence(caps, start, end).into_iter().collect(),
         };
         if let Some(last) = buffers.last() {
             let end = last.pts().zip(last.duration());
@@ -167,18 +169,18 @@ impl GapFiller {
         buffers
     }
 
-    fn pictures(
+    fn make_pictures(
         &mut self,
         caps: &gst::Caps,
-        from: gst::ClockTime,
-        until: gst::ClockTime,
+        start: gst::ClockTime,
+        end: gst::ClockTime,
     ) -> Vec<gst::Buffer> {
-        let Some(picture) = self.picture(caps) else {
+        let Some(picture) = self.filler_picture(caps) else {
             return Vec::new();
         };
         let mut buffers = Vec::new();
-        let mut at = from;
-        while at + self.distance <= until {
+        let mut pts = start;
+        while pts + self.frame_interval <= end {
             // Without the metas of the original: it is not that frame.
             let mut buffer = gst::Buffer::new();
             let copied = picture.copy_into(buffer.make_mut(), gst::BufferCopyFlags::MEMORY, ..);
@@ -197,39 +199,39 @@ impl GapFiller {
                     meta.stride(),
                 );
             }
-            out.set_pts(at);
-            out.set_duration(self.distance);
+            out.set_pts(pts);
+            out.set_duration(self.frame_interval);
             out.set_flags(gst::BufferFlags::GAP);
             buffers.push(buffer);
-            at += self.distance;
+            pts += self.frame_interval;
         }
         buffers
     }
 
-    fn picture(&mut self, caps: &gst::Caps) -> Option<gst::Buffer> {
+    fn filler_picture(&mut self, caps: &gst::Caps) -> Option<gst::Buffer> {
         if self.on_gap == OnGap::HoldLastFrame {
-            return self.last.clone();
+            return self.last_frame.clone();
         }
-        if let Some((of, black)) = &self.black
-            && of == caps
+        if let Some((black_caps, black)) = &self.black
+            && black_caps == caps
         {
             return Some(black.clone());
         }
-        let black = black(caps)?;
+        let black = make_black(caps)?;
         self.black = Some((caps.clone(), black.clone()));
         Some(black)
     }
 }
 
-/// A black picture, in formats that can be written to here.
-fn black(caps: &gst::Caps) -> Option<gst::Buffer> {
+/// A black picture; `None` for formats that cannot be mapped here.
+fn make_black(caps: &gst::Caps) -> Option<gst::Buffer> {
     let info = gst_video::VideoInfo::from_caps(caps).ok()?;
     let buffer = gst::Buffer::with_size(info.size()).ok()?;
     let mut frame = gst_video::VideoFrame::from_buffer_writable(buffer, &info).ok()?;
     let format = info.format_info();
     for plane in 0..info.n_planes() {
-        // Y of YUV, and every component of RGB, are black at their lowest;
-        // the two chromas are in the middle.
+        // Black is the lowest luma (16 in limited range), the lowest of each
+        // RGB component, and chroma in the middle of its range.
         let luma = plane == 0 || !format.is_yuv();
         let value = match (luma, info.is_rgb()) {
             (true, true) => 0,
@@ -241,27 +243,29 @@ fn black(caps: &gst::Caps) -> Option<gst::Buffer> {
     Some(frame.into_buffer())
 }
 
-/// Silence from there to there, in whole samples.
-fn silence(caps: &gst::Caps, from: gst::ClockTime, until: gst::ClockTime) -> Option<gst::Buffer> {
+/// Silence from `start` to `end`, rounded down to whole samples.
+fn make_silence(
+    caps: &gst::Caps,
+    start: gst::ClockTime,
+    end: gst::ClockTime,
+) -> Option<gst::Buffer> {
     let info = gst_audio::AudioInfo::from_caps(caps).ok()?;
     let rate = u64::from(info.rate());
-    let samples = until
-        .checked_sub(from)?
+    let samples = end
+        .checked_sub(start)?
         .nseconds()
         .mul_div_floor(rate, gst::ClockTime::SECOND.nseconds())?;
     if samples == 0 {
         return None;
     }
     let mut buffer = gst::Buffer::with_size(samples as usize * info.bpf() as usize).ok()?;
-    {
-        let out = buffer.make_mut();
-        let mut map = out.map_writable().ok()?;
-        info.format_info().fill_silence(map.as_mut_slice());
-        drop(map);
-        out.set_pts(from);
-        out.set_duration(gst::ClockTime::SECOND.mul_div_floor(samples, rate)?);
-        out.set_flags(gst::BufferFlags::GAP);
-    }
+    let out = buffer.make_mut();
+    let mut map = out.map_writable().ok()?;
+    info.format_info().fill_silence(map.as_mut_slice());
+    drop(map);
+    out.set_pts(start);
+    out.set_duration(gst::ClockTime::SECOND.mul_div_floor(samples, rate)?);
+    out.set_flags(gst::BufferFlags::GAP);
     Some(buffer)
 }
 
@@ -286,42 +290,42 @@ mod tests {
     }
 
     #[test]
-    fn the_last_picture_is_held_at_its_pace() {
+    fn hold_last_frame_repeats_at_the_measured_interval() {
         gst::init().unwrap();
         let mut filler = GapFiller::new(Kind::Video, OnGap::HoldLastFrame);
         for n in 0..60 {
-            filler.see(&picture(40 * n, 7));
+            filler.record(&picture(40 * n, 7));
         }
-        let distance = filler.distance;
-        assert!(distance.absdiff(ms(40)) < ms(1), "{distance}");
+        let interval = filler.frame_interval;
+        assert!(interval.absdiff(ms(40)) < ms(1), "{interval}");
         let mut last = ms(40 * 59);
         for n in 0..50 {
-            let (from, until) = (ms(2400 + 20 * n), ms(2420 + 20 * n));
-            for buffer in filler.make(&caps(), from, until) {
-                assert_eq!(buffer.pts().unwrap() - last, distance);
+            let (start, end) = (ms(2400 + 20 * n), ms(2420 + 20 * n));
+            for buffer in filler.fill(&caps(), start, end) {
+                assert_eq!(buffer.pts().unwrap() - last, interval);
                 last = buffer.pts().unwrap();
                 assert_eq!(buffer.map_readable().unwrap()[0], 7);
             }
         }
-        // None too many, none too few.
-        assert!(ms(3400).saturating_sub(last) <= distance * 2, "{last}");
+        // Neither too many pictures nor too few.
+        assert!(ms(3400).saturating_sub(last) <= interval * 2, "{last}");
     }
 
     #[test]
-    fn black_is_black() {
+    fn black_fills_luma_and_chroma_planes() {
         gst::init().unwrap();
         let mut filler = GapFiller::new(Kind::Video, OnGap::Black);
-        filler.see(&picture(0, 200));
-        let buffers = filler.make(&caps(), ms(40), ms(200));
+        filler.record(&picture(0, 200));
+        let buffers = filler.fill(&caps(), ms(40), ms(200));
         assert_eq!(buffers.len(), 5);
         let map = buffers[0].map_readable().unwrap();
-        // Strides of 4 bytes.
+        // The strides are 4 bytes.
         assert!(map[..8].iter().all(|luma| *luma == 16), "{map:?}");
         assert!(map[8..].iter().all(|chroma| *chroma == 128), "{map:?}");
     }
 
     #[test]
-    fn silence_is_seamless() {
+    fn silence_is_contiguous_across_events() {
         gst::init().unwrap();
         let caps: gst::Caps = "audio/x-raw,format=S16LE,rate=44100,channels=2,layout=interleaved"
             .parse()
@@ -333,10 +337,10 @@ mod tests {
             sound.set_pts(ms(100));
             sound.set_duration(ms(20));
         }
-        filler.see(&sound);
+        filler.record(&sound);
         let mut next = ms(120);
         for n in 0..100 {
-            for buffer in filler.make(&caps, ms(120 + 20 * n), ms(140 + 20 * n)) {
+            for buffer in filler.fill(&caps, ms(120 + 20 * n), ms(140 + 20 * n)) {
                 assert_eq!(buffer.pts().unwrap(), next);
                 next += buffer.duration().unwrap();
                 let map = buffer.map_readable().unwrap();

@@ -1,34 +1,34 @@
 // SPDX-License-Identifier: MIT
 
+//! The element as a GObject: properties, state changes, and its pads.
+//!
+//! Owns the tracks' pads. Called on the application's threads; what the session
+//! reports comes through `event_handler`, on the event thread. It never waits
+//! for the network, but for `close-timeout` in READY -> NULL.
+
 use std::{
-    sync::{Arc, LazyLock, Mutex, OnceLock, atomic::Ordering, mpsc},
-    time::{Duration, Instant},
+    sync::{Arc, LazyLock, Mutex, mpsc},
+    time::Instant,
 };
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 
 use super::{
-    events::SourceEvent,
+    debug::CAT,
+    event::SourceEvent,
     gap_filler::{self, OnGap},
-    pads::TrackPad,
+    track_pad::TrackPad,
     track_stream::TrackStream,
 };
 use crate::{
     element::{SessionMembership, event_thread, gobject, lifecycle::Lifecycle, lock, templates},
+    gst_helpers::internal,
     platform::{
         Code, Error,
         track::{Kind, Track},
     },
     session::ParticipantRole,
 };
-
-pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new(
-        "reactorsrc",
-        gst::DebugColorFlags::empty(),
-        Some("Reactor source"),
-    )
-});
 
 #[derive(Default)]
 #[allow(
@@ -41,46 +41,48 @@ pub struct ReactorSrc {
     on_gap: Mutex<OnGap>,
 }
 
-/// From READY to PAUSED and back.
+/// What exists in PAUSED and PLAYING only.
 struct Running {
     events: mpsc::Sender<SourceEvent>,
     tracks: Vec<Arc<TrackPad>>,
-    since: Instant,
-    /// Ends the watch for gaps when it is dropped.
-    _gaps: Option<mpsc::Sender<()>>,
+    started: Instant,
+    /// Stops the timer when it is dropped.
+    _gap_timer: Option<mpsc::Sender<()>>,
 }
 
 impl ReactorSrc {
     pub(super) fn tracks(&self) -> Vec<Arc<TrackPad>> {
-        lock(&self.running)
-            .as_ref()
-            .map(|r| r.tracks.clone())
-            .unwrap_or_default()
+        let running = lock(&self.running);
+        running.as_ref().map_or_else(Vec::new, |r| r.tracks.clone())
     }
 
-    /// A track flows when somebody takes it, now.
-    pub(super) fn flowing(&self, pad: &impl IsA<gst::Pad>) -> bool {
+    /// Whether the model should send the track of this pad now.
+    pub(super) fn is_wanted(&self, pad: &impl IsA<gst::Pad>) -> bool {
         self.membership.state.is_playing() && pad.is_linked()
     }
 
-    fn watch_gaps(&self) -> Option<mpsc::Sender<()>> {
-        let weak = self.obj().downgrade();
-        gap_filler::watch(move || {
-            let Some(element) = weak.upgrade() else {
+    fn start_gap_timer(&self) -> Option<mpsc::Sender<()>> {
+        let weak = self.downgrade();
+        gap_filler::start_timer(move || {
+            let Some(imp) = weak.upgrade() else {
                 return false;
             };
-            let now = element.current_running_time();
-            let Some(now) = now.filter(|_| element.imp().membership.state.is_playing()) else {
+            let now = imp.obj().current_running_time();
+            let Some(now) = now.filter(|_| imp.membership.state.is_playing()) else {
                 return false;
             };
-            let tracks = element.imp().tracks();
-            let gaps = tracks.iter().map(|track| track.feed.fill(now));
+            let tracks = imp.tracks();
+            let gaps = tracks.iter().map(|track| track.stream.send_gap(now));
             gaps.fold(false, |any, gap| any | gap)
         })
     }
 
     /// Makes pads for the tracks; the caller adds them to the element.
-    pub(super) fn add_tracks(&self, tracks: Vec<Track>) -> Result<Vec<Arc<TrackPad>>, Error> {
+    ///
+    /// # Errors
+    ///
+    /// When the element was stopped meanwhile.
+    pub(super) fn make_pads(&self, tracks: Vec<Track>) -> Result<Vec<Arc<TrackPad>>, Error> {
         let element = self.obj();
         let session_id = self.membership.state.session_id();
         let session = self.membership.session();
@@ -90,14 +92,14 @@ impl ReactorSrc {
             return Err(Error::api(Code::Aborted, "stopped"));
         };
         for track in tracks {
-            let feed = Arc::new(TrackStream::new(
+            let stream = TrackStream::new(
                 track,
                 element.upcast_ref(),
                 Arc::downgrade(&session),
                 running.events.clone(),
-                running.since,
-            ));
-            let pad = self.make_pad(feed, session_id.as_deref(), group)?;
+                running.started,
+            );
+            let pad = self.make_pad(Arc::new(stream), (session_id.as_deref(), group))?;
             running.tracks.push(Arc::new(pad));
         }
         Ok(running.tracks.clone())
@@ -105,77 +107,81 @@ impl ReactorSrc {
 
     fn make_pad(
         &self,
-        feed: Arc<TrackStream>,
-        session_id: Option<&str>,
-        group: gst::GroupId,
+        stream: Arc<TrackStream>,
+        stream_group: (Option<&str>, gst::GroupId),
     ) -> Result<TrackPad, Error> {
-        let element = self.obj();
-        let template = element
-            .pad_template(match feed.track.kind {
-                Kind::Video => "video_%s",
-                Kind::Audio => "audio_%s",
-            })
-            .ok_or_else(|| Error::api(Code::Internal, "no pad template"))?;
-        let weak = element.downgrade();
-        let latency = move || {
-            weak.upgrade().map_or(gst::ClockTime::ZERO, |element| {
-                element.imp().membership.latency()
-            })
+        let template = match stream.track.kind {
+            Kind::Video => "video_%s",
+            Kind::Audio => "audio_%s",
         };
-        let weak = element.downgrade();
-        let name = feed.track.name.clone();
-        let linked = move |_: &gst::Pad, linked: bool| {
-            if let Some(element) = weak.upgrade() {
-                let membership = &element.imp().membership;
-                if let Some(session) = membership.session() {
-                    session.want(&name, linked && membership.state.is_playing());
-                }
+        let template = self.obj().pad_template(template);
+        let template = template.ok_or_else(|| internal("no pad template"))?;
+        let weak = self.downgrade();
+        let latency = move || {
+            let imp = weak.upgrade();
+            imp.map_or(gst::ClockTime::ZERO, |imp| imp.membership.latency())
+        };
+        let weak = self.downgrade();
+        let name = stream.track.name.clone();
+        let set_linked = move |linked: bool| {
+            if let Some(imp) = weak.upgrade()
+                && let Some(session) = imp.membership.session()
+            {
+                session.want(&name, linked && imp.membership.state.is_playing());
             }
         };
-        let weak = element.downgrade();
-        let steer = move |event: &gst::EventRef, size| {
-            let Some(element) = weak.upgrade() else {
+        let weak = self.downgrade();
+        let navigate = move |event: &gst::EventRef, size| {
+            let Some(imp) = weak.upgrade() else {
                 return false;
             };
-            let again = weak.clone();
+            let weak = weak.clone();
             let flush = move || {
-                if let Some(element) = again.upgrade() {
-                    element
-                        .imp()
-                        .membership
-                        .flush_navigation(element.upcast_ref());
+                if let Some(imp) = weak.upgrade() {
+                    imp.membership.flush_navigation(imp.obj().upcast_ref());
                 }
             };
-            let membership = &element.imp().membership;
-            membership.handle_upstream_event(element.upcast_ref(), event, size, flush)
+            imp.membership
+                .handle_upstream_event(imp.obj().upcast_ref(), event, size, flush)
         };
-        let pad = TrackPad::new(feed, &template, session_id, group, latency, linked, steer)
-            .filling(*lock(&self.on_gap));
+        let on_gap = *lock(&self.on_gap);
+        let pad = TrackPad::new(
+            stream,
+            &template,
+            stream_group,
+            on_gap,
+            latency,
+            set_linked,
+            navigate,
+        );
         let _ = pad.pad.set_active(true);
         Ok(pad)
     }
 
-    /// The first unit of a track has come.
-    pub(super) fn arrived(&self, name: &str, caps: &gst::Caps) -> Result<(), Error> {
+    /// Makes the elements behind a track's pad: its first unit has arrived.
+    ///
+    /// # Errors
+    ///
+    /// As [`TrackPad::open`].
+    pub(super) fn open_track(&self, name: &str, caps: &gst::Caps) -> Result<(), Error> {
         let element = self.obj();
         let tracks = self.tracks();
-        let Some(track) = tracks.iter().find(|t| t.feed.track.name == name) else {
+        let Some(track) = tracks.iter().find(|t| t.stream.track.name == name) else {
             return Ok(());
         };
         let generation = self.membership.state.generation();
         let result = track.open(element.upcast_ref(), caps, self.membership.latency());
         if !self.membership.state.is_current(generation) || lock(&self.running).is_none() {
-            // Stopped meanwhile.
+            // The element was stopped meanwhile.
             track.close(element.upcast_ref());
             return Ok(());
         }
-        gst::debug!(CAT, obj = track.pad, "{:?} of {caps}", track.output());
-        let latency = gst::message::Latency::builder().src(&*element).build();
-        let _ = element.post_message(latency);
+        gst::debug!(CAT, obj = track.pad, "{:?} of {caps}", track.format());
+        self.post_latency();
         result
     }
 
-    /// Ends all streams in order. Returns whether there are any.
+    /// Ends all streams after the queued units. Returns whether there are any.
     pub(super) fn end_streams(&self) -> bool {
         let tracks = self.tracks();
         for track in &tracks {
@@ -184,19 +190,24 @@ impl ReactorSrc {
         !tracks.is_empty()
     }
 
-    fn set_latency(&self) {
+    /// Passes the `latency` property on to the session.
+    fn apply_latency(&self) {
         self.membership.set_grown_latency(0);
         if let Some(session) = self.membership.session() {
             session.set_latency(self.membership.latency().mseconds() as u32);
-            self.tell_latency();
+            self.update_latency();
         }
     }
 
-    /// The jitter buffer has another length.
-    pub(super) fn tell_latency(&self) {
+    /// Reports the current length of the jitter buffer to the pipeline.
+    pub(super) fn update_latency(&self) {
         for track in self.tracks() {
             track.set_latency(self.membership.latency());
         }
+        self.post_latency();
+    }
+
+    fn post_latency(&self) {
         let element = self.obj();
         let message = gst::message::Latency::builder().src(&*element).build();
         let _ = element.post_message(message);
@@ -206,18 +217,7 @@ impl ReactorSrc {
         let latency = self.membership.latency().mseconds();
         let mut stats = self.membership.stats().field("latency-ms", latency as u32);
         for track in self.tracks() {
-            let counters = &track.feed.counters;
-            let times = &track.feed.times;
-            let ms = |at: &OnceLock<Duration>| at.get().map(|at| at.as_secs_f64() * 1000.0);
-            let of_track = gst::Structure::builder("track")
-                .field("kind", track.feed.track.kind.as_str())
-                .field("received", counters.received.load(Ordering::Relaxed))
-                .field("bytes", counters.bytes.load(Ordering::Relaxed))
-                .field("dropped", counters.dropped.load(Ordering::Relaxed))
-                .field_if_some("first-unit-ms", ms(&times.unit))
-                .field_if_some("first-frame-ms", ms(&times.frame))
-                .build();
-            stats = stats.field(track.pad.name().as_str(), of_track);
+            stats = stats.field(track.pad.name().as_str(), track.stream.stats());
         }
         stats.build()
     }
@@ -231,13 +231,13 @@ impl Lifecycle for ReactorSrc {
     fn start(&self) -> Result<(), Error> {
         let element = self.obj();
         let generation = self.membership.begin_generation();
-        let handle = |element: &super::ReactorSrc, event| element.imp().handle(event);
+        let handle = |element: &super::ReactorSrc, event| element.imp().handle_event(event);
         let events = event_thread::spawn("reactorsrc", &*element, handle)?;
         *lock(&self.running) = Some(Running {
             events: events.clone(),
             tracks: Vec::new(),
-            since: Instant::now(),
-            _gaps: self.watch_gaps(),
+            started: Instant::now(),
+            _gap_timer: self.start_gap_timer(),
         });
         let sender = Box::new(move |event| {
             let _ = events.send(SourceEvent::Session(generation, event));
@@ -256,19 +256,19 @@ impl Lifecycle for ReactorSrc {
         let element = self.obj();
         for track in &running.tracks {
             track.close(element.upcast_ref());
-            // Not there yet if this came in between.
+            // The event thread may not have added the pad yet.
             if track.pad.parent().as_ref() == Some(element.upcast_ref()) {
                 let _ = element.remove_pad(&track.pad);
             }
         }
     }
 
-    /// Lets all tracks flow that somebody takes, or none.
+    /// Resumes the tracks of the linked pads, or pauses all.
     fn set_playing(&self, playing: bool) {
         self.membership.state.set_playing(playing);
         if let Some(session) = self.membership.session() {
             for track in self.tracks() {
-                session.want(&track.feed.track.name, self.flowing(&track.pad));
+                session.want(&track.stream.track.name, self.is_wanted(&track.pad));
             }
         }
     }
@@ -307,7 +307,7 @@ impl ObjectImpl for ReactorSrc {
         self.membership
             .set_property(self.obj().upcast_ref(), name, value);
         if name == "latency" {
-            self.set_latency();
+            self.apply_latency();
         }
     }
 
@@ -326,6 +326,7 @@ impl ObjectImpl for ReactorSrc {
     }
 }
 
+/// The `on-gap` property.
 pub(crate) fn on_gap() -> glib::ParamSpec {
     glib::ParamSpecEnum::builder::<OnGap>("on-gap")
         .nick("On gap")
@@ -334,7 +335,7 @@ pub(crate) fn on_gap() -> glib::ParamSpec {
         .build()
 }
 
-/// For the signals, which know the element only.
+/// Finds the session membership of an element, for the signals' class handlers.
 pub(crate) fn membership(element: &gst::Element) -> Option<&SessionMembership> {
     let element = element.downcast_ref::<super::ReactorSrc>()?;
     Some(&element.imp().membership)
@@ -383,8 +384,8 @@ impl ElementImpl for ReactorSrc {
         }
         gst::debug!(CAT, imp = self, "ending all streams");
         if !self.end_streams() {
-            // Nothing is linked that could pass an EOS on: without this the
-            // application would wait for one forever.
+            // No pad can pass an EOS on: without this error the application
+            // would wait for one forever.
             self.fail(&Error::api(
                 Code::Aborted,
                 "ended before the session had any stream; nothing was received",
@@ -404,7 +405,7 @@ pub(crate) fn pad_templates() -> &'static [gst::PadTemplate] {
     &TEMPLATES
 }
 
-/// Raw (of video in any memory), each codec, or its packets.
+/// Raw (video in any memory), encoded in any codec, or RTP packets.
 fn template_caps(kind: Kind) -> gst::Caps {
     let mut caps = gst::Caps::new_empty();
     {

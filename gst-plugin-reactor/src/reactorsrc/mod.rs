@@ -25,11 +25,13 @@ mod audio_pacing;
  * gst-launch-1.0 -e reactorsrc local=true name=r  r. ! queue ! videoconvert ! x264enc ! h264parse ! mux.  r. ! queue ! audioconvert ! avenc_aac ! mux.  mp4mux name=mux ! filesink location=out.mp4
  * ]| Record it. Ctrl-C finishes the file.
  */
+mod debug;
 mod decode_chain;
-mod events;
+mod event;
+mod event_handler;
 mod gap_filler;
 mod imp;
-mod pads;
+mod track_pad;
 mod track_stream;
 
 use gst::{glib, prelude::*};

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: MIT
 
-//! The element's end of one track's bridge: takes units from the transport's
-//! streaming thread, gives them running time, hands them to the pad's appsrc.
+//! One track's stream: units with running times, pushed into the pad's appsrc.
+//!
+//! The transport's streaming thread calls `consume`, the element's event thread
+//! `start`, `end` and `interrupt`, the gap timer `send_gap`, and the pad's
+//! streaming threads the rest. It never waits for downstream: the appsrc queues
+//! without a limit, and a unit for which there is no time or no room is dropped.
 
 use std::{
     collections::VecDeque,
@@ -16,10 +20,9 @@ use std::{
 use gst::{glib, prelude::*};
 
 use super::{
-    audio_pacing::{AudioPacing, Beginning, Packet, opus_duration},
-    events::SourceEvent,
-    gap_filler::{MARGIN, QUIET},
-    imp::CAT,
+    audio_pacing::{AudioPacing, PacketTiming, StartBurst, opus_duration},
+    debug::CAT,
+    event::SourceEvent,
 };
 use crate::{
     element::{clock_bridge::ClockBridge, lock},
@@ -30,17 +33,23 @@ use crate::{
     },
 };
 
-/// What may wait for an appsrc that is being made.
-const PENDING_LIMIT: usize = 500;
-/// How far downstream may fall behind before a track is cut to its next
+/// Units that wait at most for an appsrc that is being made.
+const MAX_PENDING_UNITS: usize = 500;
+/// Media that may queue in the appsrc before the track is cut to its next
 /// keyframe.
-const BACKLOG_LIMIT: gst::ClockTime = gst::ClockTime::from_seconds(10);
-
-/// Later than jitter makes anything.
-const QUEUED: gst::ClockTime = gst::ClockTime::from_mseconds(100);
-
+const MAX_BACKLOG: gst::ClockTime = gst::ClockTime::from_seconds(10);
+/// A unit that arrives later than this is not jittered: it waited in a queue.
+const MAX_JITTER: gst::ClockTime = gst::ClockTime::from_mseconds(100);
 /// The least time between two pictures.
-const PICTURE_DISTANCE: gst::ClockTime = gst::ClockTime::from_mseconds(1);
+const MIN_PICTURE_SPACING: gst::ClockTime = gst::ClockTime::from_mseconds(1);
+/// When nothing comes for this time there is a gap, whatever the reason. It is
+/// longer than jitter, and than the pauses of a slow model.
+const GAP_THRESHOLD: gst::ClockTime = gst::ClockTime::from_mseconds(500);
+/// GAP events end this long before now, because the next unit may be a little
+/// older than now.
+const GAP_MARGIN: gst::ClockTime = gst::ClockTime::from_mseconds(40);
+/// The value of `discont_time` outside a gap.
+const NO_DISCONT: u64 = u64::MAX;
 
 pub struct TrackStream {
     pub track: Track,
@@ -48,87 +57,74 @@ pub struct TrackStream {
     /// For keyframe requests.
     session: Weak<Session>,
     events: mpsc::Sender<SourceEvent>,
-    state: Mutex<State>,
-    /// The running time of what comes first after a gap, in nanoseconds.
-    gap_end: AtomicU64,
-    pub counters: Counters,
-    pub times: Times,
+    state: Mutex<StreamState>,
+    /// The running time of the first unit after a gap, in ns.
+    discont_time: AtomicU64,
+    stats: TrackStats,
 }
 
-const NO_GAP: u64 = u64::MAX;
-
-/// What the `stats` property shows of a track.
-#[derive(Debug, Default)]
-pub struct Counters {
-    pub received: AtomicU64,
-    pub bytes: AtomicU64,
-    pub dropped: AtomicU64,
-}
-
-/// When something first came, since the element was started.
+/// The track's part of the element's `stats` property.
 #[derive(Debug)]
-pub struct Times {
-    pub start: Instant,
-    /// Out of the jitter buffer, and whole.
-    pub unit: OnceLock<Duration>,
-    /// Out of the pad.
-    pub frame: OnceLock<Duration>,
+struct TrackStats {
+    received: AtomicU64,
+    bytes: AtomicU64,
+    dropped: AtomicU64,
+    started: Instant,
+    /// When the first whole unit left the jitter buffer, since `started`.
+    first_unit: OnceLock<Duration>,
+    /// When the first buffer left the pad, since `started`.
+    first_frame: OnceLock<Duration>,
 }
 
-impl Times {
-    fn new(start: Instant) -> Self {
-        Self {
-            start,
-            unit: OnceLock::new(),
-            frame: OnceLock::new(),
-        }
-    }
-
-    pub fn note(&self, first: &OnceLock<Duration>) {
-        first.get_or_init(|| self.start.elapsed());
+impl TrackStats {
+    fn count_dropped(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 #[derive(Default)]
-struct State {
-    outlet: Outlet,
-    timing: ClockBridge,
-    /// The running time of the picture before.
-    last: Option<gst::ClockTime>,
-    cadence: AudioPacing,
-    /// Opus packets that have no place yet.
-    beginning: Beginning<MediaUnit>,
-    /// It is known where the stream begins.
-    settled: bool,
-    /// The end of what was passed on, and of what stood in for the rest.
+struct StreamState {
+    phase: StreamPhase,
+    clock_bridge: ClockBridge,
+    last_picture: Option<gst::ClockTime>,
+    audio_pacing: AudioPacing,
+    /// Opus packets that are not scheduled yet.
+    start_burst: StartBurst<MediaUnit>,
+    /// The start burst is over.
+    is_paced: bool,
+    /// The end of the last unit that was pushed.
     end: Option<gst::ClockTime>,
-    filled: Option<gst::ClockTime>,
-    /// What comes next does not follow on what came before.
+    /// The end of the last GAP event since then.
+    gap_end: Option<gst::ClockTime>,
+    /// The next unit does not follow on the last one.
     discont: bool,
-    /// Units are missing: nothing is any good before the next keyframe.
-    broken: bool,
+    /// Units were lost: nothing can be decoded before the next keyframe.
+    needs_keyframe: bool,
 }
 
-/// Where units go.
 #[derive(Default)]
-enum Outlet {
-    /// Nothing has come yet.
+enum StreamPhase {
+    /// Nothing has been received.
     #[default]
-    None,
-    /// The pad's elements are being made.
+    Idle,
+    /// The first unit was announced; the pad's elements are being made.
     Pending(VecDeque<MediaUnit>),
-    AppSrc(gst_app::AppSrc),
-    /// Nothing goes out any more.
+    Streaming(gst_app::AppSrc),
     Ended,
 }
 
+/// Units with the running times at which they are pushed.
+type ScheduledUnits = Vec<(MediaUnit, gst::ClockTime)>;
+
 impl TrackStream {
+    /// A stream that sends `events` to the element, and whose statistics count
+    /// from `started`.
     pub fn new(
         track: Track,
         element: &gst::Element,
         session: Weak<Session>,
         events: mpsc::Sender<SourceEvent>,
-        start: Instant,
+        started: Instant,
     ) -> Self {
         Self {
             track,
@@ -136,89 +132,98 @@ impl TrackStream {
             session,
             events,
             state: Mutex::default(),
-            gap_end: AtomicU64::new(NO_GAP),
-            counters: Counters::default(),
-            times: Times::new(start),
+            discont_time: AtomicU64::new(NO_DISCONT),
+            stats: TrackStats {
+                received: AtomicU64::default(),
+                bytes: AtomicU64::default(),
+                dropped: AtomicU64::default(),
+                started,
+                first_unit: OnceLock::new(),
+                first_frame: OnceLock::new(),
+            },
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, StreamState> {
         lock(&self.state)
     }
 
-    /// The pad's elements are there: what has waited goes first.
-    pub fn install(&self, appsrc: &gst_app::AppSrc) {
+    /// Pushes the pending units into the appsrc, and all later ones.
+    pub fn start(&self, appsrc: &gst_app::AppSrc) {
         let mut state = self.lock();
-        match std::mem::take(&mut state.outlet) {
-            Outlet::Ended => {
-                state.outlet = Outlet::Ended;
+        let streaming = StreamPhase::Streaming(appsrc.clone());
+        match std::mem::replace(&mut state.phase, streaming) {
+            StreamPhase::Ended => {
+                state.phase = StreamPhase::Ended;
                 drop(state);
                 let _ = appsrc.end_of_stream();
             }
-            outlet => {
-                state.outlet = Outlet::AppSrc(appsrc.clone());
-                if let Outlet::Pending(units) = outlet {
-                    for unit in units {
-                        self.push(&mut state, unit);
-                    }
+            StreamPhase::Pending(units) => {
+                for unit in units {
+                    self.push(&mut state, unit);
                 }
             }
+            StreamPhase::Idle | StreamPhase::Streaming(_) => {}
         }
     }
 
-    /// Ends the stream after what is queued. Returns whether an appsrc does
-    /// that; if not, the pad has to.
+    /// Ends the stream after the queued units. Returns whether an appsrc sends
+    /// the EOS, now or once it exists; if not, the pad has to.
     pub fn end(&self) -> bool {
-        let outlet = std::mem::replace(&mut self.lock().outlet, Outlet::Ended);
-        match outlet {
-            Outlet::AppSrc(appsrc) => appsrc.end_of_stream().is_ok(),
-            // Announced: ends when installed.
-            Outlet::Pending(_) => true,
-            Outlet::None => false,
-            Outlet::Ended => true,
+        match std::mem::replace(&mut self.lock().phase, StreamPhase::Ended) {
+            StreamPhase::Streaming(appsrc) => appsrc.end_of_stream().is_ok(),
+            StreamPhase::Pending(_) | StreamPhase::Ended => true,
+            StreamPhase::Idle => false,
         }
     }
 
-    /// Nothing comes for now.
+    /// The connection is lost: the next unit is a new start.
     pub fn interrupt(&self) {
         let mut state = self.lock();
         state.discont = true;
-        state.settled = false;
-        state.beginning = Beginning::default();
+        state.is_paced = false;
+        state.start_burst = StartBurst::default();
     }
 
-    /// Passes on that there is nothing, up to shortly before `now`. Returns
-    /// whether that is so.
-    pub fn fill(&self, now: gst::ClockTime) -> bool {
+    /// Sends a GAP event from the end of the last unit up to shortly before
+    /// `now`, if nothing has come for long enough. Returns whether there is a
+    /// gap.
+    pub fn send_gap(&self, now: gst::ClockTime) -> bool {
         let mut state = self.lock();
-        let (Outlet::AppSrc(appsrc), Some(end)) = (&state.outlet, state.end) else {
+        let (StreamPhase::Streaming(appsrc), Some(end)) = (&state.phase, state.end) else {
             return false;
         };
         let appsrc = appsrc.clone();
-        let since = state.filled.unwrap_or(end);
-        // Once it is known that nothing comes there is no need to wait.
-        let known = state.filled.is_some() || state.discont;
-        let quiet = if known { MARGIN } else { QUIET };
-        let until = now.saturating_sub(MARGIN);
-        if now < since + quiet || until <= since {
-            return known;
+        let start = state.gap_end.unwrap_or(end);
+        // A gap that is known does not have to last for the threshold.
+        let in_gap = state.gap_end.is_some() || state.discont;
+        let threshold = if in_gap { GAP_MARGIN } else { GAP_THRESHOLD };
+        let end = now.saturating_sub(GAP_MARGIN);
+        if now < start + threshold || end <= start {
+            return in_gap;
         }
-        state.filled = Some(until);
-        let gap = gst::event::Gap::builder(since).duration(until - since);
+        state.gap_end = Some(end);
+        let gap = gst::event::Gap::builder(start).duration(end - start);
         appsrc.send_event(gap.build());
         true
     }
 
-    /// Whether a buffer is the first after a gap. Decoders do not say so.
-    pub fn ends_gap(&self, buffer: &gst::BufferRef) -> bool {
-        let end = self.gap_end.load(Ordering::Acquire);
-        let ends = end != NO_GAP && buffer.pts().is_some_and(|pts| pts.nseconds() >= end);
-        if ends {
-            self.gap_end.store(NO_GAP, Ordering::Release);
+    /// Records a buffer that leaves the pad's elements, and marks the first one
+    /// after a gap: decoders drop the DISCONT flag.
+    pub fn record_output(&self, buffer: &mut gst::Buffer) {
+        let stats = &self.stats;
+        stats.first_frame.get_or_init(|| stats.started.elapsed());
+        let discont_time = self.discont_time.load(Ordering::Acquire);
+        if buffer
+            .pts()
+            .is_some_and(|pts| pts.nseconds() >= discont_time)
+        {
+            self.discont_time.store(NO_DISCONT, Ordering::Release);
+            buffer.make_mut().set_flags(gst::BufferFlags::DISCONT);
         }
-        ends
     }
 
+    /// Asks the model for a keyframe of a video track.
     pub fn request_keyframe(&self) {
         if self.track.kind == Kind::Video
             && let Some(session) = self.session.upgrade()
@@ -227,26 +232,32 @@ impl TrackStream {
         }
     }
 
-    /// Drops what cannot be decoded any more after a gap.
-    fn pass(&self, state: &mut State, unit: &MediaUnit) -> bool {
-        let delta = unit.buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
-        if state.broken && delta {
-            return false;
-        }
-        state.broken = false;
-        true
+    /// The track's part of the `stats` property, times in ms.
+    pub fn stats(&self) -> gst::Structure {
+        let stats = &self.stats;
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let ms = |time: &OnceLock<Duration>| time.get().map(|time| time.as_secs_f64() * 1000.0);
+        gst::Structure::builder("track")
+            .field("kind", self.track.kind.as_str())
+            .field("received", count(&stats.received))
+            .field("bytes", count(&stats.bytes))
+            .field("dropped", count(&stats.dropped))
+            .field_if_some("first-unit-ms", ms(&stats.first_unit))
+            .field_if_some("first-frame-ms", ms(&stats.first_frame))
+            .build()
     }
 
-    fn drop_unit(&self, state: &mut State) {
-        self.counters.dropped.fetch_add(1, Ordering::Relaxed);
-        if !state.broken {
-            state.broken = true;
+    /// Drops a unit, and so all that depend on it.
+    fn drop_until_keyframe(&self, state: &mut StreamState) {
+        self.stats.count_dropped();
+        if !state.needs_keyframe {
+            state.needs_keyframe = true;
             self.request_keyframe();
         }
     }
 
-    fn push(&self, state: &mut State, unit: MediaUnit) {
-        let Outlet::AppSrc(appsrc) = &state.outlet else {
+    fn push(&self, state: &mut StreamState, unit: MediaUnit) {
+        let StreamPhase::Streaming(appsrc) = &state.phase else {
             return;
         };
         let appsrc = appsrc.clone();
@@ -254,172 +265,166 @@ impl TrackStream {
             return;
         };
         if element.current_state() != gst::State::Playing
-            || appsrc.current_level_time() > BACKLOG_LIMIT
+            || appsrc.current_level_time() > MAX_BACKLOG
         {
-            return self.drop_unit(state);
+            return self.drop_until_keyframe(state);
         }
-        if !self.pass(state, &unit) {
-            self.counters.dropped.fetch_add(1, Ordering::Relaxed);
-            return;
+        if !state.is_decodable(&unit) {
+            return self.stats.count_dropped();
         }
-        let mut running = |time| state.timing.running_time(&element, time);
-        let times = unit.time.and_then(&mut running).zip(running(unit.arrived));
-        let Some((running, arrived)) = times else {
-            return self.drop_unit(state);
+        let mut running_time = |time| state.clock_bridge.running_time(&element, time);
+        let due = unit.time.and_then(&mut running_time);
+        let Some((due, arrival)) = due.zip(running_time(unit.arrived)) else {
+            return self.drop_until_keyframe(state);
         };
-        if is_over(state, &unit, running, arrived) {
-            self.counters.dropped.fetch_add(1, Ordering::Relaxed);
-            return;
+        if state.is_superseded(&unit, due, arrival) {
+            return self.stats.count_dropped();
         }
-        let placed = self.place(state, unit, running, arrived);
-        for (unit, placed) in after_the_gap(state, placed) {
-            gst::trace!(
-                CAT,
-                obj = element,
-                "{}: {running} at {placed}",
-                self.track.name
-            );
-            self.deliver(state, &appsrc, unit, placed);
-        }
-    }
-
-    /// What goes on now, and at which time: something that arrives at
-    /// `arrived` and was due at `running`, and what waited for it.
-    fn place(
-        &self,
-        state: &mut State,
-        unit: MediaUnit,
-        running: gst::ClockTime,
-        arrived: gst::ClockTime,
-    ) -> Vec<(MediaUnit, gst::ClockTime)> {
-        let media_type = unit.caps.structure(0).map(|s| s.name().as_str());
-        match (self.track.kind, media_type) {
-            (Kind::Audio, Some("audio/x-opus")) => place_opus(state, unit, running, arrived),
-            (Kind::Video, media_type) if media_type != Some("application/x-rtp") => {
-                // After a stall the jitter buffer gives two pictures the same
-                // time; muxers want them apart.
-                let earliest = state.last.map_or(running, |last| last + PICTURE_DISTANCE);
-                let running = running.max(earliest);
-                state.last = Some(running);
-                vec![(unit, running)]
-            }
-            _ => vec![(unit, running)],
+        let mut units = state.schedule(self.track.kind, unit, due, arrival);
+        state.delay_after_gap(&mut units);
+        for (unit, start) in units {
+            gst::trace!(CAT, obj = element, "{}: {due} at {start}", self.track.name);
+            self.deliver(state, &appsrc, unit, start);
         }
     }
 
     fn deliver(
         &self,
-        state: &mut State,
+        state: &mut StreamState,
         appsrc: &gst_app::AppSrc,
-        unit: MediaUnit,
-        placed: gst::ClockTime,
+        mut unit: MediaUnit,
+        start: gst::ClockTime,
     ) {
-        let MediaUnit {
-            mut buffer, caps, ..
-        } = unit;
-        {
-            let buffer = buffer.make_mut();
-            buffer.set_pts(placed);
-            buffer.set_dts(gst::ClockTime::NONE);
-            if std::mem::take(&mut state.discont) {
-                buffer.set_flags(gst::BufferFlags::DISCONT);
-                self.gap_end.store(placed.nseconds(), Ordering::Release);
-            }
+        let buffer = unit.buffer.make_mut();
+        buffer.set_pts(start);
+        buffer.set_dts(gst::ClockTime::NONE);
+        if std::mem::take(&mut state.discont) {
+            buffer.set_flags(gst::BufferFlags::DISCONT);
+            self.discont_time.store(start.nseconds(), Ordering::Release);
         }
-        let end = buffer.duration().map(|duration| placed + duration);
-        let end = end.or_else(|| state.cadence.end()).unwrap_or(placed);
-        state.end = Some(end.max(placed));
-        let sample = gst::Sample::builder().buffer(&buffer).caps(&caps).build();
-        if let Err(error) = appsrc.push_sample(&sample) {
+        let end = buffer.duration().map(|duration| start + duration);
+        let end = end.or_else(|| state.audio_pacing.end()).unwrap_or(start);
+        state.end = Some(end.max(start));
+        let sample = gst::Sample::builder().buffer(&unit.buffer).caps(&unit.caps);
+        if let Err(error) = appsrc.push_sample(&sample.build()) {
             gst::debug!(CAT, "{}: {error}", self.track.name);
         }
     }
 }
 
-/// Sound whose time was filled meanwhile: it waited in a queue. To be played
-/// later than its picture is no good to it, nor to what follows.
-fn is_over(
-    state: &State,
-    unit: &MediaUnit,
-    running: gst::ClockTime,
-    arrived: gst::ClockTime,
-) -> bool {
-    let Some(filled) = state.filled.filter(|_| arrived > running + QUEUED) else {
-        return false;
-    };
-    let packet = unit.buffer.map_readable().ok();
-    let opus = unit
-        .caps
-        .structure(0)
-        .is_some_and(|s| s.has_name("audio/x-opus"));
-    let duration = packet.filter(|_| opus).and_then(|p| opus_duration(&p));
-    duration.is_some_and(|duration| running + duration <= filled)
-}
+impl StreamState {
+    /// Whether a decoder can use a unit: after a loss, from a keyframe on.
+    fn is_decodable(&mut self, unit: &MediaUnit) -> bool {
+        self.needs_keyframe &= unit.buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+        !self.needs_keyframe
+    }
 
-/// What comes after a gap must not begin before the end of what filled it.
-fn after_the_gap(
-    state: &mut State,
-    mut placed: Vec<(MediaUnit, gst::ClockTime)>,
-) -> Vec<(MediaUnit, gst::ClockTime)> {
-    let first = placed.first().map(|(_, first)| *first);
-    if let Some((filled, first)) = state.filled.zip(first) {
-        state.filled = None;
-        let shift = filled.saturating_sub(first);
-        for (_, time) in &mut placed {
-            *time += shift;
+    /// Whether a sound waited in a queue while a GAP event stood for its time.
+    /// Played later than its picture, it would delay all that follows.
+    fn is_superseded(
+        &self,
+        unit: &MediaUnit,
+        due: gst::ClockTime,
+        arrival: gst::ClockTime,
+    ) -> bool {
+        self.gap_end.is_some_and(|gap_end| {
+            arrival > due + MAX_JITTER
+                && opus_duration_of(unit).is_some_and(|duration| due + duration <= gap_end)
+        })
+    }
+
+    /// Gives running times to a unit that was due at `due`, and to those that
+    /// waited for it.
+    fn schedule(
+        &mut self,
+        kind: Kind,
+        unit: MediaUnit,
+        due: gst::ClockTime,
+        arrival: gst::ClockTime,
+    ) -> ScheduledUnits {
+        let structure = unit.caps.structure(0);
+        let is_rtp = structure.is_some_and(|s| s.has_name("application/x-rtp"));
+        match (kind, opus_duration_of(&unit)) {
+            (Kind::Audio, Some(duration)) => {
+                self.schedule_opus(unit, PacketTiming { due, duration }, arrival)
+            }
+            (Kind::Video, _) if !is_rtp => {
+                // After a stall the jitter buffer gives two pictures the same
+                // time; muxers need different ones.
+                let earliest = self.last_picture.map(|last| last + MIN_PICTURE_SPACING);
+                let start = earliest.map_or(due, |earliest| due.max(earliest));
+                self.last_picture = Some(start);
+                vec![(unit, start)]
+            }
+            _ => vec![(unit, due)],
         }
-        state.last = state.last.map(|last| last + shift);
-        state.cadence.shift(shift);
     }
-    placed
+
+    fn schedule_opus(
+        &mut self,
+        unit: MediaUnit,
+        timing: PacketTiming,
+        arrival: gst::ClockTime,
+    ) -> ScheduledUnits {
+        let PacketTiming { due, duration } = timing;
+        if self.is_paced {
+            let start = self.audio_pacing.schedule(due, duration);
+            return start.map(|start| (unit, start)).into_iter().collect();
+        }
+        let Some(units) = self.start_burst.add(unit, timing, arrival) else {
+            return Vec::new();
+        };
+        self.is_paced = true;
+        if let Some((_, last)) = units.last() {
+            self.audio_pacing.continue_from(*last, duration);
+        }
+        units
+    }
+
+    /// Delays the first units after a gap that begin before its GAP events end.
+    fn delay_after_gap(&mut self, units: &mut ScheduledUnits) {
+        let Some((_, first)) = units.first() else {
+            return;
+        };
+        if let Some(gap_end) = self.gap_end.take() {
+            let delay = gap_end.saturating_sub(*first);
+            for (_, start) in units {
+                *start += delay;
+            }
+            self.last_picture = self.last_picture.map(|last| last + delay);
+            self.audio_pacing.delay_next(delay);
+        }
+    }
 }
 
-/// Packets of a steady cadence, from a beginning that is in time.
-fn place_opus(
-    state: &mut State,
-    unit: MediaUnit,
-    running: gst::ClockTime,
-    arrived: gst::ClockTime,
-) -> Vec<(MediaUnit, gst::ClockTime)> {
-    let duration = unit.buffer.map_readable();
-    let Some(duration) = duration.ok().and_then(|packet| opus_duration(&packet)) else {
-        return vec![(unit, running)];
-    };
-    let packet = Packet { running, duration };
-    if state.settled {
-        let placed = state.cadence.place(packet.running, duration);
-        return placed.map(|placed| (unit, placed)).into_iter().collect();
+fn opus_duration_of(unit: &MediaUnit) -> Option<gst::ClockTime> {
+    if !unit.caps.structure(0)?.has_name("audio/x-opus") {
+        return None;
     }
-    let Some(placed) = state.beginning.take(unit, packet, arrived) else {
-        return Vec::new();
-    };
-    state.settled = true;
-    if let Some((_, last)) = placed.last() {
-        state.cadence.follow(*last, duration);
-    }
-    placed
+    opus_duration(&unit.buffer.map_readable().ok()?)
 }
 
 impl MediaConsumer for TrackStream {
     fn consume(&self, unit: MediaUnit) {
-        self.counters.received.fetch_add(1, Ordering::Relaxed);
-        self.times.note(&self.times.unit);
+        let stats = &self.stats;
+        stats.received.fetch_add(1, Ordering::Relaxed);
+        stats.first_unit.get_or_init(|| stats.started.elapsed());
         let size = unit.buffer.size() as u64;
-        self.counters.bytes.fetch_add(size, Ordering::Relaxed);
+        stats.bytes.fetch_add(size, Ordering::Relaxed);
         let mut state = self.lock();
-        match &mut state.outlet {
-            Outlet::None => {
+        match &mut state.phase {
+            StreamPhase::Idle => {
                 let caps = unit.caps.clone();
-                state.outlet = Outlet::Pending(VecDeque::from([unit]));
-                let _ = self.events.send(SourceEvent::Arrived {
+                state.phase = StreamPhase::Pending(VecDeque::from([unit]));
+                let _ = self.events.send(SourceEvent::FirstUnit {
                     track: self.track.name.clone(),
                     caps,
                 });
             }
-            Outlet::Pending(units) if units.len() < PENDING_LIMIT => units.push_back(unit),
-            Outlet::Pending(_) => self.drop_unit(&mut state),
-            Outlet::AppSrc(_) => self.push(&mut state, unit),
-            Outlet::Ended => {}
+            StreamPhase::Pending(units) if units.len() < MAX_PENDING_UNITS => units.push_back(unit),
+            StreamPhase::Pending(_) => self.drop_until_keyframe(&mut state),
+            StreamPhase::Streaming(_) => self.push(&mut state, unit),
+            StreamPhase::Ended => {}
         }
     }
 }

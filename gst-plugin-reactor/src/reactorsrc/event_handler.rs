@@ -1,71 +1,70 @@
 // SPDX-License-Identifier: MIT
 
-//! What the session says, carried out on a thread of the element's own: it
-//! adds pads and posts messages, which runs the application's code.
+//! Handles the events of the session and of the streams.
+//!
+//! Runs on the element's event thread, because adding pads and posting messages
+//! runs the application's code. It never pushes data.
 
 use std::sync::Arc;
 
 use gst::{prelude::*, subclass::prelude::*};
 
-use super::{imp::CAT, pads::TrackPad};
+use super::{
+    debug::CAT, decode_chain::OutputFormat, event::SourceEvent, imp::ReactorSrc,
+    track_pad::TrackPad,
+};
 use crate::{
     element::{Outcome, post_missing_plugin},
     platform::{
         Code, Error,
         track::{Direction, Track},
     },
-    session::{self, MediaPlan, bridge::Subscription},
+    session::{MediaPlan, SessionEvent, bridge::Subscription},
 };
 
-/// What the element's own thread has to do.
-#[derive(Debug)]
-pub enum SourceEvent {
-    /// Of the start with this number.
-    Session(u64, session::SessionEvent),
-    /// The first unit of a track: its pad needs elements behind it.
-    Arrived { track: String, caps: gst::Caps },
-}
-
-impl super::imp::ReactorSrc {
-    pub(super) fn handle(&self, event: SourceEvent) {
+impl ReactorSrc {
+    pub(super) fn handle_event(&self, event: SourceEvent) {
         match event {
-            SourceEvent::Session(generation, session::SessionEvent::Machine(event)) => {
-                let verdict = self
+            SourceEvent::Session(generation, SessionEvent::Machine(event)) => {
+                let outcome = self
                     .membership
                     .publish(self.obj().upcast_ref(), generation, *event);
-                match verdict {
-                    Some(Outcome::Ended(reason)) => self.ended(reason.as_deref()),
+                match outcome {
+                    Some(Outcome::Ended(reason)) => self.end_session(reason.as_deref()),
                     Some(Outcome::Failed(error)) => self.fail(&error),
                     Some(Outcome::Interrupted) => {
-                        self.tracks()
-                            .iter()
-                            .for_each(|track| track.feed.interrupt());
+                        for track in self.tracks() {
+                            track.stream.interrupt();
+                        }
                     }
                     Some(Outcome::Resumed) | None => {}
                 }
             }
-            SourceEvent::Session(generation, session::SessionEvent::Tracks(tracks)) => {
-                if self.membership.state.is_current(generation) {
-                    self.announced(generation, tracks);
+            SourceEvent::Session(generation, event)
+                if self.membership.state.is_current(generation) =>
+            {
+                match event {
+                    SessionEvent::Tracks(tracks) => self.plan_tracks(generation, tracks),
+                    SessionEvent::Latency(milliseconds) => {
+                        self.membership.set_grown_latency(milliseconds);
+                        self.update_latency();
+                    }
+                    // The others are about tracks to the model.
+                    _ => {}
                 }
             }
-            SourceEvent::Session(generation, session::SessionEvent::Latency(milliseconds)) => {
-                if self.membership.state.is_current(generation) {
-                    self.membership.set_grown_latency(milliseconds);
-                    self.tell_latency();
-                }
-            }
-            // A source feeds nothing.
             SourceEvent::Session(..) => {}
-            SourceEvent::Arrived { track, caps } => {
-                if let Err(error) = self.arrived(&track, &caps) {
+            SourceEvent::FirstUnit { track, caps } => {
+                if let Err(error) = self.open_track(&track, &caps) {
                     self.fail(&error);
                 }
             }
         }
     }
 
-    fn announced(&self, generation: u64, tracks: Vec<Track>) {
+    /// Adds a pad for each of the model's output tracks, and answers the session
+    /// which of them to receive.
+    fn plan_tracks(&self, generation: u64, tracks: Vec<Track>) {
         let outputs: Vec<_> = tracks
             .into_iter()
             .filter(|track| track.direction == Direction::RecvOnly)
@@ -76,27 +75,27 @@ impl super::imp::ReactorSrc {
                 "the model has no output tracks, so there is nothing to receive",
             ))
         } else {
-            self.expose(generation, outputs)
+            self.expose_pads(generation, outputs)
         };
         if let Some(session) = self.membership.session() {
             session.plan(plan);
         }
     }
 
-    /// Adds a pad for each track and finds out what downstream makes of it.
-    fn expose(&self, generation: u64, tracks: Vec<Track>) -> Result<MediaPlan, Error> {
+    /// Adds a pad for each track; the application links them meanwhile.
+    fn expose_pads(&self, generation: u64, tracks: Vec<Track>) -> Result<MediaPlan, Error> {
         let element = self.obj();
-        let pads = self.add_tracks(tracks)?;
+        let pads = self.make_pads(tracks)?;
         for pad in &pads {
             element.add_pad(&pad.pad).map_err(|_| {
-                let name = &pad.feed.track.name;
+                let name = &pad.stream.track.name;
                 Error::api(
                     Code::BadRequest,
                     format!("cannot add a pad for track '{name}'"),
                 )
             })?;
             if !self.membership.state.is_current(generation) {
-                // Stopped by the code that heard of the pad.
+                // The application stopped the element in `pad-added`.
                 if pad.pad.parent().as_ref() == Some(element.upcast_ref()) {
                     let _ = element.remove_pad(&pad.pad);
                 }
@@ -112,8 +111,8 @@ impl super::imp::ReactorSrc {
     }
 
     fn subscribe(&self, pad: &Arc<TrackPad>) -> Result<Subscription, Error> {
-        let choice = pad.choose(None).map_err(|missing| {
-            let track = &pad.feed.track.name;
+        let choice = pad.choose_format(None).map_err(|missing| {
+            let track = &pad.stream.track.name;
             if missing.is_empty() {
                 let text = format!("downstream takes nothing that the model can send on '{track}'");
                 return Error::gpu(Code::TrackRejected, text);
@@ -126,23 +125,20 @@ impl super::imp::ReactorSrc {
                 format!("no installed element decodes what the model can send on '{track}'"),
             )
         })?;
-        gst::debug!(
-            CAT,
-            obj = pad.pad,
-            "{:?} of {:?}",
-            choice.output,
-            choice.names()
-        );
+        let names: Vec<_> = choice.codecs.iter().map(|c| c.encoding_name).collect();
+        gst::debug!(CAT, obj = pad.pad, "{:?} of {names:?}", choice.format);
         Ok(Subscription {
-            track: pad.feed.track.clone(),
+            track: pad.stream.track.clone(),
             codecs: choice.codecs,
-            rtp: choice.output == super::decode_chain::Output::Rtp,
-            flowing: self.flowing(&pad.pad),
-            consumer: pad.feed.clone(),
+            rtp: choice.format == OutputFormat::Rtp,
+            flowing: self.is_wanted(&pad.pad),
+            consumer: pad.stream.clone(),
         })
     }
 
-    fn ended(&self, reason: Option<&str>) {
+    /// Ends the streams, or fails if there are none: an application would wait
+    /// for an EOS forever.
+    fn end_session(&self, reason: Option<&str>) {
         if !self.end_streams() {
             self.fail(&Error::gpu(
                 Code::SessionTerminal,

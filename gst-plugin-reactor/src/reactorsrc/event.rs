@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: MIT
+
+//! The events that the element's event thread handles. Sent by the session's
+//! driver and by the transport's streaming threads, which never wait for it.
+
+use crate::session::SessionEvent;
+
+#[derive(Debug)]
+pub enum SourceEvent {
+    /// From the session that the element joined at this generation.
+    Session(u64, SessionEvent),
+    /// A track's first unit arrived: its pad needs elements for these caps.
+    FirstUnit { track: String, caps: gst::Caps },
+}

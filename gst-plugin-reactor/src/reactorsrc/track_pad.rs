@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: MIT
+
+//! One source pad: a ghost pad, its track's stream and the elements behind it.
+//!
+//! Owns the elements. The event thread opens it, a state change closes it;
+//! queries, events and probes run on threads of the application's pipeline. It
+//! never touches the session: it has callbacks for that.
+
+use std::{
+    iter,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use gst::prelude::*;
+
+use super::{
+    decode_chain::{DecodeChain, FormatChoice, OutputFormat},
+    gap_filler::{self, OnGap},
+    track_stream::TrackStream,
+};
+use crate::{
+    element::lock,
+    gst_helpers::internal,
+    platform::{Code, Error},
+    session::codecs::Codec,
+};
+
+pub struct TrackPad {
+    pub stream: Arc<TrackStream>,
+    pub pad: gst::GhostPad,
+    stream_id: String,
+    group: gst::GroupId,
+    on_gap: OnGap,
+    chain: Mutex<Option<DecodeChain>>,
+}
+
+impl TrackPad {
+    /// Makes the pad; the caller activates and adds it.
+    ///
+    /// `latency` answers LATENCY queries while there is no element behind the
+    /// pad. `set_linked` is called when the pad is linked or unlinked. `navigate`
+    /// gets the upstream events and the picture size in pixels (0 if unknown),
+    /// and returns whether it consumed the event.
+    pub fn new(
+        stream: Arc<TrackStream>,
+        template: &gst::PadTemplate,
+        (session_id, group): (Option<&str>, gst::GroupId),
+        on_gap: OnGap,
+        latency: impl Fn() -> gst::ClockTime + Send + Sync + 'static,
+        set_linked: impl Fn(bool) + Send + Sync + Clone + 'static,
+        navigate: impl Fn(&gst::EventRef, (u32, u32)) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let name = format!("{}_{}", stream.track.kind.as_str(), stream.track.name);
+        let pad = gst::GhostPad::builder_from_template(template)
+            .name(&name)
+            .query_function(move |pad, parent, query| answer_query(pad, parent, query, &latency))
+            .event_function(move |pad, parent, event| {
+                if event.is_upstream() && navigate(&event, picture_size(pad)) {
+                    return true;
+                }
+                gst::Pad::event_default(pad, parent, event)
+            })
+            .proxy_pad_chain_function(|pad, parent, buffer| {
+                // An unlinked pad is no error: its track is being paused.
+                match gst::ProxyPad::chain_default(pad, parent, buffer) {
+                    Err(gst::FlowError::NotLinked) => Ok(gst::FlowSuccess::Ok),
+                    other => other,
+                }
+            })
+            .build();
+        let set_unlinked = set_linked.clone();
+        pad.connect_linked(move |_, _| set_linked(true));
+        pad.connect_unlinked(move |_, _| set_unlinked(false));
+        Self {
+            stream_id: format!("{}/{name}", session_id.unwrap_or("reactor")),
+            stream,
+            pad,
+            group,
+            on_gap,
+            chain: Mutex::default(),
+        }
+    }
+
+    /// Chooses the format for the pad's peer; among all codecs of the track's
+    /// kind unless the codec is known.
+    ///
+    /// # Errors
+    ///
+    /// As [`FormatChoice::new`].
+    pub fn choose_format(
+        &self,
+        known: Option<&'static Codec>,
+    ) -> Result<FormatChoice, Vec<&'static Codec>> {
+        let downstream = self.pad.is_linked().then(|| self.pad.peer_query_caps(None));
+        match known {
+            Some(codec) => FormatChoice::new(iter::once(codec), downstream.as_ref()),
+            None => FormatChoice::new(Codec::of_kind(self.stream.track.kind), downstream.as_ref()),
+        }
+    }
+
+    /// Makes the elements for a stream of these caps, and starts the stream.
+    ///
+    /// # Errors
+    ///
+    /// When downstream does not accept the stream, or when no installed element
+    /// decodes it.
+    pub fn open(
+        &self,
+        bin: &gst::Bin,
+        caps: &gst::Caps,
+        latency: gst::ClockTime,
+    ) -> Result<(), Error> {
+        let media_type = caps.structure(0).map_or("", |s| s.name().as_str());
+        let format = match Codec::of_media_type(media_type) {
+            None => OutputFormat::Rtp,
+            Some(codec) => {
+                let refused = |_| {
+                    let peer = self.peer_name();
+                    let text = format!("{peer} does not take {media_type}, which the model sends");
+                    Error::gpu(Code::TransportError, text)
+                };
+                self.choose_format(Some(codec)).map_err(refused)?.format
+            }
+        };
+        let name = format!("{}_appsrc", self.pad.name());
+        let chain = DecodeChain::new(bin, &name, caps, format, latency)?;
+        if let Some(src) = chain.appsrc.static_pad("src") {
+            self.install_appsrc_probes(&src);
+        }
+        if let Some(src) = chain.src_pad() {
+            if format == OutputFormat::Raw {
+                gap_filler::install(&src, self.stream.track.kind, self.on_gap);
+            }
+            self.install_output_probe(&src);
+        }
+        let opened = self.pad.set_target(chain.src_pad().as_ref());
+        let opened = opened.map_err(internal).and_then(|()| chain.start());
+        if let Err(error) = opened {
+            chain.remove(bin);
+            return Err(error);
+        }
+        let appsrc = chain.appsrc.clone();
+        *self.chain() = Some(chain);
+        self.stream.start(&appsrc);
+        Ok(())
+    }
+
+    fn peer_name(&self) -> String {
+        let peer = self.pad.peer().and_then(|pad| pad.parent_element());
+        peer.map_or_else(|| "downstream".into(), |element| element.name().to_string())
+    }
+
+    fn chain(&self) -> MutexGuard<'_, Option<DecodeChain>> {
+        lock(&self.chain)
+    }
+
+    /// Replaces the appsrc's STREAM_START, and turns force-key-unit events into
+    /// keyframe requests to the model.
+    fn install_appsrc_probes(&self, src: &gst::Pad) {
+        let start = self.stream_start();
+        src.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+            if let Some(gst::PadProbeData::Event(event)) = &mut info.data
+                && event.type_() == gst::EventType::StreamStart
+            {
+                *event = start.clone();
+            }
+            gst::PadProbeReturn::Ok
+        });
+        let stream = Arc::downgrade(&self.stream);
+        src.add_probe(gst::PadProbeType::EVENT_UPSTREAM, move |_, info| {
+            if let Some(gst::PadProbeData::Event(event)) = &info.data
+                && gst_video::UpstreamForceKeyUnitEvent::parse(event).is_ok()
+                && let Some(stream) = stream.upgrade()
+            {
+                stream.request_keyframe();
+                return gst::PadProbeReturn::Handled;
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+
+    fn install_output_probe(&self, src: &gst::Pad) {
+        let stream = Arc::downgrade(&self.stream);
+        src.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            if let (Some(stream), Some(buffer)) = (stream.upgrade(), info.buffer_mut()) {
+                stream.record_output(buffer);
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+
+    fn stream_start(&self) -> gst::Event {
+        gst::event::StreamStart::builder(&self.stream_id)
+            .group_id(self.group)
+            .build()
+    }
+
+    /// The latency that the appsrc reports, if there is one.
+    pub fn set_latency(&self, latency: gst::ClockTime) {
+        if let Some(chain) = &*self.chain() {
+            chain.appsrc.set_latency(latency, gst::ClockTime::NONE);
+        }
+    }
+
+    /// Ends the stream; also one of which no unit has arrived.
+    pub fn end(&self) {
+        if !self.stream.end() {
+            self.pad.push_event(self.stream_start());
+            self.pad.push_event(gst::event::Eos::new());
+        }
+    }
+
+    /// Removes the elements behind the pad.
+    pub fn close(&self, bin: &gst::Bin) {
+        let chain = self.chain().take();
+        if let Some(chain) = chain {
+            let _ = self.pad.set_target(None::<&gst::Pad>);
+            chain.remove(bin);
+        }
+    }
+
+    /// The format that the pad sends; `None` while it is not open.
+    pub fn format(&self) -> Option<OutputFormat> {
+        self.chain().as_ref().map(|chain| chain.format)
+    }
+}
+
+/// Width and height of the pad's pictures in pixels, 0 if unknown.
+fn picture_size(pad: &gst::GhostPad) -> (u32, u32) {
+    let caps = pad.current_caps();
+    let structure = caps.as_ref().and_then(|caps| caps.structure(0));
+    let field = |name| structure.and_then(|s| s.get::<i32>(name).ok()).unwrap_or(0);
+    (field("width").max(0) as u32, field("height").max(0) as u32)
+}
+
+/// Answers LATENCY queries itself while no element behind the pad can.
+fn answer_query(
+    pad: &gst::GhostPad,
+    parent: Option<&gst::Object>,
+    query: &mut gst::QueryRef,
+    latency: &impl Fn() -> gst::ClockTime,
+) -> bool {
+    if pad.target().is_none()
+        && let gst::QueryViewMut::Latency(query) = query.view_mut()
+    {
+        query.set(true, latency(), gst::ClockTime::NONE);
+        return true;
+    }
+    gst::Pad::query_default(pad, parent, query)
+}
