@@ -1,8 +1,16 @@
 #!/usr/bin/env bash
-# Runs every test: tests/run.sh [ARGUMENTS FOR cargo test]
+# Runs the tests: tests/run.sh [--quick | --slow] [ARGUMENTS FOR cargo test]
 #
-# Installs what is missing and builds first, then tests in a network namespace where that
-# is permitted (see netns.sh). REACTOR_TEST_THREADS sets how many run at once (2).
+#   tests/run.sh           all that CI runs: the gates, the unit tests, every end-to-end test, and
+#                          those that the encoding of messages matters to once more in wire v0
+#   tests/run.sh --quick   the unit tests, and one real pipeline per element
+#   tests/run.sh --slow    what takes longer than CI has: 100 outages, 200 sessions in one process,
+#                          the benchmarks
+#   tests/run.sh --test clip -- playlists::     only these; see tests/README.md for the names
+#
+# Installs what is missing and builds first; tests then run in a network namespace where that is
+# permitted (see netns.sh). Prints at the end how long each part took. REACTOR_TEST_THREADS sets
+# how many tests run at once (2).
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -10,32 +18,13 @@ cd "$root"
 . pipelines/lib/deps.sh
 . pipelines/lib/plugin.sh
 
-# shellcheck disable=SC2086
-need_packages $BUILD_PACKAGES $RUN_PACKAGES $TEST_PACKAGES
-
-export REACTOR_CACHE=${REACTOR_CACHE:-$root/.cache}
-export REACTOR_SERVE=$root/examples/models/serve.sh
-"$REACTOR_SERVE" setup
-# Some tests steer the model with the official client.
-"$REACTOR_SERVE" setup --bench
-python=$("$REACTOR_SERVE" python)
-
-# The far side of pipelines/rtmp.sh and hls.sh.
-if [[ ! -e ${REACTOR_NGINX:-}/usr/lib/nginx/modules/ngx_rtmp_module.so ]]; then
-    export REACTOR_NGINX=$REACTOR_CACHE/nginx
-    unpack_packages "$REACTOR_NGINX" nginx libnginx-mod-rtmp ||
-        echo "no nginx: two tests of pipelines will fail" >&2
-fi
-
-build_plugin
-# The examples have no tests of their own, so no test build brings them.
-cargo build --workspace
-cargo test --workspace --no-run
-
-# A registry of its own: the user's neither decides what is found nor learns of this build.
-export GST_REGISTRY=$REACTOR_CACHE/gstreamer-registry.bin
-
-"$python" -m unittest discover -s examples/models/tests
+tier=default
+case ${1:-} in
+    --quick | --slow)
+        tier=${1#--}
+        shift
+        ;;
+esac
 
 # What is before a -- among the arguments is for cargo, what is after it for the tests.
 cargo_arguments=()
@@ -44,16 +33,148 @@ while (($#)) && [[ $1 != -- ]]; do
     shift
 done
 (($# == 0)) || shift
-status=0
-tests/netns.sh cargo test --workspace --offline --no-fail-fast "${cargo_arguments[@]}" -- \
-    --test-threads="${REACTOR_TEST_THREADS:-2}" "$@" || status=$?
-
-# Once more what talks to the real server, in the older encoding of its messages; with
-# arguments only what was asked for is run.
-if ((${#cargo_arguments[@]} == 0 && $# == 0)); then
-    REACTOR_TEST_WIRE=v0 tests/netns.sh cargo test -p reactor-tests --offline --no-fail-fast \
-        --test reactorsrc --test reactorsink --test sharing --test states --test commands \
-        --test reconnect -- \
-        --test-threads="${REACTOR_TEST_THREADS:-2}" || status=$?
+test_arguments=("$@")
+chosen=$((${#cargo_arguments[@]} + ${#test_arguments[@]}))
+if [[ $tier != default ]] && ((chosen)); then
+    echo "run.sh: --$tier takes no further arguments" >&2
+    exit 2
 fi
+
+# --- parts: one after the other, each with its time ------------------------------------
+
+times=()
+print_times() {
+    ((${#times[@]})) || return 0
+    printf '\n'
+    printf '%s\n' "${times[@]}"
+    printf '%6d s  in all\n' "$SECONDS"
+}
+trap print_times EXIT
+
+# part NAME COMMAND...: its exit status is the command's.
+part() {
+    local name=$1 begin=$SECONDS status=0
+    shift
+    "$@" || status=$?
+    times+=("$(printf '%6d s  %s%s' $((SECONDS - begin)) "$name" "$( ((status == 0)) || echo ': FAILED')")")
+    return "$status"
+}
+
+# --- what the tests need ---------------------------------------------------------------
+
+install() {
+    # shellcheck disable=SC2086
+    need_packages $BUILD_PACKAGES $RUN_PACKAGES $TEST_PACKAGES || return 1
+    "$REACTOR_SERVE" setup || return 1
+    [[ $tier != quick ]] || return 0
+    # Some tests steer the model with the official client.
+    "$REACTOR_SERVE" setup --bench || return 1
+    # The far side of pipelines/rtmp.sh and hls.sh.
+    if [[ ! -e ${REACTOR_NGINX:-}/usr/lib/nginx/modules/ngx_rtmp_module.so ]]; then
+        export REACTOR_NGINX=$REACTOR_CACHE/nginx
+        unpack_packages "$REACTOR_NGINX" nginx libnginx-mod-rtmp ||
+            echo "no nginx: two tests of tools will fail" >&2
+    fi
+}
+
+build() {
+    build_plugin || return 1
+    # The examples have no tests of their own, so no test build brings them.
+    cargo build --workspace && cargo test --workspace --no-run
+}
+
+export REACTOR_CACHE=${REACTOR_CACHE:-$root/.cache}
+export REACTOR_SERVE=$root/examples/models/serve.sh
+part "install" install
+if [[ $tier == default && -e tests/gates.sh ]] && ((chosen == 0)); then
+    part "gates" tests/gates.sh
+fi
+part "build" build
+
+# A registry of its own: the user's neither decides what is found nor learns of this build.
+export GST_REGISTRY=$REACTOR_CACHE/gstreamer-registry.bin
+
+# --- the tests -------------------------------------------------------------------------
+
+# in_namespace CARGO_ARGUMENT... -- TEST_ARGUMENT...
+in_namespace() {
+    local cargo=()
+    while [[ $1 != -- ]]; do
+        cargo+=("$1")
+        shift
+    done
+    shift
+    tests/netns.sh cargo test --offline --no-fail-fast "${cargo[@]}" -- \
+        --test-threads="${REACTOR_TEST_THREADS:-2}" "$@"
+}
+
+unit_tests() {
+    local status=0 python
+    python=$("$REACTOR_SERVE" python) || return 1
+    "$python" -m unittest discover -s examples/models/tests || status=$?
+    in_namespace --workspace --exclude reactor-tests -- || status=$?
+    in_namespace -p reactor-tests --lib -- || status=$?
+    return "$status"
+}
+
+# one_test BINARY TEST: it is an error if there is no such test.
+one_test() {
+    local output status=0
+    output=$(in_namespace -p reactor-tests --test "$1" -- --exact "$2" 2>&1) || status=$?
+    printf '%s\n' "$output"
+    [[ $output == *"running 1 test"* ]] || {
+        echo "run.sh: no test $2 in $1" >&2
+        return 1
+    }
+    return "$status"
+}
+
+# The test binaries of tests/Cargo.toml.
+groups() {
+    sed -n '/^\[\[test\]\]/{n;s/^name = "\(.*\)"/\1/p}' tests/Cargo.toml
+}
+
+# What talks to the real server, in the older encoding of its messages.
+wire_v0() {
+    REACTOR_TEST_WIRE=v0 in_namespace -p reactor-tests \
+        --test source --test sink --test filter --test session --test outages -- \
+        --skip encoded_streams:: --skip frame_metadata:: --skip peer_servers:: \
+        --skip resources::source_cycles --skip audio_video_sync:: --skip latency:: \
+        --skip resume_window::
+}
+
+status=0
+if ((chosen)); then
+    part "cargo test" in_namespace --workspace "${cargo_arguments[@]}" -- "${test_arguments[@]}" ||
+        status=$?
+    exit "$status"
+fi
+
+case $tier in
+    quick)
+        part "unit tests" unit_tests || status=$?
+        while read -r binary test; do
+            part "$binary" one_test "$binary" "$test" </dev/null || status=$?
+        done <<'END'
+source playback::raw_video_and_audio_play_together
+sink inputs::camera_and_microphone_feed_their_tracks
+filter filter_sends_camera_and_returns_model_video
+clip playlists::session_name_of_other_pipeline_is_found
+END
+        ;;
+    slow)
+        part "outages" tests/netns.sh "${CARGO_TARGET_DIR:-target}/debug/reactor-outages" --count 100 ||
+            status=$?
+        export REACTOR_CYCLES=200
+        part "soak" in_namespace -p reactor-tests --test session -- resources:: || status=$?
+        part "benchmarks" tests/bench.sh || status=$?
+        ;;
+    *)
+        part "unit tests" unit_tests || status=$?
+        for group in $(groups); do
+            part "$group" in_namespace -p reactor-tests --test "$group" -- || status=$?
+        done
+        part "wire v0" wire_v0 || status=$?
+        ;;
+esac
 exit "$status"

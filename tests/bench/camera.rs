@@ -188,8 +188,8 @@ fn look(frame: &gst_video::VideoFrameRef<&gst::BufferRef>, seen: u32) -> Option<
     let luma = frame.plane_data(0).expect("a plane");
     let stride = frame.plane_stride()[0] as usize;
     let (width, height) = (frame.width() as usize, frame.height() as usize);
-    let (_, emitted) = frames::read(luma, stride, width, height)?;
-    let number = inset(luma, stride, width, height)?;
+    let (_, emitted) = frames::decode_frame_code(luma, stride, width, height)?;
+    let number = camera_number(luma, stride, width, height)?;
     Some(Sight {
         number,
         emitted,
@@ -198,13 +198,13 @@ fn look(frame: &gst_video::VideoFrameRef<&gst::BufferRef>, seen: u32) -> Option<
 }
 
 /// The cells of the code, one pixel wide and as low as they may be, as
-/// [`frames::read`] takes them.
+/// [`frames::decode_frame_code`] takes them.
 const CELLS: usize = 40;
 const CELL_HEIGHT: usize = 8;
 
 /// The camera's number. Its picture is as large as the model's, and is shown
 /// inverted in a third of the width, above the prompt, see `picture.py`.
-fn inset(luma: &[u8], stride: usize, width: usize, height: usize) -> Option<usize> {
+fn camera_number(luma: &[u8], stride: usize, width: usize, height: usize) -> Option<usize> {
     let shown = (width.div_ceil(3), width.div_ceil(3) * height / width);
     let top = height - (height / 8).max(14) - shown.1;
     let cell = (width / CELLS, code_height(height) / 2);
@@ -215,7 +215,7 @@ fn inset(luma: &[u8], stride: usize, width: usize, height: usize) -> Option<usiz
         let y = (row * cell.1 + cell.1 / 2) * shown.1 / height;
         *pixel = 255 - luma.get((top + y) * stride + x)?;
     }
-    let (first, second) = frames::read(&upright, CELLS, CELLS, CELL_HEIGHT * 2)?;
+    let (first, second) = frames::decode_frame_code(&upright, CELLS, CELLS, CELL_HEIGHT * 2)?;
     // Both rows say the same.
     (first == second).then_some(first as usize)
 }

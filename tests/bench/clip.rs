@@ -9,7 +9,7 @@ use std::{
 };
 
 use gst::prelude::*;
-use reactor_tests::{pipeline::Running, recording::Recording};
+use reactor_tests::{pipeline::TestPipeline, recording_server::RecordingServer};
 use serde_json::{Value, json};
 
 use crate::measure::{peak_rss_kib, round, rss_kib};
@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 
 /// Records a session of the playground, as the platform gives it.
 pub fn record(url: &str, file: &str) -> Value {
-    let running = Running::launch(&format!(
+    let running = TestPipeline::launch(&format!(
         "reactorsrc local=true api-url={url} ! fakesink  \
          reactorclip duration={BASE} format=fragmented ! filesink location={file}"
     ));
@@ -34,13 +34,13 @@ pub fn record(url: &str, file: &str) -> Value {
 /// standard input ends. Prints the address first.
 pub fn serve(base: &str, segments: usize, latency: u64) {
     let base = std::fs::read(base).expect("a recording");
-    let recording = Recording::serve(&base, segments, Duration::from_millis(latency));
+    let recording = RecordingServer::serve(&base, segments, Duration::from_millis(latency));
     println!("{}", recording.url());
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
 }
 
 pub fn fetch(url: &str, format: &str, file: &str) -> Value {
-    let running = Running::parse(&format!(
+    let running = TestPipeline::parse(&format!(
         "reactorclip local=true format={format} playlist-url={url} ! filesink location={file}"
     ));
     let idle = rss_kib();

@@ -12,7 +12,7 @@ use std::{
 };
 
 use gst::prelude::*;
-use reactor_tests::pipeline::{Running, wait_until};
+use reactor_tests::pipeline::{TestPipeline, wait_until};
 use serde_json::{Value, json};
 
 use crate::{
@@ -38,7 +38,7 @@ const WARM_UP: Duration = Duration::from_secs(2);
 pub fn run(options: &Options, scene: &Scene, tail: &str) -> Value {
     let (pictures, caps) = prepare(scene, tail);
     let url = &options.url;
-    let running = Running::parse(&format!(
+    let running = TestPipeline::parse(&format!(
         "appsrc name=camera is-live=true format=time do-timestamp=true \
          ! reactorsink name=s session=b local=true api-url={url} \
            start-bitrate={BITRATE} max-bitrate={BITRATE}"
@@ -86,7 +86,7 @@ pub fn run(options: &Options, scene: &Scene, tail: &str) -> Value {
 /// Watches until the model shows what it is sent, and leaves again: receiving
 /// is not what is measured.
 fn wait_until_it_arrives(options: &Options) {
-    let watching = Running::parse(&format!(
+    let watching = TestPipeline::parse(&format!(
         "reactorsrc session=b local=true api-url={} ! fakesink name=video sync=false",
         options.url
     ));
@@ -96,7 +96,7 @@ fn wait_until_it_arrives(options: &Options) {
     watching.stop();
 }
 
-fn sent(running: &Running) -> u64 {
+fn sent(running: &TestPipeline) -> u64 {
     let stats: gst::Structure = running.by_name("s").property("stats");
     let track: gst::Structure = stats.get("video_0").expect("a pad");
     track.get("sent").expect("a count")
@@ -104,7 +104,7 @@ fn sent(running: &Running) -> u64 {
 
 /// The scene as I420, what cameras give, or encoded; without timestamps.
 fn prepare(scene: &Scene, tail: &str) -> (Vec<gst::Buffer>, gst::Caps) {
-    let running = Running::parse(&format!(
+    let running = TestPipeline::parse(&format!(
         "appsrc name=scene format=time ! videoconvert ! video/x-raw,format=I420 {tail} \
          ! appsink name=prepared sync=false"
     ));

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 
 use gst::prelude::*;
 use reactor_tests::{
-    frames::{Frame, Reader},
-    pipeline::Running,
+    frames::{Frame, FrameReader},
+    pipeline::TestPipeline,
 };
 use serde_json::{Value, json};
 
@@ -30,11 +30,11 @@ pub fn run(options: &Options) -> Value {
         0 => String::new(),
         fixed => format!("latency={fixed} max-latency=0"),
     };
-    let running = Running::launch(&format!(
+    let running = TestPipeline::launch(&format!(
         "reactorsrc name=r local=true api-url={url} {latency} \
          r.video_main_video ! fakesink name=video sync=false"
     ));
-    let reader = Reader::watch(&running.pad("video", "sink"));
+    let reader = FrameReader::watch(&running.pad("video", "sink"));
     reader.wait_for(1, FIRST_FRAME_LIMIT);
     std::thread::sleep(WARM_UP);
     reader.clear();

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 use reactor_tests::{
-    frames::{Frame, Reader},
-    pipeline::Running,
+    frames::{Frame, FrameReader},
+    pipeline::TestPipeline,
 };
 use serde_json::{Value, json};
 
@@ -60,9 +60,9 @@ pub fn run(options: &Options) -> Value {
 }
 
 /// Both tracks, decoded, and whatever else is to be in the pipeline.
-pub fn pipeline(options: &Options, rest: &str) -> Running {
+pub fn pipeline(options: &Options, rest: &str) -> TestPipeline {
     let Options { url, latency, .. } = options;
-    Running::parse(&format!(
+    TestPipeline::parse(&format!(
         "reactorsrc name=r local=true api-url={url} latency={latency} \
          r.video_main_video ! fakesink name=video sync=false \
          r.audio_main_audio ! fakesink name=audio sync=false {rest}"
@@ -70,9 +70,9 @@ pub fn pipeline(options: &Options, rest: &str) -> Running {
 }
 
 /// Starts receiving; how long the first frame took.
-fn start(options: &Options) -> (Running, Reader, Duration) {
+fn start(options: &Options) -> (TestPipeline, FrameReader, Duration) {
     let running = pipeline(options, "");
-    let reader = Reader::watch(&running.pad("video", "sink"));
+    let reader = FrameReader::watch(&running.pad("video", "sink"));
     let started = Instant::now();
     running.play();
     reader.wait_for(1, FIRST_FRAME_LIMIT);

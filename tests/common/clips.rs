@@ -9,11 +9,10 @@ use std::{
 
 use gst::prelude::*;
 
-use crate::{media, mp4, pipeline::Running, server::Server, sound};
+use crate::{TIMEOUT, audio, media, mp4, pipeline::TestPipeline, server::Server};
 
 /// Of pictures and of sound: no cut is finer.
 pub const GRAIN: f64 = 0.05;
-const SOON: Duration = Duration::from_secs(30);
 
 /// Panics unless it is an ordinary MP4 from its first picture to its last;
 /// returns how long it is and what is counted in its pictures.
@@ -32,7 +31,7 @@ pub fn assert_ordinary(file: &Path) -> (f64, Vec<u32>) {
         media::stream(&streams, "audio"),
     );
     assert_eq!((&*video.codec, &*audio.codec), ("h264", "aac"));
-    let sound = media::samples(file).len() as f64 / f64::from(sound::RATE);
+    let sound = media::samples(file).len() as f64 / f64::from(audio::RATE);
     assert!((duration - sound).abs() < 0.1, "{duration} s, {sound} s");
     let counters = media::recorded_counters(file);
     media::assert_recorded(&counters);
@@ -53,7 +52,7 @@ pub fn live(server: &Server) -> String {
 
 /// A recording of so many seconds; the session is over. Returns the clip.
 pub fn record(server: &Server, seconds: f64) -> gst::Structure {
-    let running = Running::launch(&live(server));
+    let running = TestPipeline::launch(&live(server));
     let source = running.by_name("r");
     let begun = Instant::now();
     loop {
@@ -64,7 +63,7 @@ pub fn record(server: &Server, seconds: f64) -> gst::Structure {
         if reply.get::<f64>("now").is_ok_and(|now| now >= seconds) {
             return reply;
         }
-        assert!(begun.elapsed() < SOON, "{reply}");
+        assert!(begun.elapsed() < TIMEOUT, "{reply}");
         std::thread::sleep(Duration::from_millis(200));
     }
 }

@@ -41,7 +41,12 @@ pub fn monotonic_us() -> u32 {
 
 /// Reads a GRAY8 picture (or the luma plane of a planar one). A black one,
 /// which reads as all zeros, is none of the model's.
-pub fn read(luma: &[u8], stride: usize, width: usize, height: usize) -> Option<(u32, u32)> {
+pub fn decode_frame_code(
+    luma: &[u8],
+    stride: usize,
+    width: usize,
+    height: usize,
+) -> Option<(u32, u32)> {
     let counter = row(luma, stride, width, height, 0)?;
     let emitted = row(luma, stride, width, height, 1)?;
     (emitted != 0).then_some((counter, emitted))
@@ -76,12 +81,12 @@ fn crc8(bytes: &[u8]) -> u8 {
 
 /// Collects the codes of all raw pictures that pass a pad.
 #[derive(Debug, Clone, Default)]
-pub struct Reader {
+pub struct FrameReader {
     frames: Arc<Mutex<Vec<Frame>>>,
     unreadable: Arc<Mutex<u32>>,
 }
 
-impl Reader {
+impl FrameReader {
     /// The pad's stream must be raw video with a luma plane first (I420, NV12,
     /// GRAY8).
     pub fn watch(pad: &gst::Pad) -> Self {
@@ -89,7 +94,7 @@ impl Reader {
         let this = reader.clone();
         pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
             if let (Some(buffer), Some(caps)) = (info.buffer(), pad.current_caps()) {
-                this.look(buffer, &caps);
+                this.record(buffer, &caps);
             }
             gst::PadProbeReturn::Ok
         });
@@ -105,14 +110,14 @@ impl Reader {
             let buffer = values[1].get::<gst::Buffer>().expect("a buffer");
             let pad = values[2].get::<gst::Pad>().expect("a pad");
             if let Some(caps) = pad.current_caps() {
-                this.look(&buffer, &caps);
+                this.record(&buffer, &caps);
             }
             None
         });
         reader
     }
 
-    fn look(&self, buffer: &gst::BufferRef, caps: &gst::Caps) {
+    fn record(&self, buffer: &gst::BufferRef, caps: &gst::Caps) {
         let seen = monotonic_us();
         let Ok(info) = gst_video::VideoInfo::from_caps(caps) else {
             return;
@@ -123,7 +128,7 @@ impl Reader {
         let (width, height) = (frame.width(), frame.height());
         let luma = frame.plane_data(0).expect("a plane");
         let stride = frame.plane_stride()[0] as usize;
-        match read(luma, stride, width as usize, height as usize) {
+        match decode_frame_code(luma, stride, width as usize, height as usize) {
             Some((counter, emitted)) => self.frames.lock().unwrap().push(Frame {
                 counter,
                 emitted,
@@ -186,7 +191,7 @@ pub fn assert_contiguous(frames: &[Frame]) {
 
 /// Panics if a frame is repeated or out of order, or if more are missing than
 /// the few that an overloaded server leaves out before it encodes them.
-pub fn assert_flow(frames: &[Frame]) {
+pub fn assert_nearly_contiguous(frames: &[Frame]) {
     let mut missing = 0;
     for pair in frames.windows(2) {
         let (before, now) = (pair[0].counter, pair[1].counter);
@@ -206,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_crc_is_the_playgrounds() {
+    fn crc8_of_check_string_is_f4() {
         // The check value of CRC-8/SMBUS for "123456789".
         assert_eq!(crc8(b"123456789"), 0xF4);
     }

@@ -1,34 +1,41 @@
 // SPDX-License-Identifier: MIT
 
-//! What the end-to-end tests share: the real server as a child process, the
-//! code in the playground's pictures, and pipelines under test.
+//! What the end-to-end tests share: servers as child processes, probes on pads, pipelines and
+//! processes under test, networks that fail. `README.md` says which module holds what.
 
-pub mod blackout;
+pub mod actions;
+pub mod audio;
+pub mod bandwidth_limit;
+pub mod camera_view;
 pub mod clips;
+pub mod cloud;
 pub mod frames;
-pub mod held;
 pub mod http;
-pub mod inset;
-pub mod installed;
-pub mod launch;
 pub mod leaks;
+pub mod link_down;
 pub mod media;
 pub mod mp4;
-pub mod narrow;
 pub mod nginx;
+pub mod official_client;
 pub mod outages;
 pub mod peer;
 pub mod pipeline;
+pub mod plugin_environment;
 pub mod process;
 pub mod proxy;
-pub mod recording;
+pub mod recording_server;
 pub mod relay;
+pub mod resources;
+pub mod scratch;
 pub mod server;
-pub mod sound;
-pub mod ticks;
-pub mod tool;
+pub mod tick_messages;
+mod traffic_control;
 
-use std::sync::Once;
+use std::{sync::Once, time::Duration};
+
+/// The limit of a wait for something that takes a second or two on an idle machine. It is generous:
+/// the machine may be busy compiling.
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Initializes GStreamer and the plugin, once per process.
 pub fn init() {

@@ -5,8 +5,8 @@
 use std::{path::Path, process::Command};
 
 use crate::{
+    audio::{self, AudioChunk},
     frames,
-    sound::{self, Piece},
 };
 
 /// The playground's pictures a second.
@@ -93,14 +93,14 @@ pub fn lag(path: &Path, counters: &[u32]) -> f64 {
     let begin = packets(path, "a")[0].begin;
     // Where sound is missing there is silence: each sample is in its place.
     let samples = decode_sound(path, &["-af", "aresample=async=1000"]);
-    let piece = Piece {
+    let chunk = AudioChunk {
         pts: gst::ClockTime::from_nseconds((begin * 1e9) as u64),
         seen: 0,
         samples,
     };
     let pictures = packets(path, "v");
     assert_eq!(pictures.len(), counters.len(), "pictures are not shown");
-    let mut lags: Vec<f64> = sound::marks(&[piece])
+    let mut lags: Vec<f64> = audio::marks(&[chunk])
         .iter()
         .filter_map(|mark| {
             let mark = mark.pts.nseconds() as f64 / 1e9;
@@ -174,7 +174,7 @@ pub fn counters(path: &Path) -> Vec<u32> {
         .chunks_exact(width * height)
         .enumerate()
         .map(|(index, picture)| {
-            let code = frames::read(picture, width, width, height);
+            let code = frames::decode_frame_code(picture, width, width, height);
             code.unwrap_or_else(|| panic!("picture {index} is unreadable"))
                 .0
         })
@@ -190,7 +190,7 @@ pub fn recorded_counters(path: &Path) -> Vec<u32> {
         .enumerate()
         .filter_map(|(index, picture)| {
             let black = picture.iter().all(|luma| *luma < 24);
-            let code = frames::read(picture, width, width, height);
+            let code = frames::decode_frame_code(picture, width, width, height);
             match code {
                 None if black => None,
                 None => panic!("picture {index} is unreadable"),
@@ -210,13 +210,13 @@ pub fn assert_recorded(counters: &[u32]) {
     assert!(odd.len() <= allowed, "{odd:?} in {counters:?}");
 }
 
-/// The sound of a file as [`sound::CAPS`].
+/// The sound of a file as [`audio::CAPS`].
 pub fn samples(path: &Path) -> Vec<i16> {
     decode_sound(path, &[])
 }
 
 fn decode_sound(path: &Path, options: &[&str]) -> Vec<i16> {
-    let rate = sound::RATE.to_string();
+    let rate = audio::RATE.to_string();
     let bytes = run(Command::new("ffmpeg")
         .args(["-nostdin", "-v", "error", "-i"])
         .arg(path)
@@ -237,7 +237,7 @@ pub fn gaps(counters: &[u32]) -> Vec<(u32, u32)> {
 
 /// Panics if a picture is repeated or out of order, or if more are missing
 /// than the few that an overloaded server leaves out before it encodes them.
-pub fn assert_flow(counters: &[u32]) {
+pub fn assert_nearly_contiguous(counters: &[u32]) {
     let gaps = gaps(counters);
     assert!(gaps.iter().all(|(before, now)| now > before), "{gaps:?}");
     let missing: u32 = gaps.iter().map(|(before, now)| now - before - 1).sum();

@@ -74,7 +74,7 @@ impl Drop for Nginx {
     }
 }
 
-/// Where Debian's packages are installed, or were unpacked.
+/// Where Debian's packages are plugin_environment, or were unpacked.
 fn root() -> PathBuf {
     std::env::var_os("REACTOR_NGINX").map_or_else(|| "/".into(), PathBuf::from)
 }

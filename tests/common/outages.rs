@@ -12,16 +12,16 @@ use gst::prelude::*;
 use reactor_coordinator::{Coordinator, Settings};
 
 use crate::{
-    blackout::Blackout,
-    frames::{Frame, Reader, monotonic_us},
-    inset::{Colour, Inset},
-    pipeline::{Running, wait_until},
+    TIMEOUT,
+    audio::{self, AudioRecorder, ToneMark},
+    camera_view::{CameraView, Colour},
+    cloud::start_coordinator,
+    frames::{Frame, FrameReader, monotonic_us},
+    link_down::LinkDown,
+    pipeline::{TestPipeline, wait_until},
     server::Server,
-    sound::{self, Listener, Mark},
 };
 
-pub const KEY: &str = "rk_test";
-const SOON: Duration = Duration::from_secs(30);
 /// The microphone's tone, none of the playground's own.
 const MICROPHONE: f64 = 3000.0;
 /// The playground's pictures a second.
@@ -29,7 +29,7 @@ const FPS: u32 = 30;
 /// How far sound may be from its picture, in ms, besides what the server is
 /// late with. Much, as a machine that is busy makes 200 of it without any
 /// outage; a mistake in the time after a gap would be as long as the gap.
-const APART: f64 = 450.0;
+const MAX_OFFSET: f64 = 450.0;
 /// For how long after a recovery sound and pictures are compared.
 const COMPARED: Duration = Duration::from_millis(3300);
 
@@ -43,12 +43,11 @@ pub fn server() -> Server {
 
 /// The stand-in for the cloud before it.
 pub fn coordinator(server: &Server) -> Coordinator {
-    Coordinator::start(Settings {
-        runtime: Some(server.url()),
+    let settings = Settings {
         resume_window: WINDOW,
         ..Settings::default()
-    })
-    .expect("a coordinator")
+    };
+    start_coordinator(server, settings)
 }
 
 /// One blackout, and how long after its end the next one begins if that does
@@ -66,19 +65,19 @@ pub struct Outage {
 /// All of them: between `min` and `max` seconds, most of them short. Those
 /// that follow each other without a recovery are, together, never longer than
 /// the longest one, so that the platform keeps the session.
-pub fn draw(seed: u64, count: usize, min: f64, max: f64) -> Vec<Outage> {
-    let mut dice = Dice(seed);
+pub fn random_outages(seed: u64, count: usize, min: f64, max: f64) -> Vec<Outage> {
+    let mut random = SplitMix64(seed);
     let mut outages: Vec<Outage> = Vec::new();
     let mut dark = 0.0;
     while outages.len() < count {
         // Exponential: the mean is 5 s above the least.
         let length = loop {
-            let length = min - 5.0 * (1.0 - dice.roll()).ln();
+            let length = min - 5.0 * (1.0 - random.next_f64()).ln();
             if length <= max {
                 break length;
             }
         };
-        let (early, gap) = (dice.roll() < 0.25, dice.roll() * 3.0);
+        let (early, gap) = (random.next_f64() < 0.25, random.next_f64() * 3.0);
         if let Some(last) = outages.last_mut()
             && early
             && dark + gap + length <= max
@@ -89,10 +88,10 @@ pub fn draw(seed: u64, count: usize, min: f64, max: f64) -> Vec<Outage> {
             dark = length;
         }
         outages.push(Outage {
-            pause: Duration::from_secs_f64(dice.roll() * 1.5),
+            pause: Duration::from_secs_f64(random.next_f64() * 1.5),
             length: Duration::from_secs_f64(length),
             next: None,
-            command: dice.roll(),
+            command: random.next_f64(),
         });
     }
     outages
@@ -100,11 +99,11 @@ pub fn draw(seed: u64, count: usize, min: f64, max: f64) -> Vec<Outage> {
 
 /// SplitMix64, Sebastiano Vigna, 2015.
 #[derive(Debug)]
-struct Dice(u64);
+struct SplitMix64(u64);
 
-impl Dice {
+impl SplitMix64 {
     /// From 0 up to 1.
-    fn roll(&mut self) -> f64 {
+    fn next_f64(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -115,7 +114,7 @@ impl Dice {
 
 /// What the bus and the pads have said so far.
 #[derive(Debug, Clone, Default)]
-struct Heard {
+struct Observed {
     errors: Vec<String>,
     /// The pipeline was, or wanted to be, in another state than PLAYING.
     left_playing: Vec<String>,
@@ -154,7 +153,7 @@ impl Lag {
     /// From as it should be to as it came is what the element may make of it.
     fn is_good(self) -> bool {
         let (least, most) = (self.came.min(0.0), self.came.max(0.0));
-        (least - APART..most + APART).contains(&self.shown)
+        (least - MAX_OFFSET..most + MAX_OFFSET).contains(&self.shown)
     }
 }
 
@@ -172,24 +171,24 @@ pub struct Recovery {
 
 /// The pipeline, and all that is watched of it.
 #[derive(Debug)]
-pub struct Studio {
-    pub running: Running,
+pub struct DuplexPipeline {
+    pub running: TestPipeline,
     pub session: String,
     /// Before any outage.
     pub lag_at_first: Option<Lag>,
-    inset: Inset,
-    reader: Reader,
-    listener: Listener,
-    heard: Arc<Mutex<Heard>>,
+    view: CameraView,
+    reader: FrameReader,
+    listener: AudioRecorder,
+    observed: Arc<Mutex<Observed>>,
 }
 
-impl Studio {
+impl DuplexPipeline {
     /// Plays until everything flows. The properties are those of both elements.
     pub fn open(url: &str, properties: &str) -> Self {
         let both = format!("api-url={url} {properties}");
         let camera = Colour::Red.pattern();
-        let caps = sound::CAPS;
-        let running = Running::parse(&format!(
+        let caps = audio::CAPS;
+        let running = TestPipeline::parse(&format!(
             "videotestsrc is-live=true pattern={camera} \
              ! video/x-raw,width=320,height=180,framerate=15/1 ! reactorsink name=s {both} \
              audiotestsrc is-live=true freq={MICROPHONE} volume=0.05 ! audioconvert ! s. \
@@ -200,67 +199,67 @@ impl Studio {
              ! identity name=a ! queue ! fakesink sync=true"
         ));
         let (video, audio) = (running.pad("i", "src"), running.pad("a", "src"));
-        let heard = Arc::new(Mutex::new(Heard::default()));
-        watch_bus(&running, &heard);
+        let observed = Arc::new(Mutex::new(Observed::default()));
+        watch_bus(&running, &observed);
         for pad in [&video, &audio] {
-            watch_order(pad, &heard);
+            watch_order(pad, &observed);
         }
-        let mut studio = Self {
-            inset: Inset::watch(&video),
-            reader: Reader::watch(&video),
-            listener: Listener::watch(&audio),
-            heard,
+        let mut duplex = Self {
+            view: CameraView::watch(&video),
+            reader: FrameReader::watch(&video),
+            listener: AudioRecorder::watch(&audio),
+            observed,
             running,
             session: String::new(),
             lag_at_first: None,
         };
-        studio.running.play();
-        studio.wait_for_all();
-        studio.forget();
+        duplex.running.play();
+        duplex.wait_for_all();
+        duplex.clear();
         std::thread::sleep(COMPARED);
-        studio.lag_at_first = studio.lag();
-        studio.session = studio.session_id().expect("a session");
-        studio
+        duplex.lag_at_first = duplex.lag();
+        duplex.session = duplex.session_id().expect("a session");
+        duplex
     }
 
-    /// The pictures seen, and the pieces of sound heard.
+    /// The pictures seen, and the chunks of sound observed.
     pub fn frames(&self) -> Vec<Frame> {
         self.reader.frames()
     }
 
-    pub fn pieces(&self) -> Vec<sound::Piece> {
-        self.listener.pieces()
+    pub fn chunks(&self) -> Vec<audio::AudioChunk> {
+        self.listener.chunks()
     }
 
     pub fn session_id(&self) -> Option<String> {
         self.running.by_name("r").property("session-id")
     }
 
-    /// Until the camera is seen, the microphone heard, and both for a while.
+    /// Until the camera is seen, the microphone observed, and both for a while.
     fn wait_for_all(&self) {
-        self.inset.wait_for(Colour::Red, SOON);
-        wait_until("the microphone", SOON, || {
-            let pieces = self.listener.pieces();
-            let last = &pieces[pieces.len().saturating_sub(20)..];
+        self.view.wait_for(Colour::Red, TIMEOUT);
+        wait_until("the microphone", TIMEOUT, || {
+            let chunks = self.listener.chunks();
+            let last = &chunks[chunks.len().saturating_sub(20)..];
             let samples: Vec<i16> = last.iter().flat_map(|p| p.samples.clone()).collect();
-            sound::amplitude(&samples, MICROPHONE) > 0.02
+            audio::amplitude(&samples, MICROPHONE) > 0.02
         });
     }
 
-    fn heard(&self) -> Heard {
-        self.heard.lock().unwrap().clone()
+    fn heard(&self) -> Observed {
+        self.observed.lock().unwrap().clone()
     }
 
-    /// What was seen and heard so far.
-    pub fn forget(&self) {
-        self.inset.clear();
+    /// What was seen and observed so far.
+    pub fn clear(&self) {
+        self.view.clear();
         self.reader.clear();
         self.listener.clear();
     }
 
     /// A command that the playground answers with the same text.
     pub fn echo(&self, text: &str) {
-        let heard = self.heard.clone();
+        let observed = self.observed.clone();
         let sent = text.to_owned();
         let promise = gst::Promise::with_change_func(move |reply| {
             let error = match reply {
@@ -271,16 +270,16 @@ impl Studio {
                 other => Some(format!("{other:?}")),
             };
             let text = sent.clone();
-            heard.lock().unwrap().replies.push(Reply { text, error });
+            observed.lock().unwrap().replies.push(Reply { text, error });
         });
         let json = serde_json::json!({ "text": text }).to_string();
         let source = self.running.by_name("r");
         source.emit_by_name::<()>("send-command", &[&"echo", &json, &promise]);
     }
 
-    /// How far sound is behind its picture: the medians of all marks heard.
+    /// How far sound is behind its picture: the medians of all marks observed.
     pub fn lag(&self) -> Option<Lag> {
-        let (frames, marks) = (self.reader.frames(), sound::marks(&self.listener.pieces()));
+        let (frames, marks) = (self.reader.frames(), audio::marks(&self.listener.chunks()));
         let lags = marks.iter().filter_map(|mark| lag_of(mark, &frames));
         let (mut shown, mut came): (Vec<_>, Vec<_>) = lags.unzip();
         shown.sort_by(f64::total_cmp);
@@ -294,7 +293,7 @@ impl Studio {
 
     /// The network goes down and comes back, as often as the outages say
     /// before there is time to recover; then everything has to be as before.
-    pub fn survive(&self, server: &Server, outages: &[Outage]) -> Result<Recovery, String> {
+    pub fn run_outages(&self, server: &Server, outages: &[Outage]) -> Result<Recovery, String> {
         let before = self.heard();
         let replied = before.replies.len();
         let mut must_reply = Vec::new();
@@ -303,28 +302,28 @@ impl Studio {
             if n == 0 {
                 std::thread::sleep(outage.pause);
             }
-            let blackout = Blackout::begin(server);
+            let link_down = LinkDown::begin(server);
             std::thread::sleep(outage.length.mul_f64(outage.command));
-            let heard = self.heard();
-            let text = format!("{}.{n}", heard.replies.len());
-            if heard.interrupted > heard.resumed + heard.restarted {
+            let observed = self.heard();
+            let text = format!("{}.{n}", observed.replies.len());
+            if observed.interrupted > observed.resumed + observed.restarted {
                 must_reply.push(text.clone());
             }
             self.echo(&text);
             std::thread::sleep(outage.length.mul_f64(1.0 - outage.command));
-            self.forget();
+            self.clear();
             back = monotonic_us();
-            drop(blackout);
+            drop(link_down);
             if let Some(gap) = outage.next {
                 std::thread::sleep(gap);
             }
         }
-        within("a picture", || !self.reader.is_empty())?;
+        poll_until("a picture", || !self.reader.is_empty())?;
         let seen = self.reader.frames()[0].seen;
         let first_frame = Duration::from_micros(u64::from(seen.wrapping_sub(back)));
         self.check_flow()?;
         let mut replies = Vec::new();
-        within("the replies", || {
+        poll_until("the replies", || {
             replies = self.heard().replies.split_off(replied);
             replies.len() >= outages.len()
         })?;
@@ -342,35 +341,35 @@ impl Studio {
         })
     }
 
-    /// Pictures, sound, the camera and the microphone.
+    /// Pictures, audio, the camera and the microphone.
     fn check_flow(&self) -> Result<(), String> {
-        within("the connection", || {
-            let heard = self.heard();
-            heard.interrupted == heard.resumed + heard.restarted
+        poll_until("the connection", || {
+            let observed = self.heard();
+            observed.interrupted == observed.resumed + observed.restarted
         })?;
         // What was on its way may be seen before the recovery.
-        self.forget();
-        within("sound", || self.listener.seconds() > 0.5)?;
+        self.clear();
+        poll_until("sound", || self.listener.seconds() > 0.5)?;
         std::thread::sleep(COMPARED);
-        within("the camera", || {
-            let look = self.inset.last();
+        poll_until("the camera", || {
+            let look = self.view.last();
             look.is_some_and(|look| Colour::Red.is_inverted(look.inside))
         })?;
-        within("the microphone", || {
-            let pieces = self.listener.pieces();
-            let last = &pieces[pieces.len().saturating_sub(20)..];
+        poll_until("the microphone", || {
+            let chunks = self.listener.chunks();
+            let last = &chunks[chunks.len().saturating_sub(20)..];
             let samples: Vec<i16> = last.iter().flat_map(|p| p.samples.clone()).collect();
-            sound::amplitude(&samples, MICROPHONE) > 0.02
+            audio::amplitude(&samples, MICROPHONE) > 0.02
         })
     }
 
     /// The user of the pipeline has noticed nothing but a gap.
     fn check_quiet(&self) -> Result<(), String> {
-        let heard = self.heard();
+        let observed = self.heard();
         for (what, list) in [
-            ("errors", &heard.errors),
-            ("states", &heard.left_playing),
-            ("times", &heard.unordered),
+            ("errors", &observed.errors),
+            ("states", &observed.left_playing),
+            ("times", &observed.unordered),
         ] {
             if !list.is_empty() {
                 return Err(format!("{what}: {list:?}"));
@@ -389,7 +388,7 @@ impl Studio {
 }
 
 /// How far this mark is behind its picture, in timestamps and in arrival.
-fn lag_of(mark: &Mark, frames: &[Frame]) -> Option<(f64, f64)> {
+fn lag_of(mark: &ToneMark, frames: &[Frame]) -> Option<(f64, f64)> {
     let lags = frames.iter().filter_map(|frame| {
         // The picture that the mark belongs to, or a neighbour of one that was
         // left out.
@@ -416,30 +415,30 @@ fn check_replies(replies: &[Reply], must_reply: &[String]) -> Result<(), String>
     Ok(())
 }
 
-fn within(what: &str, mut condition: impl FnMut() -> bool) -> Result<(), String> {
-    let deadline = Instant::now() + SOON;
+fn poll_until(what: &str, mut condition: impl FnMut() -> bool) -> Result<(), String> {
+    let deadline = Instant::now() + TIMEOUT;
     while !condition() {
         if Instant::now() >= deadline {
-            return Err(format!("not within {SOON:?}: {what}"));
+            return Err(format!("not within {TIMEOUT:?}: {what}"));
         }
         std::thread::sleep(Duration::from_millis(5));
     }
     Ok(())
 }
 
-fn watch_bus(running: &Running, heard: &Arc<Mutex<Heard>>) {
+fn watch_bus(running: &TestPipeline, observed: &Arc<Mutex<Observed>>) {
     let pipeline = running.pipeline.downgrade();
-    let heard = heard.clone();
+    let observed = observed.clone();
     let bus = running.pipeline.bus().expect("a bus");
     let played = std::sync::atomic::AtomicBool::new(false);
     bus.set_sync_handler(move |_, message| {
         use std::sync::atomic::Ordering::Relaxed;
-        let mut heard = heard.lock().unwrap();
+        let mut observed = observed.lock().unwrap();
         let name = message.structure().map(|s| s.name().as_str());
         let by_source = message.src().is_some_and(|src| src.name() == "r");
         match (message.view(), name) {
             (gst::MessageView::Error(error), _) => {
-                heard
+                observed
                     .errors
                     .push(format!("{} {:?}", error.error(), error.debug()));
             }
@@ -448,15 +447,15 @@ fn watch_bus(running: &Running, heard: &Arc<Mutex<Heard>>) {
                 if ours && changed.current() == gst::State::Playing {
                     played.store(true, Relaxed);
                 } else if ours && played.load(Relaxed) {
-                    heard.left_playing.push(format!("{changed:?}"));
+                    observed.left_playing.push(format!("{changed:?}"));
                 }
             }
-            (_, Some("reactor-interrupted")) if by_source => heard.interrupted += 1,
+            (_, Some("reactor-interrupted")) if by_source => observed.interrupted += 1,
             (_, Some("reactor-resumed")) if by_source => {
                 let structure = message.structure().expect("it has a name");
                 match structure.get::<bool>("restarted").expect("a field") {
-                    true => heard.restarted += 1,
-                    false => heard.resumed += 1,
+                    true => observed.restarted += 1,
+                    false => observed.resumed += 1,
                 }
             }
             _ => {}
@@ -466,15 +465,15 @@ fn watch_bus(running: &Running, heard: &Arc<Mutex<Heard>>) {
     });
 }
 
-fn watch_order(pad: &gst::Pad, heard: &Arc<Mutex<Heard>>) {
-    let heard = heard.clone();
+fn watch_order(pad: &gst::Pad, observed: &Arc<Mutex<Observed>>) {
+    let observed = observed.clone();
     let last = Mutex::new(None::<gst::ClockTime>);
     pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
         let pts = info.buffer().and_then(|buffer| buffer.pts());
         let before = std::mem::replace(&mut *last.lock().unwrap(), pts);
         if pts.is_none() || before >= pts {
             let what = format!("{}: {pts:?} after {before:?}", pad.name());
-            heard.lock().unwrap().unordered.push(what);
+            observed.lock().unwrap().unordered.push(what);
         }
         gst::PadProbeReturn::Ok
     });
@@ -485,11 +484,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_seed_has_the_same_outages() {
-        let outages = draw(7, 1000, 1.0, 25.0);
-        assert_eq!(outages, draw(7, 1000, 1.0, 25.0));
-        assert_ne!(outages, draw(8, 1000, 1.0, 25.0));
-        assert_eq!(outages[..3], draw(7, 4, 1.0, 25.0)[..3]);
+    fn random_outages_of_one_seed_are_equal() {
+        let outages = random_outages(7, 1000, 1.0, 25.0);
+        assert_eq!(outages, random_outages(7, 1000, 1.0, 25.0));
+        assert_ne!(outages, random_outages(8, 1000, 1.0, 25.0));
+        assert_eq!(outages[..3], random_outages(7, 4, 1.0, 25.0)[..3]);
         let mean = outages.iter().map(|o| o.length.as_secs_f64()).sum::<f64>() / 1000.0;
         assert!((5.0..7.0).contains(&mean), "{mean}");
         let mut dark = 0.0;

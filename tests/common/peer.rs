@@ -13,14 +13,15 @@ use std::{
     net::TcpListener,
     sync::{Arc, Mutex},
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+use crate::pipeline::wait_for;
 use connection::Connection;
-pub use messages::{Heard, Said};
+pub use messages::{ClientMessage, ReceivedMessage};
 pub use offer::{Offer, Section};
 
 pub const WIDTH: i32 = 320;
@@ -97,7 +98,7 @@ impl PeerConfig {
 /// The running server; it stops when dropped.
 #[derive(Debug)]
 pub struct Peer {
-    shared: Arc<Shared>,
+    shared: Arc<PeerState>,
     port: u16,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -105,7 +106,7 @@ pub struct Peer {
 
 /// What HTTP, the connection and the test share.
 #[derive(Debug)]
-struct Shared {
+struct PeerState {
     config: PeerConfig,
     /// The session's, in the runtime's words.
     state: Mutex<String>,
@@ -113,12 +114,12 @@ struct Shared {
     /// Handed out once.
     answer: Mutex<Option<String>>,
     connection: Mutex<Option<Arc<Connection>>>,
-    heard: Mutex<Vec<Heard>>,
+    received: Mutex<Vec<ReceivedMessage>>,
     /// Whether the client's first message was binary.
     binary: Mutex<Option<bool>>,
 }
 
-impl Shared {
+impl PeerState {
     fn connection(&self) -> Option<Arc<Connection>> {
         self.connection.lock().unwrap().clone()
     }
@@ -131,13 +132,13 @@ impl Shared {
 impl Peer {
     pub fn start(config: PeerConfig) -> Self {
         crate::init();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(PeerState {
             config,
             state: Mutex::new("ready".to_owned()),
             offers: Mutex::default(),
             answer: Mutex::default(),
             connection: Mutex::default(),
-            heard: Mutex::default(),
+            received: Mutex::default(),
             binary: Mutex::default(),
         });
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
@@ -159,33 +160,36 @@ impl Peer {
 
     /// The first offer; waits for it.
     pub fn offer(&self, limit: Duration) -> Offer {
-        wait(limit, "an offer", || {
+        wait_for(limit, "an offer", || {
             self.shared.offers.lock().unwrap().first().cloned()
         })
     }
 
     /// Whether nobody has made an offer so far.
-    pub fn without_offer(&self) -> bool {
+    pub fn has_no_offer(&self) -> bool {
         self.shared.offers.lock().unwrap().is_empty()
     }
 
-    /// What the client has said so far, in order.
-    pub fn heard(&self) -> Vec<Heard> {
-        self.shared.heard.lock().unwrap().clone()
+    /// What the client has message so far, in order.
+    pub fn received(&self) -> Vec<ReceivedMessage> {
+        self.shared.received.lock().unwrap().clone()
     }
 
-    /// Waits until the client has said this so many times.
-    pub fn wait_said(&self, said: &Said, times: usize, limit: Duration) {
-        wait(limit, &format!("{times} x {said:?}"), || {
-            let heard = self.heard();
-            let count = heard.iter().filter(|heard| heard.said == *said).count();
+    /// Waits until the client has message this so many times.
+    pub fn wait_for_message(&self, message: &ClientMessage, times: usize, limit: Duration) {
+        wait_for(limit, &format!("{times} x {message:?}"), || {
+            let received = self.received();
+            let count = received
+                .iter()
+                .filter(|received| received.message == *message)
+                .count();
             (count >= times).then_some(())
         });
     }
 
     /// Sends a message of the model's, in the client's encoding.
-    pub fn say(&self, name: &str, data: &Value) {
-        messages::say(&self.shared, name, data);
+    pub fn send_model_message(&self, name: &str, data: &Value) {
+        messages::send_model_message(&self.shared, name, data);
     }
 
     /// How many RTP packets of a track were handed to the connection.
@@ -204,7 +208,7 @@ impl Peer {
     }
 
     /// Ends the connection and tells nobody.
-    pub fn hang_up(&self) {
+    pub fn close_connection(&self) {
         let connection = self.shared.connection.lock().unwrap().take();
         drop(connection);
     }
@@ -218,7 +222,7 @@ impl Drop for Peer {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        self.hang_up();
+        self.close_connection();
     }
 }
 
@@ -238,23 +242,8 @@ fn serve(listener: TcpListener, router: axum::Router, stopped: oneshot::Receiver
     });
 }
 
-/// Waits until there is something; panics after `limit`.
-pub fn wait<T>(limit: Duration, what: &str, mut get: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + limit;
-    loop {
-        if let Some(result) = get() {
-            return result;
-        }
-        assert!(
-            Instant::now() < deadline,
-            "{what} did not come within {limit:?}"
-        );
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
 /// For people who look into a test that fails.
-fn report(what: impl std::fmt::Display) {
+fn log(what: impl std::fmt::Display) {
     if std::env::var_os("REACTOR_TEST_SERVER_LOG").is_some() {
         eprintln!("peer: {what}");
     }

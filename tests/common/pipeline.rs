@@ -1,18 +1,24 @@
 // SPDX-License-Identifier: MIT
 
-//! Pipelines under test: started, watched and always taken down.
+//! Pipelines under test: started, watched and always taken down; waits and probes for them.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-use gst::prelude::*;
+use gst::{glib, prelude::*};
 
 /// A pipeline that goes to NULL when the test ends, however it ends.
 #[derive(Debug)]
-pub struct Running {
+pub struct TestPipeline {
     pub pipeline: gst::Pipeline,
 }
 
-impl Running {
+impl TestPipeline {
     /// Parses a gst-launch line and starts it.
     pub fn launch(line: &str) -> Self {
         let running = Self::parse(line);
@@ -80,9 +86,9 @@ impl Running {
     }
 
     /// The next error, with its details.
-    pub fn wait_error(&self, limit: Duration) -> Failure {
+    pub fn wait_error(&self, limit: Duration) -> BusError {
         self.wait_message(limit, |message| match message.view() {
-            gst::MessageView::Error(error) => Some(Failure {
+            gst::MessageView::Error(error) => Some(BusError {
                 error: error.error(),
                 details: error.details().map(|details| details.to_owned()),
             }),
@@ -107,13 +113,34 @@ impl Running {
         })
     }
 
-    /// Whether there was an error that nobody has looked at.
-    pub fn has_failed(&self) -> bool {
-        let bus = self.pipeline.bus().unwrap();
-        bus.pop_filtered(&[gst::MessageType::Error]).is_some()
+    /// The next LATENCY message of this element.
+    pub fn wait_latency_message(&self, element: &str, limit: Duration) {
+        let element = self.by_name(element);
+        self.wait_message(limit, |message| {
+            let is_latency = matches!(message.view(), gst::MessageView::Latency(_));
+            (is_latency && message.src() == Some(element.upcast_ref())).then_some(())
+        });
     }
 
-    /// What a test that fails may not have looked at.
+    /// An error message that is on the bus. Drops the messages before it.
+    pub fn pop_error(&self) -> Option<gst::Message> {
+        let bus = self.pipeline.bus().unwrap();
+        bus.pop_filtered(&[gst::MessageType::Error])
+    }
+
+    /// Panics if there is an error message on the bus by now.
+    pub fn assert_no_error(&self) {
+        let error = self.pop_error();
+        assert!(error.is_none(), "{error:?}");
+    }
+
+    /// What `stats` of an element says of one of its pads.
+    pub fn pad_stats(&self, element: &str, pad: &str) -> gst::Structure {
+        let stats: gst::Structure = self.by_name(element).property("stats");
+        stats.get(pad).expect("a pad")
+    }
+
+    /// Prints the messages that a test which fails has not read.
     fn show_problems(&self) {
         let wanted = [
             gst::MessageType::Error,
@@ -131,7 +158,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for TestPipeline {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.show_problems();
@@ -140,7 +167,7 @@ impl Drop for Running {
     }
 }
 
-/// Waits for something that no message tells; panics after `limit`.
+/// Polls until the condition holds; panics after `limit`.
 pub fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;
     while !condition() {
@@ -149,8 +176,48 @@ pub fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bo
     }
 }
 
-/// With REACTOR_TEST_WIRE=v0 the whole suite speaks v0, for what can be said in
-/// it.
+/// Polls until there is a value; panics after `limit`.
+pub fn wait_for<T>(limit: Duration, what: &str, mut get: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(result) = get() {
+            return result;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{what} did not come within {limit:?}"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The nick of an enumeration's value.
+pub fn enum_nick(value: &glib::Value) -> String {
+    let (_, value) = glib::EnumValue::from_value(value).expect("an enumeration");
+    value.nick().to_owned()
+}
+
+/// The `status` property.
+pub fn status(element: &gst::Element) -> String {
+    enum_nick(&element.property_value("status"))
+}
+
+pub fn wait_for_status(element: &gst::Element, wanted: &str, limit: Duration) {
+    wait_until(wanted, limit, || status(element) == wanted);
+}
+
+/// Counts the buffers that pass a pad from now on.
+pub fn count_buffers(pad: &gst::Pad) -> impl Fn() -> usize + use<> {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counter = count.clone();
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        gst::PadProbeReturn::Ok
+    });
+    move || count.load(Ordering::Relaxed)
+}
+
+/// With REACTOR_TEST_WIRE=v0 the elements of every test speak v0, as far as it goes.
 pub fn is_v0() -> bool {
     std::env::var("REACTOR_TEST_WIRE").is_ok_and(|wire| wire == "v0")
 }
@@ -170,18 +237,18 @@ fn force_wire(pipeline: &gst::Pipeline) {
     }
 }
 
-/// An error message.
+/// An error message from the bus.
 #[derive(Debug)]
-pub struct Failure {
-    pub error: gst::glib::Error,
+pub struct BusError {
+    pub error: glib::Error,
     pub details: Option<gst::Structure>,
 }
 
-impl Failure {
+impl BusError {
     /// A field of the details; panics if there is none of that type.
     pub fn detail<T>(&self, field: &str) -> T
     where
-        for<'a> T: gst::glib::value::FromValue<'a> + 'static,
+        for<'a> T: glib::value::FromValue<'a> + 'static,
     {
         let details = self
             .details

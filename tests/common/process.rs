@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: MIT
 
-//! A program under test, with what it says in a file.
+//! A program under test as a child process, with its output in a file.
 
 use std::{
     fs::File,
+    io::Write,
     os::unix::process::CommandExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
-use crate::{installed, pipeline::wait_until};
+use crate::{pipeline::wait_until, plugin_environment, scratch};
 
-/// How long a program that is no longer wanted has to leave.
+/// The time that a program has to end after SIGTERM when its test is over.
 const GRACE: Duration = Duration::from_secs(15);
 
 /// Does not outlive its test. The log is removed when the test has passed.
@@ -24,16 +25,39 @@ pub struct Process {
 }
 
 impl Process {
-    /// GStreamer's tools find the plugin. `name` is for the log, and may be used
-    /// again; `scratch` is the caller's `env!("CARGO_TARGET_TMPDIR")`.
-    pub fn start(scratch: &str, name: &str, mut command: Command) -> Self {
+    /// Starts a program that reads no input. GStreamer's tools find the plugin. `name` is a part
+    /// of the log's name, and may be used again.
+    pub fn start(name: &str, command: Command) -> Self {
+        Self::spawn(name, command, Stdio::null())
+    }
+
+    /// Starts a program whose standard input stays open until [`Self::close_stdin`].
+    pub fn start_with_stdin(name: &str, command: Command) -> Self {
+        Self::spawn(name, command, Stdio::piped())
+    }
+
+    /// Starts the real gst-launch-1.0.
+    pub fn gst_launch(
+        name: &str,
+        options: &[&str],
+        pipeline: &str,
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let mut command = Command::new("gst-launch-1.0");
+        command
+            .args(options)
+            .args(pipeline.split_whitespace())
+            .envs(environment.iter().copied());
+        Self::start(name, command)
+    }
+
+    fn spawn(name: &str, mut command: Command, stdin: Stdio) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{name}-{}-{count}.log", std::process::id());
-        let log = Path::new(scratch).join(name);
+        let log = scratch::path(&format!("{name}-{count}.log"));
         let output = File::create(&log).expect("a log");
-        let child = installed::equip(&mut command, scratch)
-            .stdin(Stdio::null())
+        let child = plugin_environment::set(&mut command)
+            .stdin(stdin)
             .stdout(output.try_clone().expect("a log"))
             .stderr(output)
             // As a shell starts what is typed.
@@ -47,6 +71,7 @@ impl Process {
         self.child.id()
     }
 
+    /// Standard output and standard error so far.
     pub fn output(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).expect("the log")).into_owned()
     }
@@ -60,18 +85,29 @@ impl Process {
         });
     }
 
-    /// To it alone, as `kill` does.
+    /// Writes to the standard input.
+    pub fn write(&mut self, text: &str) {
+        let stdin = self.child.stdin.as_mut().expect("the input is open");
+        stdin.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Ends the standard input.
+    pub fn close_stdin(&mut self) {
+        self.child.stdin = None;
+    }
+
+    /// Signals this process alone, as `kill` does.
     pub fn signal(&self, signal: i32) {
-        self.send(self.child.id().cast_signed(), signal);
+        send_signal(self.child.id().cast_signed(), signal);
     }
 
-    /// What Ctrl-C in a terminal does: to it and all that are in its group.
+    /// What Ctrl-C in a terminal does: SIGINT to all processes of its group.
     pub fn interrupt_group(&self) {
-        self.send(-self.child.id().cast_signed(), libc::SIGINT);
+        send_signal(-self.child.id().cast_signed(), libc::SIGINT);
     }
 
-    /// The process of this name that it has started.
-    pub fn started(&self, name: &str) -> i32 {
+    /// The id of its child process of this name.
+    pub fn child_pid(&self, name: &str) -> i32 {
         let output = Command::new("pgrep")
             .args(["--parent", &self.child.id().to_string(), name])
             .output()
@@ -80,20 +116,12 @@ impl Process {
         pids.trim().parse().expect("one process")
     }
 
-    fn send(&self, pid: i32, signal: i32) {
-        // SAFETY: plain numbers; the child is not reaped before drop, so the
-        // number is its own, and its group's.
-        #[allow(unsafe_code)]
-        let result = unsafe { libc::kill(pid, signal) };
-        assert_eq!(result, 0, "kill");
-    }
-
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
-        let status = self.ended(limit);
+        let status = self.wait_ended(limit);
         status.unwrap_or_else(|| panic!("still running after {limit:?}:\n{}", self.output()))
     }
 
-    fn ended(&mut self, limit: Duration) -> Option<ExitStatus> {
+    fn wait_ended(&mut self, limit: Duration) -> Option<ExitStatus> {
         let deadline = Instant::now() + limit;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait().expect("wait") {
@@ -113,10 +141,10 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // A script takes what it started with it, but not if it is killed.
+        // A script ends its own children on SIGTERM, but cannot on SIGKILL.
         if self.child.try_wait().is_ok_and(|status| status.is_none()) {
             self.signal(libc::SIGTERM);
-            self.ended(GRACE);
+            self.wait_ended(GRACE);
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -126,4 +154,34 @@ impl Drop for Process {
             let _ = std::fs::remove_file(&self.log);
         }
     }
+}
+
+/// Sends a signal to a process that is not reaped before its handle is dropped, so that the id is
+/// its own; a negative id is that of a process group.
+pub fn send_signal(pid: i32, signal: i32) {
+    // SAFETY: plain numbers.
+    #[allow(unsafe_code)]
+    let result = unsafe { libc::kill(pid, signal) };
+    assert_eq!(result, 0, "kill");
+}
+
+/// Runs a test again in a process of its own, for changes or handlers that hold for the whole
+/// process. `test` is its path within the binary, as in `peer_servers::NAME`. Returns whether this
+/// is that process; the other one has nothing left to do.
+pub fn in_own_process(test: &str) -> bool {
+    const MARK: &str = "REACTOR_TEST_OWN_PROCESS";
+    if std::env::var_os(MARK).is_some() {
+        return true;
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(MARK, "1")
+        .output()
+        .unwrap();
+    let (status, said) = (output.status, String::from_utf8_lossy(&output.stderr));
+    assert!(status.success(), "{status}: {said}");
+    // A wrong path would run no test, and succeed.
+    let ran = String::from_utf8_lossy(&output.stdout).contains("running 1 test");
+    assert!(ran, "there is no test {test}");
+    false
 }

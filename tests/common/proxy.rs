@@ -63,7 +63,7 @@ pub struct Seen {
 }
 
 #[derive(Debug)]
-struct Shared {
+struct ProxyState {
     script: Mutex<Script<Route>>,
     seen: Mutex<Vec<Seen>>,
     upstream: Option<Upstream>,
@@ -72,7 +72,7 @@ struct Shared {
 /// Listens until it is dropped.
 #[derive(Debug)]
 pub struct Proxy {
-    shared: Arc<Shared>,
+    shared: Arc<ProxyState>,
     runtime: Option<Runtime>,
     port: u16,
 }
@@ -100,7 +100,7 @@ impl Proxy {
             .enable_all()
             .build()
             .expect("a runtime");
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ProxyState {
             script: Mutex::default(),
             seen: Mutex::default(),
             upstream: upstream.map(|url| Upstream::new(&url).expect("a client")),
@@ -165,7 +165,7 @@ impl Drop for Proxy {
 }
 
 async fn answer(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ProxyState>>,
     ConnectInfo(socket): ConnectInfo<Socket>,
     request: Request,
 ) -> Response {
@@ -185,7 +185,7 @@ async fn answer(
 }
 
 /// A runtime that does not answer is passed on as a connection that breaks.
-async fn forward(shared: &Shared, socket: &Socket, parts: Parts, body: Bytes) -> Response {
+async fn forward(shared: &ProxyState, socket: &Socket, parts: Parts, body: Bytes) -> Response {
     let Some(upstream) = &shared.upstream else {
         return StatusCode::NOT_FOUND.into_response();
     };

@@ -9,9 +9,9 @@
 //! neither has another way to the other. What is encrypted stays so: these are
 //! the packets as they would be on a wire.
 
-mod answer;
-mod flow;
-mod lane;
+mod emulated_link;
+mod forwarding;
+mod signaling;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,56 +23,56 @@ use tokio::runtime::Runtime;
 
 use crate::proxy::{Proxy, Route, Rule};
 
-pub use lane::{Conditions, Counts, Jitter, Rate};
+pub use emulated_link::{Jitter, LinkConditions, PacketCounts, RateLimit};
 
-use lane::Lane;
+use emulated_link::EmulatedLink;
 
 /// More connections than any test makes; the oldest ends for another one.
-const MOST_FRONTS: usize = 32;
+const MAX_SERVERS: usize = 32;
 
 /// Where to a packet is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Towards {
-    Client,
-    Server,
+pub enum Direction {
+    ToClient,
+    ToServer,
 }
 
 /// The two directions.
 #[derive(Debug)]
-struct Lanes {
-    client: Mutex<Lane>,
-    server: Mutex<Lane>,
+struct EmulatedLinks {
+    client: Mutex<EmulatedLink>,
+    server: Mutex<EmulatedLink>,
 }
 
-impl Lanes {
-    fn of(&self, towards: Towards) -> MutexGuard<'_, Lane> {
-        let lane = match towards {
-            Towards::Client => &self.client,
-            Towards::Server => &self.server,
+impl EmulatedLinks {
+    fn of(&self, direction: Direction) -> MutexGuard<'_, EmulatedLink> {
+        let link = match direction {
+            Direction::ToClient => &self.client,
+            Direction::ToServer => &self.server,
         };
-        lane.lock().unwrap()
+        link.lock().unwrap()
     }
 }
 
 /// A server's address, where the relay stands for it, and what does so.
 #[derive(Debug)]
-struct Front {
+struct RelayedServer {
     server: SocketAddr,
     address: SocketAddr,
     task: tokio::task::AbortHandle,
 }
 
 #[derive(Debug)]
-struct Shared {
-    lanes: Arc<Lanes>,
-    fronts: Mutex<Vec<Front>>,
+struct RelayState {
+    links: Arc<EmulatedLinks>,
+    servers: Mutex<Vec<RelayedServer>>,
     runtime: tokio::runtime::Handle,
 }
 
 /// Relays until it is dropped.
 #[derive(Debug)]
 pub struct Relay {
-    shared: Arc<Shared>,
+    shared: Arc<RelayState>,
     runtime: Option<Runtime>,
 }
 
@@ -87,19 +87,27 @@ impl Relay {
             .enable_all()
             .build()
             .expect("a runtime");
-        let shared = Arc::new(Shared {
-            lanes: Arc::new(Lanes {
-                client: Mutex::new(Lane::new(seed, 1)),
-                server: Mutex::new(Lane::new(seed, 2)),
+        let shared = Arc::new(RelayState {
+            links: Arc::new(EmulatedLinks {
+                client: Mutex::new(EmulatedLink::new(seed, 1)),
+                server: Mutex::new(EmulatedLink::new(seed, 2)),
             }),
-            fronts: Mutex::default(),
+            servers: Mutex::default(),
             runtime: runtime.handle().clone(),
         });
         let at = shared.clone();
-        let answer = move |body: String| answer::redirect(&body, |server| at.front(server));
+        let answer = move |body: String| {
+            signaling::replace_server_address(&body, |server| at.relay_address(server))
+        };
         proxy.rule(Route::Answer, Rule::edit_reply(answer));
-        proxy.rule(Route::Offer, Rule::edit_request(answer::hide_client));
-        proxy.rule(Route::Candidates, Rule::edit_request(answer::forget));
+        proxy.rule(
+            Route::Offer,
+            Rule::edit_request(signaling::remove_client_candidates),
+        );
+        proxy.rule(
+            Route::Candidates,
+            Rule::edit_request(signaling::remove_trickled_candidates),
+        );
         Self {
             shared,
             runtime: Some(runtime),
@@ -107,37 +115,37 @@ impl Relay {
     }
 
     /// From now on, for what comes in.
-    pub fn set(&self, towards: Towards, conditions: Conditions) {
-        self.shared.lanes.of(towards).conditions = conditions;
+    pub fn set(&self, direction: Direction, conditions: LinkConditions) {
+        self.shared.links.of(direction).conditions = conditions;
     }
 
-    pub fn set_both(&self, conditions: Conditions) {
-        self.set(Towards::Client, conditions);
-        self.set(Towards::Server, conditions);
+    pub fn set_both(&self, conditions: LinkConditions) {
+        self.set(Direction::ToClient, conditions);
+        self.set(Direction::ToServer, conditions);
     }
 
     /// Whether nothing gets through at all, in neither direction. What is on its
     /// way arrives.
-    pub fn black_out(&self, on: bool) {
-        for towards in [Towards::Client, Towards::Server] {
-            self.shared.lanes.of(towards).blackout = on;
+    pub fn set_down(&self, on: bool) {
+        for direction in [Direction::ToClient, Direction::ToServer] {
+            self.shared.links.of(direction).down = on;
         }
     }
 
     /// What became of the packets so far.
-    pub fn counts(&self, towards: Towards) -> Counts {
-        self.shared.lanes.of(towards).counts
+    pub fn counts(&self, direction: Direction) -> PacketCounts {
+        self.shared.links.of(direction).counts
     }
 
     /// How many RTP packets came in, lost ones too, by payload type: what the
     /// answer calls `rtx` is repair.
-    pub fn payloads(&self, towards: Towards) -> BTreeMap<u8, u64> {
-        self.shared.lanes.of(towards).payloads.clone()
+    pub fn payloads(&self, direction: Direction) -> BTreeMap<u8, u64> {
+        self.shared.links.of(direction).payloads.clone()
     }
 
     /// How many connections went through here.
     pub fn connections(&self) -> usize {
-        self.shared.fronts.lock().unwrap().len()
+        self.shared.servers.lock().unwrap().len()
     }
 }
 
@@ -149,23 +157,23 @@ impl Drop for Relay {
     }
 }
 
-impl Shared {
+impl RelayState {
     /// Where clients find this server from now on. An answer may be asked for
     /// more than once.
-    fn front(&self, server: SocketAddr) -> SocketAddr {
-        let mut fronts = self.fronts.lock().unwrap();
-        if let Some(front) = fronts.iter().find(|front| front.server == server) {
-            return front.address;
+    fn relay_address(&self, server: SocketAddr) -> SocketAddr {
+        let mut servers = self.servers.lock().unwrap();
+        if let Some(relayed) = servers.iter().find(|relayed| relayed.server == server) {
+            return relayed.address;
         }
         // On the server's own address, so that it is reached the same way.
         let socket = UdpSocket::bind((server.ip(), 0)).expect("a free port");
         let address = socket.local_addr().expect("an address");
-        let task = flow::stand_for(server, socket, self.lanes.clone());
+        let task = forwarding::forward_packets(server, socket, self.links.clone());
         let task = self.runtime.spawn(task).abort_handle();
-        if fronts.len() == MOST_FRONTS {
-            fronts.remove(0).task.abort();
+        if servers.len() == MAX_SERVERS {
+            servers.remove(0).task.abort();
         }
-        fronts.push(Front {
+        servers.push(RelayedServer {
             server,
             address,
             task,
@@ -176,7 +184,7 @@ impl Shared {
 
 /// How many packets of each payload type an SDP calls by this name, such as
 /// `rtx`.
-pub fn of_format(sdp: &str, name: &str, payloads: &BTreeMap<u8, u64>) -> u64 {
+pub fn count_codec_packets(sdp: &str, name: &str, payloads: &BTreeMap<u8, u64>) -> u64 {
     let formats = sdp.lines().filter_map(|line| {
         let (payload, rest) = line.trim().strip_prefix("a=rtpmap:")?.split_once(' ')?;
         let payload: u8 = payload.parse().ok()?;

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::http;
+use crate::{http, process::send_signal};
 
 /// A generous bound: the machine may be busy compiling.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -43,7 +43,7 @@ impl Server {
             child: command.spawn().expect("the serve script runs"),
             port,
         };
-        server.prefer();
+        server.raise_priority();
         server.wait_until_healthy();
         server
     }
@@ -51,7 +51,7 @@ impl Server {
     /// A server that has to wait for a processor leaves out pictures before it
     /// encodes them, which is not what is tested. Where it is permitted, it
     /// waits less than what else runs here.
-    fn prefer(&self) {
+    fn raise_priority(&self) {
         // SAFETY: plain numbers; a refusal changes nothing.
         #[allow(unsafe_code)]
         let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, self.pid(), -10) };
@@ -81,10 +81,8 @@ impl Server {
 
     /// Sends a signal to the server, and to nobody else.
     pub fn signal(&self, signal: i32) {
-        // SAFETY: the pid is that of our child, which is not reaped before drop.
-        #[allow(unsafe_code)]
-        let result = unsafe { libc::kill(self.pid() as libc::pid_t, signal) };
-        assert_eq!(result, 0, "kill");
+        // The child is not reaped before drop.
+        send_signal(self.pid().cast_signed(), signal);
     }
 
     /// What `GET /session` says is the session's state.

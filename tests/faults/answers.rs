@@ -14,8 +14,8 @@ use reactor_tests::{
 use serde_json::Value;
 
 use crate::support::{
-    CODEC_NOT_FOUND, Expected, NOT_AUTHORIZED, OPEN_READ, READ, SOON, assert_fails, count_buffers,
-    source, take_down,
+    CODEC_NOT_FOUND, Expected, NOT_AUTHORIZED, OPEN_READ, READ, TIMEOUT, assert_fails,
+    count_buffers, source, take_down,
 };
 
 /// Changes the SDP that is the member `field` of a JSON body.
@@ -78,7 +78,7 @@ fn weak(sdp: &str) -> String {
 }
 
 #[test]
-fn a_spoiled_answer() {
+fn invalid_sdp_answer_posts_error() {
     let identity = |text| Expected::gpu("IDENTITY_MISMATCH", NOT_AUTHORIZED, text);
     let track = |text| Expected::gpu("TRACK_REJECTED", CODEC_NOT_FOUND, text);
     type Spoil = fn(&str) -> String;
@@ -111,20 +111,20 @@ fn a_spoiled_answer() {
         let failure = assert_fails(what, &proxy.url(), "", expected);
         assert!(!failure.detail::<String>("session-id").is_empty());
         assert_eq!(proxy.count(Route::StopSession), 1, "{what}");
-        server.wait_for_state("ready", SOON);
+        server.wait_for_state("ready", TIMEOUT);
     }
 }
 
 /// Nothing that a peer of unproven identity sends gets through.
 #[test]
-fn a_forged_peer_is_not_heard() {
+fn peer_with_forged_fingerprint_is_ignored() {
     let server = Server::playground();
     let proxy = Proxy::before(&server);
     proxy.rule(Route::Answer, answer(forged));
     let running = source(&proxy.url(), "");
     let buffers = count_buffers(&running.pad("sink", "sink"));
     running.play();
-    let failure = running.wait_message(SOON, |message| match message.view() {
+    let failure = running.wait_message(TIMEOUT, |message| match message.view() {
         gst::MessageView::Error(error) => Some(error.details().map(|d| d.to_owned())),
         gst::MessageView::Element(element) => {
             let name = element.structure().map(|s| s.name().to_string());
@@ -143,7 +143,7 @@ fn a_forged_peer_is_not_heard() {
 
 /// Both sides' candidates lead to a port that nobody listens on.
 #[test]
-fn candidates_that_lead_nowhere() {
+fn unreachable_candidates_post_error() {
     let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).unwrap();
     let port = socket.local_addr().unwrap().port();
     let misled = move |sdp: &str| {
@@ -176,11 +176,11 @@ fn candidates_that_lead_nowhere() {
     }
     take_down(&running);
     assert_eq!(proxy.count(Route::StopSession), 1);
-    server.wait_for_state("ready", SOON);
+    server.wait_for_state("ready", TIMEOUT);
 }
 
 #[test]
-fn a_running_session_is_joined_and_left_alone() {
+fn running_session_is_joined_and_not_stopped() {
     let server = Server::playground();
     let url = server.url();
     let begun = http::post(&format!("{url}/start_session"), "{}").unwrap();
@@ -196,7 +196,7 @@ fn a_running_session_is_joined_and_left_alone() {
         let running = source(&proxy.url(), properties);
         let frames = count_buffers(&running.pad("sink", "sink"));
         running.play();
-        wait_until("streaming", SOON, || frames() > 5);
+        wait_until("streaming", TIMEOUT, || frames() > 5);
         take_down(&running);
         assert_eq!(proxy.count(Route::StartSession), asked);
         assert_eq!(proxy.count(Route::StopSession), 0);

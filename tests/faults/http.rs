@@ -6,13 +6,13 @@
 use std::time::{Duration, Instant};
 
 use reactor_tests::{
-    pipeline::{Running, wait_until},
+    pipeline::{TestPipeline, wait_until},
     proxy::{Proxy, Route, Rule},
     server::{Server, free_port},
 };
 
 use crate::support::{
-    BUSY, CODEC_NOT_FOUND, Expected, NOT_AUTHORIZED, NOT_FOUND, OPEN_READ, SETTINGS, SOON,
+    BUSY, CODEC_NOT_FOUND, Expected, NOT_AUTHORIZED, NOT_FOUND, OPEN_READ, SETTINGS, TIMEOUT,
     assert_fails, count_buffers, source, take_down,
 };
 
@@ -43,7 +43,7 @@ fn status(status: u16) -> Rule {
 }
 
 #[test]
-fn nothing_listens() {
+fn no_server_posts_network_error() {
     let url = format!("http://127.0.0.1:{}", free_port());
     let expected =
         Expected::api("NETWORK_ERROR", OPEN_READ, "is the server running?").during("start_session");
@@ -100,7 +100,7 @@ fn refusals() -> Vec<Reply> {
 }
 
 #[test]
-fn a_reply_that_is_no_session() {
+fn invalid_session_reply_posts_error() {
     let proxy = Proxy::alone();
     for (what, rule, expected) in not_the_platform().into_iter().chain(refusals()) {
         script(&proxy);
@@ -112,7 +112,7 @@ fn a_reply_that_is_no_session() {
 }
 
 #[test]
-fn a_session_that_is_of_no_use() {
+fn unusable_session_posts_error_and_is_stopped() {
     let proxy = Proxy::alone();
     let no_outputs = SESSION.replace("recvonly", "sendonly");
     let other_transport = SESSION.replace("\"webrtc\"", "\"livekit\"");
@@ -180,7 +180,7 @@ fn no_answers() -> Vec<(Route, Reply)> {
 }
 
 #[test]
-fn a_session_without_an_answer() {
+fn session_without_answer_posts_error() {
     let proxy = Proxy::alone();
     for (route, (what, rule, expected)) in failing_calls().into_iter().chain(no_answers()) {
         script(&proxy);
@@ -194,7 +194,7 @@ fn a_session_without_an_answer() {
 }
 
 #[test]
-fn a_full_server_is_waited_for() {
+fn full_server_is_retried_until_free() {
     let server = Server::playground();
     let proxy = Proxy::before(&server);
     proxy.next(Route::StartSession, 1, Rule::retry_after(503, "1"));
@@ -204,10 +204,10 @@ fn a_full_server_is_waited_for() {
     let begun = Instant::now();
     running.play();
     for _ in 0..2 {
-        let text = running.wait_message(SOON, waiting_text);
+        let text = running.wait_message(TIMEOUT, waiting_text);
         assert!(text.contains("all GPUs are taken"), "{text}");
     }
-    wait_until("streaming", SOON, || frames() > 5);
+    wait_until("streaming", TIMEOUT, || frames() > 5);
     assert!(begun.elapsed() >= Duration::from_millis(1300));
     assert_eq!(proxy.count(Route::StartSession), 3);
     take_down(&running);
@@ -224,7 +224,7 @@ fn waiting_text(message: &gst::Message) -> Option<String> {
 }
 
 #[test]
-fn waiting_timeout_ends_the_waiting() {
+fn waiting_timeout_posts_last_error() {
     let given_up = |code, kind| Expected::api(code, kind, "gave up after waiting-timeout, 700 ms");
     let cases = [
         (
@@ -281,7 +281,7 @@ fn waiting_timeout_ends_the_waiting() {
 /// Without a waiting-timeout there are still limits: 10 s for one request,
 /// and as much for a session that is ending.
 #[test]
-fn nobody_waits_forever_for_nothing() {
+fn silent_server_posts_timeout_without_waiting_timeout() {
     let silent = Proxy::alone();
     silent.rule(Route::StartSession, Rule::Hang);
     let ending = Proxy::alone();
@@ -291,8 +291,8 @@ fn nobody_waits_forever_for_nothing() {
     let second = source(&ending.url(), "");
     first.play();
     second.play();
-    let fails = |running: &Running, what, expected: Expected| {
-        expected.check(what, &running.wait_error(SOON));
+    let fails = |running: &TestPipeline, what, expected: Expected| {
+        expected.check(what, &running.wait_error(TIMEOUT));
         take_down(running);
     };
     let expected = Expected::api("REQUEST_TIMEOUT", OPEN_READ, "no complete answer");
@@ -304,15 +304,15 @@ fn nobody_waits_forever_for_nothing() {
 
 /// However long the server wants us to wait, the element can be stopped.
 #[test]
-fn an_absurd_retry_after_is_survived() {
+fn absurd_retry_after_can_be_stopped() {
     let proxy = Proxy::alone();
     for seconds in ["10000000000000000000", "1e300", "-1", "NaN"] {
         script(&proxy);
         proxy.next(Route::StartSession, 1, Rule::retry_after(429, seconds));
         let running = source(&proxy.url(), "waiting-timeout=1000");
         running.play();
-        running.wait_message(SOON, waiting_text);
-        let failure = running.wait_error(SOON);
+        running.wait_message(TIMEOUT, waiting_text);
+        let failure = running.wait_error(TIMEOUT);
         assert_eq!(failure.code(), "RATE_LIMITED", "{seconds}");
         take_down(&running);
     }
@@ -320,7 +320,7 @@ fn an_absurd_retry_after_is_survived() {
 
 /// A server that says "at once" all the time must not be asked all the time.
 #[test]
-fn retry_after_zero_is_no_busy_loop() {
+fn retry_after_zero_does_not_busy_loop() {
     let proxy = Proxy::alone();
     proxy.rule(Route::StartSession, Rule::retry_after(503, "0"));
     let expected = Expected::api("SERVER_ERROR", BUSY, "gave up after waiting-timeout");

@@ -10,29 +10,29 @@ use std::{
 use gst::prelude::*;
 use reactor_tests::{
     http,
-    pipeline::{Failure, Running, wait_until},
+    pipeline::{BusError, TestPipeline, wait_until},
     proxy::{Proxy, Route, Rule},
     server::Server,
 };
 
 use crate::{
     health,
-    support::{Expected, OPEN_READ, READ, SOON, assert_fails, count_buffers, source, take_down},
+    support::{Expected, OPEN_READ, READ, TIMEOUT, assert_fails, count_buffers, source, take_down},
 };
 
 /// Well above a stall-timeout of 3 s, for a busy machine.
 const STALLED: Duration = Duration::from_secs(10);
 
-fn streaming(url: &str, properties: &str) -> Running {
+fn streaming(url: &str, properties: &str) -> TestPipeline {
     let running = source(url, properties);
     let frames = count_buffers(&running.pad("sink", "sink"));
     running.play();
-    wait_until("streaming", SOON, || frames() > 10);
+    wait_until("streaming", TIMEOUT, || frames() > 10);
     running
 }
 
 #[test]
-fn a_killed_server_is_noticed() {
+fn killed_server_posts_disconnected() {
     let server = Server::playground();
     let running = streaming(&server.url(), "stall-timeout=3000 reconnect=false");
     server.signal(libc::SIGKILL);
@@ -43,7 +43,7 @@ fn a_killed_server_is_noticed() {
 }
 
 #[test]
-fn a_frozen_server_is_noticed() {
+fn frozen_server_posts_disconnected_after_stall_timeout() {
     let server = Server::playground();
     let running = streaming(&server.url(), "stall-timeout=3000 reconnect=false");
     server.signal(libc::SIGSTOP);
@@ -56,9 +56,9 @@ fn a_frozen_server_is_noticed() {
 }
 
 /// Both branches have to get the EOS before the pipeline posts one.
-fn two_branches(url: &str) -> Running {
+fn two_branches(url: &str) -> TestPipeline {
     health::watch();
-    let running = Running::parse(&format!(
+    let running = TestPipeline::parse(&format!(
         "reactorsrc name=src local=true api-url={url} \
          src.video_main_video ! fakesink name=video sync=false \
          src.audio_main_audio ! fakesink name=audio sync=false"
@@ -66,7 +66,7 @@ fn two_branches(url: &str) -> Running {
     let video = count_buffers(&running.pad("video", "sink"));
     let audio = count_buffers(&running.pad("audio", "sink"));
     running.play();
-    wait_until("both flow", SOON, || video() > 10 && audio() > 10);
+    wait_until("both flow", TIMEOUT, || video() > 10 && audio() > 10);
     running
 }
 
@@ -85,7 +85,7 @@ fn ends_in_order(body: &str, expected: Option<&str>) {
     let stopped = http::post(&format!("{}/stop_session", server.url()), body).unwrap();
     assert_eq!(stopped.status, 200, "{}", stopped.body);
 
-    let message = running.wait_element("reactor-session-ended", SOON);
+    let message = running.wait_element("reactor-session-ended", TIMEOUT);
     let told: Option<String> = message.get("reason").unwrap();
     assert!(
         message
@@ -93,8 +93,8 @@ fn ends_in_order(body: &str, expected: Option<&str>) {
             .unwrap()
             .is_some()
     );
-    running.wait_eos(SOON);
-    assert_eq!(reasons.recv_timeout(SOON).unwrap(), told);
+    running.wait_eos(TIMEOUT);
+    assert_eq!(reasons.recv_timeout(TIMEOUT).unwrap(), told);
     if expected.is_some() {
         assert_eq!(told.as_deref(), expected);
     }
@@ -104,12 +104,12 @@ fn ends_in_order(body: &str, expected: Option<&str>) {
 }
 
 #[test]
-fn a_session_that_is_stopped_is_an_end() {
+fn stopped_session_sends_eos_with_reason() {
     ends_in_order(r#"{"reason":"out of credits"}"#, Some("out of credits"));
 }
 
 #[test]
-fn a_session_that_is_stopped_without_a_reason_is_an_end() {
+fn stopped_session_without_reason_sends_eos() {
     ends_in_order("", None);
 }
 
@@ -117,7 +117,7 @@ fn a_session_that_is_stopped_without_a_reason_is_an_end() {
 /// must not pass for a whole one. The runtime goes down with the model, so
 /// whether it still says so is a matter of luck.
 #[test]
-fn a_crashed_model_is_an_error() {
+fn crashed_model_posts_error_and_no_eos() {
     let crash = r#"{"starting_input":{"commands":[{"command":"crash","data":{}}]}}"#;
     let terminated = r#"{"session_id":"00000000-0000-0000-0000-000000000000",
         "state":"terminated"}"#;
@@ -131,9 +131,9 @@ fn a_crashed_model_is_an_error() {
         src.set_property("arguments", crash);
         src.set_property("reconnect", false);
         running.play();
-        let failure = running.wait_message(SOON, |message| match message.view() {
+        let failure = running.wait_message(TIMEOUT, |message| match message.view() {
             gst::MessageView::Eos(_) => panic!("{what}: an EOS"),
-            gst::MessageView::Error(error) => Some(Failure {
+            gst::MessageView::Error(error) => Some(BusError {
                 error: error.error(),
                 details: error.details().map(|details| details.to_owned()),
             }),
@@ -148,11 +148,11 @@ fn a_crashed_model_is_an_error() {
 }
 
 #[test]
-fn a_server_that_dies_while_connecting() {
+fn server_killed_while_connecting_posts_error() {
     let server = Server::playground();
     let running = source(&server.url(), "");
     running.play();
-    running.wait_message(SOON, |message| match message.view() {
+    running.wait_message(TIMEOUT, |message| match message.view() {
         gst::MessageView::Element(element) => {
             let structure = element.structure()?;
             let id = structure.get::<Option<String>>("session-id").ok().flatten();
@@ -169,7 +169,7 @@ fn a_server_that_dies_while_connecting() {
 }
 
 #[test]
-fn a_connection_that_breaks_in_any_call() {
+fn broken_http_connection_posts_network_error() {
     let server = Server::playground();
     let proxy = Proxy::before(&server);
     for (route, operation) in [
@@ -182,14 +182,14 @@ fn a_connection_that_breaks_in_any_call() {
         let broken = Expected::api("NETWORK_ERROR", OPEN_READ, "broke off");
         let what = format!("{route:?}");
         assert_fails(&what, &proxy.url(), "", broken.during(operation));
-        server.wait_for_state("ready", SOON);
+        server.wait_for_state("ready", TIMEOUT);
     }
 }
 
 /// Whenever it is stopped while it connects, it stops in time, and no session
 /// is left that somebody has to pay for.
 #[test]
-fn stopping_while_connecting_leaves_nothing() {
+fn stop_while_connecting_leaves_no_session() {
     let server = Server::playground();
     let proxy = Proxy::before(&server);
     for step in 0..20 {
@@ -198,7 +198,7 @@ fn stopping_while_connecting_leaves_nothing() {
         std::thread::sleep(Duration::from_millis(step * 42));
         let took = take_down(&running);
         assert!(took < Duration::from_secs(3), "{step}: {took:?}");
-        server.wait_for_state("ready", SOON);
+        server.wait_for_state("ready", TIMEOUT);
     }
     let (started, stopped) = (
         proxy.count(Route::StartSession),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gst::prelude::*;
 use reactor_tests::{
-    pipeline::{Running, wait_until},
+    pipeline::{TestPipeline, wait_until},
     proxy::{Proxy, Route, Rule},
     server::Server,
 };
@@ -15,15 +15,15 @@ use serde_json::{Value, json};
 use crate::{
     health,
     support::{
-        CORE_FAILED, Expected, NOT_FOUND, OPEN_READ, SETTINGS, SOON, assert_fails, count_buffers,
-        source, take_down,
+        CORE_FAILED, Expected, NOT_FOUND, OPEN_READ, SETTINGS, TIMEOUT, assert_fails,
+        count_buffers, source, take_down,
     },
 };
 
 /// A source that does not even start. Returns all that it said.
 fn refuses_to_start(properties: &str, text: &'static str) -> String {
     health::watch();
-    let running = Running::parse(&format!("reactorsrc name=src {properties} ! fakesink"));
+    let running = TestPipeline::parse(&format!("reactorsrc name=src {properties} ! fakesink"));
     let source = running.by_name("src");
     assert!(running.pipeline.set_state(gst::State::Playing).is_err());
     let mut said = String::new();
@@ -41,7 +41,7 @@ fn refuses_to_start(properties: &str, text: &'static str) -> String {
                     error.debug(),
                     error.details()
                 );
-                failure.get_or_insert(reactor_tests::pipeline::Failure {
+                failure.get_or_insert(reactor_tests::pipeline::BusError {
                     error: error.error(),
                     details: error.details().map(|details| details.to_owned()),
                 });
@@ -56,7 +56,7 @@ fn refuses_to_start(properties: &str, text: &'static str) -> String {
 }
 
 #[test]
-fn settings_that_cannot_work_say_so_at_once() {
+fn invalid_settings_refuse_state_change() {
     refuses_to_start("", "set local=true");
     refuses_to_start("local=false api-url=http://127.0.0.1:1", "set local=true");
     for url in ["nonsense", "http://", "127.0.0.1:8080", "http://[::1"] {
@@ -70,7 +70,7 @@ fn settings_that_cannot_work_say_so_at_once() {
 }
 
 #[test]
-fn a_password_is_never_repeated() {
+fn password_in_url_is_never_shown() {
     for url in [
         "http://user:hunter2@127.0.0.1:8080",
         "http://hunter2@127.0.0.1:8080",
@@ -85,7 +85,7 @@ fn a_password_is_never_repeated() {
 }
 
 #[test]
-fn an_unknown_session_is_not_adopted() {
+fn unknown_session_id_posts_not_found() {
     let server = Server::playground();
     let proxy = Proxy::before(&server);
     let not_found = |text| Expected::api("NOT_FOUND", NOT_FOUND, text).during("session");
@@ -105,7 +105,7 @@ fn an_unknown_session_is_not_adopted() {
 }
 
 #[test]
-fn a_connection_id_and_arguments_reach_the_server() {
+fn connection_id_and_arguments_reach_server() {
     let server = Server::playground();
     let proxy = Proxy::before(&server);
     let running = source(&proxy.url(), "connection-id=1234");
@@ -114,7 +114,7 @@ fn a_connection_id_and_arguments_reach_the_server() {
     source.set_property("arguments", arguments.to_string());
     let frames = count_buffers(&running.pad("sink", "sink"));
     running.play();
-    wait_until("streaming", SOON, || frames() > 5);
+    wait_until("streaming", TIMEOUT, || frames() > 5);
     take_down(&running);
 
     assert_eq!(proxy.count(Route::Connections), 0);
@@ -132,17 +132,17 @@ fn a_connection_id_and_arguments_reach_the_server() {
 
 /// A connection id that the server refuses comes back in its own words.
 #[test]
-fn an_impossible_connection_id() {
+fn refused_connection_id_posts_bad_request() {
     let server = Server::playground();
     let expected = Expected::api("BAD_REQUEST", OPEN_READ, "connection")
         .during("sdp_params")
         .status(422);
     assert_fails("id 7", &server.url(), "connection-id=7", expected);
-    server.wait_for_state("ready", SOON);
+    server.wait_for_state("ready", TIMEOUT);
 }
 
 #[test]
-fn arguments_that_are_no_object_are_not_taken() {
+fn arguments_other_than_object_are_ignored() {
     reactor_tests::init();
     let source = gst::ElementFactory::make("reactorsrc").build().unwrap();
     let arguments = || source.property::<Option<String>>("arguments");
@@ -158,26 +158,26 @@ fn arguments_that_are_no_object_are_not_taken() {
 /// There is no pad that could pass the EOS on: without an error the
 /// application would wait for it forever.
 #[test]
-fn an_eos_before_any_stream_is_an_error() {
+fn eos_before_any_stream_posts_error() {
     let proxy = Proxy::alone();
     proxy.rule(Route::StartSession, Rule::Hang);
     let running = source(&proxy.url(), "close-timeout=500");
     running.play();
     assert!(running.pipeline.send_event(gst::event::Eos::new()));
-    let failure = running.wait_error(SOON);
+    let failure = running.wait_error(TIMEOUT);
     Expected::api("ABORTED", CORE_FAILED, "nothing was received").check("EOS", &failure);
     take_down(&running);
 }
 
 /// close-timeout bounds the one wait of a state change.
 #[test]
-fn close_timeout_is_kept() {
+fn close_timeout_bounds_state_change() {
     let proxy = Proxy::alone();
     proxy.rule(Route::StartSession, Rule::Hang);
     for limit in [0, 300, 1500] {
         let running = source(&proxy.url(), &format!("close-timeout={limit}"));
         running.play();
-        wait_until("asked", SOON, || proxy.count(Route::StartSession) > 0);
+        wait_until("asked", TIMEOUT, || proxy.count(Route::StartSession) > 0);
         let took = take_down(&running);
         let limit = Duration::from_millis(limit);
         assert!(

@@ -5,12 +5,13 @@
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
-use reactor_tests::pipeline::{Failure, Running, wait_until};
+pub use reactor_tests::pipeline::count_buffers;
+use reactor_tests::pipeline::{BusError, TestPipeline, wait_for_status, wait_until};
 
 use crate::health;
 
 /// For what takes no time on an idle machine.
-pub const SOON: Duration = Duration::from_secs(20);
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 /// close-timeout is 2 s; the rest is for a busy machine.
 const NULL_LIMIT: Duration = Duration::from_secs(5);
 
@@ -113,7 +114,7 @@ impl Expected {
         self.retry_after(SOME)
     }
 
-    pub fn check(&self, what: &str, failure: &Failure) {
+    pub fn check(&self, what: &str, failure: &BusError) {
         let error = &failure.error;
         let details = failure.details.as_ref().expect("details");
         let text = error.message();
@@ -139,9 +140,9 @@ impl Expected {
 
 /// A `reactorsrc` named `src` with these properties, before a fakesink; not
 /// started yet.
-pub fn source(url: &str, properties: &str) -> Running {
+pub fn source(url: &str, properties: &str) -> TestPipeline {
     health::watch();
-    Running::parse(&format!(
+    TestPipeline::parse(&format!(
         "reactorsrc name=src local=true api-url={url} {properties} ! \
          fakesink name=sink sync=false"
     ))
@@ -149,10 +150,10 @@ pub fn source(url: &str, properties: &str) -> Running {
 
 /// Starts a source that has to fail like this, and takes it down. As there is
 /// nothing to wait for then, a long close-timeout must not show.
-pub fn assert_fails(what: &str, url: &str, properties: &str, expected: Expected) -> Failure {
+pub fn assert_fails(what: &str, url: &str, properties: &str, expected: Expected) -> BusError {
     let running = source(url, &format!("close-timeout=20000 {properties}"));
     running.play();
-    let failure = running.wait_error(SOON);
+    let failure = running.wait_error(TIMEOUT);
     expected.check(what, &failure);
     assert_remembered(&running, &failure);
     take_down(&running);
@@ -160,44 +161,22 @@ pub fn assert_fails(what: &str, url: &str, properties: &str, expected: Expected)
 }
 
 /// The details stay readable after the message.
-fn assert_remembered(running: &Running, failure: &Failure) {
+fn assert_remembered(running: &TestPipeline, failure: &BusError) {
     let last: gst::Structure = running.by_name("src").property("last-error");
     assert_eq!(Some(last), failure.details);
 }
 
 /// Goes to NULL, which must be quick, and leaves the source at rest.
-pub fn take_down(running: &Running) -> Duration {
+pub fn take_down(running: &TestPipeline) -> Duration {
     let begun = Instant::now();
     running.stop();
     let took = begun.elapsed();
     assert!(took < NULL_LIMIT, "NULL took {took:?}");
     let source = running.by_name("src");
-    let status = || {
-        let value = source.property_value("status");
-        let status = gst::glib::EnumValue::from_value(&value);
-        status.map(|(_, status)| status.nick().to_owned())
-    };
-    wait_until("disconnected", SOON, || {
-        status().as_deref() == Some("disconnected")
-    });
-    wait_until("no session id", SOON, || {
+    wait_for_status(&source, "disconnected", TIMEOUT);
+    wait_until("no session id", TIMEOUT, || {
         source.property::<Option<String>>("session-id").is_none()
     });
     health::assert_clean();
     took
-}
-
-/// Counts the buffers that reach the pad.
-pub fn count_buffers(pad: &gst::Pad) -> impl Fn() -> usize + use<> {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    };
-    let count = Arc::new(AtomicUsize::new(0));
-    let counter = count.clone();
-    pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
-        counter.fetch_add(1, Ordering::Relaxed);
-        gst::PadProbeReturn::Ok
-    });
-    move || count.load(Ordering::Relaxed)
 }

@@ -18,7 +18,7 @@ use gst_webrtc::{
     WebRTCRTPTransceiverDirection, WebRTCSDPType, WebRTCSessionDescription,
 };
 
-use super::{Encoding, HEIGHT, Offer, Section, Shared, WIDTH, messages, report};
+use super::{Encoding, HEIGHT, Offer, PeerState, Section, WIDTH, log, messages};
 
 /// webrtcbin may never say that it has gathered all.
 const GATHERING_LIMIT: Duration = Duration::from_secs(2);
@@ -43,7 +43,7 @@ struct Sender {
 }
 
 /// Answers an offer. The answer and the connection are left in `shared`.
-pub(super) async fn open(shared: &Arc<Shared>, offer: &Offer) -> Result<()> {
+pub(super) async fn open(shared: &Arc<PeerState>, offer: &Offer) -> Result<()> {
     let connection = Arc::new(Connection::new(shared, offer)?);
     let previous = shared
         .connection
@@ -57,14 +57,14 @@ pub(super) async fn open(shared: &Arc<Shared>, offer: &Offer) -> Result<()> {
         let (_port, rest) = data.split_once(' ').context("a port")?;
         answer = format!("{media}m=application 0 {rest}");
     }
-    report(format!("answer:\n{answer}"));
+    log(format!("answer:\n{answer}"));
     shared.set_state("streaming");
     *shared.answer.lock().unwrap() = Some(answer);
     Ok(())
 }
 
 impl Connection {
-    fn new(shared: &Arc<Shared>, offer: &Offer) -> Result<Self> {
+    fn new(shared: &Arc<PeerState>, offer: &Offer) -> Result<Self> {
         let webrtcbin = gst::ElementFactory::make("webrtcbin")
             .property_from_str("bundle-policy", "max-bundle")
             .build()?;
@@ -89,7 +89,7 @@ impl Connection {
         Ok(connection)
     }
 
-    fn listen(&self, shared: &Arc<Shared>) {
+    fn listen(&self, shared: &Arc<PeerState>) {
         let weak = Arc::downgrade(shared);
         let on_channel = move |channel: WebRTCDataChannel| {
             messages::attach(&weak, &channel);
@@ -104,7 +104,7 @@ impl Connection {
             });
     }
 
-    fn add_track(&mut self, shared: &Shared, section: &Section) -> Result<()> {
+    fn add_track(&mut self, shared: &PeerState, section: &Section) -> Result<()> {
         let name = section.track.as_ref().context("a track for every m-line")?;
         let tracks = &shared.config.tracks;
         let (_, encoding) = tracks
@@ -223,7 +223,7 @@ fn watch(pipeline: &gst::Pipeline) {
     let bus = pipeline.bus().expect("a bus");
     bus.set_sync_handler(|_, message| {
         if let gst::MessageView::Error(error) = message.view() {
-            report(format!("{} {:?}", error.error(), error.debug()));
+            log(format!("{} {:?}", error.error(), error.debug()));
         }
         gst::BusSyncReply::Drop
     });
@@ -288,7 +288,7 @@ fn count(pad: &gst::Pad) -> Arc<AtomicU64> {
 }
 
 /// Lets a track flow or rest, if there is a connection.
-pub(super) fn set_flowing(shared: &Weak<Shared>, track: &str, flowing: bool) {
+pub(super) fn set_flowing(shared: &Weak<PeerState>, track: &str, flowing: bool) {
     if let Some(connection) = shared.upgrade().and_then(|shared| shared.connection()) {
         connection.set_flowing(track, flowing);
     }

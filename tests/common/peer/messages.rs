@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! What is said on the data channels.
+//! What is message on the data channels.
 
 use std::{
     sync::{Arc, Weak},
@@ -11,11 +11,11 @@ use gst::glib;
 use gst_webrtc::WebRTCDataChannel;
 use serde_json::{Value, json};
 
-use super::{Shared, connection, report, v1};
+use super::{PeerState, connection, log, v1};
 
 /// A message of the client's, in either encoding.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Said {
+pub enum ClientMessage {
     Ping,
     RequestSchema,
     Resume(String),
@@ -25,13 +25,13 @@ pub enum Said {
 }
 
 #[derive(Debug, Clone)]
-pub struct Heard {
+pub struct ReceivedMessage {
     pub at: Instant,
     /// The channel's label.
     pub channel: String,
     /// v1, that is; JSON comes as text.
     pub binary: bool,
-    pub said: Said,
+    pub message: ClientMessage,
 }
 
 enum Frame {
@@ -40,55 +40,55 @@ enum Frame {
 }
 
 /// Listens on a channel that the client opened.
-pub(super) fn attach(shared: &Weak<Shared>, channel: &WebRTCDataChannel) {
+pub(super) fn attach(shared: &Weak<PeerState>, channel: &WebRTCDataChannel) {
     let weak = shared.clone();
     channel.connect_on_message_string(move |channel, text| {
         let text = text.unwrap_or_default().to_owned();
-        hear(&weak, channel, Frame::Text(text));
+        handle_frame(&weak, channel, Frame::Text(text));
     });
     let weak = shared.clone();
     channel.connect_on_message_data(move |channel, data| {
         let bytes = data.map(|data| data.to_vec()).unwrap_or_default();
-        hear(&weak, channel, Frame::Binary(bytes));
+        handle_frame(&weak, channel, Frame::Binary(bytes));
     });
 }
 
-fn hear(weak: &Weak<Shared>, channel: &WebRTCDataChannel, frame: Frame) {
+fn handle_frame(weak: &Weak<PeerState>, channel: &WebRTCDataChannel, frame: Frame) {
     let Some(shared) = weak.upgrade() else {
         return;
     };
     let label = channel.label().unwrap_or_default();
     let binary = matches!(frame, Frame::Binary(_));
-    let (id, said) = match &frame {
+    let (id, message) = match &frame {
         Frame::Text(text) => (String::new(), read_v0(&label, text)),
         Frame::Binary(bytes) => v1::read(&label, bytes),
     };
-    report(format!("{label}, binary {binary}: {said:?}"));
-    shared.heard.lock().unwrap().push(Heard {
+    log(format!("{label}, binary {binary}: {message:?}"));
+    shared.received.lock().unwrap().push(ReceivedMessage {
         at: Instant::now(),
         channel: label.to_string(),
         binary,
-        said: said.clone(),
+        message: message.clone(),
     });
     if binary && shared.config.v0_only {
         return;
     }
     // The first message decides for the whole connection.
     shared.binary.lock().unwrap().get_or_insert(binary);
-    match &said {
-        Said::Resume(track) => connection::set_flowing(weak, track, true),
-        Said::Pause(track) => connection::set_flowing(weak, track, false),
-        Said::RequestSchema if binary => send(channel, Frame::Binary(v1::schema(&id))),
-        Said::RequestSchema => send(channel, v0("runtime", "modelSchema", &openapi())),
-        Said::Command { name, .. } if binary => {
+    match &message {
+        ClientMessage::Resume(track) => connection::set_flowing(weak, track, true),
+        ClientMessage::Pause(track) => connection::set_flowing(weak, track, false),
+        ClientMessage::RequestSchema if binary => send(channel, Frame::Binary(v1::schema(&id))),
+        ClientMessage::RequestSchema => send(channel, v0("runtime", "modelSchema", &openapi())),
+        ClientMessage::Command { name, .. } if binary => {
             send(channel, Frame::Binary(v1::reply(&id, name)));
         }
-        Said::Command { name, data } => send(channel, v0("application", name, data)),
-        Said::Ping | Said::Other => {}
+        ClientMessage::Command { name, data } => send(channel, v0("application", name, data)),
+        ClientMessage::Ping | ClientMessage::Other => {}
     }
 }
 
-pub(super) fn say(shared: &Arc<Shared>, name: &str, data: &Value) {
+pub(super) fn send_model_message(shared: &Arc<PeerState>, name: &str, data: &Value) {
     let connection = shared.connection().expect("a connection");
     let channel = connection.channel("data").expect("the data channel");
     let binary = shared.binary.lock().unwrap().unwrap_or(false);
@@ -105,7 +105,7 @@ fn send(channel: &WebRTCDataChannel, frame: Frame) {
         Frame::Binary(bytes) => channel.send_data_full(Some(&glib::Bytes::from_owned(bytes))),
     };
     if let Err(error) = sent {
-        report(format!("not sent: {error}"));
+        log(format!("not sent: {error}"));
     }
 }
 
@@ -118,25 +118,25 @@ fn v0(scope: &str, name: &str, data: &Value) -> Frame {
     Frame::Text(message.to_string())
 }
 
-fn read_v0(label: &str, text: &str) -> Said {
+fn read_v0(label: &str, text: &str) -> ClientMessage {
     let message: Value = serde_json::from_str(text).unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     if label == "control" {
         let track = text(&message["data"]["name"]);
         return match message["event"].as_str() {
-            Some("resume_track") => Said::Resume(track),
-            Some("pause_track") => Said::Pause(track),
-            _ => Said::Other,
+            Some("resume_track") => ClientMessage::Resume(track),
+            Some("pause_track") => ClientMessage::Pause(track),
+            _ => ClientMessage::Other,
         };
     }
     let body = &message["data"];
     match (message["scope"].as_str(), body["type"].as_str()) {
-        (Some("runtime"), Some("ping")) => Said::Ping,
-        (Some("runtime"), Some("requestSchema")) => Said::RequestSchema,
-        (Some("application"), Some(name)) => Said::Command {
+        (Some("runtime"), Some("ping")) => ClientMessage::Ping,
+        (Some("runtime"), Some("requestSchema")) => ClientMessage::RequestSchema,
+        (Some("application"), Some(name)) => ClientMessage::Command {
             name: name.to_owned(),
             data: body["data"].clone(),
         },
-        _ => Said::Other,
+        _ => ClientMessage::Other,
     }
 }

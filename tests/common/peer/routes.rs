@@ -13,12 +13,12 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{Offer, Shared, connection, report};
+use super::{Offer, PeerState, connection, log};
 
 const SESSION: &str = "00000000-0000-0000-0000-000000000000";
 const CONNECTION: u32 = 5001;
 
-pub(super) fn router(shared: Arc<Shared>) -> Router {
+pub(super) fn router(shared: Arc<PeerState>) -> Router {
     let transport = format!("/sessions/{SESSION}/transport/webrtc");
     let connection = format!("{transport}/connections/{CONNECTION}");
     Router::new()
@@ -40,14 +40,14 @@ fn refusal(status: StatusCode, detail: &str) -> Response {
     (status, Json(json!({ "detail": detail }))).into_response()
 }
 
-fn is_live(shared: &Shared) -> bool {
+fn is_live(shared: &PeerState) -> bool {
     matches!(
         &**shared.state.lock().unwrap(),
         "waiting" | "streaming" | "orphaned"
     )
 }
 
-fn descriptor(shared: &Shared) -> Json<Value> {
+fn descriptor(shared: &PeerState) -> Json<Value> {
     let tracks: Vec<_> = shared
         .config
         .tracks
@@ -71,7 +71,7 @@ async fn health() -> Json<Value> {
     Json(json!({ "status": "healthy", "state": "available", "detail": null }))
 }
 
-async fn start(State(shared): State<Arc<Shared>>) -> Response {
+async fn start(State(shared): State<Arc<PeerState>>) -> Response {
     if is_live(&shared) {
         return refusal(StatusCode::CONFLICT, "cannot start session while waiting");
     }
@@ -79,11 +79,11 @@ async fn start(State(shared): State<Arc<Shared>>) -> Response {
     descriptor(&shared).into_response()
 }
 
-async fn describe(State(shared): State<Arc<Shared>>) -> Json<Value> {
+async fn describe(State(shared): State<Arc<PeerState>>) -> Json<Value> {
     descriptor(&shared)
 }
 
-async fn stop(State(shared): State<Arc<Shared>>) -> Response {
+async fn stop(State(shared): State<Arc<PeerState>>) -> Response {
     if !is_live(&shared) {
         return refusal(StatusCode::CONFLICT, "cannot stop session while ready");
     }
@@ -95,7 +95,7 @@ async fn ice_servers() -> Json<Value> {
     Json(json!({ "ice_servers": [] }))
 }
 
-async fn register(State(shared): State<Arc<Shared>>) -> Response {
+async fn register(State(shared): State<Arc<PeerState>>) -> Response {
     if !is_live(&shared) {
         return refusal(StatusCode::BAD_REQUEST, "No session running");
     }
@@ -103,7 +103,7 @@ async fn register(State(shared): State<Arc<Shared>>) -> Response {
     (StatusCode::CREATED, Json(body)).into_response()
 }
 
-async fn offer(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) -> Response {
+async fn offer(State(shared): State<Arc<PeerState>>, Json(body): Json<Value>) -> Response {
     let Some(offer) = Offer::read(&body) else {
         return refusal(StatusCode::UNPROCESSABLE_ENTITY, "unreadable offer");
     };
@@ -111,14 +111,14 @@ async fn offer(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) -> Re
     // As with the real server, a negotiation that fails is never answered.
     tokio::spawn(async move {
         if let Err(error) = connection::open(&shared, &offer).await {
-            report(format!("no answer: {error:#}\n{}", offer.sdp));
+            log(format!("no answer: {error:#}\n{}", offer.sdp));
         }
     });
     let body = json!({ "connection_id": CONNECTION });
     (StatusCode::ACCEPTED, Json(body)).into_response()
 }
 
-async fn answer(State(shared): State<Arc<Shared>>) -> Response {
+async fn answer(State(shared): State<Arc<PeerState>>) -> Response {
     match shared.answer.lock().unwrap().take() {
         Some(sdp) => {
             Json(json!({ "sdp_answer": sdp, "connection_id": CONNECTION })).into_response()

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::Said;
+use super::ClientMessage;
 
 const NOTIFICATION: u64 = 3;
 const RESPONSE: u64 = 2;
@@ -18,9 +18,9 @@ enum Content<'a> {
 }
 
 /// The request's id and what the message says.
-pub(super) fn read(label: &str, bytes: &[u8]) -> (String, Said) {
+pub(super) fn read(label: &str, bytes: &[u8]) -> (String, ClientMessage) {
     let Some(fields) = fields(bytes) else {
-        return (String::new(), Said::Other);
+        return (String::new(), ClientMessage::Other);
     };
     let id = text(&fields, 1);
     let payload = fields.iter().find_map(|(number, content)| match content {
@@ -28,21 +28,21 @@ pub(super) fn read(label: &str, bytes: &[u8]) -> (String, Said) {
         _ => None,
     });
     let Some((number, payload)) = payload else {
-        return (id, Said::Other);
+        return (id, ClientMessage::Other);
     };
     let name = self::fields(payload).map_or_else(String::new, |inner| text(&inner, 1));
-    let said = match (label, number) {
-        ("control", 10) => Said::Ping,
-        ("control", 11) => Said::RequestSchema,
-        ("control", 16) => Said::Pause(name),
-        ("control", 17) => Said::Resume(name),
-        ("data", 10) => Said::Command {
+    let message = match (label, number) {
+        ("control", 10) => ClientMessage::Ping,
+        ("control", 11) => ClientMessage::RequestSchema,
+        ("control", 16) => ClientMessage::Pause(name),
+        ("control", 17) => ClientMessage::Resume(name),
+        ("data", 10) => ClientMessage::Command {
             name,
             data: Value::Null,
         },
-        _ => Said::Other,
+        _ => ClientMessage::Other,
     };
-    (id, said)
+    (id, message)
 }
 
 /// A `ModelSchema` that says `{"openapi":"3.1.0"}`.
@@ -136,14 +136,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_bytes_of_the_official_client() {
+    fn messages_of_official_client_are_decoded() {
         let say = |bytes: &[u8]| read("control", bytes);
-        assert_eq!(say(&[0x10, 3, 0x52, 0]).1, Said::Ping);
+        assert_eq!(say(&[0x10, 3, 0x52, 0]).1, ClientMessage::Ping);
         let resume = [0x10, 3, 0x8a, 1, 3, 0x0a, 1, 0x76];
-        assert_eq!(say(&resume).1, Said::Resume("v".into()));
+        assert_eq!(say(&resume).1, ClientMessage::Resume("v".into()));
         let pause = [0x10, 3, 0x82, 1, 3, 0x0a, 1, 0x76];
-        assert_eq!(say(&pause).1, Said::Pause("v".into()));
+        assert_eq!(say(&pause).1, ClientMessage::Pause("v".into()));
         let schema = [0x0a, 1, 0x61, 0x10, 1, 0x5a, 0];
-        assert_eq!(say(&schema), ("a".into(), Said::RequestSchema));
+        assert_eq!(say(&schema), ("a".into(), ClientMessage::RequestSchema));
     }
 }

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_a_uri_changes() {
+    fn playlist_rewrite_changes_only_uris() {
         let playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-MAP:URI=\"/a/init.mp4\",X=1\n\
                         #EXTINF:4.000,\n/a/0.m4s\n#EXT-X-ENDLIST\n";
         let expected = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-MAP:URI=\"h:/a/init.mp4\",X=1\n\

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::client::{Client, KEY, creation};
 
 #[tokio::test]
-async fn replies_that_come_before_the_real_one() {
+async fn queued_rules_apply_before_real_reply() {
     let client = Client::new();
     let token = client.unscoped().await;
     let coordinator = &client.coordinator;
@@ -39,7 +39,7 @@ async fn replies_that_come_before_the_real_one() {
 }
 
 #[tokio::test]
-async fn a_rule_is_for_its_route() {
+async fn rule_applies_only_to_its_route() {
     let client = Client::new();
     client.coordinator.rule(Route::Tokens, Rule::reply(500, ""));
     for _ in 0..3 {
@@ -62,7 +62,7 @@ async fn a_rule_is_for_its_route() {
 }
 
 #[tokio::test]
-async fn late_answers() {
+async fn delay_rule_delays_reply() {
     let client = Client::new();
     let token = client.unscoped().await;
     let late = Duration::from_millis(300);
@@ -81,7 +81,7 @@ async fn late_answers() {
 }
 
 #[tokio::test]
-async fn answers_that_never_come_or_make_no_sense() {
+async fn hang_and_edit_rules_apply_to_reply() {
     let client = Client::new();
     let token = client.unscoped().await;
     let path = format!("/sessions/{}", client.session(&token).await);
@@ -106,7 +106,7 @@ async fn answers_that_never_come_or_make_no_sense() {
 }
 
 #[tokio::test]
-async fn rules_by_hand() {
+async fn admin_api_sets_rules() {
     let client = Client::new();
     let token = client.unscoped().await;
     let rules = "/_coordinator/rules";

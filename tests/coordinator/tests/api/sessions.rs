@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::client::{Client, creation};
 
 #[tokio::test]
-async fn a_session_waits() {
+async fn new_session_without_gpu_waits() {
     let client = Client::new();
     let token = client.unscoped().await;
     let created = client.create(&token, "m").await.expect(201).json();
@@ -37,7 +37,7 @@ async fn a_session_waits() {
 }
 
 #[tokio::test]
-async fn what_a_session_is_asked_with() {
+async fn session_request_is_validated_and_recorded() {
     let client = Client::with(Settings {
         models: vec!["m".into(), "n".into()],
         ..Settings::default()
@@ -83,7 +83,7 @@ async fn what_a_session_is_asked_with() {
 }
 
 #[tokio::test]
-async fn a_session_is_deleted_once() {
+async fn deleted_session_cannot_be_deleted_again() {
     let client = Client::new();
     let token = client.unscoped().await;
     for (body, status, reason) in [
@@ -119,7 +119,7 @@ async fn a_session_is_deleted_once() {
 }
 
 #[tokio::test]
-async fn a_session_ends_by_order() {
+async fn session_ended_by_test_is_terminal() {
     let client = Client::new();
     let token = client.unscoped().await;
     for state in [State::Inactive, State::Closed] {
@@ -150,7 +150,7 @@ async fn a_session_ends_by_order() {
 }
 
 #[tokio::test]
-async fn a_waiting_session_has_no_connections() {
+async fn waiting_session_refuses_connections() {
     let turn = json!([
         {"uris": ["stun:127.0.0.1:3478"]},
         {"uris": ["turn:127.0.0.1:3478", "turns:127.0.0.1:5349"],
@@ -186,7 +186,7 @@ async fn a_waiting_session_has_no_connections() {
 }
 
 #[tokio::test]
-async fn another_version_is_refused() {
+async fn api_version_mismatch_is_refused() {
     for (ours, theirs, status) in [
         (1, "1", 201),
         (2, "1", 426),
@@ -210,7 +210,7 @@ async fn another_version_is_refused() {
 }
 
 #[tokio::test]
-async fn the_storage_wants_its_signature_and_nothing_else() {
+async fn storage_accepts_signature_and_refuses_token() {
     let client = Client::new();
     let token = client.unscoped().await;
     let url = format!("{}/uploads/x", client.coordinator.storage_url());

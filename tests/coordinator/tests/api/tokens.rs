@@ -18,7 +18,7 @@ fn times(token: &str) -> (u64, u64) {
 }
 
 #[tokio::test]
-async fn the_key_is_checked() {
+async fn token_request_without_valid_key_is_refused() {
     let client = Client::new();
     let without = client.send(Method::POST, "/tokens", &[], "null").await;
     without.expect(401);
@@ -33,7 +33,7 @@ async fn the_key_is_checked() {
 }
 
 #[tokio::test]
-async fn what_may_be_asked_for() {
+async fn token_request_body_is_validated() {
     let client = Client::new();
     let all = json!({"models": {"all": true}});
     let seconds = |seconds: i64| scope(&all, &json!({"max_session_duration_seconds": seconds}));
@@ -86,7 +86,7 @@ async fn what_may_be_asked_for() {
 }
 
 #[tokio::test]
-async fn the_lifetime_is_clamped() {
+async fn token_lifetime_is_clamped() {
     let client = Client::with(Settings {
         token_lifetime: Duration::from_secs(100),
         ..Settings::default()
@@ -99,7 +99,7 @@ async fn the_lifetime_is_clamped() {
 }
 
 #[tokio::test]
-async fn without_a_token_nothing_is_told() {
+async fn request_without_valid_token_is_refused() {
     let client = Client::new();
     let token = client.unscoped().await;
     let session = client.session(&token).await;
@@ -171,7 +171,7 @@ async fn without_a_token_nothing_is_told() {
 }
 
 #[tokio::test]
-async fn a_token_expires() {
+async fn expired_token_is_refused() {
     let client = Client::with(Settings {
         token_lifetime: Duration::from_secs(2),
         ..Settings::default()
@@ -193,7 +193,7 @@ async fn a_token_expires() {
 }
 
 #[tokio::test]
-async fn tokens_are_withdrawn() {
+async fn withdrawn_token_is_refused() {
     let client = Client::new();
     let token = client.unscoped().await;
     let path = format!("/sessions/{}", client.session(&token).await);
@@ -206,7 +206,7 @@ async fn tokens_are_withdrawn() {
 }
 
 #[tokio::test]
-async fn a_scope_is_for_its_model_and_for_its_sessions() {
+async fn scoped_token_reaches_only_its_model_and_sessions() {
     let client = Client::new();
     let only_m = scope(&json!({"models": {"match": ["m"]}}), &json!({}));
     let token = client.token(&only_m).await;
@@ -230,7 +230,7 @@ async fn a_scope_is_for_its_model_and_for_its_sessions() {
 }
 
 #[tokio::test]
-async fn a_token_is_bound_to_a_session() {
+async fn bound_token_reaches_only_its_session() {
     let client = Client::new();
     let owner = client.unscoped().await;
     let (session, other) = (client.session(&owner).await, client.session(&owner).await);
@@ -262,7 +262,7 @@ async fn a_token_is_bound_to_a_session() {
 }
 
 #[tokio::test]
-async fn an_account_does_not_reach_the_others() {
+async fn session_of_other_account_is_refused() {
     let client = Client::new();
     let session = client.session(&client.unscoped().await).await;
     let other = jwt(&client.ask_token(OTHER_KEY, "").await.expect(201));
@@ -278,7 +278,7 @@ async fn an_account_does_not_reach_the_others() {
 }
 
 #[tokio::test]
-async fn no_secret_is_logged() {
+async fn log_and_ledger_contain_no_secret() {
     let client = Client::new();
     let token = client.unscoped().await;
     let session = client.session(&token).await;

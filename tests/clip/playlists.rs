@@ -1,0 +1,439 @@
+// SPDX-License-Identifier: MIT
+
+//! reactorclip against recordings of the real runtime.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use gst::{
+    glib::{self, error::ErrorDomain},
+    prelude::*,
+};
+use reactor_coordinator::{Route, Seen, Settings};
+use reactor_tests::{
+    TIMEOUT, audio,
+    clips::{GRAIN, assert_lasts, assert_ordinary, live, playlist_url, record},
+    cloud::{KEY, start_coordinator, wait_closed},
+    frames::FrameReader,
+    media, official_client,
+    pipeline::{TestPipeline, wait_until},
+    process::Process,
+    recording_server::RecordingServer,
+    scratch::TempFile,
+    server::Server,
+};
+
+/// The playground records in chunks of so many seconds.
+const CHUNK: f64 = 2.0;
+
+fn assert_chunks(duration: f64, least: f64) {
+    let chunks = duration / CHUNK;
+    assert!((chunks - chunks.round()).abs() < GRAIN, "{duration} s");
+    assert!(duration + GRAIN >= least, "{duration} s");
+}
+
+#[test]
+fn clip_of_own_pipeline_is_saved_while_playing() {
+    let server = Server::playground();
+    let (whole, cut) = (
+        TempFile::new("clip-whole.mp4"),
+        TempFile::new("clip-cut.mp4"),
+    );
+    let line = format!(
+        "{}  reactorclip duration=5 ! filesink location={}  \
+         reactorclip duration=5 trim=true ! filesink location={}",
+        live(&server),
+        whole.0.display(),
+        cut.0.display()
+    );
+    let mut launch = Process::gst_launch("clip-filled", &["-e", "-m"], &line, &[]);
+    wait_until("two clips", TIMEOUT, || {
+        launch.output().matches("reactor-clip, ").count() == 2
+    });
+    // The model goes on meanwhile.
+    assert_eq!(server.session_state(), "streaming");
+    launch.interrupt_group();
+    launch.assert_succeeds(TIMEOUT);
+    let (duration, all) = assert_ordinary(&whole.0);
+    assert_chunks(duration, 5.0);
+    let (duration, kept) = assert_ordinary(&cut.0);
+    assert_lasts(duration, 5.0);
+    assert!(all.len() > kept.len(), "{} {}", all.len(), kept.len());
+}
+
+#[test]
+fn request_eos_saves_last_seconds_on_ctrl_c() {
+    let server = Server::playground();
+    let file = TempFile::new("clip-last.mp4");
+    let line = format!(
+        "{}  reactorclip duration=3 request=eos trim=true ! filesink location={}",
+        live(&server),
+        file.0.display()
+    );
+    let mut launch = Process::gst_launch("clip-last", &["-e"], &line, &[]);
+    // It plays meanwhile.
+    launch.wait_for_output("Setting pipeline to PLAYING", TIMEOUT);
+    std::thread::sleep(Duration::from_secs(6));
+    let state = server.session_state();
+    assert_eq!(state, "streaming", "{}", launch.output());
+    launch.interrupt_group();
+    launch.assert_succeeds(TIMEOUT);
+    server.wait_for_state("ready", TIMEOUT);
+    let (duration, counters) = assert_ordinary(&file.0);
+    assert_lasts(duration, 3.0);
+    // The last of six seconds and not the first.
+    assert!(counters[0] > 60, "it begins with picture {}", counters[0]);
+}
+
+/// Saves what this reactorclip gets, in a pipeline of its own.
+fn save(properties: &str, file: &Path) -> Duration {
+    let line = format!(
+        "reactorclip name=c {properties} ! filesink location={}",
+        file.display()
+    );
+    let begun = Instant::now();
+    TestPipeline::launch(&line).wait_eos(TIMEOUT);
+    begun.elapsed()
+}
+
+#[test]
+fn clip_equals_that_of_official_client() {
+    let server = Server::playground();
+    let clip = record(&server, 5.0);
+    let url = playlist_url(&server, &clip);
+    let (own, theirs) = (
+        TempFile::new("clip-own.mp4"),
+        TempFile::new("clip-theirs.mp4"),
+    );
+    let (parts, fragmented) = (TempFile::new("clip-parts.mp4"), "format=fragmented");
+    // Waits until the last chunk is closed.
+    official_client::download_clip(&url, &theirs.0);
+    save(&format!("local=true playlist-url=\"{url}\""), &own.0);
+    save(
+        &format!("local=true {fragmented} playlist-url=\"{url}\""),
+        &parts.0,
+    );
+    let (_, counters) = assert_ordinary(&own.0);
+    assert_eq!(counters, media::recorded_counters(&theirs.0));
+    // As they come: byte for byte what the official client puts together.
+    assert_eq!(
+        std::fs::read(&parts.0).unwrap(),
+        std::fs::read(&theirs.0).unwrap()
+    );
+    let length = media::samples(&own.0).len() as f64 / f64::from(audio::RATE);
+    let before = media::samples(&theirs.0).len() as f64 / f64::from(audio::RATE);
+    assert!((length - before).abs() < GRAIN, "{length} s, {before} s");
+}
+
+#[test]
+fn clip_property_saves_reply_of_request_clip() {
+    let server = Server::playground();
+    let clip = record(&server, 3.0);
+    // Nobody says where the server is: the clip does.
+    let running = TestPipeline::parse("reactorclip name=c ! filesink name=f");
+    let file = TempFile::new("clip-answer.mp4");
+    running.by_name("c").set_property("clip", &clip);
+    running.by_name("f").set_property("location", &file.0);
+    running.play();
+    let made = running.wait_element("reactor-clip", TIMEOUT);
+    running.wait_eos(TIMEOUT);
+    let size = std::fs::metadata(&file.0).unwrap().len();
+    assert_eq!(made.get::<u64>("bytes").unwrap(), size);
+    let (duration, _) = assert_ordinary(&file.0);
+    let said = made.get::<gst::ClockTime>("duration").unwrap();
+    assert_lasts(duration, said.mseconds() as f64 / 1000.0);
+}
+
+#[test]
+fn session_name_of_other_pipeline_is_found() {
+    let server = Server::playground();
+    let file = TempFile::new("clip-named.mp4");
+    // In this order too: the session comes later.
+    let saving = TestPipeline::launch(&format!(
+        "reactorclip name=c session=s request=now duration=2 ! filesink location={}",
+        file.0.display()
+    ));
+    std::thread::sleep(Duration::from_millis(300));
+    let running = TestPipeline::launch(&format!(
+        "reactorsrc session=s local=true api-url={} ! fakesink",
+        server.url()
+    ));
+    saving.wait_eos(TIMEOUT);
+    let clip: gst::Structure = saving.by_name("c").property("clip");
+    assert!(clip.has_field("playlist-url"), "{clip}");
+    assert_ordinary(&file.0);
+    drop(running);
+    server.wait_for_state("ready", TIMEOUT);
+}
+
+/// A filter's session is its own, and so is each other's.
+#[test]
+fn filter_in_pipeline_gives_session() {
+    let server = Server::playground();
+    let file = TempFile::new("clip-filter.mp4");
+    let running = TestPipeline::launch(&format!(
+        "videotestsrc is-live=true ! video/x-raw,width=640,height=360 ! \
+         reactorfilter local=true api-url={} ! fakesink  \
+         reactorclip request=now duration=2 ! filesink location={}",
+        server.url(),
+        file.0.display()
+    ));
+    running.wait_element("reactor-clip", TIMEOUT);
+    running.pipeline.send_event(gst::event::Eos::new());
+    running.wait_eos(TIMEOUT);
+    assert_ordinary(&file.0);
+    let two = TestPipeline::parse(
+        "videotestsrc ! reactorfilter local=true ! fakesink  \
+         videotestsrc ! reactorfilter local=true ! fakesink  reactorclip ! fakesink",
+    );
+    let _ = two.pipeline.set_state(gst::State::Playing);
+    let failure = two.wait_error(TIMEOUT);
+    let text = failure.error.message();
+    assert!(text.contains("several sessions"), "{failure:?}");
+}
+
+/// The live element leaves while there is less than was asked for: what there
+/// is is saved, and the session is kept until it is.
+#[test]
+fn early_end_of_session_saves_shorter_clip() {
+    let server = Server::playground();
+    let file = TempFile::new("clip-deserted.mp4");
+    let running = TestPipeline::launch(&format!(
+        "reactorsrc session=d local=true api-url={} ! fakesink",
+        server.url()
+    ));
+    let saving = TestPipeline::launch(&format!(
+        "reactorclip session=d duration=100 ! filesink location={}",
+        file.0.display()
+    ));
+    while {
+        let recording = saving.wait_element("reactor-clip-recording", TIMEOUT);
+        recording.get::<f64>("recorded").unwrap() < 3.0
+    } {}
+    running.stop();
+    let code = saving.wait_message(TIMEOUT, |message| match message.view() {
+        gst::MessageView::Warning(warning) => {
+            let details = warning.details()?;
+            details.get::<String>("code").ok()
+        }
+        _ => None,
+    });
+    assert_eq!(code, "CLIP_SHORTER");
+    saving.wait_eos(TIMEOUT);
+    server.wait_for_state("ready", TIMEOUT);
+    let (duration, _) = assert_ordinary(&file.0);
+    assert!(duration >= 3.0, "{duration} s");
+}
+
+#[test]
+fn clip_plays_and_seeks() {
+    let server = Server::playground();
+    let clip = record(&server, 5.0);
+    let url = playlist_url(&server, &clip);
+    for format in ["faststart", "fragmented"] {
+        let running = TestPipeline::parse(&format!(
+            "reactorclip name=c local=true format={format} playlist-url=\"{url}\" ! \
+             decodebin name=d  d. ! video/x-raw ! queue ! videoconvert ! \
+             fakesink name=f sync=false signal-handoffs=true"
+        ));
+        let pictures = FrameReader::rendered_by(&running.by_name("f"));
+        running.pipeline.set_state(gst::State::Paused).unwrap();
+        let (result, ..) = running.pipeline.state(gst::ClockTime::from_seconds(30));
+        result.expect("PAUSED");
+        if format == "faststart" {
+            let length = running.pipeline.query_duration::<gst::ClockTime>().unwrap();
+            assert!(length.mseconds() >= 5000, "{length}");
+            let bytes = running.by_name("c").query_duration::<gst::format::Bytes>();
+            assert!(bytes.is_some_and(|bytes| *bytes > 10_000), "{bytes:?}");
+            let place = gst::ClockTime::from_seconds(3);
+            let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::ACCURATE;
+            running.pipeline.seek_simple(flags, place).expect("a seek");
+            running.play();
+            pictures.wait_for(1, TIMEOUT);
+            let first = pictures.frames()[0];
+            let pts = first.pts.unwrap().mseconds();
+            assert!((2950..3100).contains(&pts), "{first:?}");
+        }
+        running.play();
+        running.wait_eos(TIMEOUT);
+        assert!(pictures.len() >= 55, "{format}: {}", pictures.len());
+    }
+}
+
+/// Waiting for a session, for a GPU's recording, for a clip, for a disk: at
+/// each moment it stops at once.
+#[test]
+fn stop_in_any_phase_is_immediate() {
+    let server = Server::playground();
+    let clip = record(&server, 3.0);
+    let url = playlist_url(&server, &clip);
+    let never = format!("{}&end=9999", url.split("&end").next().unwrap());
+    for line in [
+        "reactorclip session=nobody ! fakesink".to_owned(),
+        format!("reactorclip local=true playlist-url=\"{never}\" ! fakesink"),
+        format!(
+            "reactorclip local=true playlist-url=\"{url}\" ! identity sleep-time=300000 ! fakesink"
+        ),
+        format!("{}  reactorclip duration=1000 ! fakesink", live(&server)),
+    ] {
+        for milliseconds in [0, 40, 300, 1500] {
+            let running = TestPipeline::launch(&line);
+            std::thread::sleep(Duration::from_millis(milliseconds));
+            let begun = Instant::now();
+            running.pipeline.set_state(gst::State::Ready).unwrap();
+            let took = begun.elapsed();
+            // 200 ms, and what a busy machine adds.
+            assert!(took < Duration::from_secs(1), "{line}: {took:?}");
+            assert!(running.pop_error().is_none(), "{line}");
+        }
+    }
+    server.wait_for_state("ready", TIMEOUT);
+}
+
+#[test]
+fn unavailable_clip_posts_error_with_code() {
+    let server = Server::playground();
+    let clip = record(&server, 3.0);
+    let url = playlist_url(&server, &clip);
+    let recording = clip.get::<&str>("session-id").unwrap();
+    let at = |query: &str| format!("{}/clips?session_id={query}", server.url());
+    let unknown = url.replace(recording, "00000000-0000-4000-8000-000000000000");
+    fn is<E: ErrorDomain + Copy + 'static>(kind: E) -> Box<dyn Fn(&glib::Error) -> bool> {
+        Box::new(move |error| error.matches(kind))
+    }
+    let cases = [
+        (unknown, "CLIP_GONE", is(gst::ResourceError::NotFound)),
+        (
+            at(&format!("{recording}&start=5&end=1")),
+            "BAD_REQUEST",
+            is(gst::ResourceError::OpenRead),
+        ),
+        (
+            at(&format!("{recording}&start=0&end=9999")),
+            "CLIP_NOT_READY",
+            is(gst::ResourceError::Busy),
+        ),
+        (
+            "http://127.0.0.1:1/clips".into(),
+            "PLAYLIST_FETCH_FAILED",
+            is(gst::ResourceError::Read),
+        ),
+        (
+            "file:///etc/passwd".into(),
+            "INVALID_SETTINGS",
+            is(gst::ResourceError::Settings),
+        ),
+        (
+            format!("{}/health", server.url()),
+            "INVALID_PLAYLIST",
+            is(gst::StreamError::Format),
+        ),
+    ];
+    for (url, code, kind) in cases {
+        let file = TempFile::new("clip-none.mp4");
+        let running = TestPipeline::parse(&format!(
+            "reactorclip local=true ready-timeout=1000 playlist-url=\"{url}\" ! \
+             filesink location={}",
+            file.0.display()
+        ));
+        let _ = running.pipeline.set_state(gst::State::Playing);
+        let failure = running.wait_error(TIMEOUT);
+        assert_eq!(failure.code(), code, "{url}: {failure:?}");
+        assert!(kind(&failure.error), "{url}: {failure:?}");
+        running.stop();
+        assert_eq!(
+            std::fs::metadata(&file.0).map_or(0, |m| m.len()),
+            0,
+            "{url}"
+        );
+    }
+    for (line, said) in [
+        ("reactorclip ! fakesink", "no session to take part in"),
+        (
+            "reactorclip session=s ready-timeout=200 ! fakesink",
+            "no session \"s\"",
+        ),
+    ] {
+        let running = TestPipeline::parse(line);
+        let _ = running.pipeline.set_state(gst::State::Playing);
+        let failure = running.wait_error(TIMEOUT);
+        assert!(failure.error.message().contains(said), "{failure:?}");
+    }
+}
+
+/// The cloud's parts are on another host, which gets no token.
+#[test]
+fn cloud_segments_are_fetched_without_token() {
+    let server = Server::playground();
+    let coordinator = start_coordinator(&server, Settings::default());
+    let file = TempFile::new("clip-cloud.mp4");
+    let running = TestPipeline::launch(&format!(
+        "reactorsrc api-url={} model=playground api-key={KEY} ! fakesink  \
+         reactorclip duration=3 ! filesink location={}",
+        coordinator.url(),
+        file.0.display()
+    ));
+    running.wait_element("reactor-clip", TIMEOUT);
+    running.pipeline.send_event(gst::event::Eos::new());
+    running.wait_eos(TIMEOUT);
+    running.stop();
+    assert_ordinary(&file.0);
+    wait_closed(&coordinator, TIMEOUT);
+    let clips = coordinator.requests(Route::Clips);
+    let fetched = coordinator.requests(Route::Fetch);
+    assert!(!clips.is_empty() && fetched.len() >= 3, "{}", fetched.len());
+    let has_token = |seen: &Seen| seen.header("authorization").is_some();
+    assert!(clips.iter().all(has_token));
+    assert!(!fetched.iter().any(has_token));
+}
+
+/// Much memory is none that grows: with ten times the recording it takes as
+/// much.
+#[test]
+fn long_recording_takes_bounded_memory() {
+    let server = Server::playground();
+    let clip = record(&server, 10.5);
+    let base = TempFile::new("clip-base.mp4");
+    official_client::download_clip(&playlist_url(&server, &clip), &base.0);
+    drop(server);
+    let base = std::fs::read(&base.0).unwrap();
+    for format in ["fragmented", "faststart"] {
+        let peak = |segments| {
+            let recording = RecordingServer::serve(&base, segments, Duration::from_millis(1));
+            let line = format!(
+                "reactorclip local=true format={format} playlist-url={} ! \
+                 fakesink",
+                recording.url()
+            );
+            let name = format!("clip-{format}-{segments}");
+            let mut launch = Process::gst_launch(&name, &[], &line, &[]);
+            let peak = peak_memory(&mut launch);
+            assert_eq!(recording.requests(), segments + 2);
+            peak
+        };
+        let (short, long) = (peak(40), peak(400));
+        // 16 MB of pictures and sound in the one, 160 in the other.
+        assert!(long < short + 24_000, "{format}: {short} KiB, {long} KiB");
+    }
+}
+
+/// Until it ends, in KiB.
+fn peak_memory(launch: &mut Process) -> u64 {
+    let status = format!("/proc/{}/status", launch.pid());
+    let begun = Instant::now();
+    let mut peak = 0;
+    loop {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        // A process that has ended has no memory.
+        let Some(number) = number else { break };
+        peak = number;
+        assert!(begun.elapsed() < TIMEOUT * 2, "{}", launch.output());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    launch.assert_succeeds(TIMEOUT);
+    peak
+}

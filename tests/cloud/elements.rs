@@ -1,0 +1,465 @@
+// SPDX-License-Identifier: MIT
+
+//! The elements and the cloud: keys, tokens, waiting for a GPU, and that no
+//! session is left open, with the stand-in coordinator before the real runtime.
+
+use std::time::Duration;
+
+use gst::prelude::*;
+use reactor_coordinator::{Coordinator, End, Face, Route, Rule, Settings, State, Waiting, digest};
+use reactor_tests::{
+    TIMEOUT,
+    cloud::{KEY, start_coordinator, wait_closed},
+    frames::FrameReader,
+    http,
+    pipeline::{BusError, TestPipeline, status, wait_until},
+    process::Process,
+    scratch,
+    server::Server,
+};
+
+/// A source of the cloud's; `properties` come last and so count.
+fn source(coordinator: &Coordinator, properties: &str) -> TestPipeline {
+    TestPipeline::parse(&format!(
+        "reactorsrc name=r api-url={} model=playground api-key={KEY} {properties} \
+         ! videoconvert ! video/x-raw,format=I420 ! identity name=i \
+         ! fakesink sync=false async=false",
+        coordinator.url()
+    ))
+}
+
+/// Plays until pictures come.
+fn play(running: &TestPipeline) -> FrameReader {
+    let reader = FrameReader::watch(&running.pad("i", "src"));
+    running.play();
+    reader.wait_for(20, TIMEOUT);
+    reader
+}
+
+/// What the user gets to hear when it does not work.
+fn failure(coordinator: &Coordinator, properties: &str) -> BusError {
+    let running = source(coordinator, properties);
+    // Some of it is known at once.
+    let _ = running.pipeline.set_state(gst::State::Playing);
+    let failure = running.wait_error(TIMEOUT);
+    let shown = format!("{failure:?}");
+    assert!(!shown.contains(KEY), "{shown}");
+    failure
+}
+
+#[test]
+fn api_key_opens_session() {
+    let server = Server::playground();
+    let coordinator = start_coordinator(
+        &server,
+        Settings {
+            waiting: Waiting::answers(3),
+            ..Settings::default()
+        },
+    );
+    let running = source(&coordinator, "arguments={\\\"mood\\\":\\\"calm\\\"}");
+    play(&running);
+    let element = running.by_name("r");
+    let open = coordinator.open_sessions();
+    assert_eq!(open.len(), 1);
+    assert_eq!(open[0].model, "playground");
+    assert_eq!(open[0].client_info["sdk_type"], "gstreamer");
+    assert_eq!(open[0].extra_args.as_ref().unwrap()["mood"], "calm");
+    let id = element.property::<Option<String>>("session-id");
+    assert_eq!(id.as_deref(), Some(open[0].session_id.as_str()));
+    let stats: gst::Structure = element.property("stats");
+    let at = |name| stats.get::<f64>(name).unwrap();
+    assert!(
+        at("session-ms") < at("gpu-ms") && at("gpu-ms") < at("ready-ms"),
+        "{stats:?}"
+    );
+    let track = stats.get::<gst::Structure>("video_main_video").unwrap();
+    let [unit, frame] = ["first-unit-ms", "first-frame-ms"].map(|n| track.get::<f64>(n).unwrap());
+    assert!(at("connected-ms") < unit && unit <= frame, "{stats:?}");
+    running.stop();
+    // READY -> NULL has waited for that.
+    assert!(coordinator.open_sessions().is_empty());
+    assert_eq!(coordinator.count(Route::Tokens), 1);
+}
+
+#[test]
+fn waiting_for_gpu_reports_progress_and_no_error() {
+    let server = Server::playground();
+    let coordinator = start_coordinator(
+        &server,
+        Settings {
+            waiting: Waiting::forever(),
+            ..Settings::default()
+        },
+    );
+    // Errors in between do not cost the place.
+    coordinator.next(Route::Session, 1, Rule::retry_after(429, "1"));
+    coordinator.next(Route::Session, 1, Rule::reply(500, "oops"));
+    let running = source(&coordinator, "");
+    let reader = FrameReader::watch(&running.pad("i", "src"));
+    running.play();
+    running.wait_message(TIMEOUT, |message| match message.view() {
+        gst::MessageView::Progress(progress) => {
+            let (_, _, text) = progress.get();
+            text.contains("Waiting for a GPU").then_some(())
+        }
+        _ => None,
+    });
+    wait_until("it asks again", TIMEOUT, || {
+        coordinator.count(Route::Session) >= 4
+    });
+    assert_eq!(status(&running.by_name("r")), "waiting");
+    coordinator.set_waiting(Waiting::default());
+    reader.wait_for(20, TIMEOUT);
+    assert_eq!(coordinator.ledger().len(), 1);
+    running.stop();
+    wait_closed(&coordinator, TIMEOUT);
+}
+
+#[test]
+fn waiting_timeout_posts_busy() {
+    let coordinator = Coordinator::start(Settings::default()).unwrap();
+    let failure = failure(&coordinator, "waiting-timeout=1500");
+    assert_eq!(failure.code(), "WAITING_TIMEOUT");
+    assert!(
+        failure.error.matches(gst::ResourceError::Busy),
+        "{failure:?}"
+    );
+    // Nobody waits for it any more.
+    wait_closed(&coordinator, TIMEOUT);
+}
+
+#[test]
+fn invalid_credentials_post_error() {
+    let coordinator = Coordinator::start(Settings {
+        models: vec!["playground".into()],
+        ..Settings::default()
+    })
+    .unwrap();
+    let wrong = failure(&coordinator, "api-key=rk_wrong");
+    assert!(
+        wrong.error.matches(gst::ResourceError::NotAuthorized),
+        "{wrong:?}"
+    );
+    assert!(!format!("{wrong:?}").contains("rk_wrong"));
+    let stale = failure(&coordinator, "jwt=eyJhbGciOiJIUzI1NiJ9.e30.nonsense");
+    assert!(
+        stale.error.matches(gst::ResourceError::NotAuthorized),
+        "{stale:?}"
+    );
+    assert!(!format!("{stale:?}").contains("nonsense"));
+    let unknown = failure(&coordinator, "model=nowhere/nothing");
+    let code = unknown.code();
+    assert!(
+        ["NOT_FOUND", "UNAUTHORIZED"].contains(&code.as_str()),
+        "{unknown:?}"
+    );
+    let nameless = failure(&coordinator, "model=\"\"");
+    assert!(
+        nameless.error.matches(gst::ResourceError::Settings),
+        "{nameless:?}"
+    );
+    let keyless = failure(&coordinator, "api-key=\"\"");
+    let text = keyless.error.to_string();
+    assert!(
+        text.contains("REACTOR_API_KEY") && text.contains("local=true"),
+        "{text}"
+    );
+    assert!(coordinator.ledger().is_empty());
+}
+
+#[test]
+fn api_key_over_plain_http_is_refused() {
+    let running = TestPipeline::parse(&format!(
+        "reactorsrc name=r api-url=http://192.0.2.1 model=m api-key={KEY} ! fakesink"
+    ));
+    assert!(running.pipeline.set_state(gst::State::Playing).is_err());
+    let failure = running.wait_error(TIMEOUT);
+    let text = failure.error.to_string();
+    assert!(
+        failure.error.matches(gst::ResourceError::Settings),
+        "{failure:?}"
+    );
+    assert!(text.contains("https") && !text.contains(KEY), "{text}");
+}
+
+#[test]
+fn http_refusal_maps_to_error() {
+    use gst::ResourceError as Resource;
+    let cases = [
+        (401, "UNAUTHORIZED", Resource::NotAuthorized),
+        (403, "UNAUTHORIZED", Resource::NotAuthorized),
+        (404, "NOT_FOUND", Resource::NotFound),
+        (409, "CONFLICT", Resource::Busy),
+        (410, "NOT_FOUND", Resource::NotFound),
+        (418, "BAD_REQUEST", Resource::OpenRead),
+        (426, "VERSION_MISMATCH", Resource::Settings),
+        (501, "VERSION_MISMATCH", Resource::Settings),
+    ];
+    for (status, code, domain) in cases {
+        let coordinator = Coordinator::start(Settings::default()).unwrap();
+        coordinator.rule(Route::CreateSession, Rule::reply(status, "no"));
+        let failure = failure(&coordinator, "");
+        assert_eq!(failure.code(), code, "{status}");
+        assert!(failure.error.matches(domain), "{status}: {failure:?}");
+        assert_eq!(failure.detail::<u32>("http-status"), u32::from(status));
+        assert!(!failure.detail::<bool>("recoverable"), "{status}");
+        assert_eq!(failure.detail::<String>("component"), "api");
+    }
+    // Those that pass are waited for, here not for long.
+    for (status, code) in [(429, "RATE_LIMITED"), (503, "SERVER_ERROR")] {
+        let coordinator = Coordinator::start(Settings::default()).unwrap();
+        coordinator.rule(Route::CreateSession, Rule::retry_after(status, "1"));
+        let failure = failure(&coordinator, "waiting-timeout=2500");
+        assert_eq!(failure.code(), code);
+        assert!(failure.error.matches(Resource::Busy), "{failure:?}");
+        assert!(failure.detail::<bool>("recoverable"));
+        assert_eq!(failure.detail::<u64>("retry-after"), 1000);
+        assert!(coordinator.count(Route::CreateSession) >= 2);
+    }
+}
+
+#[test]
+fn session_ended_by_platform_sends_eos() {
+    let server = Server::playground();
+    let coordinator = start_coordinator(&server, Settings::default());
+    let running = source(&coordinator, "");
+    play(&running);
+    let id = coordinator.open_sessions()[0].session_id.clone();
+    assert!(coordinator.end_session(&id, State::Closed));
+    running.wait_eos(TIMEOUT);
+    running.stop();
+    server.wait_for_state("ready", TIMEOUT);
+}
+
+#[test]
+fn adopted_session_is_not_deleted() {
+    let server = Server::playground();
+    let coordinator = start_coordinator(&server, Settings::default());
+    let owner = source(&coordinator, "");
+    play(&owner);
+    let id = coordinator.open_sessions()[0].session_id.clone();
+    let guest = source(
+        &coordinator,
+        &format!("adopt-session-id={id} session=guest"),
+    );
+    play(&guest);
+    guest.stop();
+    assert_eq!(coordinator.open_sessions().len(), 1);
+    assert_eq!(coordinator.count(Route::DeleteSession), 0);
+    owner.stop();
+    wait_closed(&coordinator, TIMEOUT);
+    // What is over cannot be joined.
+    let late = failure(&coordinator, &format!("adopt-session-id={id}"));
+    // Of the two servers one may be asked first: that for tokens.
+    let codes = ["NOT_FOUND", "UNAUTHORIZED", "SESSION_TERMINAL"];
+    assert!(codes.contains(&late.code().as_str()), "{late:?}");
+}
+
+#[test]
+fn expired_tokens_are_renewed_without_interruption() {
+    let server = Server::playground();
+    let coordinator = start_coordinator(
+        &server,
+        Settings {
+            token_lifetime: Duration::from_secs(2),
+            ..Settings::default()
+        },
+    );
+    let running = source(&coordinator, "");
+    let reader = play(&running);
+    let element = running.by_name("r");
+    for _ in 0..3 {
+        // Longer than a token lasts: the next request needs another.
+        std::thread::sleep(Duration::from_millis(2500));
+        element.emit_by_name::<()>("reconnect", &[]);
+        running.wait_element("reactor-resumed", TIMEOUT);
+        let seen = reader.len();
+        reader.wait_for(seen + 20, TIMEOUT);
+    }
+    assert!(coordinator.count(Route::Tokens) >= 4);
+    assert_eq!(coordinator.ledger().len(), 1);
+    running.stop();
+    assert!(coordinator.open_sessions().is_empty());
+}
+
+#[test]
+fn late_reply_to_abandoned_offer_is_ignored() {
+    let server = Server::playground();
+    let coordinator = start_coordinator(&server, Settings::default());
+    let running = source(&coordinator, "");
+    let reader = play(&running);
+    // Each offer is given 5 s. The failure comes while the next one is handed
+    // in, which it does not concern.
+    let seconds = Duration::from_secs;
+    coordinator.next(Route::Offer, 1, Rule::reply(500, "no").after(seconds(7)));
+    coordinator.next(Route::Offer, 1, Rule::delay(seconds(3)));
+    let before = coordinator.count(Route::Offer);
+    let element = running.by_name("r");
+    element.emit_by_name::<()>("reconnect", &[]);
+    running.wait_element("reactor-resumed", TIMEOUT);
+    assert_eq!(coordinator.count(Route::Offer) - before, 2);
+    let seen = reader.len();
+    reader.wait_for(seen + 20, TIMEOUT);
+}
+
+#[test]
+fn jwt_property_can_be_replaced_while_playing() {
+    let server = Server::playground();
+    let coordinator = start_coordinator(&server, Settings::default());
+    let token = || {
+        let url = format!("{}/tokens", coordinator.url());
+        let key = [("Reactor-API-Key", KEY)];
+        let reply = http::request("POST", &url, &key, "null").unwrap();
+        let body: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
+        body["jwt"].as_str().unwrap().to_owned()
+    };
+    let running = source(&coordinator, &format!("api-key=\"\" jwt={}", token()));
+    let reader = play(&running);
+    coordinator.withdraw_tokens();
+    let element = running.by_name("r");
+    element.set_property("jwt", token());
+    element.emit_by_name::<()>("reconnect", &[]);
+    running.wait_element("reactor-resumed", TIMEOUT);
+    let seen = reader.len();
+    reader.wait_for(seen + 20, TIMEOUT);
+    running.stop();
+    let open = coordinator.open_sessions();
+    assert!(
+        open.is_empty(),
+        "{open:?} {:?}",
+        coordinator.requests(Route::DeleteSession)
+    );
+}
+
+#[test]
+fn debug_log_contains_no_secret() {
+    let server = Server::playground();
+    let coordinator = start_coordinator(&server, Settings::default());
+    let log = scratch::path("secrets.log");
+    let line = format!(
+        "reactorsrc name=r model=playground api-url={} ! fakesink",
+        coordinator.url()
+    );
+    let temporary = std::env::temp_dir();
+    let environment = [
+        ("GST_DEBUG", "5,reactor*:9,webrtc*:6"),
+        ("GST_DEBUG_FILE", log.to_str().unwrap()),
+        ("GST_DEBUG_NO_COLOR", "1"),
+        ("GST_DEBUG_DUMP_DOT_DIR", temporary.to_str().unwrap()),
+        ("REACTOR_API_KEY", KEY),
+    ];
+    let mut launch = Process::gst_launch("secrets", &["-v", "-m"], &line, &environment);
+    // Writing all that takes its time.
+    wait_until("connected", Duration::from_secs(90), || {
+        let answers = coordinator.requests(Route::Answer);
+        answers.iter().any(|answer| answer.status == Some(200))
+    });
+    std::thread::sleep(Duration::from_secs(2));
+    launch.signal(libc::SIGINT);
+    launch.wait(TIMEOUT);
+    wait_closed(&coordinator, TIMEOUT);
+    let mut shown = launch.output().into_bytes();
+    assert!(String::from_utf8_lossy(&shown).contains("Connecting to the model"));
+    let logged = std::fs::read(&log).unwrap();
+    std::fs::remove_file(&log).unwrap();
+    assert!(logged.len() > 100_000, "{} bytes", logged.len());
+    shown.extend(logged);
+    let shown = String::from_utf8_lossy(&shown);
+    assert!(shown.contains("reactor"));
+    // The key, and what each token begins with (PROTOCOL: a JWT).
+    for secret in [KEY, "eyJ"] {
+        assert!(!shown.contains(secret), "{secret} is in the log");
+    }
+    // Nor did the token go anywhere else.
+    let seen = coordinator.log();
+    assert!(seen.iter().all(|seen| seen.face == Face::Api));
+    let key = digest(KEY);
+    let with_key = seen
+        .iter()
+        .filter(|seen| format!("{seen:?}").contains(&key));
+    assert!(with_key.clone().all(|seen| seen.route == Route::Tokens));
+    assert_eq!(with_key.count(), 1);
+}
+
+#[test]
+fn sigint_at_any_moment_ends_session() {
+    let server = Server::playground();
+    let coordinator = start_coordinator(
+        &server,
+        Settings {
+            waiting: Waiting::time(Duration::from_millis(300)),
+            ..Settings::default()
+        },
+    );
+    let line = format!(
+        "reactorsrc model=playground api-key={KEY} api-url={} ! fakesink",
+        coordinator.url()
+    );
+    // A multiple of something odd, over the time that connecting takes.
+    for n in 0..20 {
+        let mut launch = Process::gst_launch("interrupted", &[], &line, &[]);
+        std::thread::sleep(Duration::from_millis(60 + n * 83 % 1500));
+        launch.signal(libc::SIGINT);
+        launch.wait(TIMEOUT);
+        let open = coordinator.open_sessions();
+        assert!(open.is_empty(), "{n}: {open:?}");
+    }
+    assert!(
+        coordinator.ledger().len() >= 5,
+        "{:?}",
+        coordinator.ledger()
+    );
+}
+
+/// GStreamer 1.22's gst-launch-1.0 does not handle SIGTERM: it is as good as
+/// killed, and no plugin can help that.
+#[test]
+fn session_of_killed_process_ends_after_window() {
+    let server = Server::playground();
+    for signal in [libc::SIGKILL, libc::SIGTERM] {
+        let coordinator = start_coordinator(
+            &server,
+            Settings {
+                resume_window: Duration::from_secs(1),
+                ..Settings::default()
+            },
+        );
+        let line = format!(
+            "reactorsrc model=playground api-key={KEY} api-url={} ! fakesink",
+            coordinator.url()
+        );
+        let mut launch = Process::gst_launch("killed", &[], &line, &[]);
+        wait_until("connected", TIMEOUT, || {
+            server.session_state() == "streaming"
+        });
+        launch.signal(signal);
+        launch.wait(TIMEOUT);
+        // After the window, once the runtime has noticed.
+        let ledger = wait_closed(&coordinator, 2 * TIMEOUT);
+        let end = ledger[0].end.clone().unwrap();
+        // A later gst-launch-1.0 may take SIGTERM for Ctrl-C.
+        let in_order = signal == libc::SIGTERM && matches!(end, End::Deleted { .. });
+        assert!(end == End::Window || in_order, "{end:?}");
+        server.wait_for_state("ready", TIMEOUT);
+    }
+}
+
+#[test]
+fn null_at_any_moment_ends_session() {
+    let server = Server::playground();
+    let coordinator = start_coordinator(&server, Settings::default());
+    for n in 0..20 {
+        let running = source(&coordinator, "");
+        running.play();
+        std::thread::sleep(Duration::from_millis(n * 61 % 900));
+        running.stop();
+        let open = coordinator.open_sessions();
+        assert!(open.is_empty(), "{n}: {open:?}");
+    }
+    assert!(
+        coordinator.ledger().len() >= 5,
+        "{:?}",
+        coordinator.ledger()
+    );
+}

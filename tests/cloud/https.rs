@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: MIT
+
+//! The cloud by HTTPS, with certificates of the test's own: one that is good,
+//! and those with which nothing may be said to a server.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use gst::glib::{self, translate::IntoGlib};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
+};
+use reactor_coordinator::{Coordinator, Route, Settings};
+use reactor_tests::{
+    TIMEOUT,
+    cloud::{KEY, start_coordinator},
+    media,
+    process::Process,
+    scratch,
+    server::{Server, repository},
+};
+use serde_json::Value;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime::Runtime,
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        crypto::aws_lc_rs,
+        pki_types::{CertificateDer, PrivateKeyDer},
+    },
+};
+
+/// Issues certificates; its own is in a file for SSL_CERT_FILE.
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    file: PathBuf,
+}
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let file = scratch::path(&format!("{name}.pem"));
+        std::fs::write(&file, issuer.pem()).unwrap();
+        Self { issuer, file }
+    }
+
+    /// For a server of this name, until the end of a year.
+    fn issue(&self, name: &str, last_year: i32) -> Identity {
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(last_year, 12, 31);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Identity {
+            certificate: certificate.der().clone(),
+            key: PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+        }
+    }
+}
+
+impl Drop for Authority {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.file);
+    }
+}
+
+struct Identity {
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+}
+
+/// Speaks TLS for a coordinator.
+struct TlsFrontend {
+    port: u16,
+    /// Connections that were begun, and those that came as far as HTTP.
+    begun: Arc<AtomicUsize>,
+    agreed: Arc<AtomicUsize>,
+    runtime: Option<Runtime>,
+}
+
+impl TlsFrontend {
+    fn start(coordinator: &Coordinator, identity: Identity) -> Self {
+        let behind = coordinator
+            .url()
+            .strip_prefix("http://")
+            .unwrap()
+            .to_owned();
+        let config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![identity.certificate], identity.key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = runtime
+            .block_on(TcpListener::bind(("127.0.0.1", 0)))
+            .unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let [begun, agreed] = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
+        let counters = (begun.clone(), agreed.clone());
+        runtime.spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                counters.0.fetch_add(1, Ordering::SeqCst);
+                let (acceptor, agreed) = (acceptor.clone(), counters.1.clone());
+                let behind = behind.clone();
+                tokio::spawn(async move {
+                    let Ok(mut stream) = acceptor.accept(stream).await else {
+                        return;
+                    };
+                    agreed.fetch_add(1, Ordering::SeqCst);
+                    let mut behind = TcpStream::connect(behind).await.unwrap();
+                    // Either side may hang up.
+                    let _ = tokio::io::copy_bidirectional(&mut stream, &mut behind).await;
+                });
+            }
+        });
+        Self {
+            port,
+            begun,
+            agreed,
+            runtime: Some(runtime),
+        }
+    }
+
+    fn url(&self) -> String {
+        format!("https://localhost:{}", self.port)
+    }
+}
+
+impl Drop for TlsFrontend {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// A child process: which authorities are trusted is known once for all.
+fn trusting(authority: &Authority, program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env("SSL_CERT_FILE", &authority.file)
+        .env_remove("SSL_CERT_DIR")
+        .env("REACTOR_API_KEY", KEY)
+        .env_remove("REACTOR_JWT");
+    command
+}
+
+#[test]
+fn session_over_https_is_recorded() {
+    let server = Server::playground();
+    let coordinator = start_coordinator(&server, Settings::default());
+    let authority = Authority::new("https-good");
+    let frontend = TlsFrontend::start(&coordinator, authority.issue("localhost", 2099));
+    let file = scratch::path("https.mkv");
+    let mut command = trusting(&authority, Path::new("gst-launch-1.0"));
+    command.arg("-e").args(["reactorsrc", "model=playground"]);
+    command.arg(format!("api-url={}", frontend.url()));
+    command.args(["!", "video/x-vp9", "!", "matroskamux", "!", "filesink"]);
+    command.arg(format!("location={}", file.display()));
+    let mut launch = Process::start("https", command);
+    launch.wait_for_output("Connected to the model", TIMEOUT);
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(coordinator.open_sessions().len(), 1);
+    launch.signal(libc::SIGINT);
+    launch.assert_succeeds(TIMEOUT);
+    assert!(coordinator.open_sessions().is_empty());
+    assert_eq!(coordinator.count(Route::Tokens), 1);
+    assert!(frontend.agreed.load(Ordering::SeqCst) >= 1);
+    let counters = media::counters(&file);
+    media::assert_nearly_contiguous(&counters);
+    assert!(counters.len() > 60, "{} pictures", counters.len());
+    std::fs::remove_file(&file).unwrap();
+}
+
+/// What the user hears of a server of this identity. Panics if anything is
+/// said to the server.
+fn refusal(trusted: &Authority, identity: Identity) -> Value {
+    let coordinator = Coordinator::start(Settings::default()).unwrap();
+    let frontend = TlsFrontend::start(&coordinator, identity);
+    let mut command = trusting(trusted, &repository().join("tests/programs/error.py"));
+    let line = format!("reactorsrc model=m api-url={} ! fakesink", frontend.url());
+    command.arg(line);
+    let mut child = Process::start("https-refusal", command);
+    child.assert_succeeds(2 * TIMEOUT);
+    let output = child.output();
+    assert!(!output.contains(KEY), "{output}");
+    assert!(frontend.begun.load(Ordering::SeqCst) >= 1, "{output}");
+    assert_eq!(frontend.agreed.load(Ordering::SeqCst), 0, "{output}");
+    assert!(coordinator.log().is_empty(), "{:?}", coordinator.log());
+    let error: Value = serde_json::from_str(output.trim()).expect(&output);
+    assert_eq!(error["domain"], domain());
+    let number = gst::ResourceError::OpenRead.into_glib();
+    assert_eq!(error["number"], number, "{output}");
+    assert_eq!(error["code"], "NETWORK_ERROR", "{output}");
+    error
+}
+
+fn domain() -> &'static str {
+    use glib::error::ErrorDomain;
+    gst::ResourceError::domain().as_str()
+}
+
+#[track_caller]
+fn assert_says(error: &Value, words: &[&str]) {
+    let text = error["text"].as_str().unwrap();
+    for word in words {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+}
+
+#[test]
+fn unknown_authority_is_refused_before_any_request() {
+    let [known, unknown] = ["https-known", "https-unknown"].map(Authority::new);
+    let error = refusal(&known, unknown.issue("localhost", 2099));
+    assert_says(&error, &["https://localhost", "SSL_CERT_FILE"]);
+}
+
+#[test]
+fn wrong_host_name_is_refused_before_any_request() {
+    let authority = Authority::new("https-name");
+    let error = refusal(&authority, authority.issue("elsewhere.example", 2099));
+    assert_says(&error, &["localhost", "api-url"]);
+}
+
+#[test]
+fn expired_certificate_is_refused_before_any_request() {
+    let authority = Authority::new("https-expired");
+    let error = refusal(&authority, authority.issue("localhost", 2021));
+    assert_says(&error, &["expired", "clock"]);
+}

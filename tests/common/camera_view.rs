@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT
+
+//! Looks at where the playground shows the camera, inverted: the lower left
+//! third of the picture, see `picture.py`.
+
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use gst::prelude::*;
+use gst_video::prelude::*;
+
+use crate::pipeline::wait_until;
+
+/// A colour as luma and two chromas.
+pub type Yuv = [u8; 3];
+
+/// Well inside the camera's picture, whatever its shape.
+const INSIDE: (Range<usize>, Range<usize>) = (40..170, 220..290);
+/// Only covered by a picture of 4:3, not by one of 16:9.
+const ABOVE: (Range<usize>, Range<usize>) = (40..170, 164..188);
+
+/// What one picture of 640x360 shows.
+#[derive(Debug, Clone, Copy)]
+pub struct CameraColours {
+    pub inside: Yuv,
+    pub above: Yuv,
+}
+
+/// Looks at all pictures that pass a pad.
+#[derive(Debug, Clone, Default)]
+pub struct CameraView(Arc<Mutex<Vec<CameraColours>>>);
+
+impl CameraView {
+    /// The pad's stream must be of I420, 640x360.
+    pub fn watch(pad: &gst::Pad) -> Self {
+        let view = Self::default();
+        let colours = view.0.clone();
+        pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+            if let (Some(buffer), Some(caps)) = (info.buffer(), pad.current_caps()) {
+                let info = gst_video::VideoInfo::from_caps(&caps).expect("video caps");
+                // The server may begin with a black picture of another size.
+                if (info.width(), info.height()) != (640, 360) {
+                    return gst::PadProbeReturn::Ok;
+                }
+                let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info);
+                let frame = frame.expect("a picture");
+                let look = CameraColours {
+                    inside: mean(&frame, &INSIDE),
+                    above: mean(&frame, &ABOVE),
+                };
+                colours.lock().unwrap().push(look);
+            }
+            gst::PadProbeReturn::Ok
+        });
+        view
+    }
+
+    pub fn colours(&self) -> Vec<CameraColours> {
+        self.0.lock().unwrap().clone()
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Forgets what was seen.
+    pub fn clear(&self) {
+        self.0.lock().unwrap().clear();
+    }
+
+    pub fn last(&self) -> Option<CameraColours> {
+        self.0.lock().unwrap().last().copied()
+    }
+
+    /// Waits until the camera's picture is seen to be this; panics after
+    /// `limit`.
+    pub fn wait_for(&self, colour: Colour, limit: Duration) {
+        wait_until(&format!("{colour:?} upside down"), limit, || {
+            self.last()
+                .is_some_and(|look| colour.is_inverted(look.inside))
+        });
+    }
+}
+
+/// What a `videotestsrc pattern=` is told to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Colour {
+    Red,
+    Green,
+    Blue,
+}
+
+impl Colour {
+    pub fn pattern(self) -> &'static str {
+        match self {
+            Self::Red => "red",
+            Self::Green => "green",
+            Self::Blue => "blue",
+        }
+    }
+
+    /// Whether this is the colour's opposite. The background's chromas stay
+    /// within 50 of the middle, and are never so saturated.
+    pub fn is_inverted(self, [luma, u, v]: Yuv) -> bool {
+        match self {
+            Self::Red => luma > 120 && v < 60,
+            Self::Green => u > 170 && v > 170,
+            Self::Blue => luma > 150 && u < 60,
+        }
+    }
+}
+
+fn mean(
+    frame: &gst_video::VideoFrameRef<&gst::BufferRef>,
+    (columns, rows): &(Range<usize>, Range<usize>),
+) -> Yuv {
+    [0, 1, 2].map(|plane| {
+        let shift = u32::from(plane > 0);
+        let data = frame.plane_data(plane).expect("a plane");
+        let stride = frame.plane_stride()[plane as usize] as usize;
+        let columns = columns.start >> shift..columns.end >> shift;
+        let rows = rows.start >> shift..rows.end >> shift;
+        let count = columns.len() * rows.len();
+        let cells = rows.flat_map(|y| &data[y * stride..][columns.clone()]);
+        (cells.map(|&value| usize::from(value)).sum::<usize>() / count) as u8
+    })
+}

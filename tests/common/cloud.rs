@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT
+
+//! The stand-in coordinator in front of the real local runtime.
+
+use std::time::Duration;
+
+use reactor_coordinator::{Coordinator, Entry, Settings};
+
+use crate::{pipeline::wait_until, server::Server};
+
+/// An API key that the coordinator takes.
+pub const KEY: &str = "rk_test";
+
+/// A coordinator with this runtime behind it.
+pub fn start_coordinator(server: &Server, settings: Settings) -> Coordinator {
+    Coordinator::start(Settings {
+        runtime: Some(server.url()),
+        ..settings
+    })
+    .expect("a coordinator")
+}
+
+/// Waits until no session is open; returns all sessions that there were.
+pub fn wait_closed(coordinator: &Coordinator, limit: Duration) -> Vec<Entry> {
+    wait_until("the ledger is empty", limit, || {
+        coordinator.open_sessions().is_empty()
+    });
+    coordinator.ledger()
+}

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: MIT
+
+//! What becomes of the packets of one direction. There is no socket in here,
+//! and the time is told.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use rand_pcg::{
+    Pcg64Mcg,
+    rand_core::{Rng, SeedableRng},
+};
+
+/// The network of one direction. The default is a perfect one.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct LinkConditions {
+    /// How likely a packet is to be lost, 0 to 1.
+    pub loss: f64,
+    /// What each packet takes at least.
+    pub delay: Duration,
+    /// What a packet takes at most on top of that.
+    pub jitter: Duration,
+    pub shape: Jitter,
+    /// A packet that would overtake another one arrives right after that.
+    pub in_order: bool,
+    pub rate: Option<RateLimit>,
+}
+
+/// How the jitter is spread between none and the most.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Jitter {
+    #[default]
+    Uniform,
+    /// Mostly about the middle: the mean of four uniform ones.
+    Bell,
+}
+
+/// A token bucket, and a queue in front of it that drops what is too much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    pub bits_per_second: u32,
+    /// Bytes that pass at once after a pause.
+    pub burst: u32,
+    /// Bytes that may wait.
+    pub queue: u32,
+}
+
+impl RateLimit {
+    fn time_of(self, bytes: u32) -> Duration {
+        Duration::from_secs_f64(f64::from(bytes) * 8.0 / f64::from(self.bits_per_second.max(1)))
+    }
+}
+
+/// What became of the packets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PacketCounts {
+    pub passed: u64,
+    /// By chance.
+    pub lost: u64,
+    /// In front of what is too narrow, or because too many were under way.
+    pub overflowed: u64,
+    pub dropped_while_down: u64,
+    /// Those of `passed` that arrive before one that was sent earlier.
+    pub reordered: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct EmulatedLink {
+    pub conditions: LinkConditions,
+    pub down: bool,
+    pub counts: PacketCounts,
+    pub payloads: BTreeMap<u8, u64>,
+    random: Pcg64Mcg,
+    /// When the last of what passed the bucket has left it.
+    free: Option<Instant>,
+    /// The latest arrival so far.
+    latest: Option<Instant>,
+}
+
+impl EmulatedLink {
+    /// `stream` keeps the directions of one seed apart.
+    pub fn new(seed: u64, stream: u64) -> Self {
+        Self {
+            conditions: LinkConditions::default(),
+            down: false,
+            counts: PacketCounts::default(),
+            payloads: BTreeMap::new(),
+            random: Pcg64Mcg::seed_from_u64(seed.wrapping_mul(4).wrapping_add(stream)),
+            free: None,
+            latest: None,
+        }
+    }
+
+    /// When this packet arrives, if it does.
+    pub fn admit(&mut self, packet: &[u8], now: Instant) -> Option<Instant> {
+        if let Some(payload) = rtp_payload(packet) {
+            *self.payloads.entry(payload).or_default() += 1;
+        }
+        // Always the same number of draws, so that a change of the conditions
+        // does not change which packets are meant.
+        let chance = self.draw();
+        let jitters = [self.draw(), self.draw(), self.draw(), self.draw()];
+        if self.down {
+            self.counts.dropped_while_down += 1;
+            return None;
+        }
+        if chance < self.conditions.loss {
+            self.counts.lost += 1;
+            return None;
+        }
+        let Some(leaves) = self.leave(packet.len() as u32, now) else {
+            self.counts.overflowed += 1;
+            return None;
+        };
+        self.counts.passed += 1;
+        let part = match self.conditions.shape {
+            Jitter::Uniform => jitters[0],
+            Jitter::Bell => jitters.iter().sum::<f64>() / 4.0,
+        };
+        let jitter = self.conditions.jitter.mul_f64(part);
+        Some(self.arrive(leaves + self.conditions.delay + jitter))
+    }
+
+    /// One that was admitted could not be kept.
+    pub fn overflow(&mut self) {
+        self.counts.passed -= 1;
+        self.counts.overflowed += 1;
+    }
+
+    /// When a packet is through what is narrow, unless too much waits already.
+    fn leave(&mut self, bytes: u32, now: Instant) -> Option<Instant> {
+        let Some(rate) = self.conditions.rate else {
+            return Some(now);
+        };
+        // After a pause it is ahead by the burst, and no more.
+        let credit = now.checked_sub(rate.time_of(rate.burst)).unwrap_or(now);
+        let begins = self.free.map_or(credit, |free| free.max(credit));
+        if begins > now + rate.time_of(rate.queue) {
+            return None;
+        }
+        let free = begins + rate.time_of(bytes);
+        self.free = Some(free);
+        Some(free.max(now))
+    }
+
+    fn arrive(&mut self, when: Instant) -> Instant {
+        match self.latest {
+            Some(latest) if when < latest && self.conditions.in_order => latest,
+            Some(latest) if when < latest => {
+                self.counts.reordered += 1;
+                when
+            }
+            _ => {
+                self.latest = Some(when);
+                when
+            }
+        }
+    }
+
+    /// From 0 to just below 1.
+    fn draw(&mut self) -> f64 {
+        (self.random.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// SRTP leaves the header readable. Told from STUN, DTLS and RTCP as RFC 7983
+/// and RFC 5761 say.
+fn rtp_payload(packet: &[u8]) -> Option<u8> {
+    let (first, second) = (*packet.first()?, *packet.get(1)?);
+    let payload = second & 0x7f;
+    ((128..192).contains(&first) && !(64..96).contains(&payload)).then_some(payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PACKET: [u8; 1000] = [0x80; 1000];
+
+    fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    /// The fates of a thousand packets, one a millisecond.
+    fn fates(seed: u64, conditions: LinkConditions) -> (Vec<Option<Duration>>, PacketCounts) {
+        let mut link = EmulatedLink::new(seed, 1);
+        link.conditions = conditions;
+        let start = Instant::now();
+        let fates = (0..1000).map(|n| {
+            let now = start + ms(n);
+            link.admit(&PACKET, now).map(|arrival| arrival - now)
+        });
+        (fates.collect(), link.counts)
+    }
+
+    #[test]
+    fn seed_determines_losses_and_delays() {
+        let conditions = LinkConditions {
+            loss: 0.05,
+            jitter: ms(40),
+            ..LinkConditions::default()
+        };
+        let (first, counts) = fates(7, conditions);
+        assert_eq!(fates(7, conditions).0, first);
+        assert_ne!(fates(8, conditions).0, first);
+        assert!((20..100).contains(&counts.lost), "{counts:?}");
+        assert_eq!(counts.passed + counts.lost, 1000);
+        assert!(counts.reordered > 100, "{counts:?}");
+        // What is lost does not depend on the rest.
+        let steady = LinkConditions {
+            jitter: Duration::ZERO,
+            ..conditions
+        };
+        let lost = |fates: &[Option<Duration>]| fates.iter().map(Option::is_none).collect();
+        let (same, other): (Vec<_>, Vec<_>) = (lost(&first), lost(&fates(7, steady).0));
+        assert_eq!(same, other);
+    }
+
+    #[test]
+    fn jitter_stays_within_its_bounds() {
+        for shape in [Jitter::Uniform, Jitter::Bell] {
+            let conditions = LinkConditions {
+                delay: ms(10),
+                jitter: ms(40),
+                shape,
+                ..LinkConditions::default()
+            };
+            let (fates, _) = fates(1, conditions);
+            let fates: Vec<_> = fates.into_iter().flatten().collect();
+            assert_eq!(fates.len(), 1000);
+            assert!(fates.iter().all(|&time| (ms(10)..ms(50)).contains(&time)));
+            let mean = fates.iter().sum::<Duration>() / 1000;
+            assert!((ms(28)..ms(32)).contains(&mean), "{shape:?}: {mean:?}");
+            let far = fates.iter().filter(|&&time| time < ms(14)).count();
+            let expected = match shape {
+                Jitter::Uniform => 60..140,
+                Jitter::Bell => 0..20,
+            };
+            assert!(expected.contains(&far), "{shape:?}: {far}");
+        }
+    }
+
+    #[test]
+    fn in_order_link_reorders_nothing() {
+        let conditions = LinkConditions {
+            jitter: ms(40),
+            in_order: true,
+            ..LinkConditions::default()
+        };
+        let (fates, counts) = fates(1, conditions);
+        assert_eq!((counts.passed, counts.reordered), (1000, 0));
+        let arrivals = fates.iter().zip(0..).map(|(fate, n)| fate.unwrap() + ms(n));
+        assert!(arrivals.is_sorted());
+    }
+
+    #[test]
+    fn excess_traffic_is_queued_then_dropped() {
+        // Half of what comes: 8 Mbit/s.
+        let rate = RateLimit {
+            bits_per_second: 4_000_000,
+            burst: 5_000,
+            queue: 50_000,
+        };
+        let conditions = LinkConditions {
+            rate: Some(rate),
+            ..LinkConditions::default()
+        };
+        let (fates, counts) = fates(1, conditions);
+        assert_eq!(fates[..5], [Some(Duration::ZERO); 5], "the burst");
+        let longest = fates.iter().flatten().max().unwrap();
+        assert!((ms(98)..=ms(104)).contains(longest), "{longest:?}");
+        assert!((540..570).contains(&counts.passed), "{counts:?}");
+        assert_eq!(counts.passed + counts.overflowed, 1000);
+    }
+
+    #[test]
+    fn link_down_drops_every_packet() {
+        let mut link = EmulatedLink::new(1, 1);
+        link.down = true;
+        assert_eq!(link.admit(&PACKET, Instant::now()), None);
+        link.down = false;
+        assert!(link.admit(&PACKET, Instant::now()).is_some());
+        assert_eq!((link.counts.passed, link.counts.dropped_while_down), (1, 1));
+    }
+
+    #[test]
+    fn rtp_payload_type_is_read_from_rtp_only() {
+        assert_eq!(rtp_payload(&[0x80, 0xe2, 0, 1]), Some(98));
+        assert_eq!(rtp_payload(&[0x81, 200, 0, 1]), None);
+        assert_eq!(rtp_payload(&[22, 254, 253]), None);
+        assert_eq!(rtp_payload(&[0, 1, 0, 8]), None);
+    }
+}

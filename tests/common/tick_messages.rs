@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+
+//! What the playground says of itself every second.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use gst::prelude::*;
+use serde::Deserialize;
+
+use crate::pipeline::wait_until;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Tick {
+    /// The newest frame's counter.
+    pub frame: u32,
+    pub clients: u32,
+}
+
+/// Collects the ticks that an element hears.
+#[derive(Debug, Clone, Default)]
+pub struct TickMessages(Arc<Mutex<Vec<Tick>>>);
+
+impl TickMessages {
+    pub fn watch(element: &gst::Element) -> Self {
+        let ticks = Self::default();
+        let list = ticks.0.clone();
+        element.connect("message", false, move |values| {
+            let name = values[1].get::<String>().expect("a name");
+            let json = values[2].get::<String>().expect("JSON");
+            if name == "tick" {
+                let tick = serde_json::from_str(&json).expect("a tick");
+                list.lock().unwrap().push(tick);
+            }
+            None
+        });
+        ticks
+    }
+
+    pub fn all(&self) -> Vec<Tick> {
+        self.0.lock().unwrap().clone()
+    }
+
+    /// The next tick from now; panics after `limit`.
+    pub fn next(&self, limit: Duration) -> Tick {
+        let seen = self.all().len();
+        wait_until("a tick", limit, || self.all().len() > seen);
+        self.all()[seen]
+    }
+}

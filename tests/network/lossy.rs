@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: MIT
+
+//! The elements on a network that loses and reorders packets, against the real
+//! local runtime behind a relay.
+
+use std::time::Duration;
+
+use gst::prelude::*;
+use reactor_tests::{
+    actions::send_command,
+    camera_view::{CameraView, Colour},
+    frames::{Frame, FrameReader},
+    pipeline::{TestPipeline, is_v0, wait_until},
+    proxy::{Proxy, Route},
+    relay::{Direction, Jitter, LinkConditions, Relay, count_codec_packets},
+    server::Server,
+};
+use serde_json::Value;
+
+const TIMEOUT: Duration = Duration::from_secs(60);
+const LOSSY: LinkConditions = LinkConditions {
+    loss: 0.05,
+    jitter: Duration::from_millis(40),
+    ..PERFECT
+};
+const PERFECT: LinkConditions = LinkConditions {
+    loss: 0.0,
+    delay: Duration::ZERO,
+    jitter: Duration::ZERO,
+    shape: Jitter::Uniform,
+    in_order: false,
+    rate: None,
+};
+
+/// A server that is reached through a relay.
+struct Network {
+    relay: Relay,
+    proxy: Proxy,
+    _server: Server,
+}
+
+impl Network {
+    fn new(conditions: LinkConditions) -> Self {
+        let server = Server::playground();
+        let proxy = Proxy::before(&server);
+        let relay = Relay::behind(&proxy, 1);
+        relay.set_both(conditions);
+        Self {
+            relay,
+            proxy,
+            _server: server,
+        }
+    }
+
+    /// A pipeline in which `{server}` stands for what leads to the server.
+    fn parse(&self, line: &str) -> TestPipeline {
+        let server = format!("local=true api-url={}", self.proxy.url());
+        TestPipeline::parse(&line.replace("{server}", &server))
+    }
+
+    /// The number of retransmissions (RTX packets) in this direction.
+    fn repairs(&self, direction: Direction) -> u64 {
+        let offer = &self.proxy.requests(Route::Offer)[0].body;
+        let offer: Value = serde_json::from_str(offer).unwrap();
+        let sdp = offer["sdp_offer"].as_str().unwrap();
+        count_codec_packets(sdp, "rtx", &self.relay.payloads(direction))
+    }
+}
+
+fn assert_in_order(frames: &[Frame]) {
+    for pair in frames.windows(2) {
+        let (before, now) = (pair[0].counter, pair[1].counter);
+        assert!(now > before, "frame {now} follows {before}");
+    }
+}
+
+/// How many frames the model counted meanwhile.
+fn span(frames: &[Frame]) -> usize {
+    let (first, last) = (frames[0].counter, frames.last().unwrap().counter);
+    (last - first) as usize + 1
+}
+
+/// Asks for something on the `data` channel, and waits for the reply.
+fn echo(element: &gst::Element, text: &str) {
+    let arguments = serde_json::json!({ "text": text }).to_string();
+    let reply = send_command(element, "echo", &arguments).wait(TIMEOUT);
+    assert!(!reply.has_field("error"), "{reply}");
+    let Ok(data) = reply.get::<&str>("data") else {
+        return assert!(is_v0(), "{reply}");
+    };
+    assert!(data.contains(text), "{data}");
+}
+
+#[test]
+fn source_behind_lossy_relay_keeps_playing() {
+    let network = Network::new(LOSSY);
+    let running = network.parse("reactorsrc name=r {server} ! identity name=i ! fakesink");
+    let reader = FrameReader::watch(&running.pad("i", "src"));
+    running.play();
+    reader.wait_for(30, TIMEOUT);
+    for n in 0..10 {
+        echo(&running.by_name("r"), &format!("number {n}"));
+    }
+    reader.wait_for(60, TIMEOUT);
+
+    network.relay.set_down(true);
+    std::thread::sleep(Duration::from_secs(1));
+    let before = reader.len();
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(reader.len(), before);
+    network.relay.set_down(false);
+    reader.wait_for(before + 30, TIMEOUT);
+
+    assert_in_order(&reader.frames());
+    assert_eq!(reader.unreadable(), 0);
+    assert_eq!(network.relay.connections(), 1);
+    running.assert_no_error();
+}
+
+#[test]
+fn lost_packets_are_retransmitted() {
+    let network = Network::new(LOSSY);
+    let running =
+        network.parse("reactorsrc {server} latency=200 max-latency=0 ! identity name=i ! fakesink");
+    let reader = FrameReader::watch(&running.pad("i", "src"));
+    running.play();
+    reader.wait_for(240, TIMEOUT);
+    let frames = reader.frames();
+    assert_eq!(reader.unreadable(), 0);
+    assert_in_order(&frames);
+    running.assert_no_error();
+    let counts = network.relay.counts(Direction::ToClient);
+    assert!(counts.lost > 0 && counts.reordered > 0, "{counts:?}");
+    assert!(network.repairs(Direction::ToClient) > 0, "{counts:?}");
+    // Without repair it is one of five; where requests have to wait, two of three.
+    let span = span(&frames);
+    assert!(span < frames.len() * 5 / 4, "{} of {span}", frames.len());
+}
+
+/// What the element says of its jitter buffer, and answers when asked, in ms.
+fn latency(running: &TestPipeline) -> (u32, u64) {
+    let stats: gst::Structure = running.by_name("r").property("stats");
+    let mut query = gst::query::Latency::new();
+    assert!(running.pad("r", "video_main_video").query(&mut query));
+    let (live, minimum, _) = query.result();
+    assert!(live);
+    (stats.get("latency-ms").unwrap(), minimum.mseconds())
+}
+
+#[test]
+fn jitter_buffer_grows_on_bad_network() {
+    let network = Network::new(LOSSY);
+    let running = network.parse("reactorsrc name=r {server} ! identity name=i ! fakesink");
+    let reader = FrameReader::watch(&running.pad("i", "src"));
+    running.play();
+    reader.wait_for(1, TIMEOUT);
+    assert_eq!(latency(&running).0, 60);
+    // The jitter, and what another request takes.
+    while latency(&running).0 < 100 {
+        running.wait_latency_message("r", TIMEOUT);
+    }
+    // It may take another step.
+    let mut spans = (0..6).map(|_| {
+        let first = reader.len() + 15;
+        reader.wait_for(first + 150, TIMEOUT);
+        span(&reader.frames()[first..first + 150])
+    });
+    // At 60 ms it is several hundred.
+    assert!(spans.any(|span| span < 180));
+    let (says, answers) = latency(&running);
+    assert!((100..=400).contains(&says), "{says}");
+    assert!(answers >= u64::from(says), "{answers} for {says}");
+    let frames = reader.frames();
+    assert_in_order(&frames);
+    assert!(frames.windows(2).all(|pair| pair[0].pts < pair[1].pts));
+    running.assert_no_error();
+}
+
+#[test]
+fn jitter_buffer_keeps_latency_after_outages() {
+    let network = Network::new(PERFECT);
+    let running =
+        network.parse("reactorsrc name=r latency=20 {server} ! identity name=i ! fakesink");
+    let reader = FrameReader::watch(&running.pad("i", "src"));
+    running.play();
+    for _ in 0..3 {
+        reader.wait_for(reader.len() + 60, TIMEOUT);
+        network.relay.set_down(true);
+        std::thread::sleep(Duration::from_millis(1500));
+        network.relay.set_down(false);
+    }
+    reader.wait_for(reader.len() + 60, TIMEOUT);
+    let (says, answers) = latency(&running);
+    assert_eq!(says, 20);
+    assert!((20..120).contains(&answers), "{answers}");
+    running.assert_no_error();
+}
+
+#[test]
+fn reordered_packets_are_not_lost() {
+    let network = Network::new(LinkConditions { loss: 0.0, ..LOSSY });
+    let running = network.parse("reactorsrc {server} latency=300 ! identity name=i ! fakesink");
+    let reader = FrameReader::watch(&running.pad("i", "src"));
+    running.play();
+    // A server on a busy machine leaves out pictures, but not all the time.
+    for _ in 0..4 {
+        let first = reader.len();
+        reader.wait_for(first + 60, TIMEOUT);
+        let frames = &reader.frames()[first..];
+        assert_in_order(frames);
+        if span(frames) == frames.len() {
+            let counts = network.relay.counts(Direction::ToClient);
+            assert!(counts.reordered > 0 && counts.lost == 0, "{counts:?}");
+            assert_eq!(reader.unreadable(), 0);
+            return running.assert_no_error();
+        }
+    }
+    panic!("frames are missing each time: {:?}", network.relay);
+}
+
+#[test]
+fn camera_over_lossy_network_reaches_model() {
+    let network = Network::new(LOSSY);
+    let running = network.parse(
+        "videotestsrc is-live=true pattern=red name=c \
+         ! video/x-raw,format=I420,width=320,height=180,framerate=15/1 ! reactorsink {server} \
+         reactorsrc name=r latency=200 r.video_main_video ! videoconvert \
+         ! video/x-raw,format=I420 ! identity name=i ! fakesink sync=false",
+    );
+    let view = CameraView::watch(&running.pad("i", "src"));
+    running.play();
+    for colour in [Colour::Red, Colour::Blue, Colour::Red] {
+        let camera = running.by_name("c");
+        camera.set_property_from_str("pattern", colour.pattern());
+        view.wait_for(colour, TIMEOUT);
+    }
+    let counts = network.relay.counts(Direction::ToServer);
+    assert!(counts.lost > 0, "{counts:?}");
+    // What the server misses is sent again.
+    wait_until("repair", TIMEOUT, || {
+        network.repairs(Direction::ToServer) > 0
+    });
+    running.assert_no_error();
+}

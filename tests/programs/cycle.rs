@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+
+//! Starts and stops a reactorsrc again and again in one process and prints,
+//! after each cycle, one line of JSON with what the process holds.
+//!
+//!     reactor-cycle URL COUNT [camera]
+//!
+//! With `camera` a reactorsink takes part.
+//!
+//! With GST_TRACERS=leaks and GST_DEBUG=GST_TRACER:7 GStreamer lists at the
+//! end what was not freed.
+
+use std::time::Duration;
+
+use gst::prelude::*;
+use reactor_tests::{
+    frames::FrameReader,
+    pipeline::{TestPipeline, wait_until},
+    resources::ProcessResources,
+};
+
+const FRAMES: usize = 5;
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let url = arguments
+        .next()
+        .expect("usage: reactor-cycle URL COUNT [camera]");
+    let count: u32 = arguments.next().map_or(20, |n| n.parse().expect("a count"));
+    let camera = arguments.next().is_some_and(|word| word == "camera");
+    for cycle in 1..=count {
+        once(&url, camera);
+        // Threads end a moment after they were told to.
+        std::thread::sleep(Duration::from_millis(200));
+        let held = ProcessResources::now();
+        println!(
+            "{}",
+            serde_json::json!({
+                "cycle": cycle,
+                "threads": held.threads,
+                "descriptors": held.descriptors,
+                "rss_kib": held.rss_kib,
+                "heap_kib": held.heap_kib,
+            })
+        );
+    }
+    // SAFETY: nothing of GStreamer is used after this; the leaks tracer
+    // reports here.
+    #[allow(unsafe_code)]
+    unsafe {
+        gst::deinit();
+    }
+}
+
+fn once(url: &str, camera: bool) {
+    let mut line = format!(
+        "reactorsrc name=r local=true api-url={url} \
+         r.video_main_video ! fakesink name=video sync=false \
+         r.audio_main_audio ! fakesink name=audio sync=false"
+    );
+    if camera {
+        line += &format!(
+            " videotestsrc is-live=true ! video/x-raw,width=320,height=180,framerate=15/1 \
+             ! reactorsink name=s local=true api-url={url}"
+        );
+    }
+    let running = TestPipeline::parse(&line);
+    let reader = FrameReader::watch(&running.pad("video", "sink"));
+    running.play();
+    reader.wait_for(FRAMES, TIMEOUT);
+    if camera {
+        wait_until("pictures sent", TIMEOUT, || sent(&running) >= FRAMES as u64);
+    }
+    running.stop();
+    let bus = running.pipeline.bus().unwrap();
+    bus.set_flushing(true);
+}
+
+fn sent(running: &TestPipeline) -> u64 {
+    let stats: gst::Structure = running.by_name("s").property("stats");
+    let pad = stats.get::<gst::Structure>("video_0").unwrap();
+    pad.get("sent").unwrap()
+}

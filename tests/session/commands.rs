@@ -1,0 +1,382 @@
+// SPDX-License-Identifier: MIT
+
+//! Commands, messages, uploads and steering, by property, action and event.
+
+use std::{
+    path::PathBuf,
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use gst::prelude::*;
+use reactor_tests::{
+    actions::{emit_action, send_command},
+    pipeline::{TestPipeline, is_v0, wait_until},
+    scratch,
+    server::Server,
+};
+use serde_json::{Value, json};
+
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// In v0 a command has no reply of its own: nothing can be said of it there.
+fn cannot_be_said() -> bool {
+    let v0 = is_v0();
+    if v0 {
+        println!("skipped: wire v0 has no replies to commands");
+    }
+    v0
+}
+
+/// A source, shown to nobody.
+fn source(server: &Server) -> TestPipeline {
+    TestPipeline::parse(&format!(
+        "reactorsrc name=r local=true api-url={} ! fakesink name=s sync=false",
+        server.url()
+    ))
+}
+
+/// Sets a property that holds JSON: gst-launch's quoting is not JSON's.
+fn set_json(running: &TestPipeline, element: &str, property: &str, json: &Value) {
+    let element = running.by_name(element);
+    element.set_property(property, json.to_string());
+}
+
+/// The next `reactor-reply` on the bus: the command's name and the structure.
+fn next_reply(running: &TestPipeline) -> (String, gst::Structure) {
+    let reply = running.wait_element("reactor-reply", TIMEOUT);
+    (reply.get::<String>("command").unwrap(), reply)
+}
+
+fn data(structure: &gst::StructureRef) -> Value {
+    serde_json::from_str(structure.get::<&str>("data").unwrap()).unwrap()
+}
+
+fn code(structure: &gst::StructureRef) -> String {
+    let error = structure.get::<gst::Structure>("error").unwrap();
+    error.get::<String>("code").unwrap()
+}
+
+/// A picture file of one colour, in the test's own directory.
+fn picture(name: &str) -> PathBuf {
+    let path = scratch::directory().join(name);
+    let line = format!(
+        "videotestsrc num-buffers=1 pattern=red ! video/x-raw,width=64,height=64 ! pngenc ! \
+         filesink location={}",
+        path.display()
+    );
+    TestPipeline::launch(&line).wait_eos(TIMEOUT);
+    path
+}
+
+#[test]
+fn commands_property_sends_in_order() {
+    if cannot_be_said() {
+        return;
+    }
+    let server = Server::playground();
+    let cat = picture("cat.png");
+    let commands = json!([
+        {"set_prompt": {"prompt": "hi"}},
+        {"set_image": {"image": format!("@file:{}", cat.display())}},
+        {"echo": {"text": "x"}},
+    ]);
+    let running = source(&server);
+    set_json(&running, "r", "commands", &commands);
+    running.play();
+    let (name, structure) = next_reply(&running);
+    assert_eq!(name, "set_prompt");
+    assert!(!structure.has_field("error"), "{structure}");
+    let (name, structure) = next_reply(&running);
+    assert_eq!(name, "set_image");
+    assert!(!structure.has_field("error"), "{structure}");
+    let (name, structure) = next_reply(&running);
+    assert_eq!(name, "echo");
+    assert_eq!(structure.get::<&str>("type").unwrap(), "echoed");
+    assert_eq!(data(&structure), json!({"text": "x", "length": 1}));
+}
+
+#[test]
+fn model_message_is_posted_on_bus() {
+    let server = Server::playground();
+    let running = source(&server);
+    let commands = json!([{"set_prompt": {"prompt": "a forest"}}]);
+    set_json(&running, "r", "commands", &commands);
+    running.play();
+    let told = running.wait_message(TIMEOUT, |message| match message.view() {
+        gst::MessageView::Element(element) => element.structure().and_then(|s| {
+            let is_it = s.name() == "reactor-message" && s.get("type") == Ok("prompt_changed");
+            is_it.then(|| data(s))
+        }),
+        _ => None,
+    });
+    assert_eq!(told, json!({"prompt": "a forest"}));
+}
+
+#[test]
+fn invalid_command_is_refused_with_explanation() {
+    if cannot_be_said() {
+        return;
+    }
+    let server = Server::playground();
+    let running = source(&server);
+    running.play();
+    let element = running.by_name("r");
+    for (name, arguments, expected, says) in [
+        ("nope", "{}", "invalid_command", "set_prompt"),
+        (
+            "set_brightness",
+            r#"{"brightness":7}"#,
+            "invalid_command",
+            "at most 1",
+        ),
+        (
+            "set_brightness",
+            r#"{"brightnes":0}"#,
+            "invalid_command",
+            "brightness",
+        ),
+        ("set_prompt", "{}", "invalid_command", "prompt"),
+        ("set_prompt", "[1]", "BAD_REQUEST", "JSON object"),
+        ("set_prompt", "{", "BAD_REQUEST", "not JSON"),
+        ("", "{}", "BAD_REQUEST", "name"),
+        (
+            "set_image",
+            r#"{"image":"@file:/nowhere/x.png"}"#,
+            "BAD_REQUEST",
+            "/nowhere/x.png",
+        ),
+        ("set_image", r#"{"image":"@file:/"}"#, "BAD_REQUEST", "/"),
+        ("fail", "{}", "told_to_fail", ""),
+    ] {
+        let reply = send_command(&element, name, arguments).wait(TIMEOUT);
+        assert_eq!(code(&reply), expected, "{name} {arguments}: {reply}");
+        let error = reply.get::<gst::Structure>("error").unwrap();
+        let text = error.get::<&str>("message").unwrap();
+        assert!(text.contains(says), "{name} {arguments}: {text}");
+    }
+    // The stream has gone on.
+    let reply = send_command(&element, "echo", r#"{"text":"still here"}"#).wait(TIMEOUT);
+    assert_eq!(data(&reply)["text"], "still here");
+}
+
+#[test]
+fn check_commands_off_leaves_refusal_to_model() {
+    if cannot_be_said() {
+        return;
+    }
+    let server = Server::playground();
+    let running = source(&server);
+    running.by_name("r").set_property("check-commands", false);
+    running.play();
+    let reply = send_command(&running.by_name("r"), "nope", "{}").wait(TIMEOUT);
+    assert_eq!(code(&reply), "invalid_command");
+    let error = reply.get::<gst::Structure>("error").unwrap();
+    assert_eq!(error.get::<&str>("component").unwrap(), "gpu");
+}
+
+#[test]
+fn malformed_commands_property_posts_settings_error() {
+    for commands in ["[", "{\"a\":1}", "[{\"a\":{}},5]", "[{\"\":{}}]"] {
+        let running = TestPipeline::parse("reactorsrc name=r local=true ! fakesink");
+        running.by_name("r").set_property("commands", commands);
+        assert!(
+            running.pipeline.set_state(gst::State::Playing).is_err(),
+            "{commands}"
+        );
+        let failure = running.wait_error(TIMEOUT);
+        assert!(
+            failure.error.matches(gst::ResourceError::Settings),
+            "{commands}: {failure:?}"
+        );
+    }
+    let running = TestPipeline::parse("reactorsrc name=r local=true navigation=[] ! fakesink");
+    assert!(running.pipeline.set_state(gst::State::Playing).is_err());
+    let failure = running.wait_error(TIMEOUT);
+    assert!(
+        failure.error.matches(gst::ResourceError::Settings),
+        "{failure:?}"
+    );
+}
+
+#[test]
+fn actions_without_session_reply_invalid_state() {
+    reactor_tests::init();
+    let element = gst::ElementFactory::make("reactorsrc").build().unwrap();
+    assert_eq!(
+        code(&send_command(&element, "echo", "{}").wait(TIMEOUT)),
+        "INVALID_STATE"
+    );
+    let reply = emit_action(&element, "request-schema", Vec::new()).wait(TIMEOUT);
+    assert_eq!(code(&reply), "INVALID_STATE");
+    // A dropped promise is nobody's problem.
+    let none = None::<gst::Promise>;
+    element.emit_by_name::<()>("send-command", &[&"echo", &"{}", &none]);
+}
+
+#[test]
+fn thousand_commands_are_answered_once_and_in_order() {
+    if cannot_be_said() {
+        return;
+    }
+    const COUNT: usize = 1000;
+    let server = Server::playground();
+    let running = source(&server);
+    running.play();
+    let element = running.by_name("r");
+    let (sender, receiver) = mpsc::channel();
+    for number in 0..COUNT {
+        let sender = sender.clone();
+        let promise = gst::Promise::with_change_func(move |reply| {
+            let reply = reply.ok().flatten().map(|s| s.to_owned());
+            let _ = sender.send((number, reply));
+        });
+        let arguments = json!({"text": number.to_string()}).to_string();
+        element.emit_by_name::<()>("send-command", &[&"echo", &arguments, &Some(promise)]);
+    }
+    drop(sender);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    for expected in 0..COUNT {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let (number, reply) = receiver.recv_timeout(left).expect("a reply");
+        assert_eq!(number, expected);
+        assert_eq!(
+            data(&reply.expect("a structure"))["text"],
+            expected.to_string()
+        );
+    }
+    assert!(
+        receiver.recv_timeout(Duration::from_millis(200)).is_err(),
+        "one too many"
+    );
+}
+
+#[test]
+fn five_megabyte_messages_pass_both_ways() {
+    if cannot_be_said() {
+        return;
+    }
+    let server = Server::playground();
+    let running = source(&server);
+    running.play();
+    let element = running.by_name("r");
+    let reply = send_command(&element, "blob", r#"{"size":5000000}"#).wait(TIMEOUT);
+    let blob = data(&reply);
+    assert_eq!(blob["data"].as_str().map(str::len), Some(5_000_000));
+    let arguments = json!({"text": "y".repeat(5_000_000)}).to_string();
+    let reply = send_command(&element, "echo", &arguments).wait(TIMEOUT);
+    assert_eq!(data(&reply)["length"], 5_000_000);
+}
+
+#[test]
+fn files_and_bytes_are_uploaded() {
+    let server = Server::playground();
+    let running = source(&server);
+    running.play();
+    let element = running.by_name("r");
+    let none = None::<String>.to_value();
+    let cat = picture("upload.png").display().to_string();
+    let args = vec![cat.to_value(), none.clone(), none.clone()];
+    let reply = emit_action(&element, "upload-file", args).wait(TIMEOUT);
+    assert_eq!(reply.get::<&str>("name").unwrap(), "upload.png");
+    assert_eq!(reply.get::<&str>("mime-type").unwrap(), "image/png");
+    assert!(reply.get::<u64>("size").unwrap() > 0);
+
+    let bytes = gst::glib::Bytes::from_static(b"abc").to_value();
+    let args = vec![bytes, "a.txt".to_value(), none.clone()];
+    let reply = emit_action(&element, "upload-bytes", args).wait(TIMEOUT);
+    assert_eq!(reply.get::<&str>("mime-type").unwrap(), "text/plain");
+    assert_eq!(reply.get::<u64>("size").unwrap(), 3);
+
+    let nothing = gst::glib::Bytes::from_static(b"").to_value();
+    let reply = emit_action(
+        &element,
+        "upload-bytes",
+        vec![nothing, none.clone(), none.clone()],
+    )
+    .wait(TIMEOUT);
+    assert_eq!(code(&reply), "BAD_REQUEST");
+    let missing = vec!["/nowhere".to_value(), none.clone(), none];
+    assert_eq!(
+        code(&emit_action(&element, "upload-file", missing).wait(TIMEOUT)),
+        "BAD_REQUEST"
+    );
+}
+
+#[test]
+fn platform_requests_are_answered() {
+    let server = Server::playground();
+    let running = source(&server);
+    running.play();
+    let element = running.by_name("r");
+    let schema = data(&emit_action(&element, "request-schema", Vec::new()).wait(TIMEOUT));
+    assert!(schema["paths"]["/events/set_prompt"].is_object());
+    // Something has to be recorded first.
+    running.wait_element("reactor-message", TIMEOUT);
+    std::thread::sleep(Duration::from_secs(2));
+    let clip = emit_action(&element, "request-clip", vec![1.0f64.to_value()]).wait(TIMEOUT);
+    assert_eq!(clip.get::<&str>("kind").unwrap(), "snap", "{clip}");
+    assert!(
+        clip.get::<&str>("playlist-url")
+            .unwrap()
+            .starts_with("/clips?")
+    );
+    let clip = emit_action(&element, "request-clip", vec![(-1.0f64).to_value()]).wait(TIMEOUT);
+    assert_eq!(code(&clip), "INVALID_DURATION");
+    let recording = emit_action(&element, "request-recording", Vec::new()).wait(TIMEOUT);
+    assert_eq!(recording.get::<&str>("kind").unwrap(), "recording");
+}
+
+#[test]
+fn navigation_events_send_mapped_commands() {
+    if cannot_be_said() {
+        return;
+    }
+    let server = Server::playground();
+    let navigation = json!({
+        "key:w": {"set_prompt": {"prompt": "forward"}},
+        "mouse-press:1": {"echo": {"text": "$x,$y"}},
+    });
+    let running = source(&server);
+    set_json(&running, "r", "navigation", &navigation);
+    running.play();
+    wait_until("a picture", TIMEOUT, || {
+        running.pad("s", "sink").current_caps().is_some()
+    });
+    let sink = running.pad("s", "sink");
+    let press = gst_video::NavigationEvent::new_key_press("w");
+    sink.push_event(press.build());
+    assert_eq!(next_reply(&running).0, "set_prompt");
+    // In the middle of the picture, which is 640x360.
+    let click = gst_video::NavigationEvent::new_mouse_button_press(1, 320.0, 180.0);
+    sink.push_event(click.build());
+    let (name, structure) = next_reply(&running);
+    assert_eq!(name, "echo");
+    let text = data(&structure)["text"].as_str().unwrap().to_owned();
+    assert!(
+        matches!(text.as_str(), "320,180" | "319,179" | "320,179" | "319,180"),
+        "{text}"
+    );
+}
+
+#[test]
+fn upstream_event_sends_command() {
+    if cannot_be_said() {
+        return;
+    }
+    let server = Server::playground();
+    let running = source(&server);
+    running.play();
+    wait_until("a picture", TIMEOUT, || {
+        running.pad("s", "sink").current_caps().is_some()
+    });
+    let structure = gst::Structure::builder("reactor-command")
+        .field("name", "echo")
+        .field("data", r#"{"text":"from below"}"#)
+        .build();
+    let event = gst::event::CustomUpstream::new(structure);
+    running.pad("s", "sink").push_event(event);
+    let (name, structure) = next_reply(&running);
+    assert_eq!(name, "echo");
+    assert_eq!(data(&structure)["text"], "from below");
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+
+//! Start and stop, again and again, in one process: nothing stays behind.
+//!
+//! REACTOR_CYCLES sets how often (20).
+
+use std::process::{Command, Stdio};
+
+use reactor_tests::{leaks, server::Server};
+use serde::Deserialize;
+
+/// The first cycles of a process fill caches and pools.
+const WARM: usize = 10;
+/// What a cycle may cost for good, in KiB. GLib keeps the name of every
+/// element it ever saw (some 10 KiB a cycle); a session that is not freed
+/// costs hundreds.
+const HEAP_PER_CYCLE: f64 = 40.0;
+
+#[derive(Debug, Deserialize)]
+struct Cycle {
+    threads: usize,
+    descriptors: usize,
+    heap_kib: f64,
+    rss_kib: f64,
+}
+
+/// Runs `reactor-cycle` with these further arguments; returns its figures and its log.
+fn run(count: usize, arguments: &[&str], environment: &[(&str, &str)]) -> (Vec<Cycle>, String) {
+    let server = Server::playground();
+    let output = Command::new(env!("CARGO_BIN_EXE_reactor-cycle"))
+        .args([server.url(), count.to_string()])
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .expect("it runs");
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{}: {errors}", output.status);
+    let lines = String::from_utf8(output.stdout).expect("text");
+    let cycles: Vec<Cycle> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a line of figures"))
+        .collect();
+    assert_eq!(cycles.len(), count);
+    (cycles, errors)
+}
+
+#[test]
+fn source_cycles_leave_no_thread_descriptor_or_memory() {
+    let count = std::env::var("REACTOR_CYCLES").map_or(20, |n| n.parse().expect("a number"));
+    assert!(count > WARM, "REACTOR_CYCLES must be over {WARM}");
+    let (cycles, _) = run(count, &[], &[]);
+    let (warm, last) = (&cycles[WARM - 1], &cycles[count - 1]);
+    println!("after {WARM}: {warm:?}\nafter {count}: {last:?}");
+
+    // A thread of a pool may come or go, but there is no trend.
+    let slack = 3;
+    assert!(
+        last.threads <= warm.threads + slack,
+        "threads: {warm:?} {last:?}"
+    );
+    assert!(
+        last.descriptors <= warm.descriptors + slack,
+        "descriptors: {warm:?} {last:?}"
+    );
+    let growth = (last.heap_kib - warm.heap_kib) / (count - WARM) as f64;
+    println!(
+        "heap: {growth:.1} KiB per cycle, resident: {} KiB",
+        last.rss_kib
+    );
+    assert!(growth < HEAP_PER_CYCLE, "{growth} KiB per cycle");
+}
+
+#[test]
+fn source_cycles_leave_no_object() {
+    let (_, log) = run(3, &[], &leaks::ENVIRONMENT);
+    leaks::assert_none(&log);
+}
+
+#[test]
+fn source_and_sink_cycles_leave_no_thread_or_descriptor() {
+    let (cycles, _) = run(10, &["camera"], &[]);
+    println!("{cycles:#?}");
+    // A thread of a pool may come or go, but there is no trend.
+    let [warm, last] = [&cycles[4], &cycles[9]];
+    for (name, warm, last) in [
+        ("threads", warm.threads, last.threads),
+        ("descriptors", warm.descriptors, last.descriptors),
+    ] {
+        assert!(last <= warm + 3, "{name}: {warm}, then {last}");
+    }
+}
+
+#[test]
+fn source_and_sink_cycles_leave_no_object() {
+    let (_, log) = run(3, &["camera"], &leaks::ENVIRONMENT);
+    leaks::assert_none(&log);
+}

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: MIT
+
+//! reactorsrc and reactorsink in one session, against the real local runtime:
+//! how they find each other, come and go, and what does not go together.
+
+use std::time::{Duration, Instant};
+
+use gst::prelude::*;
+use reactor_tests::{
+    TIMEOUT,
+    camera_view::{CameraView, Colour},
+    frames::{FrameReader, assert_nearly_contiguous},
+    pipeline::{TestPipeline, status, wait_for_status, wait_until},
+    proxy::{Proxy, Route},
+    server::Server,
+    tick_messages::TickMessages,
+};
+
+/// A camera for the model at this address; `properties` are the sink's.
+fn camera(url: &str, colour: Colour, properties: &str) -> String {
+    format!(
+        "videotestsrc is-live=true pattern={} name=t \
+         ! video/x-raw,width=320,height=180,framerate=15/1 \
+         ! reactorsink name=s local=true api-url={url} {properties} ",
+        colour.pattern()
+    )
+}
+
+/// What the model at this address shows; `properties` are the source's.
+fn screen(url: &str, properties: &str) -> String {
+    format!("reactorsrc name=r local=true api-url={url} {properties} {SCREEN}")
+}
+
+const SCREEN: &str = "videoconvert name=c ! video/x-raw,format=I420 \
+                      ! identity name=i ! fakesink sync=false async=false ";
+
+/// Shows the picture whenever there is one; a parsed line links only once.
+fn show_camera(running: &TestPipeline) -> CameraView {
+    let sink = running.pad("c", "sink");
+    running.by_name("r").connect_pad_added(move |_, pad| {
+        if pad.name() == "video_main_video" {
+            pad.link(&sink).expect("linked");
+        }
+    });
+    CameraView::watch(&running.pad("i", "src"))
+}
+
+fn session_id(element: &gst::Element) -> String {
+    element
+        .property::<Option<String>>("session-id")
+        .expect("a session id")
+}
+
+fn sent(sink: &gst::Element) -> u64 {
+    let stats: gst::Structure = sink.property("stats");
+    let pad = stats.get::<gst::Structure>("video_0").expect("a pad");
+    pad.get("sent").unwrap()
+}
+
+#[test]
+fn elements_of_one_pipeline_share_connection() {
+    let server = Server::playground();
+    let proxy = Proxy::before(&server);
+    let url = proxy.url();
+    let line = camera(&url, Colour::Red, "") + &screen(&url, "");
+    let running = TestPipeline::parse(&line);
+    let (view, reader) = (
+        show_camera(&running),
+        FrameReader::watch(&running.pad("i", "src")),
+    );
+    let ticks = TickMessages::watch(&running.by_name("r"));
+    running.play();
+    view.wait_for(Colour::Red, TIMEOUT);
+    let seen = reader.len();
+    reader.wait_for(seen + 60, TIMEOUT);
+    assert_nearly_contiguous(&reader.frames()[seen..]);
+    assert_eq!(ticks.next(TIMEOUT).clients, 1);
+    assert_eq!(proxy.count(Route::Connections), 1);
+    assert_eq!(proxy.count(Route::Offer), 1);
+    let [source, sink] = ["r", "s"].map(|name| running.by_name(name));
+    assert_eq!(session_id(&source), session_id(&sink));
+    running.stop();
+    server.wait_for_state("ready", TIMEOUT);
+}
+
+#[test]
+fn settings_of_one_element_are_inherited() {
+    let server = Server::playground();
+    let on_the_sink = camera(&server.url(), Colour::Blue, "") + "reactorsrc name=r " + SCREEN;
+    let where_to = format!("local=true api-url={}", server.url());
+    let on_the_source = on_the_sink
+        .replace(&where_to, "")
+        .replace("name=r", &format!("name=r {where_to}"));
+    assert_ne!(on_the_sink, on_the_source);
+    for line in [on_the_sink, on_the_source] {
+        let running = TestPipeline::parse(&line);
+        let view = show_camera(&running);
+        running.play();
+        view.wait_for(Colour::Blue, TIMEOUT);
+    }
+}
+
+/// Two pipelines in one session, the proxy before the server counting.
+struct Pair {
+    _server: Server,
+    proxy: Proxy,
+    camera: TestPipeline,
+    screen: TestPipeline,
+    view: CameraView,
+    ticks: TickMessages,
+}
+
+impl Pair {
+    fn new(properties: &str) -> Self {
+        let server = Server::playground();
+        let proxy = Proxy::before(&server);
+        let camera = TestPipeline::parse(&camera(&proxy.url(), Colour::Red, properties));
+        let screen = TestPipeline::parse(&screen(&proxy.url(), properties));
+        Self {
+            view: show_camera(&screen),
+            ticks: TickMessages::watch(&camera.by_name("s")),
+            _server: server,
+            proxy,
+            camera,
+            screen,
+        }
+    }
+
+    fn assert_one_connection(&self) {
+        assert_eq!(self.proxy.count(Route::StartSession), 1);
+        assert_eq!(self.proxy.count(Route::Connections), 1);
+        assert_eq!(self.proxy.count(Route::Offer), 1);
+        assert_eq!(self.proxy.count(Route::StopSession), 0);
+        if status(&self.camera.by_name("s")) == "ready" {
+            assert_eq!(self.ticks.next(TIMEOUT).clients, 1);
+        }
+    }
+
+    /// The session ends with the last of the two.
+    fn end(self) {
+        self.camera.stop();
+        self.screen.stop();
+        wait_until("the end of the session", TIMEOUT, || {
+            self.proxy.count(Route::StopSession) == 1
+        });
+    }
+}
+
+/// Waits for so many more pictures.
+fn wait_more(view: &CameraView, count: usize) {
+    let seen = view.len();
+    wait_until("more pictures", TIMEOUT, || view.len() >= seen + count);
+}
+
+#[test]
+fn source_can_leave_and_return_while_sink_streams() {
+    let pair = Pair::new("session=coming");
+    let sink = pair.camera.by_name("s");
+    pair.camera.play();
+    wait_for_status(&sink, "ready", TIMEOUT);
+    wait_until("pictures sent", TIMEOUT, || sent(&sink) > 15);
+    for _ in 0..2 {
+        let seen = pair.view.len();
+        pair.screen.play();
+        wait_more(&pair.view, 30);
+        assert!(Colour::Red.is_inverted(pair.view.colours()[seen + 20].inside));
+        pair.assert_one_connection();
+        let before = sent(&sink);
+        pair.screen.stop();
+        wait_until("more pictures sent", TIMEOUT, || sent(&sink) > before + 15);
+        pair.assert_one_connection();
+    }
+    pair.end();
+}
+
+#[test]
+fn sink_can_leave_and_return_while_source_plays() {
+    let pair = Pair::new("session=going");
+    pair.screen.play();
+    wait_more(&pair.view, 30);
+    let reader = FrameReader::watch(&pair.screen.pad("i", "src"));
+    for look in pair.view.colours() {
+        assert!(!Colour::Red.is_inverted(look.inside), "{look:?}");
+    }
+    for colour in [Colour::Red, Colour::Green] {
+        let test = pair.camera.by_name("t");
+        test.set_property_from_str("pattern", colour.pattern());
+        pair.camera.play();
+        pair.view.wait_for(colour, TIMEOUT);
+        pair.assert_one_connection();
+        let begun = Instant::now();
+        pair.camera.stop();
+        assert!(begun.elapsed() < Duration::from_secs(1));
+        assert_eq!(status(&pair.camera.by_name("s")), "disconnected");
+        wait_more(&pair.view, 30);
+        pair.assert_one_connection();
+    }
+    assert_nearly_contiguous(&reader.frames());
+    pair.end();
+}
+
+#[test]
+fn context_joins_two_pipelines() {
+    let pair = Pair::new("");
+    for running in [&pair.camera, &pair.screen] {
+        let mut context = gst::Context::new("gst.reactor.session", true);
+        let structure = context.get_mut().unwrap().structure_mut();
+        structure.set("name", "the application's");
+        running.pipeline.set_context(&context);
+    }
+    pair.screen.play();
+    pair.camera.play();
+    pair.view.wait_for(Colour::Red, TIMEOUT);
+    pair.assert_one_connection();
+    pair.end();
+}
+
+#[test]
+fn unnamed_pipelines_have_separate_sessions() {
+    let server = Server::playground();
+    let proxy = Proxy::before(&server);
+    let first = TestPipeline::parse(&screen(&proxy.url(), ""));
+    let second = TestPipeline::parse(&screen(&proxy.url(), ""));
+    let (a, b) = (show_camera(&first), show_camera(&second));
+    let ticks = TickMessages::watch(&first.by_name("r"));
+    first.play();
+    wait_more(&a, 10);
+    second.play();
+    wait_more(&b, 10);
+    assert_eq!(proxy.count(Route::Connections), 2);
+    assert_eq!(ticks.next(TIMEOUT).clients, 2);
+}
+
+// What does not go together.
+
+#[test]
+fn second_source_in_session_is_refused() {
+    let server = Server::playground();
+    let url = server.url();
+    let running = TestPipeline::parse(&format!(
+        "reactorsrc name=one local=true api-url={url} ! fakesink \
+         reactorsrc name=two local=true api-url={url} ! fakesink"
+    ));
+    assert!(running.pipeline.set_state(gst::State::Playing).is_err());
+    let failure = running.wait_error(TIMEOUT);
+    assert!(failure.error.matches(gst::ResourceError::Settings));
+    let text = failure.error.message().to_owned();
+    assert!(
+        text.contains("GstReactorSrc:one") || text.contains("GstReactorSrc:two"),
+        "{text}"
+    );
+}
+
+#[test]
+fn different_api_url_in_session_is_refused() {
+    let server = Server::playground();
+    let first = TestPipeline::parse(&camera(&server.url(), Colour::Red, "session=where"));
+    first.play();
+    let second = TestPipeline::parse(&screen("http://localhost:1", "session=where"));
+    assert!(second.pipeline.set_state(gst::State::Playing).is_err());
+    let failure = second.wait_error(TIMEOUT);
+    assert!(failure.error.matches(gst::ResourceError::Settings));
+    let text = failure.error.message().to_owned();
+    assert!(
+        text.contains("'api-url'") && text.contains("GstReactorSink:s"),
+        "{text}"
+    );
+    // The other is none the worse.
+    wait_for_status(&first.by_name("s"), "ready", TIMEOUT);
+}
+
+#[test]
+fn second_feeder_of_track_is_refused() {
+    let server = Server::playground();
+    let first = TestPipeline::parse(&camera(&server.url(), Colour::Red, "session=feed"));
+    first.play();
+    wait_for_status(&first.by_name("s"), "ready", TIMEOUT);
+    let second = TestPipeline::parse(&camera(&server.url(), Colour::Green, "session=feed"));
+    second.play();
+    let failure = second.wait_error(TIMEOUT);
+    assert!(
+        failure.error.matches(gst::ResourceError::Busy),
+        "{failure:?}"
+    );
+    let text = failure.error.message().to_owned();
+    assert!(text.contains("'camera'"), "{text}");
+    second.stop();
+    let sink = first.by_name("s");
+    let before = sent(&sink);
+    wait_until("more pictures sent", TIMEOUT, || sent(&sink) > before + 15);
+}
+
+// The end of it.
+
+#[test]
+fn adopted_session_is_not_stopped() {
+    let server = Server::playground();
+    let owner = TestPipeline::parse(&screen(&server.url(), ""));
+    let seen = show_camera(&owner);
+    owner.play();
+    wait_more(&seen, 10);
+    let id = session_id(&owner.by_name("r"));
+    let proxy = Proxy::before(&server);
+    let properties = format!("adopt-session-id={id}");
+    let guest = TestPipeline::parse(&camera(&proxy.url(), Colour::Red, &properties));
+    guest.play();
+    seen.wait_for(Colour::Red, TIMEOUT);
+    let begun = Instant::now();
+    guest.stop();
+    assert!(begun.elapsed() < Duration::from_secs(3));
+    assert_eq!(proxy.count(Route::StopSession), 0);
+    wait_more(&seen, 30);
+    assert_eq!(status(&owner.by_name("r")), "ready");
+}

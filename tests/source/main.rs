@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: MIT
+
+//! `reactorsrc`: raw and encoded streams, packets, states, clocks and frame metadata, against the
+//! real local runtime and against stand-in servers.
+
+mod encoded_streams;
+mod frame_metadata;
+mod peer_servers;
+mod playback;
+mod states;

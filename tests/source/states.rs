@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: MIT
+
+//! reactorsrc against the real local runtime: state changes, clocks, and what
+//! it says of itself on the way.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use gst::{glib, prelude::*};
+use reactor_tests::{
+    TIMEOUT,
+    frames::{Frame, FrameReader, assert_nearly_contiguous, monotonic_us},
+    pipeline::{TestPipeline, enum_nick, status, wait_until},
+    server::Server,
+};
+
+/// From being received to being seen, on a busy machine.
+const RECENT: gst::ClockTime = gst::ClockTime::from_mseconds(800);
+/// The jitter buffer takes a slow first picture for the pace of the stream, and
+/// the later ones for early, until it has seen more of them.
+const EARLY: gst::ClockTime = gst::ClockTime::from_mseconds(200);
+
+/// `reactorsrc name=r` for this server, followed by `rest`.
+fn parse(server: &Server, rest: &str) -> TestPipeline {
+    TestPipeline::parse(&format!(
+        "reactorsrc local=true api-url={} name=r {rest}",
+        server.url()
+    ))
+}
+
+const VIDEO: &str = "identity name=i ! fakesink sync=false";
+
+/// Links a pad whenever it appears; a parsed line does so only once.
+fn link_always(running: &TestPipeline, pad: &'static str, to: &str) {
+    let sink = running.pad(to, "sink");
+    running.by_name("r").connect_pad_added(move |_, added| {
+        if added.name() == pad {
+            added.link(&sink).expect("linked");
+        }
+    });
+}
+
+/// The element and its video.
+fn parse_video(server: &Server) -> (TestPipeline, FrameReader) {
+    let running = parse(server, VIDEO);
+    link_always(&running, "video_main_video", "i");
+    let reader = FrameReader::watch(&running.pad("i", "src"));
+    (running, reader)
+}
+
+/// The values of a property, as notified.
+fn follow<T: Send + 'static>(
+    element: &gst::Element,
+    property: &str,
+    read: impl Fn(&gst::Element) -> T + Send + Sync + 'static,
+) -> Arc<Mutex<Vec<T>>> {
+    let values = Arc::new(Mutex::new(Vec::new()));
+    let list = values.clone();
+    element.connect_notify(Some(property), move |element, _| {
+        let value = read(element);
+        list.lock().unwrap().push(value);
+    });
+    values
+}
+
+fn set_state(running: &TestPipeline, state: gst::State) -> gst::StateChangeSuccess {
+    running.pipeline.set_state(state).expect("a state change")
+}
+
+/// Panics unless each frame's PTS is its running time, by the pipeline's
+/// clock: neither in the future nor long ago.
+fn assert_timely(running: &TestPipeline, frames: &[Frame]) {
+    let clock = running.pipeline.clock().expect("a clock");
+    let running_time = clock.time() - running.pipeline.base_time().unwrap();
+    let now = monotonic_us();
+    for frame in frames {
+        let ago = u64::from(now.wrapping_sub(frame.seen));
+        let seen = running_time - gst::ClockTime::from_useconds(ago);
+        let pts = frame.pts.expect("a PTS");
+        assert!(
+            pts < seen + EARLY && pts + RECENT > seen,
+            "PTS {pts}, seen at {seen}"
+        );
+    }
+}
+
+#[test]
+fn connecting_reports_statuses_and_progress_in_order() {
+    let server = Server::playground();
+    let (running, reader) = parse_video(&server);
+    let element = running.by_name("r");
+    let statuses = follow(&element, "status", status);
+    let ids = follow(&element, "session-id", |r| {
+        r.property::<Option<String>>("session-id")
+    });
+    assert_eq!(status(&element), "disconnected");
+    running.play();
+    let (told, progress) = collect_until_ready(&running);
+    assert_eq!(told, ["connecting", "waiting", "ready"]);
+    assert_eq!(progress.first().unwrap(), &gst::ProgressType::Start);
+    assert_eq!(progress.last().unwrap(), &gst::ProgressType::Complete);
+    let between = &progress[1..progress.len() - 1];
+    assert!(!between.is_empty() && between.iter().all(|p| *p == gst::ProgressType::Continue));
+    assert_eq!(
+        *statuses.lock().unwrap(),
+        ["connecting", "waiting", "ready"]
+    );
+
+    assert_described(&element);
+    reader.wait_for(30, TIMEOUT);
+    assert_measured(&element);
+
+    running.stop();
+    wait_until("the end of it", TIMEOUT, || ids.lock().unwrap().len() == 2);
+    assert_eq!(statuses.lock().unwrap()[3..], ["disconnected"]);
+    let ids = ids.lock().unwrap();
+    assert!(ids[0].is_some() && ids[1].is_none(), "{ids:?}");
+    server.wait_for_state("ready", TIMEOUT);
+}
+
+/// The element messages about the status and the kinds of progress messages,
+/// up to the last.
+fn collect_until_ready(running: &TestPipeline) -> (Vec<String>, Vec<gst::ProgressType>) {
+    let (mut told, mut progress) = (Vec::new(), Vec::new());
+    running.wait_message(TIMEOUT, |message| {
+        match message.view() {
+            gst::MessageView::Element(element) => {
+                let structure = element.structure().unwrap();
+                if structure.name() == "reactor-status" {
+                    told.push(enum_nick(structure.value("status").unwrap()));
+                }
+            }
+            gst::MessageView::Progress(message) => progress.push(message.get().0),
+            _ => {}
+        }
+        (progress.last() == Some(&gst::ProgressType::Complete)).then_some(())
+    });
+    (told, progress)
+}
+
+fn assert_described(element: &gst::Element) {
+    let session_id: String = element.property("session-id");
+    let info: gst::Structure = element.property("session-info");
+    assert_eq!(info.get::<String>("session_id").unwrap(), session_id);
+    let capabilities: gst::Structure = element.property("capabilities");
+    let json: String = capabilities.get("json").unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let tracks = json["tracks"].as_array().unwrap();
+    assert!(tracks.iter().any(|track| track["name"] == "main_video"));
+    assert!(
+        element
+            .property::<Option<gst::Structure>>("last-error")
+            .is_none()
+    );
+}
+
+fn assert_measured(element: &gst::Element) {
+    let stats: gst::Structure = element.property("stats");
+    let steps = [
+        "session-ms",
+        "offer-ms",
+        "answer-ms",
+        "connected-ms",
+        "ready-ms",
+    ];
+    let times = steps.map(|name| stats.get::<f64>(name).unwrap());
+    assert!(times.is_sorted() && times[0] > 0.0, "{times:?}");
+    let video: gst::Structure = stats.get("video_main_video").unwrap();
+    assert!(video.get::<u64>("received").unwrap() >= 30);
+    assert!(video.get::<u64>("bytes").unwrap() > 1000);
+    assert_eq!(video.get::<u64>("dropped").unwrap(), 0);
+}
+
+/// What has passed each of the element's pads, by type, and their
+/// stream-start events.
+#[derive(Default, Clone)]
+struct Passed(Arc<Mutex<Vec<(String, gst::Event)>>>);
+
+impl Passed {
+    fn watch(element: &gst::Element) -> Self {
+        let passed = Self::default();
+        let list = passed.0.clone();
+        element.connect_pad_added(move |_, pad| {
+            let list = list.clone();
+            pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |pad, info| {
+                if let Some(event) = info.event() {
+                    let entry = (pad.name().to_string(), event.to_owned());
+                    list.lock().unwrap().push(entry);
+                }
+                gst::PadProbeReturn::Ok
+            });
+        });
+        passed
+    }
+
+    fn of(&self, pad: &str) -> Vec<gst::Event> {
+        let list = self.0.lock().unwrap();
+        let of_pad = list.iter().filter(|(name, _)| name == pad);
+        of_pad.map(|(_, event)| event.clone()).collect()
+    }
+
+    fn stream_start(&self, pad: &str) -> (String, gst::GroupId) {
+        let first = self.of(pad).into_iter().next().expect("an event");
+        match first.view() {
+            gst::EventView::StreamStart(start) => {
+                (start.stream_id().to_owned(), start.group_id().unwrap())
+            }
+            _ => panic!("{pad} begins with {first:?}"),
+        }
+    }
+}
+
+#[test]
+fn streams_start_with_stream_start_caps_segment() {
+    let server = Server::playground();
+    let (running, reader) = parse_video(&server);
+    let sound = gst::parse::bin_from_description("audioconvert ! fakesink", true).unwrap();
+    sound.set_property("name", "a");
+    running.pipeline.add(&sound).unwrap();
+    link_always(&running, "audio_main_audio", "a");
+    let element = running.by_name("r");
+    let passed = Passed::watch(&element);
+    let pads = ["video_main_video", "audio_main_audio"];
+    let mut starts = Vec::new();
+    for _ in 0..2 {
+        passed.0.lock().unwrap().clear();
+        reader.clear();
+        running.play();
+        reader.wait_for(30, TIMEOUT);
+        wait_until("audio", TIMEOUT, || passed.of(pads[1]).len() >= 3);
+        for name in pads {
+            assert!(element.static_pad(name).is_some(), "no pad {name}");
+            let events = passed.of(name);
+            let types: Vec<_> = events.iter().map(|event| event.type_()).collect();
+            let place = |wanted| types.iter().position(|t| *t == wanted).unwrap();
+            assert_eq!(place(gst::EventType::StreamStart), 0);
+            assert!(place(gst::EventType::Caps) < place(gst::EventType::Segment));
+            let (id, _) = passed.stream_start(name);
+            assert!(id.contains(name.split_once('_').unwrap().1), "{id}");
+        }
+        let frames = reader.frames();
+        assert!(frames.windows(2).all(|pair| pair[0].pts <= pair[1].pts));
+        assert_timely(&running, &frames[frames.len() - 20..]);
+        let [video, audio] = pads.map(|name| passed.stream_start(name));
+        assert_eq!(video.1, audio.1, "group ids");
+        assert_ne!(video.0, audio.0, "stream ids");
+        starts.push((video, audio));
+        running.stop();
+        assert!(element.pads().is_empty());
+    }
+    // The next session: the same streams, another group.
+    assert_eq!(starts[0].0.0, starts[1].0.0);
+    assert_ne!(starts[0].0.1, starts[1].0.1);
+}
+
+#[test]
+fn pause_pauses_tracks_and_keeps_session() {
+    let server = Server::playground();
+    let (running, reader) = parse_video(&server);
+    running.play();
+    reader.wait_for(30, TIMEOUT);
+
+    let element = running.by_name("r");
+    let went = set_state(&running, gst::State::Paused);
+    assert_eq!(went, gst::StateChangeSuccess::NoPreroll);
+    std::thread::sleep(Duration::from_millis(500));
+    let before = reader.len();
+    let received = |element: &gst::Element| {
+        let stats: gst::Structure = element.property("stats");
+        let video: gst::Structure = stats.get("video_main_video").unwrap();
+        video.get::<u64>("received").unwrap()
+    };
+    let rested = received(&element);
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(reader.len(), before);
+    assert_eq!(received(&element), rested, "received while paused");
+    assert_eq!(status(&element), "ready");
+
+    running.play();
+    reader.wait_for(before + 60, TIMEOUT);
+    let frames = reader.frames();
+    // One that was on its way may have waited for the end of the pause.
+    let waited = frames[before..before + 3]
+        .windows(2)
+        .position(|pair| pair[1].counter > pair[0].counter + 30);
+    let again = &frames[before + waited.map_or(0, |at| at + 1)..];
+    assert_nearly_contiguous(again);
+    assert!(again[0].counter > frames[before - 1].counter);
+    assert_timely(&running, &again[again.len() - 20..]);
+}
+
+#[test]
+fn stopped_element_starts_new_session() {
+    let server = Server::playground();
+    let (running, reader) = parse_video(&server);
+    let element = running.by_name("r");
+    let statuses = follow(&element, "status", status);
+    running.play();
+    reader.wait_for(60, TIMEOUT);
+    for _ in 0..3 {
+        // At once: the session before may not be quite over yet.
+        set_state(&running, gst::State::Ready);
+        let before = reader.len();
+        statuses.lock().unwrap().clear();
+        let went = set_state(&running, gst::State::Paused);
+        assert_eq!(went, gst::StateChangeSuccess::NoPreroll);
+        running.play();
+        reader.wait_for(before + 45, TIMEOUT);
+        let frames = reader.frames().split_off(before);
+        // A session of its own, not the rest of the one before.
+        assert!(frames[0].counter < 45, "begins with {}", frames[0].counter);
+        assert_nearly_contiguous(&frames);
+        assert_timely(&running, &frames[25..45]);
+        assert_eq!(status(&element), "ready");
+        assert!(element.property::<Option<String>>("session-id").is_some());
+        let told = statuses.lock().unwrap().clone();
+        assert_eq!(told.last().unwrap(), "ready", "{told:?}");
+    }
+}
+
+/// Plays with a clock of the application's and checks the time stamps.
+fn play_by(clock: &impl IsA<gst::Clock>) {
+    let server = Server::playground();
+    let (running, reader) = parse_video(&server);
+    running.pipeline.use_clock(Some(clock));
+    running.play();
+    reader.wait_for(60, TIMEOUT);
+    assert_eq!(running.pipeline.clock().as_ref(), Some(clock.upcast_ref()));
+    let frames = reader.frames();
+    assert_nearly_contiguous(&frames);
+    assert!(frames.windows(2).all(|pair| pair[0].pts <= pair[1].pts));
+    assert_timely(&running, &frames[15..]);
+}
+
+#[test]
+fn realtime_clock_gives_timely_pts() {
+    play_by(
+        &glib::Object::builder::<gst::SystemClock>()
+            .property("clock-type", gst::ClockType::Realtime)
+            .build(),
+    );
+}
+
+#[test]
+fn fast_clock_gives_timely_pts() {
+    // Two hours ahead, and a thousandth too fast, as a bad sound card's is.
+    let clock = glib::Object::builder::<gst::SystemClock>().build();
+    let now = clock.internal_time();
+    let ahead = now + gst::ClockTime::from_seconds(7200);
+    clock.set_calibration(now, ahead, 1001, 1000);
+    play_by(&clock);
+}

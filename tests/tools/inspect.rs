@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT
+
+//! The public face of reactorsrc and reactorclip, as gst-inspect-1.0 and programs see it.
+//! What is listed here is what users type: change it with the documentation.
+
+use std::process::Command;
+
+use gst::{glib, prelude::*};
+
+use reactor_tests::plugin_environment;
+
+/// Name, type, whether it can be written.
+const PROPERTIES: &[(&str, &str, bool)] = &[
+    ("adopt-session-id", "gchararray", true),
+    ("api-key", "gchararray", true),
+    ("api-url", "gchararray", true),
+    ("arguments", "gchararray", true),
+    ("capabilities", "GstStructure", false),
+    ("check-commands", "gboolean", true),
+    ("close-timeout", "guint", true),
+    ("commands", "gchararray", true),
+    ("connection-id", "guint", true),
+    ("ice-transport-policy", "GstReactorIceTransportPolicy", true),
+    ("jwt", "gchararray", true),
+    ("last-error", "GstStructure", false),
+    ("latency", "guint", true),
+    ("local", "gboolean", true),
+    ("max-latency", "guint", true),
+    ("max-sdp-attempts", "guint", true),
+    ("model", "gchararray", true),
+    ("navigation", "gchararray", true),
+    ("on-gap", "GstReactorOnGap", true),
+    ("reconnect", "gboolean", true),
+    ("recoverable", "gboolean", true),
+    ("restart-session", "gboolean", true),
+    ("session", "gchararray", true),
+    ("session-id", "gchararray", false),
+    ("session-info", "GstStructure", false),
+    ("stall-timeout", "guint", true),
+    ("stats", "GstStructure", false),
+    ("status", "GstReactorStatus", false),
+    ("waiting-timeout", "guint", true),
+    ("wire", "GstReactorWire", true),
+];
+
+/// gst-inspect-1.0 lists the ones of every element with sometimes pads as well.
+const SIGNALS: &[&str] = &[
+    "pad-added",
+    "pad-removed",
+    "no-more-pads",
+    "message",
+    "runtime-message",
+    "session-ended",
+];
+
+const CLIP_PROPERTIES: &[(&str, &str, bool)] = &[
+    ("api-key", "gchararray", true),
+    ("api-url", "gchararray", true),
+    ("clip", "GstStructure", true),
+    ("close-timeout", "guint", true),
+    ("duration", "gdouble", true),
+    ("format", "GstReactorClipFormat", true),
+    ("jwt", "gchararray", true),
+    ("last-error", "GstStructure", false),
+    ("local", "gboolean", true),
+    ("playlist-url", "gchararray", true),
+    ("ready-timeout", "guint", true),
+    ("request", "GstReactorClipRequest", true),
+    ("session", "gchararray", true),
+    ("stats", "GstStructure", false),
+    ("temp-directory", "gchararray", true),
+    ("trim", "gboolean", true),
+];
+
+fn element(factory: &str) -> gst::Element {
+    reactor_tests::init();
+    gst::ElementFactory::make(factory).build().unwrap()
+}
+
+#[test]
+fn properties_are_the_documented_ones() {
+    assert_properties("reactorsrc", PROPERTIES);
+    assert_properties("reactorclip", CLIP_PROPERTIES);
+}
+
+fn assert_properties(factory: &str, documented: &[(&str, &str, bool)]) {
+    let element = element(factory);
+    let own = element.type_();
+    let mut found: Vec<_> = element
+        .list_properties()
+        .iter()
+        .filter(|spec| spec.owner_type() == own)
+        .map(|spec| {
+            let writable = spec.flags().contains(glib::ParamFlags::WRITABLE);
+            (spec.name(), spec.value_type().name(), writable)
+        })
+        .collect();
+    found.sort_unstable();
+    assert_eq!(found, documented);
+    for spec in element.list_properties() {
+        // What may not be seen cannot be read.
+        let secret = ["api-key", "jwt"].contains(&spec.name());
+        let readable = spec.flags().contains(glib::ParamFlags::READABLE);
+        assert!(readable != secret, "{spec:?}");
+        assert!(
+            spec.blurb().is_some_and(|text| !text.is_empty()),
+            "{spec:?}"
+        );
+    }
+}
+
+#[test]
+fn pad_templates_are_the_documented_ones() {
+    let clip = element("reactorclip").pad_template("src").unwrap();
+    assert_eq!(clip.presence(), gst::PadPresence::Always);
+    assert!(clip.caps().iter().all(|s| s.name() == "video/quicktime"));
+    let element = element("reactorsrc");
+    let template = |name: &str| element.pad_template(name).unwrap();
+    let formats = |name: &str| -> Vec<String> {
+        let caps = template(name).caps().clone();
+        caps.iter().map(|s| s.name().to_string()).collect()
+    };
+    assert_eq!(
+        formats("video_%s"),
+        [
+            "video/x-raw",
+            "video/x-raw",
+            "video/x-vp9",
+            "video/x-vp8",
+            "video/x-h264",
+            "video/x-av1",
+            "application/x-rtp",
+        ]
+    );
+    assert_eq!(
+        formats("audio_%s"),
+        ["audio/x-raw", "audio/x-opus", "application/x-rtp"]
+    );
+    for name in ["video_%s", "audio_%s"] {
+        assert_eq!(template(name).direction(), gst::PadDirection::Src);
+        assert_eq!(template(name).presence(), gst::PadPresence::Sometimes);
+    }
+}
+
+#[test]
+fn gst_inspect_shows_all_without_warnings() {
+    let shown = inspect("reactorsrc", PROPERTIES);
+    for text in ["SRC template: 'video_%s'", "SRC template: 'audio_%s'"] {
+        assert!(shown.contains(text), "no {text} in:\n{shown}");
+    }
+    assert_eq!(signals(&shown), SIGNALS);
+    let shown = inspect("reactorclip", CLIP_PROPERTIES);
+    assert!(shown.contains("SRC template: 'src'"), "{shown}");
+}
+
+/// What gst-inspect-1.0 says, which names all of the properties.
+fn inspect(factory: &str, properties: &[(&str, &str, bool)]) -> String {
+    let mut command = Command::new("gst-inspect-1.0");
+    let output = plugin_environment::set(command.arg(factory))
+        // One that is missing something would only be a line on stderr.
+        .env("G_DEBUG", "fatal-warnings")
+        .env("GST_INSPECT_NO_COLORS", "1")
+        .output()
+        .expect("gst-inspect-1.0");
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {complaint}", output.status);
+    assert_eq!(complaint, "");
+    for (name, ..) in properties {
+        assert!(shown.contains(name), "no {name} in:\n{shown}");
+    }
+    shown
+}
+
+/// The names in the section "Element Signals".
+fn signals(shown: &str) -> Vec<&str> {
+    let (_, section) = shown.split_once("Element Signals:").expect("signals");
+    let section = section.split("Element Actions:").next().unwrap();
+    section
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix('"')?.split('"').next())
+        .collect()
+}

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: MIT
+
+//! What users run: `gst-inspect-1.0`, `gst-launch-1.0`, the scripts of `pipelines/` and the
+//! applications of `examples/`, each as a child process.
+
+mod gst_launch;
+mod inspect;
+mod pipeline_scripts;
+mod save_clip;
+mod steer;
