@@ -157,9 +157,9 @@ case $tier in
             part "$binary" one_test "$binary" "$test" </dev/null || status=$?
         done <<'END'
 source playback::raw_video_and_audio_play_together
-sink inputs::camera_and_microphone_feed_their_tracks
+sink audio_inputs::camera_and_microphone_feed_their_tracks
 filter filter_sends_camera_and_returns_model_video
-clip playlists::session_name_of_other_pipeline_is_found
+clip live_sessions::session_name_of_other_pipeline_is_found
 END
         ;;
     slow)

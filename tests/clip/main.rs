@@ -2,4 +2,5 @@
 
 //! `reactorclip` against recordings of the real local runtime.
 
+mod live_sessions;
 mod playlists;

@@ -3,4 +3,10 @@
 //! `reactorsink` against the real local runtime: pads and tracks, raw and encoded inputs, encoders,
 //! live and file inputs, the end of a stream.
 
-mod inputs;
+mod audio_inputs;
+mod encoded_video;
+mod encoding;
+mod end_of_stream;
+mod live_inputs;
+mod pads;
+mod support;

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT
+
+//! Clips of a session that is live in this process: when they are requested, and what is kept.
+
+use std::time::Duration;
+
+use gst::prelude::*;
+use reactor_coordinator::{Route, Seen, Settings};
+use reactor_tests::{
+    TIMEOUT,
+    clips::{GRAIN, assert_lasts, assert_ordinary, live},
+    cloud::{KEY, start_coordinator, wait_closed},
+    pipeline::{TestPipeline, wait_until},
+    process::Process,
+    scratch::TempFile,
+    server::Server,
+};
+
+/// The playground records in chunks of so many seconds.
+const CHUNK: f64 = 2.0;
+
+fn assert_chunks(duration: f64, least: f64) {
+    let chunks = duration / CHUNK;
+    assert!((chunks - chunks.round()).abs() < GRAIN, "{duration} s");
+    assert!(duration + GRAIN >= least, "{duration} s");
+}
+
+#[test]
+fn clip_of_own_pipeline_is_saved_while_playing() {
+    let server = Server::playground();
+    let (whole, cut) = (
+        TempFile::new("clip-whole.mp4"),
+        TempFile::new("clip-cut.mp4"),
+    );
+    let line = format!(
+        "{}  reactorclip duration=5 ! filesink location={}  \
+         reactorclip duration=5 trim=true ! filesink location={}",
+        live(&server),
+        whole.0.display(),
+        cut.0.display()
+    );
+    let mut launch = Process::gst_launch("clip-filled", &["-e", "-m"], &line, &[]);
+    wait_until("two clips", TIMEOUT, || {
+        launch.output().matches("reactor-clip, ").count() == 2
+    });
+    // The model goes on meanwhile.
+    assert_eq!(server.session_state(), "streaming");
+    launch.interrupt_group();
+    launch.assert_succeeds(TIMEOUT);
+    let (duration, all) = assert_ordinary(&whole.0);
+    assert_chunks(duration, 5.0);
+    let (duration, kept) = assert_ordinary(&cut.0);
+    assert_lasts(duration, 5.0);
+    assert!(all.len() > kept.len(), "{} {}", all.len(), kept.len());
+}
+
+#[test]
+fn request_eos_saves_last_seconds_on_ctrl_c() {
+    let server = Server::playground();
+    let file = TempFile::new("clip-last.mp4");
+    let line = format!(
+        "{}  reactorclip duration=3 request=eos trim=true ! filesink location={}",
+        live(&server),
+        file.0.display()
+    );
+    let mut launch = Process::gst_launch("clip-last", &["-e"], &line, &[]);
+    // It plays meanwhile.
+    launch.wait_for_output("Setting pipeline to PLAYING", TIMEOUT);
+    std::thread::sleep(Duration::from_secs(6));
+    let state = server.session_state();
+    assert_eq!(state, "streaming", "{}", launch.output());
+    launch.interrupt_group();
+    launch.assert_succeeds(TIMEOUT);
+    server.wait_for_state("ready", TIMEOUT);
+    let (duration, counters) = assert_ordinary(&file.0);
+    assert_lasts(duration, 3.0);
+    // The last of six seconds and not the first.
+    assert!(counters[0] > 60, "it begins with picture {}", counters[0]);
+}
+
+#[test]
+fn session_name_of_other_pipeline_is_found() {
+    let server = Server::playground();
+    let file = TempFile::new("clip-named.mp4");
+    // In this order too: the session comes later.
+    let saving = TestPipeline::launch(&format!(
+        "reactorclip name=c session=s request=now duration=2 ! filesink location={}",
+        file.0.display()
+    ));
+    std::thread::sleep(Duration::from_millis(300));
+    let running = TestPipeline::launch(&format!(
+        "reactorsrc session=s local=true api-url={} ! fakesink",
+        server.url()
+    ));
+    saving.wait_eos(TIMEOUT);
+    let clip: gst::Structure = saving.by_name("c").property("clip");
+    assert!(clip.has_field("playlist-url"), "{clip}");
+    assert_ordinary(&file.0);
+    drop(running);
+    server.wait_for_state("ready", TIMEOUT);
+}
+
+/// A filter's session is its own, and so is each other's.
+#[test]
+fn filter_in_pipeline_gives_session() {
+    let server = Server::playground();
+    let file = TempFile::new("clip-filter.mp4");
+    let running = TestPipeline::launch(&format!(
+        "videotestsrc is-live=true ! video/x-raw,width=640,height=360 ! \
+         reactorfilter local=true api-url={} ! fakesink  \
+         reactorclip request=now duration=2 ! filesink location={}",
+        server.url(),
+        file.0.display()
+    ));
+    running.wait_element("reactor-clip", TIMEOUT);
+    running.pipeline.send_event(gst::event::Eos::new());
+    running.wait_eos(TIMEOUT);
+    assert_ordinary(&file.0);
+    let two = TestPipeline::parse(
+        "videotestsrc ! reactorfilter local=true ! fakesink  \
+         videotestsrc ! reactorfilter local=true ! fakesink  reactorclip ! fakesink",
+    );
+    let _ = two.pipeline.set_state(gst::State::Playing);
+    let failure = two.wait_error(TIMEOUT);
+    let text = failure.error.message();
+    assert!(text.contains("several sessions"), "{failure:?}");
+}
+
+/// The live element leaves while there is less than was asked for: what there
+/// is is saved, and the session is kept until it is.
+#[test]
+fn early_end_of_session_saves_shorter_clip() {
+    let server = Server::playground();
+    let file = TempFile::new("clip-deserted.mp4");
+    let running = TestPipeline::launch(&format!(
+        "reactorsrc session=d local=true api-url={} ! fakesink",
+        server.url()
+    ));
+    let saving = TestPipeline::launch(&format!(
+        "reactorclip session=d duration=100 ! filesink location={}",
+        file.0.display()
+    ));
+    while {
+        let recording = saving.wait_element("reactor-clip-recording", TIMEOUT);
+        recording.get::<f64>("recorded").unwrap() < 3.0
+    } {}
+    running.stop();
+    let code = saving.wait_message(TIMEOUT, |message| match message.view() {
+        gst::MessageView::Warning(warning) => {
+            let details = warning.details()?;
+            details.get::<String>("code").ok()
+        }
+        _ => None,
+    });
+    assert_eq!(code, "CLIP_SHORTER");
+    saving.wait_eos(TIMEOUT);
+    server.wait_for_state("ready", TIMEOUT);
+    let (duration, _) = assert_ordinary(&file.0);
+    assert!(duration >= 3.0, "{duration} s");
+}
+
+/// The cloud's parts are on another host, which gets no token.
+#[test]
+fn cloud_segments_are_fetched_without_token() {
+    let server = Server::playground();
+    let coordinator = start_coordinator(&server, Settings::default());
+    let file = TempFile::new("clip-cloud.mp4");
+    let running = TestPipeline::launch(&format!(
+        "reactorsrc api-url={} model=playground api-key={KEY} ! fakesink  \
+         reactorclip duration=3 ! filesink location={}",
+        coordinator.url(),
+        file.0.display()
+    ));
+    running.wait_element("reactor-clip", TIMEOUT);
+    running.pipeline.send_event(gst::event::Eos::new());
+    running.wait_eos(TIMEOUT);
+    running.stop();
+    assert_ordinary(&file.0);
+    wait_closed(&coordinator, TIMEOUT);
+    let clips = coordinator.requests(Route::Clips);
+    let fetched = coordinator.requests(Route::Fetch);
+    assert!(!clips.is_empty() && fetched.len() >= 3, "{}", fetched.len());
+    let has_token = |seen: &Seen| seen.header("authorization").is_some();
+    assert!(clips.iter().all(has_token));
+    assert!(!fetched.iter().any(has_token));
+}
