@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use gst::prelude::*;
-use reactor_coordinator::{Route, Seen, Settings};
+use reactor_coordinator::{ApiRoute, CoordinatorSettings, RecordedRequest};
 use reactor_tests::{
     TIMEOUT,
     clips::{GRAIN, assert_lasts, assert_ordinary, live},
@@ -163,7 +163,7 @@ fn early_end_of_session_saves_shorter_clip() {
 #[test]
 fn cloud_segments_are_fetched_without_token() {
     let server = Server::playground();
-    let coordinator = start_coordinator(&server, Settings::default());
+    let coordinator = start_coordinator(&server, CoordinatorSettings::default());
     let file = TempFile::new("clip-cloud.mp4");
     let running = TestPipeline::launch(&format!(
         "reactorsrc api-url={} model=playground api-key={KEY} ! fakesink  \
@@ -177,10 +177,10 @@ fn cloud_segments_are_fetched_without_token() {
     running.stop();
     assert_ordinary(&file.0);
     wait_closed(&coordinator, TIMEOUT);
-    let clips = coordinator.requests(Route::Clips);
-    let fetched = coordinator.requests(Route::Fetch);
+    let clips = coordinator.requests(ApiRoute::Clips);
+    let fetched = coordinator.requests(ApiRoute::Fetch);
     assert!(!clips.is_empty() && fetched.len() >= 3, "{}", fetched.len());
-    let has_token = |seen: &Seen| seen.header("authorization").is_some();
+    let has_token = |seen: &RecordedRequest| seen.header("authorization").is_some();
     assert!(clips.iter().all(has_token));
     assert!(!fetched.iter().any(has_token));
 }

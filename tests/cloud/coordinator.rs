@@ -5,7 +5,10 @@
 
 use std::time::{Duration, Instant};
 
-use reactor_coordinator::{Coordinator, End, Entry, Route, Seen, Settings, State, Waiting};
+use reactor_coordinator::{
+    ApiRoute, Coordinator, CoordinatorSettings, GpuWait, LedgerEntry, RecordedRequest, SessionEnd,
+    SessionState,
+};
 use reactor_tests::{
     TIMEOUT,
     cloud::{KEY, start_coordinator},
@@ -84,7 +87,7 @@ fn json(reply: &Reply, status: u16) -> Value {
 }
 
 /// The only session there was, when it is over.
-fn ended(coordinator: &Coordinator, limit: Duration) -> Entry {
+fn ended(coordinator: &Coordinator, limit: Duration) -> LedgerEntry {
     let deadline = Instant::now() + limit;
     while !coordinator.open_sessions().is_empty() {
         assert!(Instant::now() < deadline, "{:?}", coordinator.ledger());
@@ -98,13 +101,13 @@ fn ended(coordinator: &Coordinator, limit: Duration) -> Entry {
 #[test]
 fn official_client_completes_session() {
     let server = Server::playground();
-    let waiting = Waiting::answers(2);
+    let waiting = GpuWait::answers(2);
     let coordinator = start_coordinator(
         &server,
-        Settings {
+        CoordinatorSettings {
             models: vec!["playground".into()],
             waiting,
-            ..Settings::default()
+            ..CoordinatorSettings::default()
         },
     );
     let told = official_client::use_cloud(&coordinator, KEY, &[]);
@@ -123,10 +126,10 @@ fn official_client_completes_session() {
     assert_eq!(told["session_id"], entry.session_id);
     assert_eq!(entry.model, "playground");
     assert_eq!(entry.client_info["sdk_type"], "python");
-    assert_eq!(entry.end, Some(End::Deleted { reason: None }));
+    assert_eq!(entry.end, Some(SessionEnd::Deleted { reason: None }));
     assert!(entry.started_ms >= Some(entry.created_ms), "{entry:?}");
     // It asked while it waited, and once more.
-    assert!(coordinator.count(Route::Session) > waiting.answers);
+    assert!(coordinator.count(ApiRoute::Session) > waiting.answers);
     server.wait_for_state("ready", TIMEOUT);
     tokens_went_where_they_belong(&coordinator);
 }
@@ -135,15 +138,19 @@ fn tokens_went_where_they_belong(coordinator: &Coordinator) {
     let log = coordinator.log();
     for seen in &log {
         let bearer = seen.header("authorization").is_some();
-        let expected = !matches!(seen.route, Route::Tokens | Route::Store | Route::Fetch);
+        let expected = !matches!(
+            seen.route,
+            ApiRoute::Tokens | ApiRoute::Store | ApiRoute::Fetch
+        );
         assert_eq!(bearer, expected, "{seen:?}");
         assert!(seen.status.is_some_and(|status| status < 300), "{seen:?}");
     }
-    assert_eq!(coordinator.count(Route::Store), 1);
+    assert_eq!(coordinator.count(ApiRoute::Store), 1);
     // An init segment and one of pictures at least.
-    assert!(coordinator.count(Route::Fetch) >= 2);
-    assert_eq!(coordinator.count(Route::DeleteSession), 1);
-    let asked: Value = serde_json::from_str(&coordinator.requests(Route::Tokens)[0].body).unwrap();
+    assert!(coordinator.count(ApiRoute::Fetch) >= 2);
+    assert_eq!(coordinator.count(ApiRoute::DeleteSession), 1);
+    let asked: Value =
+        serde_json::from_str(&coordinator.requests(ApiRoute::Tokens)[0].body).unwrap();
     let resources = &asked["authorization_details"][0]["resources"];
     assert_eq!(resources["models"], json!({"match": ["playground"]}));
 }
@@ -151,7 +158,7 @@ fn tokens_went_where_they_belong(coordinator: &Coordinator) {
 #[test]
 fn official_client_reconnects_and_second_client_joins() {
     let server = Server::playground();
-    let coordinator = start_coordinator(&server, Settings::default());
+    let coordinator = start_coordinator(&server, CoordinatorSettings::default());
     let told = official_client::use_cloud(&coordinator, KEY, &["--again"]);
     for (which, text) in [
         ("after_reconnect", "back"),
@@ -160,20 +167,20 @@ fn official_client_reconnects_and_second_client_joins() {
     ] {
         assert_eq!(told[which]["data"]["text"], text, "{told}");
     }
-    let offers = coordinator.requests(Route::Offer);
+    let offers = coordinator.requests(ApiRoute::Offer);
     let methods: Vec<&str> = offers.iter().map(|seen| seen.method.as_str()).collect();
     assert_eq!(methods, ["POST", "PUT", "POST"]);
     // Who joins shows a token of its own, and does not end the session.
-    let bearer = |seen: &Seen| seen.header("authorization").map(str::to_owned);
+    let bearer = |seen: &RecordedRequest| seen.header("authorization").map(str::to_owned);
     assert_eq!(bearer(&offers[0]), bearer(&offers[1]));
     assert_ne!(bearer(&offers[0]), bearer(&offers[2]));
-    let deletions = coordinator.requests(Route::DeleteSession);
+    let deletions = coordinator.requests(ApiRoute::DeleteSession);
     assert_eq!(deletions.len(), 1);
     assert_eq!(bearer(&deletions[0]), bearer(&offers[0]));
     let reason = None;
     assert_eq!(
         ended(&coordinator, TIMEOUT).end,
-        Some(End::Deleted { reason })
+        Some(SessionEnd::Deleted { reason })
     );
     server.wait_for_state("ready", TIMEOUT);
 }
@@ -184,25 +191,25 @@ fn vanished_client_loses_session_after_window() {
     let window = Duration::from_secs(1);
     let coordinator = start_coordinator(
         &server,
-        Settings {
+        CoordinatorSettings {
             resume_window: window,
-            ..Settings::default()
+            ..CoordinatorSettings::default()
         },
     );
     let told = official_client::use_cloud(&coordinator, KEY, &["--vanish"]);
     let entry = ended(&coordinator, LATER);
     assert_eq!(told["session_id"], entry.session_id);
-    assert_eq!(entry.end, Some(End::Window));
+    assert_eq!(entry.end, Some(SessionEnd::Window));
     let lasted = entry.ended_ms.unwrap() - entry.started_ms.unwrap();
     assert!(lasted >= u64::try_from(window.as_millis()).unwrap());
-    assert_eq!(coordinator.count(Route::DeleteSession), 0);
+    assert_eq!(coordinator.count(ApiRoute::DeleteSession), 0);
     server.wait_for_state("ready", TIMEOUT);
 }
 
 #[test]
 fn second_session_waits_for_the_gpu() {
     let server = Server::playground();
-    let coordinator = start_coordinator(&server, Settings::default());
+    let coordinator = start_coordinator(&server, CoordinatorSettings::default());
     let account = Account::new(&coordinator, &Value::Null);
     let first = account.create();
     let session = account.wait_ready(&first);
@@ -228,7 +235,7 @@ fn second_session_waits_for_the_gpu() {
 #[test]
 fn connections_and_uploads_belong_to_session() {
     let server = Server::playground();
-    let coordinator = start_coordinator(&server, Settings::default());
+    let coordinator = start_coordinator(&server, CoordinatorSettings::default());
     let account = Account::new(&coordinator, &Value::Null);
     let session = account.create();
     account.wait_ready(&session);
@@ -277,22 +284,37 @@ fn connections_and_uploads_belong_to_session() {
 fn sessions_end_at_their_limits() {
     let server = Server::playground();
     let short = Duration::from_secs(1);
-    let unclaimed = Settings {
+    let unclaimed = CoordinatorSettings {
         first_connection: short,
-        ..Settings::default()
+        ..CoordinatorSettings::default()
     };
-    let limited = Settings {
+    let limited = CoordinatorSettings {
         session_lifetime: Some(short),
-        ..Settings::default()
+        ..CoordinatorSettings::default()
     };
     let all = json!({"models": {"all": true}});
     let constraints = json!({"max_session_duration_seconds": 1});
     let detail = json!({"type": "session", "resources": all, "constraints": constraints});
     let of_token = json!({"authorization_details": [detail]});
     let cases = [
-        (unclaimed, Value::Null, End::Unclaimed, State::Inactive),
-        (limited, Value::Null, End::Expired, State::Closed),
-        (Settings::default(), of_token, End::Expired, State::Closed),
+        (
+            unclaimed,
+            Value::Null,
+            SessionEnd::Unclaimed,
+            SessionState::Inactive,
+        ),
+        (
+            limited,
+            Value::Null,
+            SessionEnd::Expired,
+            SessionState::Closed,
+        ),
+        (
+            CoordinatorSettings::default(),
+            of_token,
+            SessionEnd::Expired,
+            SessionState::Closed,
+        ),
     ];
     for (settings, wanted, end, state) in cases {
         let coordinator = start_coordinator(&server, settings);
@@ -310,20 +332,23 @@ fn sessions_end_at_their_limits() {
 #[test]
 fn session_ended_by_runtime_is_inactive() {
     let server = Server::playground();
-    let coordinator = start_coordinator(&server, Settings::default());
+    let coordinator = start_coordinator(&server, CoordinatorSettings::default());
     let account = Account::new(&coordinator, &Value::Null);
     let session = account.create();
     account.wait_ready(&session);
     http::post(&format!("{}/stop_session", server.url()), "{}").unwrap();
     let entry = ended(&coordinator, TIMEOUT);
-    assert!(matches!(entry.end, Some(End::Runtime(_))), "{entry:?}");
+    assert!(
+        matches!(entry.end, Some(SessionEnd::Runtime(_))),
+        "{entry:?}"
+    );
     assert_eq!(account.get(&session)["state"], "INACTIVE");
 }
 
 #[test]
 fn end_all_frees_runtime() {
     let server = Server::playground();
-    let coordinator = start_coordinator(&server, Settings::default());
+    let coordinator = start_coordinator(&server, CoordinatorSettings::default());
     let account = Account::new(&coordinator, &Value::Null);
     account.wait_ready(&account.create());
     account.create();

@@ -6,7 +6,10 @@
 use std::time::Duration;
 
 use gst::prelude::*;
-use reactor_coordinator::{Coordinator, End, Face, Route, Rule, Settings, State, Waiting, digest};
+use reactor_coordinator::{
+    ApiRoute, Coordinator, CoordinatorSettings, Endpoint, GpuWait, Rule, SessionEnd, SessionState,
+    digest,
+};
 use reactor_tests::{
     TIMEOUT,
     cloud::{KEY, start_coordinator, wait_closed},
@@ -52,9 +55,9 @@ fn api_key_opens_session() {
     let server = Server::playground();
     let coordinator = start_coordinator(
         &server,
-        Settings {
-            waiting: Waiting::answers(3),
-            ..Settings::default()
+        CoordinatorSettings {
+            waiting: GpuWait::answers(3),
+            ..CoordinatorSettings::default()
         },
     );
     let running = source(&coordinator, "arguments={\\\"mood\\\":\\\"calm\\\"}");
@@ -79,7 +82,7 @@ fn api_key_opens_session() {
     running.stop();
     // READY -> NULL has waited for that.
     assert!(coordinator.open_sessions().is_empty());
-    assert_eq!(coordinator.count(Route::Tokens), 1);
+    assert_eq!(coordinator.count(ApiRoute::Tokens), 1);
 }
 
 #[test]
@@ -87,14 +90,14 @@ fn waiting_for_gpu_reports_progress_and_no_error() {
     let server = Server::playground();
     let coordinator = start_coordinator(
         &server,
-        Settings {
-            waiting: Waiting::forever(),
-            ..Settings::default()
+        CoordinatorSettings {
+            waiting: GpuWait::forever(),
+            ..CoordinatorSettings::default()
         },
     );
     // Errors in between do not cost the place.
-    coordinator.next(Route::Session, 1, Rule::retry_after(429, "1"));
-    coordinator.next(Route::Session, 1, Rule::reply(500, "oops"));
+    coordinator.next(ApiRoute::Session, 1, Rule::retry_after(429, "1"));
+    coordinator.next(ApiRoute::Session, 1, Rule::reply(500, "oops"));
     let running = source(&coordinator, "");
     let reader = FrameReader::watch(&running.pad("i", "src"));
     running.play();
@@ -106,10 +109,10 @@ fn waiting_for_gpu_reports_progress_and_no_error() {
         _ => None,
     });
     wait_until("it asks again", TIMEOUT, || {
-        coordinator.count(Route::Session) >= 4
+        coordinator.count(ApiRoute::Session) >= 4
     });
     assert_eq!(status(&running.by_name("r")), "waiting");
-    coordinator.set_waiting(Waiting::default());
+    coordinator.set_waiting(GpuWait::default());
     reader.wait_for(20, TIMEOUT);
     assert_eq!(coordinator.ledger().len(), 1);
     running.stop();
@@ -118,7 +121,7 @@ fn waiting_for_gpu_reports_progress_and_no_error() {
 
 #[test]
 fn waiting_timeout_posts_busy() {
-    let coordinator = Coordinator::start(Settings::default()).unwrap();
+    let coordinator = Coordinator::start(CoordinatorSettings::default()).unwrap();
     let failure = failure(&coordinator, "waiting-timeout=1500");
     assert_eq!(failure.code(), "WAITING_TIMEOUT");
     assert!(
@@ -131,9 +134,9 @@ fn waiting_timeout_posts_busy() {
 
 #[test]
 fn invalid_credentials_post_error() {
-    let coordinator = Coordinator::start(Settings {
+    let coordinator = Coordinator::start(CoordinatorSettings {
         models: vec!["playground".into()],
-        ..Settings::default()
+        ..CoordinatorSettings::default()
     })
     .unwrap();
     let wrong = failure(&coordinator, "api-key=rk_wrong");
@@ -197,8 +200,8 @@ fn http_refusal_maps_to_error() {
         (501, "VERSION_MISMATCH", Resource::Settings),
     ];
     for (status, code, domain) in cases {
-        let coordinator = Coordinator::start(Settings::default()).unwrap();
-        coordinator.rule(Route::CreateSession, Rule::reply(status, "no"));
+        let coordinator = Coordinator::start(CoordinatorSettings::default()).unwrap();
+        coordinator.rule(ApiRoute::CreateSession, Rule::reply(status, "no"));
         let failure = failure(&coordinator, "");
         assert_eq!(failure.code(), code, "{status}");
         assert!(failure.error.matches(domain), "{status}: {failure:?}");
@@ -208,25 +211,25 @@ fn http_refusal_maps_to_error() {
     }
     // Those that pass are waited for, here not for long.
     for (status, code) in [(429, "RATE_LIMITED"), (503, "SERVER_ERROR")] {
-        let coordinator = Coordinator::start(Settings::default()).unwrap();
-        coordinator.rule(Route::CreateSession, Rule::retry_after(status, "1"));
+        let coordinator = Coordinator::start(CoordinatorSettings::default()).unwrap();
+        coordinator.rule(ApiRoute::CreateSession, Rule::retry_after(status, "1"));
         let failure = failure(&coordinator, "waiting-timeout=2500");
         assert_eq!(failure.code(), code);
         assert!(failure.error.matches(Resource::Busy), "{failure:?}");
         assert!(failure.detail::<bool>("recoverable"));
         assert_eq!(failure.detail::<u64>("retry-after"), 1000);
-        assert!(coordinator.count(Route::CreateSession) >= 2);
+        assert!(coordinator.count(ApiRoute::CreateSession) >= 2);
     }
 }
 
 #[test]
 fn session_ended_by_platform_sends_eos() {
     let server = Server::playground();
-    let coordinator = start_coordinator(&server, Settings::default());
+    let coordinator = start_coordinator(&server, CoordinatorSettings::default());
     let running = source(&coordinator, "");
     play(&running);
     let id = coordinator.open_sessions()[0].session_id.clone();
-    assert!(coordinator.end_session(&id, State::Closed));
+    assert!(coordinator.end_session(&id, SessionState::Closed));
     running.wait_eos(TIMEOUT);
     running.stop();
     server.wait_for_state("ready", TIMEOUT);
@@ -235,7 +238,7 @@ fn session_ended_by_platform_sends_eos() {
 #[test]
 fn adopted_session_is_not_deleted() {
     let server = Server::playground();
-    let coordinator = start_coordinator(&server, Settings::default());
+    let coordinator = start_coordinator(&server, CoordinatorSettings::default());
     let owner = source(&coordinator, "");
     play(&owner);
     let id = coordinator.open_sessions()[0].session_id.clone();
@@ -246,7 +249,7 @@ fn adopted_session_is_not_deleted() {
     play(&guest);
     guest.stop();
     assert_eq!(coordinator.open_sessions().len(), 1);
-    assert_eq!(coordinator.count(Route::DeleteSession), 0);
+    assert_eq!(coordinator.count(ApiRoute::DeleteSession), 0);
     owner.stop();
     wait_closed(&coordinator, TIMEOUT);
     // What is over cannot be joined.
@@ -261,9 +264,9 @@ fn expired_tokens_are_renewed_without_interruption() {
     let server = Server::playground();
     let coordinator = start_coordinator(
         &server,
-        Settings {
+        CoordinatorSettings {
             token_lifetime: Duration::from_secs(2),
-            ..Settings::default()
+            ..CoordinatorSettings::default()
         },
     );
     let running = source(&coordinator, "");
@@ -277,7 +280,7 @@ fn expired_tokens_are_renewed_without_interruption() {
         let seen = reader.len();
         reader.wait_for(seen + 20, TIMEOUT);
     }
-    assert!(coordinator.count(Route::Tokens) >= 4);
+    assert!(coordinator.count(ApiRoute::Tokens) >= 4);
     assert_eq!(coordinator.ledger().len(), 1);
     running.stop();
     assert!(coordinator.open_sessions().is_empty());
@@ -286,19 +289,19 @@ fn expired_tokens_are_renewed_without_interruption() {
 #[test]
 fn late_reply_to_abandoned_offer_is_ignored() {
     let server = Server::playground();
-    let coordinator = start_coordinator(&server, Settings::default());
+    let coordinator = start_coordinator(&server, CoordinatorSettings::default());
     let running = source(&coordinator, "");
     let reader = play(&running);
     // Each offer is given 5 s. The failure comes while the next one is handed
     // in, which it does not concern.
     let seconds = Duration::from_secs;
-    coordinator.next(Route::Offer, 1, Rule::reply(500, "no").after(seconds(7)));
-    coordinator.next(Route::Offer, 1, Rule::delay(seconds(3)));
-    let before = coordinator.count(Route::Offer);
+    coordinator.next(ApiRoute::Offer, 1, Rule::reply(500, "no").after(seconds(7)));
+    coordinator.next(ApiRoute::Offer, 1, Rule::delay(seconds(3)));
+    let before = coordinator.count(ApiRoute::Offer);
     let element = running.by_name("r");
     element.emit_by_name::<()>("reconnect", &[]);
     running.wait_element("reactor-resumed", TIMEOUT);
-    assert_eq!(coordinator.count(Route::Offer) - before, 2);
+    assert_eq!(coordinator.count(ApiRoute::Offer) - before, 2);
     let seen = reader.len();
     reader.wait_for(seen + 20, TIMEOUT);
 }
@@ -306,7 +309,7 @@ fn late_reply_to_abandoned_offer_is_ignored() {
 #[test]
 fn jwt_property_can_be_replaced_while_playing() {
     let server = Server::playground();
-    let coordinator = start_coordinator(&server, Settings::default());
+    let coordinator = start_coordinator(&server, CoordinatorSettings::default());
     let token = || {
         let url = format!("{}/tokens", coordinator.url());
         let key = [("Reactor-API-Key", KEY)];
@@ -328,14 +331,14 @@ fn jwt_property_can_be_replaced_while_playing() {
     assert!(
         open.is_empty(),
         "{open:?} {:?}",
-        coordinator.requests(Route::DeleteSession)
+        coordinator.requests(ApiRoute::DeleteSession)
     );
 }
 
 #[test]
 fn debug_log_contains_no_secret() {
     let server = Server::playground();
-    let coordinator = start_coordinator(&server, Settings::default());
+    let coordinator = start_coordinator(&server, CoordinatorSettings::default());
     let log = scratch::path("secrets.log");
     let line = format!(
         "reactorsrc name=r model=playground api-url={} ! fakesink",
@@ -352,7 +355,7 @@ fn debug_log_contains_no_secret() {
     let mut launch = Process::gst_launch("secrets", &["-v", "-m"], &line, &environment);
     // Writing all that takes its time.
     wait_until("connected", Duration::from_secs(90), || {
-        let answers = coordinator.requests(Route::Answer);
+        let answers = coordinator.requests(ApiRoute::Answer);
         answers.iter().any(|answer| answer.status == Some(200))
     });
     std::thread::sleep(Duration::from_secs(2));
@@ -373,12 +376,12 @@ fn debug_log_contains_no_secret() {
     }
     // Nor did the token go anywhere else.
     let seen = coordinator.log();
-    assert!(seen.iter().all(|seen| seen.face == Face::Api));
+    assert!(seen.iter().all(|seen| seen.face == Endpoint::Api));
     let key = digest(KEY);
     let with_key = seen
         .iter()
         .filter(|seen| format!("{seen:?}").contains(&key));
-    assert!(with_key.clone().all(|seen| seen.route == Route::Tokens));
+    assert!(with_key.clone().all(|seen| seen.route == ApiRoute::Tokens));
     assert_eq!(with_key.count(), 1);
 }
 
@@ -387,9 +390,9 @@ fn sigint_at_any_moment_ends_session() {
     let server = Server::playground();
     let coordinator = start_coordinator(
         &server,
-        Settings {
-            waiting: Waiting::time(Duration::from_millis(300)),
-            ..Settings::default()
+        CoordinatorSettings {
+            waiting: GpuWait::time(Duration::from_millis(300)),
+            ..CoordinatorSettings::default()
         },
     );
     let line = format!(
@@ -420,9 +423,9 @@ fn session_of_killed_process_ends_after_window() {
     for signal in [libc::SIGKILL, libc::SIGTERM] {
         let coordinator = start_coordinator(
             &server,
-            Settings {
+            CoordinatorSettings {
                 resume_window: Duration::from_secs(1),
-                ..Settings::default()
+                ..CoordinatorSettings::default()
             },
         );
         let line = format!(
@@ -439,8 +442,8 @@ fn session_of_killed_process_ends_after_window() {
         let ledger = wait_closed(&coordinator, 2 * TIMEOUT);
         let end = ledger[0].end.clone().unwrap();
         // A later gst-launch-1.0 may take SIGTERM for Ctrl-C.
-        let in_order = signal == libc::SIGTERM && matches!(end, End::Deleted { .. });
-        assert!(end == End::Window || in_order, "{end:?}");
+        let in_order = signal == libc::SIGTERM && matches!(end, SessionEnd::Deleted { .. });
+        assert!(end == SessionEnd::Window || in_order, "{end:?}");
         server.wait_for_state("ready", TIMEOUT);
     }
 }
@@ -448,7 +451,7 @@ fn session_of_killed_process_ends_after_window() {
 #[test]
 fn null_at_any_moment_ends_session() {
     let server = Server::playground();
-    let coordinator = start_coordinator(&server, Settings::default());
+    let coordinator = start_coordinator(&server, CoordinatorSettings::default());
     for n in 0..20 {
         let running = source(&coordinator, "");
         running.play();

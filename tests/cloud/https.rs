@@ -18,7 +18,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
     date_time_ymd,
 };
-use reactor_coordinator::{Coordinator, Route, Settings};
+use reactor_coordinator::{ApiRoute, Coordinator, CoordinatorSettings};
 use reactor_tests::{
     TIMEOUT,
     cloud::{KEY, start_coordinator},
@@ -170,7 +170,7 @@ fn trusting(authority: &Authority, program: &Path) -> Command {
 #[test]
 fn session_over_https_is_recorded() {
     let server = Server::playground();
-    let coordinator = start_coordinator(&server, Settings::default());
+    let coordinator = start_coordinator(&server, CoordinatorSettings::default());
     let authority = Authority::new("https-good");
     let frontend = TlsFrontend::start(&coordinator, authority.issue("localhost", 2099));
     let file = scratch::path("https.mkv");
@@ -186,7 +186,7 @@ fn session_over_https_is_recorded() {
     launch.signal(libc::SIGINT);
     launch.assert_succeeds(TIMEOUT);
     assert!(coordinator.open_sessions().is_empty());
-    assert_eq!(coordinator.count(Route::Tokens), 1);
+    assert_eq!(coordinator.count(ApiRoute::Tokens), 1);
     assert!(frontend.agreed.load(Ordering::SeqCst) >= 1);
     let counters = media::counters(&file);
     media::assert_nearly_contiguous(&counters);
@@ -197,7 +197,7 @@ fn session_over_https_is_recorded() {
 /// What the user hears of a server of this identity. Panics if anything is
 /// said to the server.
 fn refusal(trusted: &Authority, identity: Identity) -> Value {
-    let coordinator = Coordinator::start(Settings::default()).unwrap();
+    let coordinator = Coordinator::start(CoordinatorSettings::default()).unwrap();
     let frontend = TlsFrontend::start(&coordinator, identity);
     let mut command = trusting(trusted, &repository().join("tests/programs/error.py"));
     let line = format!("reactorsrc model=m api-url={} ! fakesink", frontend.url());

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use reactor_coordinator::{Coordinator, Entry, Settings};
+use reactor_coordinator::{Coordinator, CoordinatorSettings, LedgerEntry};
 
 use crate::{pipeline::wait_until, server::Server};
 
@@ -12,8 +12,8 @@ use crate::{pipeline::wait_until, server::Server};
 pub const KEY: &str = "rk_test";
 
 /// A coordinator with this runtime behind it.
-pub fn start_coordinator(server: &Server, settings: Settings) -> Coordinator {
-    Coordinator::start(Settings {
+pub fn start_coordinator(server: &Server, settings: CoordinatorSettings) -> Coordinator {
+    Coordinator::start(CoordinatorSettings {
         runtime: Some(server.url()),
         ..settings
     })
@@ -21,7 +21,7 @@ pub fn start_coordinator(server: &Server, settings: Settings) -> Coordinator {
 }
 
 /// Waits until no session is open; returns all sessions that there were.
-pub fn wait_closed(coordinator: &Coordinator, limit: Duration) -> Vec<Entry> {
+pub fn wait_closed(coordinator: &Coordinator, limit: Duration) -> Vec<LedgerEntry> {
     wait_until("the ledger is empty", limit, || {
         coordinator.open_sessions().is_empty()
     });

@@ -9,7 +9,7 @@ use std::{
 };
 
 use gst::prelude::*;
-use reactor_coordinator::{Coordinator, Settings};
+use reactor_coordinator::{Coordinator, CoordinatorSettings};
 
 use crate::{
     TIMEOUT,
@@ -43,9 +43,9 @@ pub fn server() -> Server {
 
 /// The stand-in for the cloud before it.
 pub fn coordinator(server: &Server) -> Coordinator {
-    let settings = Settings {
+    let settings = CoordinatorSettings {
         resume_window: WINDOW,
-        ..Settings::default()
+        ..CoordinatorSettings::default()
     };
     start_coordinator(server, settings)
 }

@@ -25,7 +25,7 @@ pub use reactor_coordinator::rules::{Edit, Rule};
 
 /// The calls of the platform that a test may want to spoil.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Route {
+pub enum RuntimeRoute {
     StartSession,
     Session,
     StopSession,
@@ -39,7 +39,7 @@ pub enum Route {
     Other,
 }
 
-impl Route {
+impl RuntimeRoute {
     fn of(method: &Method, path: &str) -> Self {
         match path.rsplit('/').next().unwrap_or_default() {
             "start_session" => Self::StartSession,
@@ -56,16 +56,16 @@ impl Route {
 
 /// A request as it came.
 #[derive(Debug, Clone)]
-pub struct Seen {
-    pub route: Route,
+pub struct ProxiedRequest {
+    pub route: RuntimeRoute,
     pub path: String,
     pub body: String,
 }
 
 #[derive(Debug)]
 struct ProxyState {
-    script: Mutex<Script<Route>>,
-    seen: Mutex<Vec<Seen>>,
+    script: Mutex<Script<RuntimeRoute>>,
+    seen: Mutex<Vec<ProxiedRequest>>,
     upstream: Option<Upstream>,
 }
 
@@ -124,12 +124,12 @@ impl Proxy {
     }
 
     /// From now on.
-    pub fn rule(&self, route: Route, rule: Rule) {
+    pub fn rule(&self, route: RuntimeRoute, rule: Rule) {
         self.script().rule(route, rule);
     }
 
     /// For the next so many requests, after those already announced.
-    pub fn next(&self, route: Route, times: usize, rule: Rule) {
+    pub fn next(&self, route: RuntimeRoute, times: usize, rule: Rule) {
         assert!(times > 0);
         self.script().next(route, times, rule);
     }
@@ -140,17 +140,17 @@ impl Proxy {
         self.shared.seen.lock().unwrap().clear();
     }
 
-    pub fn count(&self, route: Route) -> usize {
+    pub fn count(&self, route: RuntimeRoute) -> usize {
         self.requests(route).len()
     }
 
-    pub fn requests(&self, route: Route) -> Vec<Seen> {
+    pub fn requests(&self, route: RuntimeRoute) -> Vec<ProxiedRequest> {
         let seen = self.shared.seen.lock().unwrap();
         let of_route = seen.iter().filter(|seen| seen.route == route);
         of_route.cloned().collect()
     }
 
-    fn script(&self) -> MutexGuard<'_, Script<Route>> {
+    fn script(&self) -> MutexGuard<'_, Script<RuntimeRoute>> {
         self.shared.script.lock().unwrap()
     }
 }
@@ -173,8 +173,8 @@ async fn answer(
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
         return socket.end(&[]);
     };
-    let route = Route::of(&parts.method, parts.uri.path());
-    shared.seen.lock().unwrap().push(Seen {
+    let route = RuntimeRoute::of(&parts.method, parts.uri.path());
+    shared.seen.lock().unwrap().push(ProxiedRequest {
         route,
         path: parts.uri.path().to_owned(),
         body: String::from_utf8_lossy(&body).into_owned(),

@@ -21,7 +21,7 @@ use std::{
 
 use tokio::runtime::Runtime;
 
-use crate::proxy::{Proxy, Route, Rule};
+use crate::proxy::{Proxy, Rule, RuntimeRoute};
 
 pub use emulated_link::{Jitter, LinkConditions, PacketCounts, RateLimit};
 
@@ -99,13 +99,13 @@ impl Relay {
         let answer = move |body: String| {
             signaling::replace_server_address(&body, |server| at.relay_address(server))
         };
-        proxy.rule(Route::Answer, Rule::edit_reply(answer));
+        proxy.rule(RuntimeRoute::Answer, Rule::edit_reply(answer));
         proxy.rule(
-            Route::Offer,
+            RuntimeRoute::Offer,
             Rule::edit_request(signaling::remove_client_candidates),
         );
         proxy.rule(
-            Route::Candidates,
+            RuntimeRoute::Candidates,
             Rule::edit_request(signaling::remove_trickled_candidates),
         );
         Self {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use reactor_tests::{
     http,
     pipeline::wait_until,
-    proxy::{Proxy, Route, Rule},
+    proxy::{Proxy, Rule, RuntimeRoute},
     server::Server,
 };
 use serde_json::Value;
@@ -106,11 +106,11 @@ fn invalid_sdp_answer_posts_error() {
     let proxy = Proxy::before(&server);
     for (what, edit, expected) in cases {
         proxy.reset();
-        proxy.rule(Route::Answer, answer(edit));
+        proxy.rule(RuntimeRoute::Answer, answer(edit));
         let expected = expected.during("sdp_params");
         let failure = assert_fails(what, &proxy.url(), "", expected);
         assert!(!failure.detail::<String>("session-id").is_empty());
-        assert_eq!(proxy.count(Route::StopSession), 1, "{what}");
+        assert_eq!(proxy.count(RuntimeRoute::StopSession), 1, "{what}");
         server.wait_for_state("ready", TIMEOUT);
     }
 }
@@ -120,7 +120,7 @@ fn invalid_sdp_answer_posts_error() {
 fn peer_with_forged_fingerprint_is_ignored() {
     let server = Server::playground();
     let proxy = Proxy::before(&server);
-    proxy.rule(Route::Answer, answer(forged));
+    proxy.rule(RuntimeRoute::Answer, answer(forged));
     let running = source(&proxy.url(), "");
     let buffers = count_buffers(&running.pad("sink", "sink"));
     running.play();
@@ -160,9 +160,9 @@ fn unreachable_candidates_post_error() {
     };
     let server = Server::playground();
     let proxy = Proxy::before(&server);
-    proxy.rule(Route::Answer, answer(misled));
+    proxy.rule(RuntimeRoute::Answer, answer(misled));
     let offer = Rule::edit_request(edit_sdp("sdp_offer", misled));
-    proxy.rule(Route::Offer, offer);
+    proxy.rule(RuntimeRoute::Offer, offer);
     let running = source(&proxy.url(), "");
     running.play();
     // Of the element's own 30 s, or of an ICE agent that gives up before.
@@ -175,7 +175,7 @@ fn unreachable_candidates_post_error() {
             .check("ICE", &failure),
     }
     take_down(&running);
-    assert_eq!(proxy.count(Route::StopSession), 1);
+    assert_eq!(proxy.count(RuntimeRoute::StopSession), 1);
     server.wait_for_state("ready", TIMEOUT);
 }
 
@@ -198,8 +198,8 @@ fn running_session_is_joined_and_not_stopped() {
         running.play();
         wait_until("streaming", TIMEOUT, || frames() > 5);
         take_down(&running);
-        assert_eq!(proxy.count(Route::StartSession), asked);
-        assert_eq!(proxy.count(Route::StopSession), 0);
+        assert_eq!(proxy.count(RuntimeRoute::StartSession), asked);
+        assert_eq!(proxy.count(RuntimeRoute::StopSession), 0);
         let state = server.session_state();
         let live = ["waiting", "streaming", "orphaned"].contains(&state.as_str());
         assert!(live, "{state}");

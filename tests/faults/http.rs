@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use reactor_tests::{
     pipeline::{TestPipeline, wait_until},
-    proxy::{Proxy, Route, Rule},
+    proxy::{Proxy, Rule, RuntimeRoute},
     server::{Server, free_port},
 };
 
@@ -29,13 +29,13 @@ fn resting_session() -> String {
 /// Plays a server that takes an offer and then has nothing to say.
 fn script(proxy: &Proxy) {
     proxy.reset();
-    proxy.rule(Route::StartSession, Rule::reply(200, SESSION));
-    proxy.rule(Route::Session, Rule::reply(200, SESSION));
-    proxy.rule(Route::StopSession, Rule::reply(200, SESSION));
+    proxy.rule(RuntimeRoute::StartSession, Rule::reply(200, SESSION));
+    proxy.rule(RuntimeRoute::Session, Rule::reply(200, SESSION));
+    proxy.rule(RuntimeRoute::StopSession, Rule::reply(200, SESSION));
     let connection = r#"{"connection_id":5001}"#;
-    proxy.rule(Route::Connections, Rule::reply(201, connection));
-    proxy.rule(Route::Offer, Rule::reply(202, connection));
-    proxy.rule(Route::Answer, Rule::reply(202, ""));
+    proxy.rule(RuntimeRoute::Connections, Rule::reply(201, connection));
+    proxy.rule(RuntimeRoute::Offer, Rule::reply(202, connection));
+    proxy.rule(RuntimeRoute::Answer, Rule::reply(202, ""));
 }
 
 fn status(status: u16) -> Rule {
@@ -104,10 +104,10 @@ fn invalid_session_reply_posts_error() {
     let proxy = Proxy::alone();
     for (what, rule, expected) in not_the_platform().into_iter().chain(refusals()) {
         script(&proxy);
-        proxy.rule(Route::StartSession, rule);
+        proxy.rule(RuntimeRoute::StartSession, rule);
         assert_fails(what, &proxy.url(), "", expected.during("start_session"));
-        assert_eq!(proxy.count(Route::StartSession), 1, "{what}");
-        assert_eq!(proxy.count(Route::StopSession), 0, "{what}");
+        assert_eq!(proxy.count(RuntimeRoute::StartSession), 1, "{what}");
+        assert_eq!(proxy.count(RuntimeRoute::StopSession), 0, "{what}");
     }
 }
 
@@ -133,14 +133,14 @@ fn unusable_session_posts_error_and_is_stopped() {
     ];
     for (what, session, ended, expected) in cases {
         script(&proxy);
-        proxy.rule(Route::StartSession, Rule::reply(200, session));
+        proxy.rule(RuntimeRoute::StartSession, Rule::reply(200, session));
         assert_fails(what, &proxy.url(), "", expected);
-        assert_eq!(proxy.count(Route::StopSession), ended, "{what}");
+        assert_eq!(proxy.count(RuntimeRoute::StopSession), ended, "{what}");
     }
 }
 
 /// Calls that fail between having a session and having an answer.
-fn failing_calls() -> Vec<(Route, Reply)> {
+fn failing_calls() -> Vec<(RuntimeRoute, Reply)> {
     let fails = |what, code, kind, http: u16| {
         let expected = Expected::api(code, kind, "says the server");
         let expected = expected.during("sdp_params").status(http.into());
@@ -151,16 +151,31 @@ fn failing_calls() -> Vec<(Route, Reply)> {
     let odd_id = Rule::reply(201, r#"{"connection_id":"one"}"#);
     let [refused, odd] = [refused, odd].map(|expected| expected.during("connections"));
     vec![
-        (Route::Connections, ("no connection", status(503), refused)),
-        (Route::Connections, ("an odd connection", odd_id, odd)),
-        (Route::Offer, fails("404", "NOT_FOUND", NOT_FOUND, 404)),
-        (Route::Offer, fails("409", "CONFLICT", BUSY, 409)),
-        (Route::Offer, fails("500", "SERVER_ERROR", OPEN_READ, 500)),
-        (Route::Answer, fails("500", "SERVER_ERROR", OPEN_READ, 500)),
+        (
+            RuntimeRoute::Connections,
+            ("no connection", status(503), refused),
+        ),
+        (
+            RuntimeRoute::Connections,
+            ("an odd connection", odd_id, odd),
+        ),
+        (
+            RuntimeRoute::Offer,
+            fails("404", "NOT_FOUND", NOT_FOUND, 404),
+        ),
+        (RuntimeRoute::Offer, fails("409", "CONFLICT", BUSY, 409)),
+        (
+            RuntimeRoute::Offer,
+            fails("500", "SERVER_ERROR", OPEN_READ, 500),
+        ),
+        (
+            RuntimeRoute::Answer,
+            fails("500", "SERVER_ERROR", OPEN_READ, 500),
+        ),
     ]
 }
 
-fn no_answers() -> Vec<(Route, Reply)> {
+fn no_answers() -> Vec<(RuntimeRoute, Reply)> {
     let answer = |sdp: &str| Rule::reply(200, format!(r#"{{"sdp_answer":"{sdp}"}}"#));
     let half = answer("v=0\\r\\no=- 1 1 IN IP4 127.0.0.1\\r\\ns=-\\r\\nt=0 0\\r\\n");
     let late = Expected::api("REQUEST_TIMEOUT", OPEN_READ, "max-sdp-attempts=2");
@@ -175,7 +190,12 @@ fn no_answers() -> Vec<(Route, Reply)> {
         ("half an answer", half, rejected),
     ];
     cases
-        .map(|(what, rule, expected)| (Route::Answer, (what, rule, expected.during("sdp_params"))))
+        .map(|(what, rule, expected)| {
+            (
+                RuntimeRoute::Answer,
+                (what, rule, expected.during("sdp_params")),
+            )
+        })
         .into()
 }
 
@@ -189,7 +209,7 @@ fn session_without_answer_posts_error() {
         let id: String = failure.detail("session-id");
         assert_eq!(id, "s-1", "{what}");
         // What was created is ended, once.
-        assert_eq!(proxy.count(Route::StopSession), 1, "{what}");
+        assert_eq!(proxy.count(RuntimeRoute::StopSession), 1, "{what}");
     }
 }
 
@@ -197,8 +217,8 @@ fn session_without_answer_posts_error() {
 fn full_server_is_retried_until_free() {
     let server = Server::playground();
     let proxy = Proxy::before(&server);
-    proxy.next(Route::StartSession, 1, Rule::retry_after(503, "1"));
-    proxy.next(Route::StartSession, 1, Rule::retry_after(429, "0.3"));
+    proxy.next(RuntimeRoute::StartSession, 1, Rule::retry_after(503, "1"));
+    proxy.next(RuntimeRoute::StartSession, 1, Rule::retry_after(429, "0.3"));
     let running = source(&proxy.url(), "");
     let frames = count_buffers(&running.pad("sink", "sink"));
     let begun = Instant::now();
@@ -209,7 +229,7 @@ fn full_server_is_retried_until_free() {
     }
     wait_until("streaming", TIMEOUT, || frames() > 5);
     assert!(begun.elapsed() >= Duration::from_millis(1300));
-    assert_eq!(proxy.count(Route::StartSession), 3);
+    assert_eq!(proxy.count(RuntimeRoute::StartSession), 3);
     take_down(&running);
 }
 
@@ -267,14 +287,14 @@ fn waiting_timeout_posts_last_error() {
     let proxy = Proxy::alone();
     for (what, rule, expected) in cases {
         script(&proxy);
-        proxy.rule(Route::Session, Rule::reply(200, resting_session()));
-        proxy.rule(Route::StartSession, rule);
+        proxy.rule(RuntimeRoute::Session, Rule::reply(200, resting_session()));
+        proxy.rule(RuntimeRoute::StartSession, rule);
         let begun = Instant::now();
         // A request under way may still begin a session, which is waited for.
         let properties = "waiting-timeout=700 close-timeout=500";
         assert_fails(what, &proxy.url(), properties, expected);
         assert!(begun.elapsed() >= Duration::from_millis(700), "{what}");
-        assert_eq!(proxy.count(Route::StopSession), 0, "{what}");
+        assert_eq!(proxy.count(RuntimeRoute::StopSession), 0, "{what}");
     }
 }
 
@@ -283,10 +303,10 @@ fn waiting_timeout_posts_last_error() {
 #[test]
 fn silent_server_posts_timeout_without_waiting_timeout() {
     let silent = Proxy::alone();
-    silent.rule(Route::StartSession, Rule::Hang);
+    silent.rule(RuntimeRoute::StartSession, Rule::Hang);
     let ending = Proxy::alone();
-    ending.rule(Route::StartSession, status(409));
-    ending.rule(Route::Session, Rule::reply(200, resting_session()));
+    ending.rule(RuntimeRoute::StartSession, status(409));
+    ending.rule(RuntimeRoute::Session, Rule::reply(200, resting_session()));
     let first = source(&silent.url(), "");
     let second = source(&ending.url(), "");
     first.play();
@@ -299,7 +319,7 @@ fn silent_server_posts_timeout_without_waiting_timeout() {
     fails(&first, "silence", expected.during("start_session"));
     let expected = Expected::api("CONFLICT", BUSY, "says the server").during("start_session");
     fails(&second, "409", expected.status(409).retries());
-    assert!(ending.count(Route::StartSession) > 5);
+    assert!(ending.count(RuntimeRoute::StartSession) > 5);
 }
 
 /// However long the server wants us to wait, the element can be stopped.
@@ -308,7 +328,11 @@ fn absurd_retry_after_can_be_stopped() {
     let proxy = Proxy::alone();
     for seconds in ["10000000000000000000", "1e300", "-1", "NaN"] {
         script(&proxy);
-        proxy.next(Route::StartSession, 1, Rule::retry_after(429, seconds));
+        proxy.next(
+            RuntimeRoute::StartSession,
+            1,
+            Rule::retry_after(429, seconds),
+        );
         let running = source(&proxy.url(), "waiting-timeout=1000");
         running.play();
         running.wait_message(TIMEOUT, waiting_text);
@@ -322,10 +346,10 @@ fn absurd_retry_after_can_be_stopped() {
 #[test]
 fn retry_after_zero_does_not_busy_loop() {
     let proxy = Proxy::alone();
-    proxy.rule(Route::StartSession, Rule::retry_after(503, "0"));
+    proxy.rule(RuntimeRoute::StartSession, Rule::retry_after(503, "0"));
     let expected = Expected::api("SERVER_ERROR", BUSY, "gave up after waiting-timeout");
     let expected = expected.during("start_session").status(503).retry_after(0);
     assert_fails("0", &proxy.url(), "waiting-timeout=1000", expected);
-    let asked = proxy.count(Route::StartSession);
+    let asked = proxy.count(RuntimeRoute::StartSession);
     assert!(asked <= 21, "asked {asked} times in a second");
 }

@@ -11,7 +11,7 @@ use gst::prelude::*;
 use reactor_tests::{
     http,
     pipeline::{BusError, TestPipeline, wait_until},
-    proxy::{Proxy, Route, Rule},
+    proxy::{Proxy, Rule, RuntimeRoute},
     server::Server,
 };
 
@@ -100,7 +100,7 @@ fn ends_in_order(body: &str, expected: Option<&str>) {
     }
     take_down(&running);
     // It has ended: there is nothing to stop.
-    assert_eq!(proxy.count(Route::StopSession), 0);
+    assert_eq!(proxy.count(RuntimeRoute::StopSession), 0);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn crashed_model_posts_error_and_no_eos() {
         let server = Server::playground();
         let proxy = Proxy::before(&server);
         let what = format!("{rule:?}");
-        proxy.rule(Route::Session, rule);
+        proxy.rule(RuntimeRoute::Session, rule);
         let running = source(&proxy.url(), "");
         let src = running.by_name("src");
         src.set_property("arguments", crash);
@@ -173,9 +173,9 @@ fn broken_http_connection_posts_network_error() {
     let server = Server::playground();
     let proxy = Proxy::before(&server);
     for (route, operation) in [
-        (Route::Connections, "connections"),
-        (Route::Offer, "sdp_params"),
-        (Route::Answer, "sdp_params"),
+        (RuntimeRoute::Connections, "connections"),
+        (RuntimeRoute::Offer, "sdp_params"),
+        (RuntimeRoute::Answer, "sdp_params"),
     ] {
         proxy.reset();
         proxy.rule(route, Rule::drop_connection());
@@ -201,8 +201,8 @@ fn stop_while_connecting_leaves_no_session() {
         server.wait_for_state("ready", TIMEOUT);
     }
     let (started, stopped) = (
-        proxy.count(Route::StartSession),
-        proxy.count(Route::StopSession),
+        proxy.count(RuntimeRoute::StartSession),
+        proxy.count(RuntimeRoute::StopSession),
     );
     assert_eq!(started, stopped, "sessions started and stopped");
     assert!(started > 10);

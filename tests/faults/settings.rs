@@ -7,7 +7,7 @@ use std::time::Duration;
 use gst::prelude::*;
 use reactor_tests::{
     pipeline::{TestPipeline, wait_until},
-    proxy::{Proxy, Route, Rule},
+    proxy::{Proxy, Rule, RuntimeRoute},
     server::Server,
 };
 use serde_json::{Value, json};
@@ -100,8 +100,8 @@ fn unknown_session_id_posts_not_found() {
     // The runtime describes the session that it could start.
     let nil = "adopt-session-id=00000000-0000-0000-0000-000000000000";
     assert_fails("idle", &url, nil, not_found("no running session to join"));
-    assert_eq!(proxy.count(Route::StartSession), 0);
-    assert_eq!(proxy.count(Route::StopSession), 0);
+    assert_eq!(proxy.count(RuntimeRoute::StartSession), 0);
+    assert_eq!(proxy.count(RuntimeRoute::StopSession), 0);
 }
 
 #[test]
@@ -117,14 +117,15 @@ fn connection_id_and_arguments_reach_server() {
     wait_until("streaming", TIMEOUT, || frames() > 5);
     take_down(&running);
 
-    assert_eq!(proxy.count(Route::Connections), 0);
-    let offers = proxy.requests(Route::Offer);
+    assert_eq!(proxy.count(RuntimeRoute::Connections), 0);
+    let offers = proxy.requests(RuntimeRoute::Offer);
     assert!(
         offers[0].path.ends_with("/connections/1234/sdp_params"),
         "{}",
         offers[0].path
     );
-    let begun: Value = serde_json::from_str(&proxy.requests(Route::StartSession)[0].body).unwrap();
+    let begun: Value =
+        serde_json::from_str(&proxy.requests(RuntimeRoute::StartSession)[0].body).unwrap();
     assert_eq!(begun["extra_args"], arguments);
     // The runtime's own keys count at the top level only.
     assert_eq!(begun["generation"], "streamed");
@@ -160,7 +161,7 @@ fn arguments_other_than_object_are_ignored() {
 #[test]
 fn eos_before_any_stream_posts_error() {
     let proxy = Proxy::alone();
-    proxy.rule(Route::StartSession, Rule::Hang);
+    proxy.rule(RuntimeRoute::StartSession, Rule::Hang);
     let running = source(&proxy.url(), "close-timeout=500");
     running.play();
     assert!(running.pipeline.send_event(gst::event::Eos::new()));
@@ -173,11 +174,13 @@ fn eos_before_any_stream_posts_error() {
 #[test]
 fn close_timeout_bounds_state_change() {
     let proxy = Proxy::alone();
-    proxy.rule(Route::StartSession, Rule::Hang);
+    proxy.rule(RuntimeRoute::StartSession, Rule::Hang);
     for limit in [0, 300, 1500] {
         let running = source(&proxy.url(), &format!("close-timeout={limit}"));
         running.play();
-        wait_until("asked", TIMEOUT, || proxy.count(Route::StartSession) > 0);
+        wait_until("asked", TIMEOUT, || {
+            proxy.count(RuntimeRoute::StartSession) > 0
+        });
         let took = take_down(&running);
         let limit = Duration::from_millis(limit);
         assert!(
@@ -185,6 +188,6 @@ fn close_timeout_bounds_state_change() {
             "{took:?}"
         );
         proxy.reset();
-        proxy.rule(Route::StartSession, Rule::Hang);
+        proxy.rule(RuntimeRoute::StartSession, Rule::Hang);
     }
 }

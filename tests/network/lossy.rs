@@ -11,7 +11,7 @@ use reactor_tests::{
     camera_view::{CameraView, Colour},
     frames::{Frame, FrameReader},
     pipeline::{TestPipeline, is_v0, wait_until},
-    proxy::{Proxy, Route},
+    proxy::{Proxy, RuntimeRoute},
     relay::{Direction, Jitter, LinkConditions, Relay, count_codec_packets},
     server::Server,
 };
@@ -60,7 +60,7 @@ impl Network {
 
     /// The number of retransmissions (RTX packets) in this direction.
     fn repairs(&self, direction: Direction) -> u64 {
-        let offer = &self.proxy.requests(Route::Offer)[0].body;
+        let offer = &self.proxy.requests(RuntimeRoute::Offer)[0].body;
         let offer: Value = serde_json::from_str(offer).unwrap();
         let sdp = offer["sdp_offer"].as_str().unwrap();
         count_codec_packets(sdp, "rtx", &self.relay.payloads(direction))

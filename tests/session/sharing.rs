@@ -11,7 +11,7 @@ use reactor_tests::{
     camera_view::{CameraView, Colour},
     frames::{FrameReader, assert_nearly_contiguous},
     pipeline::{TestPipeline, status, wait_for_status, wait_until},
-    proxy::{Proxy, Route},
+    proxy::{Proxy, RuntimeRoute},
     server::Server,
     tick_messages::TickMessages,
 };
@@ -75,8 +75,8 @@ fn elements_of_one_pipeline_share_connection() {
     reader.wait_for(seen + 60, TIMEOUT);
     assert_nearly_contiguous(&reader.frames()[seen..]);
     assert_eq!(ticks.next(TIMEOUT).clients, 1);
-    assert_eq!(proxy.count(Route::Connections), 1);
-    assert_eq!(proxy.count(Route::Offer), 1);
+    assert_eq!(proxy.count(RuntimeRoute::Connections), 1);
+    assert_eq!(proxy.count(RuntimeRoute::Offer), 1);
     let [source, sink] = ["r", "s"].map(|name| running.by_name(name));
     assert_eq!(session_id(&source), session_id(&sink));
     running.stop();
@@ -127,10 +127,10 @@ impl Pair {
     }
 
     fn assert_one_connection(&self) {
-        assert_eq!(self.proxy.count(Route::StartSession), 1);
-        assert_eq!(self.proxy.count(Route::Connections), 1);
-        assert_eq!(self.proxy.count(Route::Offer), 1);
-        assert_eq!(self.proxy.count(Route::StopSession), 0);
+        assert_eq!(self.proxy.count(RuntimeRoute::StartSession), 1);
+        assert_eq!(self.proxy.count(RuntimeRoute::Connections), 1);
+        assert_eq!(self.proxy.count(RuntimeRoute::Offer), 1);
+        assert_eq!(self.proxy.count(RuntimeRoute::StopSession), 0);
         if status(&self.camera.by_name("s")) == "ready" {
             assert_eq!(self.ticks.next(TIMEOUT).clients, 1);
         }
@@ -141,7 +141,7 @@ impl Pair {
         self.camera.stop();
         self.screen.stop();
         wait_until("the end of the session", TIMEOUT, || {
-            self.proxy.count(Route::StopSession) == 1
+            self.proxy.count(RuntimeRoute::StopSession) == 1
         });
     }
 }
@@ -227,7 +227,7 @@ fn unnamed_pipelines_have_separate_sessions() {
     wait_more(&a, 10);
     second.play();
     wait_more(&b, 10);
-    assert_eq!(proxy.count(Route::Connections), 2);
+    assert_eq!(proxy.count(RuntimeRoute::Connections), 2);
     assert_eq!(ticks.next(TIMEOUT).clients, 2);
 }
 
@@ -308,7 +308,7 @@ fn adopted_session_is_not_stopped() {
     let begun = Instant::now();
     guest.stop();
     assert!(begun.elapsed() < Duration::from_secs(3));
-    assert_eq!(proxy.count(Route::StopSession), 0);
+    assert_eq!(proxy.count(RuntimeRoute::StopSession), 0);
     wait_more(&seen, 30);
     assert_eq!(status(&owner.by_name("r")), "ready");
 }

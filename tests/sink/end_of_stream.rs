@@ -9,7 +9,7 @@ use reactor_tests::{
     TIMEOUT,
     camera_view::{CameraView, Colour},
     pipeline::wait_until,
-    proxy::{Proxy, Route, Rule},
+    proxy::{Proxy, Rule, RuntimeRoute},
     server::Server,
 };
 
@@ -31,7 +31,7 @@ fn eos_of_live_input_ends_session() {
 fn eos_before_session_is_passed_on() {
     let server = Server::playground();
     let proxy = Proxy::before(&server);
-    proxy.rule(Route::StartSession, Rule::Hang);
+    proxy.rule(RuntimeRoute::StartSession, Rule::Hang);
     let running = parse_sink(&proxy.url(), CAMERA, "");
     running.play();
     wait_until("pictures", TIMEOUT, || {
@@ -54,7 +54,10 @@ const FILE: &str = "videotestsrc num-buffers=45 pattern=red \
 fn file_input_is_sent_whole_and_in_real_time() {
     let server = Server::playground();
     let proxy = Proxy::before(&server);
-    proxy.rule(Route::StartSession, Rule::delay(Duration::from_secs(1)));
+    proxy.rule(
+        RuntimeRoute::StartSession,
+        Rule::delay(Duration::from_secs(1)),
+    );
     let beep = "audiotestsrc num-buffers=150 samplesperbuffer=960 ! audio/x-raw,rate=48000";
     let feed = format!("{beep} ! s.audio_microphone {FILE}");
     let running = parse_sink(&proxy.url(), &feed, "");
@@ -79,7 +82,7 @@ fn file_input_is_sent_whole_and_in_real_time() {
 fn file_input_waiting_for_session_can_be_stopped() {
     let server = Server::playground();
     let proxy = Proxy::before(&server);
-    proxy.rule(Route::StartSession, Rule::Hang);
+    proxy.rule(RuntimeRoute::StartSession, Rule::Hang);
     let running = parse(&proxy.url(), FILE, "");
     let view = CameraView::watch(&running.pad("i", "src"));
     for _ in 0..2 {

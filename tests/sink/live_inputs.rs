@@ -8,7 +8,7 @@ use gst::prelude::*;
 use reactor_tests::{
     TIMEOUT,
     pipeline::{TestPipeline, count_buffers, wait_until},
-    proxy::{Proxy, Route, Rule},
+    proxy::{Proxy, Rule, RuntimeRoute},
     server::Server,
 };
 
@@ -34,7 +34,7 @@ fn assert_keeps_pace(count: impl Fn() -> usize) {
 fn live_input_does_not_block_before_session() {
     let server = Server::playground();
     let proxy = Proxy::before(&server);
-    proxy.rule(Route::StartSession, Rule::Hang);
+    proxy.rule(RuntimeRoute::StartSession, Rule::Hang);
     let (running, shown) = with_preview(&proxy.url());
     let begun = Instant::now();
     running.play();

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use reactor_coordinator::{Settings, State};
+use reactor_coordinator::{CoordinatorSettings, SessionState};
 use reactor_tests::{
     TIMEOUT, audio,
     cloud::{KEY, start_coordinator},
@@ -252,7 +252,7 @@ fn recording_continues_from_part_to_part() {
 #[test]
 fn end_of_session_finishes_recording() {
     let server = Server::playground();
-    let coordinator = start_coordinator(&server, Settings::default());
+    let coordinator = start_coordinator(&server, CoordinatorSettings::default());
     let scrap = TempDirectory::new("end");
     let mut command = script("record.sh");
     command.args(["--api-url", &coordinator.url(), "--model", "playground"]);
@@ -262,7 +262,7 @@ fn end_of_session_finishes_recording() {
     record.wait_for_output(CONNECTED, TIMEOUT);
     std::thread::sleep(Duration::from_secs(3));
     let id = coordinator.open_sessions()[0].session_id.clone();
-    assert!(coordinator.end_session(&id, State::Closed));
+    assert!(coordinator.end_session(&id, SessionState::Closed));
     record.assert_succeeds(TIMEOUT);
     assert!(!record.output().contains(KEY));
     let files = scrap.files();

@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: MIT
 
-//! The stand-in by hand, below `/_coordinator`, without a token:
+//! HTTP control of the stand-in, below `/_coordinator`, without a token:
 //!
 //! | | |
 //! |---|---|
-//! | `GET ledger` | every session: whose, from when to when, how it ended |
+//! | `GET ledger` | every session: its account, when it began and ended, how it ended |
 //! | `GET requests` | every request, with digests in place of secrets |
-//! | `POST rules` | what becomes of the next requests, see below |
-//! | `DELETE rules` | everything is served again |
-//! | `POST waiting` | `{"answers":2,"ms":500}`: how long there is no GPU |
+//! | `POST rules` | how the next requests are served, see below |
+//! | `DELETE rules` | all requests are served normally again |
+//! | `POST waiting` | `{"answers":2,"ms":500}`: how long no GPU is free |
 //! | `POST sessions/{id}/end` | `{"state":"CLOSED"}` or `INACTIVE` |
-//! | `POST withdraw-tokens` | every token of before is refused |
+//! | `POST withdraw-tokens` | every token issued so far is refused |
 //!
 //! ```text
 //! curl -X POST localhost:9080/_coordinator/rules -d '{"route":"create_session","times":1,
 //!     "delay_ms":500,"status":429,"headers":{"Retry-After":"2"},"body":"{}"}'
 //! ```
 //!
-//! Without `times` it holds until the rules are deleted, without `status` the
-//! request is only late.
+//! Without `times` a rule holds until the rules are deleted; without `status` the request is only
+//! delayed.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -33,16 +33,16 @@ use axum::{
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
-    ledger::{End, Entry, State as SessionState},
-    log::Seen,
-    refusal::Refusal,
-    routes::Route,
+    ledger::{LedgerEntry, SessionEnd, SessionState},
+    log::RecordedRequest,
+    refusal::ApiError,
+    routes::ApiRoute,
     rules::{Rule, Script},
-    settings::Waiting,
-    shared::{Shared, lock},
+    settings::GpuWait,
+    shared::{CoordinatorState, lock},
 };
 
-pub(crate) fn router(shared: &Arc<Shared>) -> Router {
+pub(crate) fn router(shared: &Arc<CoordinatorState>) -> Router {
     Router::new()
         .route("/_coordinator/ledger", get(ledger))
         .route("/_coordinator/requests", get(requests))
@@ -56,7 +56,7 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WantedRule {
-    route: Route,
+    route: ApiRoute,
     times: Option<usize>,
     #[serde(default)]
     delay_ms: u64,
@@ -82,20 +82,23 @@ struct WantedEnd {
     state: SessionState,
 }
 
-/// Whatever the content type: `curl -d` says it is a form.
-fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(body).map_err(|error| Refusal::invalid(error.to_string()))
+/// Ignores the content type: `curl -d` sends `application/x-www-form-urlencoded`.
+fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(body).map_err(|error| ApiError::invalid(error.to_string()))
 }
 
-async fn ledger(State(shared): State<Arc<Shared>>) -> Json<Vec<Entry>> {
+async fn ledger(State(shared): State<Arc<CoordinatorState>>) -> Json<Vec<LedgerEntry>> {
     Json(lock(&shared.sessions).ledger())
 }
 
-async fn requests(State(shared): State<Arc<Shared>>) -> Json<Vec<Seen>> {
+async fn requests(State(shared): State<Arc<CoordinatorState>>) -> Json<Vec<RecordedRequest>> {
     Json(lock(&shared.log).clone())
 }
 
-async fn rule(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<StatusCode, Refusal> {
+async fn rule(
+    State(shared): State<Arc<CoordinatorState>>,
+    body: Bytes,
+) -> Result<StatusCode, ApiError> {
     let wanted: WantedRule = json(&body)?;
     let rule = match wanted.status {
         Some(status) => Rule::Reply {
@@ -114,14 +117,17 @@ async fn rule(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<StatusCo
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn forget(State(shared): State<Arc<Shared>>) -> StatusCode {
+async fn forget(State(shared): State<Arc<CoordinatorState>>) -> StatusCode {
     *lock(&shared.script) = Script::default();
     StatusCode::NO_CONTENT
 }
 
-async fn waiting(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<StatusCode, Refusal> {
+async fn waiting(
+    State(shared): State<Arc<CoordinatorState>>,
+    body: Bytes,
+) -> Result<StatusCode, ApiError> {
     let wanted: WantedWaiting = json(&body)?;
-    *lock(&shared.waiting) = Waiting {
+    *lock(&shared.waiting) = GpuWait {
         answers: wanted.answers,
         time: Duration::from_millis(wanted.ms),
     };
@@ -130,19 +136,19 @@ async fn waiting(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<Statu
 }
 
 async fn end(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<CoordinatorState>>,
     Path(id): Path<String>,
     body: Bytes,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     let wanted: WantedEnd = json(&body)?;
-    if shared.finish(&id, End::Terminated(wanted.state)) {
+    if shared.finish(&id, SessionEnd::Terminated(wanted.state)) {
         Ok(StatusCode::NO_CONTENT.into_response())
     } else {
-        Err(Refusal::not_found("no such session, or it is over"))
+        Err(ApiError::not_found("no such session, or it is over"))
     }
 }
 
-async fn withdraw(State(shared): State<Arc<Shared>>) -> StatusCode {
+async fn withdraw(State(shared): State<Arc<CoordinatorState>>) -> StatusCode {
     shared.mint.withdraw_all();
     StatusCode::NO_CONTENT
 }

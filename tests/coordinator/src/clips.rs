@@ -12,20 +12,20 @@ use axum::{
 };
 use url::form_urlencoded;
 
-use crate::{presign, refusal::Refusal, shared::Shared, upstream::Answer};
+use crate::{presign, refusal::ApiError, shared::CoordinatorState, upstream::UpstreamReply};
 
-/// A session's recording has its name, and may be had when it is over, too.
+/// A session's recording is named after it, and is available after its end, too.
 pub async fn manifest(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<CoordinatorState>>,
     uri: Uri,
     headers: HeaderMap,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     let query = uri.query().unwrap_or_default();
     let mut pairs = form_urlencoded::parse(query.as_bytes());
     let id = pairs.find(|(name, _)| name == "session_id");
     let Some((_, id)) = id else {
         shared.mint.check(&headers)?;
-        return Err(Refusal::invalid("session_id is required"));
+        return Err(ApiError::invalid("session_id is required"));
     };
     shared.with_session(&headers, &id, |_| ())?;
     let path = format!("/clips?{query}");
@@ -40,10 +40,10 @@ pub async fn manifest(
         presign::url(&shared.mint, &shared.settings, storage, &Method::GET, path)
     };
     let body = rewrite(&answer.text(), signed).into();
-    Ok(Answer { body, ..answer }.into_response())
+    Ok(UpstreamReply { body, ..answer }.into_response())
 }
 
-/// Every URI of a playlist becomes another.
+/// Replaces every URI of a playlist.
 fn rewrite(playlist: &str, signed: impl Fn(&str) -> String) -> String {
     let line = |line: &str| match line.split_once("URI=\"") {
         Some((tag, rest)) if line.starts_with('#') => match rest.split_once('"') {

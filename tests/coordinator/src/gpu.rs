@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! The one GPU, which is the local runtime: who has it, and when it is taken
-//! away again.
+//! The one GPU, which is the local runtime: assigns it to the next session and takes it away.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -16,61 +15,60 @@ use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    ledger::End,
+    ledger::SessionEnd,
     sessions::{Running, now_ms},
-    shared::{Shared, lock},
-    upstream::{Answer, Upstream},
+    shared::{CoordinatorState, lock},
+    upstream::{Upstream, UpstreamReply},
 };
 
-/// How often the runtime is asked how it is.
-const PERIOD: Duration = Duration::from_millis(200);
-/// A waiting session may become due with time alone.
-const TICK: Duration = Duration::from_millis(20);
-/// For one answer of the runtime's.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// What the runtime takes for a reason.
-const LONGEST_REASON: usize = 64;
+/// How often the runtime's state is polled.
+const STATE_POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// The poll interval for sessions that wait for a time to pass.
+const WAIT_POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// The limit for one reply of the runtime.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest reason that the runtime accepts, in bytes.
+const MAX_REASON_BYTES: usize = 64;
 
-pub async fn run(shared: Arc<Shared>) {
+pub async fn run(shared: Arc<CoordinatorState>) {
     let Some(upstream) = shared.upstream.clone() else {
         return;
     };
-    let keeper = Keeper { shared, upstream };
+    let task = GpuTask { shared, upstream };
     loop {
-        // Before it looks: who sees that it is not busy may rely on that.
-        keeper.shared.busy.store(true, Ordering::Release);
-        let waiting = *lock(&keeper.shared.waiting);
-        let due = lock(&keeper.shared.sessions).due(waiting);
+        // Set before the look-up: a caller that reads "not busy" may rely on it.
+        task.shared.busy.store(true, Ordering::Release);
+        let waiting = *lock(&task.shared.waiting);
+        let due = lock(&task.shared.sessions).due(waiting);
         match due {
-            Some((id, body)) => keeper.serve(&id, &body).await,
+            Some((id, body)) => task.serve(&id, &body).await,
             None => {
-                keeper.shared.busy.store(false, Ordering::Release);
-                let _ = timeout(TICK, keeper.shared.changed.notified()).await;
+                task.shared.busy.store(false, Ordering::Release);
+                let _ = timeout(WAIT_POLL_INTERVAL, task.shared.changed.notified()).await;
             }
         }
     }
 }
 
-struct Keeper {
-    shared: Arc<Shared>,
+struct GpuTask {
+    shared: Arc<CoordinatorState>,
     upstream: Upstream,
 }
 
-impl Keeper {
-    /// One session, from its beginning to the moment when the runtime is free
-    /// again.
+impl GpuTask {
+    /// Serves one session, from its start until the runtime is free again.
     async fn serve(&self, id: &str, body: &Value) {
         let Some(answer) = self.ask(Method::POST, "/start_session", body).await else {
-            return sleep(PERIOD).await;
+            return sleep(STATE_POLL_INTERVAL).await;
         };
         match answer.status {
             StatusCode::OK => {}
             StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
-                self.shared.finish(id, End::Runtime(answer.text()));
+                self.shared.finish(id, SessionEnd::Runtime(answer.text()));
                 return;
             }
-            // It loads its model, or somebody uses it directly.
-            _ => return sleep(PERIOD).await,
+            // The runtime still loads its model, or serves a direct client.
+            _ => return sleep(STATE_POLL_INTERVAL).await,
         }
         let descriptor = answer.json().unwrap_or_default();
         let running = Running {
@@ -85,7 +83,7 @@ impl Keeper {
         self.free(notice).await;
     }
 
-    /// Returns when the session is over, with what its clients are to know.
+    /// Returns when the session has ended, with the reason for its clients.
     async fn watch(&self, id: &str) -> Option<String> {
         let begun = Instant::now();
         let longest = lock(&self.shared.sessions).get(id)?.longest;
@@ -96,21 +94,21 @@ impl Keeper {
                 return end.notice().map(str::to_owned);
             }
             if longest.is_some_and(|longest| begun.elapsed() >= longest) {
-                self.shared.finish(id, End::Expired);
+                self.shared.finish(id, SessionEnd::Expired);
                 continue;
             }
             if let Some(end) = self.look(begun, &mut lost).await {
                 self.shared.finish(id, end);
                 continue;
             }
-            // Other sessions change as well, and that is no harm.
-            let _ = timeout(PERIOD, self.shared.changed.notified()).await;
+            // Changes of other sessions wake this up as well, which is harmless.
+            let _ = timeout(STATE_POLL_INTERVAL, self.shared.changed.notified()).await;
         }
     }
 
-    /// Why the runtime's state ends the session, if it does. A runtime that is
-    /// silent is one without a connection.
-    async fn look(&self, begun: Instant, lost: &mut Option<Instant>) -> Option<End> {
+    /// Why the runtime's state ends the session, if it does. A runtime that does not reply counts
+    /// as one without a connection.
+    async fn look(&self, begun: Instant, lost: &mut Option<Instant>) -> Option<SessionEnd> {
         let settings = &self.shared.settings;
         let state = match self.ask(Method::GET, "/session", &Value::Null).await {
             Some(answer) => text(&answer.json().unwrap_or_default(), "state"),
@@ -119,34 +117,34 @@ impl Keeper {
         match state.as_str() {
             "streaming" => *lost = None,
             "waiting" if begun.elapsed() >= settings.first_connection => {
-                return Some(End::Unclaimed);
+                return Some(SessionEnd::Unclaimed);
             }
             "waiting" => {}
             "orphaned" | "silent" => {
                 let since = *lost.get_or_insert_with(Instant::now);
                 if since.elapsed() >= settings.resume_window {
-                    return Some(End::Window);
+                    return Some(SessionEnd::Window);
                 }
             }
-            _ => return Some(End::Runtime(format!("the runtime is {state}"))),
+            _ => return Some(SessionEnd::Runtime(format!("the runtime is {state}"))),
         }
         None
     }
 
-    /// Ends what runs there, and waits until something else can.
+    /// Stops the runtime's session and waits until another one can start.
     async fn free(&self, notice: Option<String>) {
         let body = match notice {
             Some(reason) => {
-                json!({"reason": reason.chars().take(LONGEST_REASON).collect::<String>()})
+                json!({"reason": reason.chars().take(MAX_REASON_BYTES).collect::<String>()})
             }
             None => json!({}),
         };
         self.ask(Method::POST, "/stop_session", &body).await;
-        // Who comes next is refused for as long as this lasts, and tries again.
-        sleep(TICK).await;
+        // The next session is refused until the runtime is ready, and tries again.
+        sleep(WAIT_POLL_INTERVAL).await;
     }
 
-    async fn ask(&self, method: Method, path: &str, body: &Value) -> Option<Answer> {
+    async fn ask(&self, method: Method, path: &str, body: &Value) -> Option<UpstreamReply> {
         let mut headers = HeaderMap::new();
         let mut bytes = Bytes::new();
         if !body.is_null() {
@@ -155,7 +153,7 @@ impl Keeper {
             bytes = body.to_string().into();
         }
         let asked = self.upstream.ask(method, path, &headers, bytes);
-        timeout(PATIENCE, asked).await.ok()?.ok()
+        timeout(REPLY_TIMEOUT, asked).await.ok()?.ok()
     }
 }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 
-//! Stands in for the cloud's coordinator: it speaks the HTTP face of the
-//! Reactor platform (tokens, sessions, signaling, uploads, clips) and hands
-//! the rest to a real local runtime, which has one GPU to give, so to speak.
+//! A stand-in for the cloud's coordinator: it implements the HTTP API of the Reactor platform
+//! (tokens, sessions, signaling, uploads, clips) and hands media to a real local runtime, which
+//! counts as its one GPU.
 //!
-//! By hand, next to a runtime:
+//! To run it by hand, next to a runtime:
 //!
 //! ```text
 //! examples/models/serve.sh run --port 8080
@@ -13,12 +13,11 @@
 //!
 //! and the official client is pointed at it with
 //! `Reactor("playground", api_key="rk_test", api_url="http://127.0.0.1:9080")`.
-//! What it was asked, what it serves and how it misbehaves is under
-//! `/_coordinator` (see [`admin`]); `--help` lists what else can be set.
+//! Its log, its ledger and its rules are below `/_coordinator` (see [`admin`]); `--help` lists the
+//! other options.
 //!
-//! What the platform answers where its clients do not look (the bodies of
-//! refusals, and some status codes) is not known; this says which it chose in
-//! the place where it does.
+//! Where the platform's clients do not look (the bodies of refusals, some status codes), its
+//! answers are not known; a comment marks each place where one was chosen.
 
 pub mod admin;
 mod clips;
@@ -41,8 +40,8 @@ mod tokens;
 pub mod upstream;
 
 pub use coordinator::Coordinator;
-pub use ledger::{End, Entry, State};
-pub use log::{Face, Seen, digest};
-pub use routes::Route;
+pub use ledger::{LedgerEntry, SessionEnd, SessionState};
+pub use log::{Endpoint, RecordedRequest, digest};
+pub use routes::ApiRoute;
 pub use rules::Rule;
-pub use settings::{Settings, Waiting};
+pub use settings::{CoordinatorSettings, GpuWait};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! What was asked: every request, without the secrets in it.
+//! The log of all requests, without the secrets in them.
 
 use axum::{
     body::Bytes,
@@ -10,38 +10,38 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use url::form_urlencoded;
 
-use crate::{presign, routes::Route, tokens::KEY_HEADER};
+use crate::{presign, routes::ApiRoute, tokens::KEY_HEADER};
 
-/// Which of the two servers.
+/// Which of the two servers received a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Face {
+pub enum Endpoint {
     Api,
     Storage,
 }
 
-/// A request as it came, and what it was answered with.
+/// A request as it was received, and the status of its reply.
 #[derive(Debug, Clone, Serialize)]
-pub struct Seen {
-    pub face: Face,
-    pub route: Route,
+pub struct RecordedRequest {
+    pub face: Endpoint,
+    pub route: ApiRoute,
     pub method: String,
     pub path: String,
     pub query: Vec<(String, String)>,
-    /// The names are lower case. Of secrets there is a [`digest`].
+    /// Names are in lower case. A secret is replaced by its [`digest`].
     pub headers: Vec<(String, String)>,
-    /// Text; nothing of what is stored.
+    /// The body as text; empty for uploaded bytes.
     pub body: String,
     pub size: usize,
-    /// None as long as it is not answered.
+    /// None until the request is answered.
     pub status: Option<u16>,
 }
 
-impl Seen {
-    pub(crate) fn new(face: Face, route: Route, parts: &Parts, body: &Bytes) -> Self {
+impl RecordedRequest {
+    pub(crate) fn new(face: Endpoint, route: ApiRoute, parts: &Parts, body: &Bytes) -> Self {
         let text = match face {
-            Face::Api => String::from_utf8_lossy(body).into_owned(),
-            Face::Storage => String::new(),
+            Endpoint::Api => String::from_utf8_lossy(body).into_owned(),
+            Endpoint::Storage => String::new(),
         };
         Self {
             face,
@@ -63,8 +63,7 @@ impl Seen {
     }
 }
 
-/// Enough to know a secret again, and not to use it: what the log has in its
-/// place.
+/// Identifies a secret without revealing it: the log stores it in place of the secret.
 pub fn digest(secret: &str) -> String {
     let sum = Sha256::digest(secret.as_bytes());
     let hex: String = sum

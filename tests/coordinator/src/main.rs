@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 
-//! The stand-in coordinator by hand; the library's documentation says how.
+//! The stand-in coordinator as a program; see the library's documentation.
 
 use std::{net::SocketAddr, sync::mpsc, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use reactor_coordinator::{Coordinator, Settings, Waiting};
+use reactor_coordinator::{Coordinator, CoordinatorSettings, GpuWait};
 
-/// How long the runtime may take to let go of a session.
+/// The time that the runtime has to release a session.
 const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// Stands in for the cloud's coordinator before a local runtime.
@@ -62,8 +62,8 @@ struct Options {
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    let defaults = Settings::default();
-    let settings = Settings {
+    let defaults = CoordinatorSettings::default();
+    let settings = CoordinatorSettings {
         runtime: Some(options.runtime),
         listen: options.listen,
         storage: options.storage.unwrap_or(defaults.storage),
@@ -72,7 +72,7 @@ fn main() -> Result<()> {
         token_lifetime: Duration::from_secs(options.token_lifetime),
         session_lifetime: options.session_lifetime.map(Duration::from_secs),
         resume_window: Duration::from_secs(options.resume_window),
-        waiting: Waiting {
+        waiting: GpuWait {
             answers: options.waiting_answers,
             time: Duration::from_secs(options.waiting_time),
         },

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! Answers that say no.
+//! Error replies.
 
 use axum::{
     Json,
@@ -9,14 +9,14 @@ use axum::{
 };
 use serde_json::json;
 
-/// In the runtime's form; what the cloud's bodies look like is not known.
+/// In the runtime's format; the format of the cloud's error bodies is not known.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct ApiError {
     pub status: StatusCode,
     pub detail: String,
 }
 
-impl Refusal {
+impl ApiError {
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
             status,
@@ -45,7 +45,7 @@ impl Refusal {
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut reply = (self.status, Json(json!({"detail": self.detail}))).into_response();
         if self.status == StatusCode::UNAUTHORIZED {

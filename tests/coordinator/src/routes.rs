@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! The API's routes: tokens and sessions here, the rest in rooms of its own.
+//! The API's routes: tokens and sessions are served here, the rest in modules of its own.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,23 +18,23 @@ use serde_json::{Value, json};
 
 use crate::{
     admin, clips,
-    ledger::End,
-    log::{Face, Seen},
-    refusal::Refusal,
+    ledger::SessionEnd,
+    log::{Endpoint, RecordedRequest},
+    refusal::ApiError,
     rules::MAX_BODY,
     sessions::{Create, Session},
-    shared::{Shared, lock},
+    shared::{CoordinatorState, lock},
     signaling,
     socket::{Ended, Socket},
     storage,
 };
 
-type Answer = Result<Response, Refusal>;
+type ApiResult = Result<Response, ApiError>;
 
-/// The calls of the platform that a test may want to spoil or to look at.
+/// The calls of the platform that a test may intercept or inspect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Route {
+pub enum ApiRoute {
     Tokens,
     CreateSession,
     Session,
@@ -56,20 +56,20 @@ pub enum Route {
     Other,
 }
 
-impl Route {
-    fn of(face: Face, method: &Method, path: &str) -> Self {
+impl ApiRoute {
+    fn of(face: Endpoint, method: &Method, path: &str) -> Self {
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         match (face, method, parts.as_slice()) {
-            (Face::Storage, &Method::PUT, _) => Self::Store,
-            (Face::Storage, &Method::GET, _) => Self::Fetch,
-            (Face::Api, _, ["tokens"]) => Self::Tokens,
-            (Face::Api, _, ["sessions"]) => Self::CreateSession,
-            (Face::Api, &Method::DELETE, ["sessions", _]) => Self::DeleteSession,
-            (Face::Api, _, ["sessions", _]) => Self::Session,
-            (Face::Api, _, ["sessions", _, "info"]) => Self::SessionInfo,
-            (Face::Api, _, ["sessions", _, "uploads"]) => Self::Uploads,
-            (Face::Api, _, ["clips"]) => Self::Clips,
-            (Face::Api, method, ["sessions", _, "transport", "webrtc", rest @ ..]) => {
+            (Endpoint::Storage, &Method::PUT, _) => Self::Store,
+            (Endpoint::Storage, &Method::GET, _) => Self::Fetch,
+            (Endpoint::Api, _, ["tokens"]) => Self::Tokens,
+            (Endpoint::Api, _, ["sessions"]) => Self::CreateSession,
+            (Endpoint::Api, &Method::DELETE, ["sessions", _]) => Self::DeleteSession,
+            (Endpoint::Api, _, ["sessions", _]) => Self::Session,
+            (Endpoint::Api, _, ["sessions", _, "info"]) => Self::SessionInfo,
+            (Endpoint::Api, _, ["sessions", _, "uploads"]) => Self::Uploads,
+            (Endpoint::Api, _, ["clips"]) => Self::Clips,
+            (Endpoint::Api, method, ["sessions", _, "transport", "webrtc", rest @ ..]) => {
                 Self::of_signaling(method, rest)
             }
             _ => Self::Other,
@@ -88,7 +88,7 @@ impl Route {
     }
 }
 
-pub fn api(shared: &Arc<Shared>) -> Router {
+pub fn api(shared: &Arc<CoordinatorState>) -> Router {
     let platform = Router::new()
         .route("/tokens", post(token))
         .route("/sessions", post(create))
@@ -103,11 +103,11 @@ pub fn api(shared: &Arc<Shared>) -> Router {
         .fallback(unknown)
         .with_state(shared.clone())
         .layer(middleware::from_fn_with_state(shared.clone(), version));
-    watched(platform, Face::Api, shared).merge(admin::router(shared))
+    watched(platform, Endpoint::Api, shared).merge(admin::router(shared))
 }
 
-/// Logs what comes, and lets the rules have it first.
-pub fn watched(router: Router, face: Face, shared: &Arc<Shared>) -> Router {
+/// Logs each request, and applies the rules before it is served.
+pub fn watched(router: Router, face: Endpoint, shared: &Arc<CoordinatorState>) -> Router {
     let state = (face, shared.clone());
     router
         .layer(DefaultBodyLimit::disable())
@@ -115,7 +115,7 @@ pub fn watched(router: Router, face: Face, shared: &Arc<Shared>) -> Router {
 }
 
 async fn watch(
-    State((face, shared)): State<(Face, Arc<Shared>)>,
+    State((face, shared)): State<(Endpoint, Arc<CoordinatorState>)>,
     ConnectInfo(socket): ConnectInfo<Socket>,
     request: Request,
     next: Next,
@@ -124,10 +124,10 @@ async fn watch(
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
         return socket.end(&[]);
     };
-    let route = Route::of(face, &parts.method, parts.uri.path());
+    let route = ApiRoute::of(face, &parts.method, parts.uri.path());
     let number = {
         let mut log = lock(&shared.log);
-        log.push(Seen::new(face, route, &parts, &body));
+        log.push(RecordedRequest::new(face, route, &parts, &body));
         log.len() - 1
     };
     let rule = lock(&shared.script).take(route);
@@ -139,29 +139,37 @@ async fn watch(
     reply
 }
 
-/// Who sends no version (a hand with curl, the clip downloader) is not asked.
-async fn version(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+/// Requests without a version (from curl, or from the clip downloader) are accepted.
+async fn version(
+    State(shared): State<Arc<CoordinatorState>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let ours = shared.settings.api_version;
     let theirs = request.headers().get("reactor-api-version");
     let theirs = theirs.map(|value| value.to_str().unwrap_or_default().parse::<u32>());
     let refusal = match theirs {
-        Some(Err(_)) => Refusal::bad_request("no such API version"),
+        Some(Err(_)) => ApiError::bad_request("no such API version"),
         Some(Ok(theirs)) if theirs < ours => {
-            Refusal::new(StatusCode::UPGRADE_REQUIRED, "the client is too old")
+            ApiError::new(StatusCode::UPGRADE_REQUIRED, "the client is too old")
         }
         Some(Ok(theirs)) if theirs > ours => {
-            Refusal::new(StatusCode::NOT_IMPLEMENTED, "the server is too old")
+            ApiError::new(StatusCode::NOT_IMPLEMENTED, "the server is too old")
         }
         _ => return next.run(request).await,
     };
     refusal.into_response()
 }
 
-async fn unknown() -> Refusal {
-    Refusal::not_found("Not Found")
+async fn unknown() -> ApiError {
+    ApiError::not_found("Not Found")
 }
 
-async fn token(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Answer {
+async fn token(
+    State(shared): State<Arc<CoordinatorState>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> ApiResult {
     let open = |account: &str, id: &str| {
         let sessions = lock(&shared.sessions);
         let session = sessions.get(id);
@@ -171,21 +179,25 @@ async fn token(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byte
     Ok((StatusCode::CREATED, Json(json!({"jwt": jwt}))).into_response())
 }
 
-async fn create(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Answer {
+async fn create(
+    State(shared): State<Arc<CoordinatorState>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> ApiResult {
     let claims = shared.mint.check(&headers)?;
     let wanted: Create =
-        serde_json::from_slice(&body).map_err(|error| Refusal::invalid(error.to_string()))?;
+        serde_json::from_slice(&body).map_err(|error| ApiError::invalid(error.to_string()))?;
     let transports = &wanted.supported_transports;
     if !transports
         .iter()
         .any(|transport| transport.protocol == "webrtc")
     {
-        return Err(Refusal::invalid("none of these transports is served"));
+        return Err(ApiError::invalid("none of these transports is served"));
     }
     let name = &wanted.model.name;
     let models = &shared.settings.models;
     if name.is_empty() || !(models.is_empty() || models.contains(name)) {
-        return Err(Refusal::not_found(format!("no such model: {name}")));
+        return Err(ApiError::not_found(format!("no such model: {name}")));
     }
     let mut sessions = lock(&shared.sessions);
     let detail = claims.creation(name, sessions.created_by(&claims.jti))?;
@@ -203,50 +215,50 @@ async fn create(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
 }
 
 async fn session(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<CoordinatorState>>,
     Path(id): Path<String>,
     headers: HeaderMap,
-) -> Answer {
+) -> ApiResult {
     let json = shared.with_session(&headers, &id, Session::polled)?;
     shared.changed.notify_one();
     Ok(Json(json).into_response())
 }
 
 async fn info(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<CoordinatorState>>,
     Path(id): Path<String>,
     headers: HeaderMap,
-) -> Answer {
+) -> ApiResult {
     let json = shared.with_session(&headers, &id, |session| session.info())?;
     Ok(Json(json).into_response())
 }
 
-/// What is over already is not there to be ended: 404, which every client has
-/// to take for a success.
+/// A session that has ended cannot be ended again: 404, which every client has to accept as a
+/// success.
 async fn delete(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<CoordinatorState>>,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Bytes,
-) -> Answer {
+) -> ApiResult {
     shared.with_session(&headers, &id, |_| ())?;
     let reason = reason(&body)?;
-    if shared.finish(&id, End::Deleted { reason }) {
+    if shared.finish(&id, SessionEnd::Deleted { reason }) {
         Ok(StatusCode::NO_CONTENT.into_response())
     } else {
-        Err(Refusal::not_found("the session is over"))
+        Err(ApiError::not_found("the session is over"))
     }
 }
 
-fn reason(body: &[u8]) -> Result<Option<String>, Refusal> {
+fn reason(body: &[u8]) -> Result<Option<String>, ApiError> {
     if body.is_empty() {
         return Ok(None);
     }
     let json: Value =
-        serde_json::from_slice(body).map_err(|error| Refusal::invalid(error.to_string()))?;
+        serde_json::from_slice(body).map_err(|error| ApiError::invalid(error.to_string()))?;
     match json.get("reason") {
         None => Ok(None),
         Some(Value::String(reason)) => Ok(Some(reason.clone())),
-        Some(_) => Err(Refusal::invalid("reason: a string")),
+        Some(_) => Err(ApiError::invalid("reason: a string")),
     }
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! What becomes of a request, as a test wants it: the server misbehaves on
-//! demand.
+//! Rules: how a test wants requests to be served, so that the server misbehaves on demand.
 
 use std::{collections::HashMap, fmt, hash::Hash, sync::Arc, time::Duration};
 
@@ -13,32 +12,32 @@ use axum::{
 
 use crate::socket::Socket;
 
-/// No body that goes through here is larger.
+/// The largest body that is forwarded, in bytes.
 pub const MAX_BODY: usize = 64 << 20;
 
-/// Changes the text of a body.
+/// Edits the text of a body.
 pub type Edit = Arc<dyn Fn(String) -> String + Send + Sync>;
 
-/// What becomes of a request.
+/// How a request is served.
 #[derive(Clone)]
 pub enum Rule {
-    /// It is served as it should be.
+    /// Normally.
     Forward,
-    /// After a while, this.
+    /// By the inner rule, after a delay.
     After(Duration, Box<Rule>),
-    /// Answers without serving it.
+    /// With this reply, without being forwarded.
     Reply {
         status: u16,
         headers: Vec<(String, String)>,
         body: String,
     },
-    /// Never answers.
+    /// Never.
     Hang,
-    /// Sends these bytes for a reply, whatever they are, and closes.
+    /// With these raw bytes, whatever they are; then the connection is closed.
     Raw(Vec<u8>),
-    /// Serves it with another body.
+    /// Forwarded with an edited body.
     EditRequest(Edit),
-    /// Serves it, and changes the body of a 200 reply.
+    /// Forwarded; the body of a 200 reply is edited.
     EditReply(Edit),
 }
 
@@ -52,7 +51,7 @@ impl Rule {
         }
     }
 
-    /// Refuses for now, and says when to come back.
+    /// Refuses temporarily, with a `Retry-After` in seconds.
     pub fn retry_after(status: u16, seconds: &str) -> Self {
         Self::Reply {
             status,
@@ -61,12 +60,12 @@ impl Rule {
         }
     }
 
-    /// Closes the connection without a word.
+    /// Closes the connection without a reply.
     pub fn drop_connection() -> Self {
         Self::Raw(Vec::new())
     }
 
-    /// Serves it after a while.
+    /// Serves normally after a delay.
     pub fn delay(time: Duration) -> Self {
         Self::Forward.after(time)
     }
@@ -84,7 +83,7 @@ impl Rule {
         Self::EditRequest(Arc::new(edit))
     }
 
-    /// Deals with a request: `serve` is what does so properly.
+    /// Serves a request by this rule; `serve` serves it normally.
     pub async fn apply<F>(
         mut self,
         socket: &Socket,
@@ -152,10 +151,10 @@ impl fmt::Debug for Rule {
     }
 }
 
-/// The rules that hold, for each route of a server.
+/// The rules of each route of a server.
 #[derive(Debug)]
 pub struct Script<R> {
-    /// What holds for so many requests yet, before the standing rule.
+    /// Rules for a number of requests each; they precede the standing rule.
     next: HashMap<R, Vec<(usize, Rule)>>,
     standing: HashMap<R, Rule>,
 }
@@ -170,19 +169,19 @@ impl<R> Default for Script<R> {
 }
 
 impl<R: Copy + Eq + Hash> Script<R> {
-    /// From now on.
+    /// Sets the standing rule of a route.
     pub fn rule(&mut self, route: R, rule: Rule) {
         self.standing.insert(route, rule);
     }
 
-    /// For the next so many requests, after those already announced.
+    /// Sets the rule for the next `times` requests, after those already queued.
     pub fn next(&mut self, route: R, times: usize, rule: Rule) {
         if times > 0 {
             self.next.entry(route).or_default().push((times, rule));
         }
     }
 
-    /// What is to become of the request that just came.
+    /// The rule for the request that has just arrived.
     pub fn take(&mut self, route: R) -> Rule {
         if let Some(next) = self.next.get_mut(&route)
             && let Some((left, rule)) = next.first_mut()

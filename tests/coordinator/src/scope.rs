@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-const LONGEST_SESSION: u64 = 24 * 3600;
+const MAX_SESSION_SECONDS: u64 = 24 * 3600;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,7 +49,7 @@ struct Constraints {
 }
 
 impl Detail {
-    /// What is wrong with it, if anything.
+    /// Describes the first error, if there is one.
     pub fn complaint(&self) -> Option<String> {
         if self.kind != "session" {
             return Some(format!("no such type: {}", self.kind));
@@ -69,28 +69,26 @@ impl Detail {
         }
         // Refused and not clamped, unlike the token's own lifetime.
         let seconds = constraints.max_session_duration_seconds;
-        if seconds.is_some_and(|seconds| !(1..=LONGEST_SESSION).contains(&seconds)) {
+        if seconds.is_some_and(|seconds| !(1..=MAX_SESSION_SECONDS).contains(&seconds)) {
             return Some(format!(
-                "max_session_duration_seconds: 1 to {LONGEST_SESSION}"
+                "max_session_duration_seconds: 1 to {MAX_SESSION_SECONDS}"
             ));
         }
         None
     }
 
-    /// The sessions that it was given, if any.
+    /// The sessions that the token is bound to, if any.
     pub fn bound(&self) -> Option<&[String]> {
         let sessions = self.resources.sessions.as_ref();
         sessions.map(|sessions| sessions.bind.as_slice())
     }
 
-    /// Whether it allows another session on this model, with so many already
-    /// created under it.
+    /// Whether it allows another session of this model after `created` sessions.
     pub fn allows_creation(&self, model: &str, created: usize) -> bool {
         let held = created + self.bound().map_or(0, <[String]>::len);
         match self.constraints.max_sessions {
             Some(most) if held >= most => return false,
-            // The scope that goes with a mere bind: all models, and no session
-            // of its own.
+            // The scope of a mere `bind`: all models, and no session of its own.
             None if self.bound().is_some() && self.resources.models.all.is_some() => return false,
             _ => {}
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! The sessions, those that are over included.
+//! All sessions, including those that have ended.
 
 use std::{
     collections::HashSet,
@@ -12,14 +12,14 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::{
-    ledger::{End, Entry, State},
-    settings::Waiting,
+    ledger::{LedgerEntry, SessionEnd, SessionState},
+    settings::GpuWait,
     tokens,
 };
 
 const CLUSTER: &str = "local";
 
-/// The body of `POST /sessions`. What else it has is ignored.
+/// The body of `POST /sessions`. Unknown members are ignored.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Create {
     pub model: Model,
@@ -43,10 +43,10 @@ pub struct Transport {
     pub protocol: String,
 }
 
-/// What a session has on its GPU.
+/// A session's counterpart on the runtime.
 #[derive(Debug, Clone)]
 pub struct Running {
-    /// The runtime's own name for it.
+    /// The id that the runtime gave it.
     pub runtime_id: String,
     pub capabilities: Value,
     pub selected_transport: Value,
@@ -64,11 +64,11 @@ pub struct Session {
     pub longest: Option<Duration>,
     created: Instant,
     created_ms: u64,
-    /// So many times a client was told to wait.
+    /// How often a client was told to wait.
     answers: usize,
     running: Option<Running>,
     connections: HashSet<u64>,
-    end: Option<(End, u64)>,
+    end: Option<(SessionEnd, u64)>,
 }
 
 impl Session {
@@ -97,26 +97,26 @@ impl Session {
         self.end.is_some()
     }
 
-    pub fn end(&self) -> Option<&End> {
+    pub fn end(&self) -> Option<&SessionEnd> {
         self.end.as_ref().map(|(end, _)| end)
     }
 
-    /// Where it runs, unless it is over.
+    /// Its counterpart on the runtime, unless it has ended.
     pub fn running(&self) -> Option<&Running> {
         self.running.as_ref().filter(|_| self.end.is_none())
     }
 
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> SessionState {
         match (&self.end, &self.running, self.answers) {
             (Some((end, _)), ..) => end.state(),
-            (None, Some(_), _) => State::Active,
-            (None, None, 0) => State::Created,
-            (None, None, 1) => State::Pending,
-            (None, None, _) => State::Waiting,
+            (None, Some(_), _) => SessionState::Active,
+            (None, None, 0) => SessionState::Created,
+            (None, None, 1) => SessionState::Pending,
+            (None, None, _) => SessionState::Waiting,
         }
     }
 
-    /// The answer to `GET /sessions/{id}`, which counts while it waits.
+    /// The reply to `GET /sessions/{id}`; counts the replies while the session waits.
     pub fn polled(&mut self) -> Value {
         if self.running.is_none() {
             self.answers += 1;
@@ -129,7 +129,7 @@ impl Session {
         json
     }
 
-    /// As a session is at first.
+    /// The description of a new session.
     pub fn slim(&self) -> Value {
         let mut model = Map::new();
         model.insert("name".into(), self.model().into());
@@ -145,20 +145,20 @@ impl Session {
         })
     }
 
-    /// The answer to `GET /sessions/{id}/info`.
+    /// The reply to `GET /sessions/{id}/info`.
     pub fn info(&self) -> Value {
         json!({"session_id": self.id, "state": self.state(), "cluster": CLUSTER})
     }
 
-    fn is_due(&self, waiting: Waiting) -> bool {
+    fn is_due(&self, waiting: GpuWait) -> bool {
         self.end.is_none()
             && self.running.is_none()
             && self.answers >= waiting.answers
             && self.created.elapsed() >= waiting.time
     }
 
-    fn entry(&self) -> Entry {
-        Entry {
+    fn entry(&self) -> LedgerEntry {
+        LedgerEntry {
             session_id: self.id.clone(),
             model: self.model().to_owned(),
             account: self.account.clone(),
@@ -190,14 +190,14 @@ impl Sessions {
         self.0.iter_mut().find(|session| session.id == id)
     }
 
-    /// How many a token ever created.
+    /// The number of sessions that a token has created.
     pub fn created_by(&self, token: &str) -> usize {
         let by = |session: &&Session| session.creator == token;
         self.0.iter().filter(by).count()
     }
 
-    /// The next that may have the GPU, and the body to begin it with.
-    pub fn due(&self, waiting: Waiting) -> Option<(String, Value)> {
+    /// The next session that may have the GPU, and the body of its start request.
+    pub fn due(&self, waiting: GpuWait) -> Option<(String, Value)> {
         let session = self.0.iter().find(|session| session.is_due(waiting))?;
         let mut body = json!({"session_id": session.id});
         if let Some(arguments) = &session.wanted.extra_args {
@@ -223,8 +223,8 @@ impl Sessions {
         session.is_some_and(|session| session.connections.contains(&connection))
     }
 
-    /// False if there is none, or it is over already.
-    pub fn finish(&mut self, id: &str, end: End) -> bool {
+    /// False if there is no such session, or it has ended.
+    pub fn finish(&mut self, id: &str, end: SessionEnd) -> bool {
         match self.get_mut(id) {
             Some(session) if session.end.is_none() => {
                 session.end = Some((end, now_ms()));
@@ -234,7 +234,7 @@ impl Sessions {
         }
     }
 
-    pub fn ledger(&self) -> Vec<Entry> {
+    pub fn ledger(&self) -> Vec<LedgerEntry> {
         self.0.iter().map(Session::entry).collect()
     }
 }

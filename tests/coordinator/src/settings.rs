@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! How the stand-in behaves when nothing is told to go wrong.
+//! The coordinator's settings when no rule interferes.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -10,35 +10,33 @@ use std::{
 use serde_json::Value;
 
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct CoordinatorSettings {
     /// The local runtime. Without one, every session waits for ever.
     pub runtime: Option<String>,
     pub listen: SocketAddr,
-    /// Where presigned URLs lead. Another host than the API's.
+    /// The address of the storage server; another host than the API's.
     pub storage: SocketAddr,
     pub api_keys: Vec<String>,
-    /// The models there are; empty for any name.
+    /// The models that exist; empty for any name.
     pub models: Vec<String>,
-    /// How long a token lasts at most, in whole seconds.
+    /// The longest lifetime of a token, in whole seconds.
     pub token_lifetime: Duration,
     pub presign_lifetime: Duration,
-    pub waiting: Waiting,
-    /// How long a session is kept after its last connection was lost. The
-    /// runtime has a limit of its own (`ORPHAN_TIMEOUT_SECONDS`, 60), and takes
-    /// some seconds to notice the loss.
+    pub waiting: GpuWait,
+    /// How long a session is kept after its last connection was lost. The runtime has a limit of
+    /// its own (`ORPHAN_TIMEOUT_SECONDS`, 60) and takes some seconds to notice the loss.
     pub resume_window: Duration,
     /// How long a session that has its GPU waits for the first connection.
     pub first_connection: Duration,
-    /// How long a session lasts at most.
+    /// The longest duration of a session.
     pub session_lifetime: Option<Duration>,
-    /// What the client is told of ICE servers; the runtime's own list if unset.
+    /// The ICE servers for clients; the runtime's list if unset.
     pub ice_servers: Option<Value>,
-    /// A client that speaks an older one gets 426, one that speaks a newer one
-    /// 501.
+    /// A client with an older version gets 426, one with a newer version 501.
     pub api_version: u32,
 }
 
-impl Default for Settings {
+impl Default for CoordinatorSettings {
     fn default() -> Self {
         Self {
             runtime: None,
@@ -53,7 +51,7 @@ impl Default for Settings {
             models: Vec::new(),
             token_lifetime: Duration::from_secs(6 * 3600),
             presign_lifetime: Duration::from_secs(300),
-            waiting: Waiting::default(),
+            waiting: GpuWait::default(),
             resume_window: Duration::from_secs(30),
             first_connection: Duration::from_secs(60),
             session_lifetime: None,
@@ -63,18 +61,17 @@ impl Default for Settings {
     }
 }
 
-/// How long a GPU is not to be had, besides being taken by another session:
-/// both have to be over.
+/// How long no GPU is free, in addition to the time that another session has it: both conditions
+/// must be over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Waiting {
-    /// So many answers to `GET /sessions/{id}` have neither capabilities nor
-    /// transport.
+pub struct GpuWait {
+    /// The number of replies to `GET /sessions/{id}` without capabilities and transport.
     pub answers: usize,
     /// Since the session was created.
     pub time: Duration,
 }
 
-impl Waiting {
+impl GpuWait {
     pub fn answers(answers: usize) -> Self {
         Self {
             answers,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! Everything below `/sessions/{id}/transport/webrtc`, handed to the runtime
-//! under the name that the session has there.
+//! Everything below `/sessions/{id}/transport/webrtc`, forwarded to the runtime under the runtime's
+//! session id.
 
 use std::sync::Arc;
 
@@ -15,17 +15,17 @@ use axum::{
 use serde_json::json;
 
 use crate::{
-    refusal::Refusal,
-    shared::{Shared, lock},
+    refusal::ApiError,
+    shared::{CoordinatorState, lock},
 };
 
 pub async fn serve(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<CoordinatorState>>,
     Path((id, rest)): Path<(String, String)>,
     method: Method,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     if rest == "ice_servers"
         && method == Method::GET
         && let Some(servers) = &shared.settings.ice_servers
@@ -47,25 +47,25 @@ pub async fn serve(
     Ok(answer.into_response())
 }
 
-/// A list of its own is to be had while the session waits, too.
+/// A list from the settings is available while the session waits, too.
 fn ice_servers(
-    shared: &Shared,
+    shared: &CoordinatorState,
     headers: &HeaderMap,
     id: &str,
     servers: &serde_json::Value,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     let over = shared.with_session(headers, id, |session| session.is_over())?;
     if over {
-        return Err(Refusal::bad_request("the session is over"));
+        return Err(ApiError::bad_request("the session is over"));
     }
     Ok(Json(json!({"ice_servers": servers})).into_response())
 }
 
-/// The cloud knows its connections, where the runtime takes any number.
-fn known(shared: &Shared, id: &str, rest: &str) -> Result<(), Refusal> {
+/// The cloud knows its connections; the runtime accepts any id.
+fn known(shared: &CoordinatorState, id: &str, rest: &str) -> Result<(), ApiError> {
     let number = rest.split('/').next().unwrap_or_default().parse();
     match number {
         Ok(number) if lock(&shared.sessions).has_connection(id, number) => Ok(()),
-        _ => Err(Refusal::not_found("no such connection")),
+        _ => Err(ApiError::not_found("no such connection")),
     }
 }

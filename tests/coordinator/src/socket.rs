@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! The connection that a request came on, to be able to spoil it.
+//! The TCP connection of a request, for replies that violate HTTP.
 
 use std::{
     io::Write,
@@ -14,7 +14,7 @@ use axum::{
 };
 use tokio::net::TcpListener;
 
-/// A second handle on a connection; none if the system has no more of them.
+/// A second handle on a connection; none if the system is out of descriptors.
 #[derive(Debug, Clone)]
 pub struct Socket(Option<Arc<TcpStream>>);
 
@@ -25,12 +25,12 @@ impl Connected<IncomingStream<'_, TcpListener>> for Socket {
     }
 }
 
-/// Marks the reply that nobody gets.
+/// Marks a reply that is not sent.
 #[derive(Debug, Clone, Copy)]
 pub struct Ended;
 
 impl Socket {
-    /// Sends these bytes as they are, closes, and leaves nothing to answer on.
+    /// Sends these bytes as they are and closes the connection.
     pub fn end(&self, bytes: &[u8]) -> Response {
         if let Some(socket) = &self.0 {
             let _ = (&**socket).write_all(bytes);

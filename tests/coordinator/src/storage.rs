@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! Uploads: a place is reserved at the API; the storage server, which is
-//! another host, takes the bytes. It serves the segments of clips as well.
+//! Uploads: a path is reserved at the API; the storage server, which is another host, takes the
+//! bytes. It also serves the segments of clips.
 
 use std::sync::Arc;
 
@@ -16,15 +16,15 @@ use axum::{
 };
 use serde_json::Value;
 
-use crate::{log::Face, presign, refusal::Refusal, routes, shared::Shared};
+use crate::{log::Endpoint, presign, refusal::ApiError, routes, shared::CoordinatorState};
 
 /// `POST /sessions/{id}/uploads`.
 pub async fn reserve(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<CoordinatorState>>,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     let running = shared.running(&headers, &id)?;
     let path = format!("/sessions/{}/uploads", running.runtime_id);
     let answer = shared.ask(Method::POST, &path, &headers, body).await?;
@@ -53,17 +53,21 @@ pub async fn reserve(
     Ok((StatusCode::CREATED, Json(json)).into_response())
 }
 
-pub fn router(shared: &Arc<Shared>) -> Router {
+pub fn router(shared: &Arc<CoordinatorState>) -> Router {
     let router = Router::new()
         .route("/uploads/{id}", put(pass))
         .route("/clips/chunks/{recording}/{file}", get(pass))
         .with_state(shared.clone())
         .layer(middleware::from_fn_with_state(shared.clone(), guard));
-    routes::watched(router, Face::Storage, shared)
+    routes::watched(router, Endpoint::Storage, shared)
 }
 
-/// As S3 does it: the URL is the only credential, and a second one an error.
-async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+/// As with S3: the URL is the only credential, and a second one is an error.
+async fn guard(
+    State(shared): State<Arc<CoordinatorState>>,
+    request: Request,
+    next: Next,
+) -> Response {
     if request.headers().contains_key(header::AUTHORIZATION) {
         let text = "Only one auth mechanism allowed";
         return refusal(StatusCode::BAD_REQUEST, "InvalidArgument", text);
@@ -81,12 +85,12 @@ fn refusal(status: StatusCode, code: &str, message: &str) -> Response {
 }
 
 async fn pass(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<CoordinatorState>>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     let answer = shared.ask(method, uri.path(), &headers, body).await?;
     Ok(answer.into_response())
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! API key in, token out; and who shows a token.
+//! Exchanges API keys for tokens, and authenticates requests by their token.
 
 use std::{
     collections::HashSet,
@@ -15,11 +15,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{log::digest, refusal::Refusal, scope::Detail, settings::Settings, shared::lock};
+use crate::{
+    log::digest, refusal::ApiError, scope::Detail, settings::CoordinatorSettings, shared::lock,
+};
 
 pub const KEY_HEADER: &str = "reactor-api-key";
 
-/// What a token says.
+/// The claims of a token.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Claims {
     /// The account: a digest of its key.
@@ -27,27 +29,27 @@ pub struct Claims {
     pub jti: String,
     iat: u64,
     exp: u64,
-    /// None for all that the account may do.
+    /// None: everything that the account may do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorization_details: Option<Vec<Detail>>,
 }
 
 impl Claims {
-    /// The detail that allows a new session on this model, if there is one; an
-    /// unscoped token needs none.
-    pub fn creation(&self, model: &str, created: usize) -> Result<Option<&Detail>, Refusal> {
+    /// The detail that allows a new session of this model, if there is one; an unscoped token needs
+    /// none.
+    pub fn creation(&self, model: &str, created: usize) -> Result<Option<&Detail>, ApiError> {
         let Some(details) = &self.authorization_details else {
             return Ok(None);
         };
         let allowing = |detail: &&Detail| detail.allows_creation(model, created);
         let found = details.iter().find(allowing);
         found.map(Some).ok_or_else(|| {
-            Refusal::forbidden(format!("the token allows no (further) session on {model}"))
+            ApiError::forbidden(format!("the token allows no (further) session on {model}"))
         })
     }
 
-    /// Whether it reaches a session of its account: a scoped token reaches
-    /// only those that it created or was bound to.
+    /// Whether it may access a session of its account: a scoped token reaches only the sessions
+    /// that it created or was bound to.
     pub fn reaches(&self, id: &str, model: &str, creator: &str) -> bool {
         let Some(details) = &self.authorization_details else {
             return true;
@@ -70,34 +72,33 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// Nothing and `null` ask for an unscoped token; `{}` does not, and 422 is
-    /// our guess of how the platform refuses it.
-    fn from_body(body: &[u8]) -> Result<Self, Refusal> {
+    /// An empty body and `null` ask for an unscoped token; `{}` does not, and 422 is a guess of the
+    /// platform's reply.
+    fn from_body(body: &[u8]) -> Result<Self, ApiError> {
         if body.is_empty() {
             return Ok(Self::default());
         }
         let json =
-            serde_json::from_slice(body).map_err(|error| Refusal::invalid(error.to_string()))?;
+            serde_json::from_slice(body).map_err(|error| ApiError::invalid(error.to_string()))?;
         let wanted: Self = match json {
             Value::Null => return Ok(Self::default()),
             Value::Object(members) if members.is_empty() => {
-                return Err(Refusal::invalid(
+                return Err(ApiError::invalid(
                     "an empty object asks for nothing; send null",
                 ));
             }
-            json => {
-                serde_json::from_value(json).map_err(|error| Refusal::invalid(error.to_string()))?
-            }
+            json => serde_json::from_value(json)
+                .map_err(|error| ApiError::invalid(error.to_string()))?,
         };
         if wanted.expires_after == Some(0) {
-            return Err(Refusal::invalid("expires_after: at least 1"));
+            return Err(ApiError::invalid("expires_after: at least 1"));
         }
         match &wanted.authorization_details {
             Some(details) if details.is_empty() => {
-                Err(Refusal::invalid("authorization_details: none"))
+                Err(ApiError::invalid("authorization_details: none"))
             }
             Some(details) => match details.iter().find_map(Detail::complaint) {
-                Some(complaint) => Err(Refusal::invalid(complaint)),
+                Some(complaint) => Err(ApiError::invalid(complaint)),
                 None => Ok(wanted),
             },
             None => Ok(wanted),
@@ -110,18 +111,18 @@ impl Wanted {
     }
 }
 
-/// Makes tokens and knows them again.
-pub struct Mint {
+/// Issues and verifies tokens.
+pub struct TokenIssuer {
     keys: Vec<String>,
     encoding: EncodingKey,
     decoding: DecodingKey,
     lifetime: u64,
-    /// Those that are not withdrawn.
+    /// The ids of the tokens that are valid.
     valid: Mutex<HashSet<String>>,
 }
 
-impl Mint {
-    pub fn new(settings: &Settings) -> Result<Self> {
+impl TokenIssuer {
+    pub fn new(settings: &CoordinatorSettings) -> Result<Self> {
         let lifetime = settings.token_lifetime.as_secs();
         ensure!(
             lifetime > 0,
@@ -137,24 +138,24 @@ impl Mint {
         })
     }
 
-    /// Answers `POST /tokens`. `open_session` tells whether the account has
-    /// this session, and it is not over.
+    /// The reply to `POST /tokens`. `open_session` tells whether the account has this session, and
+    /// it has not ended.
     pub fn issue(
         &self,
         headers: &HeaderMap,
         body: &[u8],
         open_session: impl Fn(&str, &str) -> bool,
-    ) -> Result<String, Refusal> {
+    ) -> Result<String, ApiError> {
         let key = headers.get(KEY_HEADER).and_then(|key| key.to_str().ok());
-        let key = key.ok_or_else(|| Refusal::unauthorized("no API key"))?;
+        let key = key.ok_or_else(|| ApiError::unauthorized("no API key"))?;
         if !self.keys.iter().any(|known| known == key) {
-            return Err(Refusal::unauthorized("unknown API key"));
+            return Err(ApiError::unauthorized("unknown API key"));
         }
         let wanted = Wanted::from_body(body)?;
         let account = digest(key);
         if let Some(id) = wanted.bound().find(|id| !open_session(&account, id)) {
             let detail = format!("no open session {id} of this account");
-            return Err(Refusal::forbidden(detail));
+            return Err(ApiError::forbidden(detail));
         }
         let now = now().as_secs();
         let lifetime = wanted.expires_after.unwrap_or(self.lifetime);
@@ -167,16 +168,16 @@ impl Mint {
         };
         lock(&self.valid).insert(claims.jti.clone());
         self.sign(&claims)
-            .ok_or_else(|| Refusal::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "signing"))
+            .ok_or_else(|| ApiError::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "signing"))
     }
 
-    /// A signed statement of any kind; see also presigned URLs.
+    /// Signs claims of any kind; presigned URLs use it, too.
     pub fn sign(&self, claims: &impl Serialize) -> Option<String> {
         let header = Header::new(Algorithm::HS256);
         jsonwebtoken::encode(&header, claims, &self.encoding).ok()
     }
 
-    /// Ours, whatever its time.
+    /// Verifies the signature only, not the expiry.
     pub fn verify<C: for<'de> Deserialize<'de> + Clone>(&self, token: &str) -> Option<C> {
         let mut rules = Validation::new(Algorithm::HS256);
         // `is_past` is exact to the second, and needs no leeway between clocks.
@@ -185,33 +186,33 @@ impl Mint {
         data.ok().map(|data| data.claims)
     }
 
-    /// Who shows this request's token.
-    pub fn check(&self, headers: &HeaderMap) -> Result<Claims, Refusal> {
+    /// The claims of this request's token.
+    pub fn check(&self, headers: &HeaderMap) -> Result<Claims, ApiError> {
         let value = headers.get(header::AUTHORIZATION);
         let value = value.and_then(|value| value.to_str().ok());
         let token = value.and_then(|value| value.strip_prefix("Bearer "));
-        let token = token.ok_or_else(|| Refusal::unauthorized("no bearer token"))?;
+        let token = token.ok_or_else(|| ApiError::unauthorized("no bearer token"))?;
         let claims: Claims = self
             .verify(token)
-            .ok_or_else(|| Refusal::unauthorized("not a token of ours"))?;
+            .ok_or_else(|| ApiError::unauthorized("not a token of ours"))?;
         if is_past(claims.exp) {
-            return Err(Refusal::unauthorized("the token has expired"));
+            return Err(ApiError::unauthorized("the token has expired"));
         }
         if !lock(&self.valid).contains(&claims.jti) {
-            return Err(Refusal::unauthorized("the token was withdrawn"));
+            return Err(ApiError::unauthorized("the token was withdrawn"));
         }
         Ok(claims)
     }
 
-    /// No token of before is accepted from now on.
+    /// Refuses all tokens issued so far.
     pub fn withdraw_all(&self) {
         lock(&self.valid).clear();
     }
 }
 
-impl std::fmt::Debug for Mint {
+impl std::fmt::Debug for TokenIssuer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Mint").finish_non_exhaustive()
+        f.debug_struct("TokenIssuer").finish_non_exhaustive()
     }
 }
 
@@ -221,7 +222,7 @@ pub fn now() -> Duration {
         .unwrap_or_default()
 }
 
-/// Whether this time, in seconds of Unix time, has come.
+/// Whether this time, in seconds since the Unix epoch, has passed.
 pub fn is_past(expiry: u64) -> bool {
     now().as_secs() >= expiry
 }

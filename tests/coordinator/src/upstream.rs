@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! The real runtime behind a server of ours.
+//! An HTTP client for the real runtime.
 
 use anyhow::Result;
 use axum::{
@@ -9,22 +9,22 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-/// A runtime, by its address.
+/// A runtime, by its base URL.
 #[derive(Debug, Clone)]
 pub struct Upstream {
     base: String,
     client: reqwest::Client,
 }
 
-/// What the runtime said.
+/// A reply of the runtime.
 #[derive(Debug)]
-pub struct Answer {
+pub struct UpstreamReply {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
 
-impl Answer {
+impl UpstreamReply {
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
@@ -34,7 +34,7 @@ impl Answer {
     }
 }
 
-impl IntoResponse for Answer {
+impl IntoResponse for UpstreamReply {
     fn into_response(self) -> Response {
         (self.status, self.headers, self.body).into_response()
     }
@@ -42,7 +42,7 @@ impl IntoResponse for Answer {
 
 impl Upstream {
     pub fn new(url: &str) -> Result<Self> {
-        // The runtime closes idle connections at moments of its own.
+        // The runtime closes idle connections at any moment.
         let client = reqwest::Client::builder()
             .no_proxy()
             .pool_max_idle_per_host(0)
@@ -53,21 +53,21 @@ impl Upstream {
         })
     }
 
-    /// Hands a request over; `path` has the query.
+    /// Forwards a request; `path` includes the query.
     pub async fn ask(
         &self,
         method: Method,
         path: &str,
         headers: &HeaderMap,
         body: Bytes,
-    ) -> reqwest::Result<Answer> {
+    ) -> reqwest::Result<UpstreamReply> {
         let request = self.client.request(method, format!("{}{path}", self.base));
         let reply = request
             .headers(end_to_end(headers))
             .body(body)
             .send()
             .await?;
-        Ok(Answer {
+        Ok(UpstreamReply {
             status: reply.status(),
             headers: end_to_end(reply.headers()),
             body: reply.bytes().await?,
@@ -75,7 +75,7 @@ impl Upstream {
     }
 }
 
-/// Without what belongs to one connection, or to the body as it was.
+/// Without hop-by-hop headers, and without those of the original body.
 fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     let mut headers = headers.clone();
     for name in [

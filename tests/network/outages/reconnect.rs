@@ -15,7 +15,7 @@ use reactor_tests::{
     frames::FrameReader,
     link_down::{LinkDown, exclusive_network},
     pipeline::{TestPipeline, is_v0, wait_for_status, wait_until},
-    proxy::{Proxy, Route},
+    proxy::{Proxy, RuntimeRoute},
     server::Server,
     tick_messages::TickMessages,
 };
@@ -146,8 +146,8 @@ fn reconnect_action_resumes_session_on_new_connection() {
     loopback.wait_for_more();
     assert_eq!(loopback.session_id(), id);
     assert_eq!(loopback.ticks.next(TIMEOUT).clients, 1);
-    assert_eq!(proxy.count(Route::Connections), 1);
-    assert_eq!(proxy.count(Route::Offer), 2);
+    assert_eq!(proxy.count(RuntimeRoute::Connections), 1);
+    assert_eq!(proxy.count(RuntimeRoute::Offer), 2);
     loopback.assert_unharmed();
     loopback.times.assert_marked();
 }

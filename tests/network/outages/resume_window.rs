@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
-use reactor_coordinator::{Coordinator, End};
+use reactor_coordinator::{Coordinator, SessionEnd};
 use reactor_tests::{
     TIMEOUT,
     cloud::{KEY, wait_closed},
@@ -66,7 +66,7 @@ fn outage_beyond_window_posts_reconnection_failed() {
     // Nobody could end it: the platform does.
     let ledger = wait_closed(&coordinator, outages::WINDOW + TIMEOUT);
     assert_eq!(ledger.len(), 1);
-    assert_eq!(ledger[0].end, Some(End::Window), "{ledger:?}");
+    assert_eq!(ledger[0].end, Some(SessionEnd::Window), "{ledger:?}");
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn restart_session_replaces_lost_session() {
     let open = coordinator.open_sessions();
     assert_eq!(open.len(), 1, "{open:?}");
     assert_eq!(open[0].session_id, after);
-    assert_eq!(coordinator.ledger()[0].end, Some(End::Window));
+    assert_eq!(coordinator.ledger()[0].end, Some(SessionEnd::Window));
     running.stop();
     assert!(coordinator.open_sessions().is_empty());
 }

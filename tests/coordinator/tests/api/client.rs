@@ -2,7 +2,7 @@
 
 //! Plain HTTP to a coordinator of the test's own.
 
-use reactor_coordinator::{Coordinator, Settings};
+use reactor_coordinator::{Coordinator, CoordinatorSettings};
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 
@@ -34,12 +34,12 @@ pub struct Client {
 
 impl Client {
     pub fn new() -> Self {
-        Self::with(Settings::default())
+        Self::with(CoordinatorSettings::default())
     }
 
     /// Two accounts, and these settings.
-    pub fn with(settings: Settings) -> Self {
-        let settings = Settings {
+    pub fn with(settings: CoordinatorSettings) -> Self {
+        let settings = CoordinatorSettings {
             api_keys: vec![KEY.into(), OTHER_KEY.into()],
             ..settings
         };

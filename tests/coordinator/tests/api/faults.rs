@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use reactor_coordinator::{Route, Rule};
+use reactor_coordinator::{ApiRoute, Rule};
 use reqwest::Method;
 use serde_json::json;
 
@@ -15,9 +15,9 @@ async fn queued_rules_apply_before_real_reply() {
     let client = Client::new();
     let token = client.unscoped().await;
     let coordinator = &client.coordinator;
-    coordinator.next(Route::CreateSession, 2, Rule::retry_after(429, "2"));
+    coordinator.next(ApiRoute::CreateSession, 2, Rule::retry_after(429, "2"));
     coordinator.next(
-        Route::CreateSession,
+        ApiRoute::CreateSession,
         1,
         Rule::reply(503, r#"{"detail":"x"}"#),
     );
@@ -31,7 +31,7 @@ async fn queued_rules_apply_before_real_reply() {
     client.create(&token, "m").await.expect(201);
     assert_eq!(coordinator.ledger().len(), 1);
     let statuses: Vec<_> = coordinator
-        .requests(Route::CreateSession)
+        .requests(ApiRoute::CreateSession)
         .iter()
         .map(|r| r.status)
         .collect();
@@ -41,17 +41,19 @@ async fn queued_rules_apply_before_real_reply() {
 #[tokio::test]
 async fn rule_applies_only_to_its_route() {
     let client = Client::new();
-    client.coordinator.rule(Route::Tokens, Rule::reply(500, ""));
+    client
+        .coordinator
+        .rule(ApiRoute::Tokens, Rule::reply(500, ""));
     for _ in 0..3 {
         client.ask_token(KEY, "null").await.expect(500);
     }
-    client.coordinator.rule(Route::Tokens, Rule::Forward);
+    client.coordinator.rule(ApiRoute::Tokens, Rule::Forward);
     let token = client.unscoped().await;
     let session = client.session(&token).await;
     let path = format!("/sessions/{session}");
     client
         .coordinator
-        .rule(Route::DeleteSession, Rule::reply(502, ""));
+        .rule(ApiRoute::DeleteSession, Rule::reply(502, ""));
     client.get(&path, &token).await.expect(200);
     client
         .get(&format!("{path}/info"), &token)
@@ -72,7 +74,7 @@ async fn delay_rule_delays_reply() {
         } else {
             503
         };
-        client.coordinator.next(Route::CreateSession, 1, rule);
+        client.coordinator.next(ApiRoute::CreateSession, 1, rule);
         let begun = Instant::now();
         client.create(&token, "m").await.expect(expected);
         assert!(begun.elapsed() >= late);
@@ -86,7 +88,7 @@ async fn hang_and_edit_rules_apply_to_reply() {
     let token = client.unscoped().await;
     let path = format!("/sessions/{}", client.session(&token).await);
     let coordinator = &client.coordinator;
-    coordinator.next(Route::Session, 1, Rule::Hang);
+    coordinator.next(ApiRoute::Session, 1, Rule::Hang);
     let call = client.get(&path, &token);
     assert!(
         tokio::time::timeout(Duration::from_millis(200), call)
@@ -94,11 +96,11 @@ async fn hang_and_edit_rules_apply_to_reply() {
             .is_err()
     );
     let edit = |body: String| body.replace("PENDING", "UNHEARD_OF");
-    coordinator.next(Route::Session, 1, Rule::edit_reply(edit));
+    coordinator.next(ApiRoute::Session, 1, Rule::edit_reply(edit));
     let session = client.get(&path, &token).await.expect(200).json();
     assert_eq!(session["state"], "UNHEARD_OF");
     let statuses: Vec<_> = coordinator
-        .requests(Route::Session)
+        .requests(ApiRoute::Session)
         .iter()
         .map(|r| r.status)
         .collect();

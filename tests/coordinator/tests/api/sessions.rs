@@ -2,7 +2,7 @@
 
 //! Sessions that never get a GPU: there is none.
 
-use reactor_coordinator::{End, Settings, State};
+use reactor_coordinator::{CoordinatorSettings, SessionEnd, SessionState};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -38,9 +38,9 @@ async fn new_session_without_gpu_waits() {
 
 #[tokio::test]
 async fn session_request_is_validated_and_recorded() {
-    let client = Client::with(Settings {
+    let client = Client::with(CoordinatorSettings {
         models: vec!["m".into(), "n".into()],
-        ..Settings::default()
+        ..CoordinatorSettings::default()
     });
     let token = client.unscoped().await;
     let mut whole = creation("n");
@@ -101,7 +101,7 @@ async fn deleted_session_cannot_be_deleted_again() {
         assert_eq!(client.coordinator.open_sessions().len(), 0);
         let reason = reason.map(str::to_owned);
         let entry = client.coordinator.ledger().pop().unwrap();
-        assert_eq!(entry.end, Some(End::Deleted { reason }));
+        assert_eq!(entry.end, Some(SessionEnd::Deleted { reason }));
         assert!(entry.ended_ms >= Some(entry.created_ms));
         client.delete(&path, &token).await.expect(404);
         let session = client.get(&path, &token).await.expect(200).json();
@@ -122,7 +122,7 @@ async fn deleted_session_cannot_be_deleted_again() {
 async fn session_ended_by_test_is_terminal() {
     let client = Client::new();
     let token = client.unscoped().await;
-    for state in [State::Inactive, State::Closed] {
+    for state in [SessionState::Inactive, SessionState::Closed] {
         let session = client.session(&token).await;
         assert!(client.coordinator.end_session(&session, state));
         assert!(!client.coordinator.end_session(&session, state));
@@ -135,7 +135,7 @@ async fn session_ended_by_test_is_terminal() {
             .await
             .expect(400);
         let entry = client.coordinator.ledger().pop().unwrap();
-        assert_eq!(entry.end, Some(End::Terminated(state)));
+        assert_eq!(entry.end, Some(SessionEnd::Terminated(state)));
     }
     // By hand.
     let session = client.session(&token).await;
@@ -156,9 +156,9 @@ async fn waiting_session_refuses_connections() {
         {"uris": ["turn:127.0.0.1:3478", "turns:127.0.0.1:5349"],
          "credentials": {"username": "u", "password": "p"}},
     ]);
-    let client = Client::with(Settings {
+    let client = Client::with(CoordinatorSettings {
         ice_servers: Some(turn.clone()),
-        ..Settings::default()
+        ..CoordinatorSettings::default()
     });
     let token = client.unscoped().await;
     let path = format!("/sessions/{}", client.session(&token).await);
@@ -194,9 +194,9 @@ async fn api_version_mismatch_is_refused() {
         (1, "2", 501),
         (1, "x", 400),
     ] {
-        let client = Client::with(Settings {
+        let client = Client::with(CoordinatorSettings {
             api_version: ours,
-            ..Settings::default()
+            ..CoordinatorSettings::default()
         });
         let bearer = format!("Bearer {}", client.unscoped().await);
         let headers = [
@@ -228,7 +228,7 @@ async fn storage_accepts_signature_and_refuses_token() {
         .expect(403);
     let log = client
         .coordinator
-        .requests(reactor_coordinator::Route::Store);
+        .requests(reactor_coordinator::ApiRoute::Store);
     assert_eq!(log.len(), 3);
     assert!(
         log[0]

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use reactor_coordinator::{Route, Settings, digest};
+use reactor_coordinator::{ApiRoute, CoordinatorSettings, digest};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -87,9 +87,9 @@ async fn token_request_body_is_validated() {
 
 #[tokio::test]
 async fn token_lifetime_is_clamped() {
-    let client = Client::with(Settings {
+    let client = Client::with(CoordinatorSettings {
         token_lifetime: Duration::from_secs(100),
-        ..Settings::default()
+        ..CoordinatorSettings::default()
     });
     for (asked, given) in [(60, 60), (100, 100), (1_000_000, 100)] {
         let token = client.token(&json!({"expires_after": asked})).await;
@@ -172,9 +172,9 @@ async fn request_without_valid_token_is_refused() {
 
 #[tokio::test]
 async fn expired_token_is_refused() {
-    let client = Client::with(Settings {
+    let client = Client::with(CoordinatorSettings {
         token_lifetime: Duration::from_secs(2),
-        ..Settings::default()
+        ..CoordinatorSettings::default()
     });
     let token = client.unscoped().await;
     let path = format!("/sessions/{}", client.session(&token).await);
@@ -301,10 +301,10 @@ async fn log_and_ledger_contain_no_secret() {
         assert!(!text.contains(&token) && !text.contains(KEY), "{text}");
     }
     // And yet it is to be seen which was sent where.
-    let asked = &client.coordinator.requests(Route::Tokens)[0];
+    let asked = &client.coordinator.requests(ApiRoute::Tokens)[0];
     assert_eq!(asked.header("reactor-api-key"), Some(digest(KEY).as_str()));
     let bearer = format!("Bearer {}", digest(&token));
-    let got = &client.coordinator.requests(Route::Session)[0];
+    let got = &client.coordinator.requests(ApiRoute::Session)[0];
     assert_eq!(got.header("authorization"), Some(bearer.as_str()));
     assert_eq!(got.status, Some(200));
 }
