@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! Listens to the playground's tone: 440 Hz, and 880 Hz for the first tenth
-//! of every second, see `sound.py`.
+//! Records and analyses the playground's tone: 440 Hz, and 880 Hz for the first tenth of every
+//! second, see `sound.py`.
 
 use std::{
     sync::{Arc, Mutex},
@@ -13,13 +13,13 @@ use gst::prelude::*;
 use crate::{frames, pipeline::wait_until};
 
 pub const RATE: u32 = 48_000;
-/// What a listened pad must carry.
+/// The caps of a recorded pad.
 pub const CAPS: &str = "audio/x-raw,format=S16LE,channels=1,rate=48000";
 
 #[derive(Debug, Clone)]
 pub struct AudioChunk {
     pub pts: gst::ClockTime,
-    /// When it was heard, by the clock of [`frames::Frame::seen`].
+    /// When the buffer passed the pad, by the clock of [`frames::Frame::seen`], in microseconds.
     pub seen: u32,
     pub samples: Vec<i16>,
 }
@@ -30,14 +30,14 @@ impl AudioChunk {
     }
 }
 
-/// Collects all sound that passes a pad.
+/// Records all audio that passes a pad.
 #[derive(Debug, Clone, Default)]
 pub struct AudioRecorder {
     chunks: Arc<Mutex<Vec<AudioChunk>>>,
 }
 
 impl AudioRecorder {
-    /// The pad's stream must be of [`CAPS`].
+    /// The pad's caps must be [`CAPS`].
     pub fn watch(pad: &gst::Pad) -> Self {
         let listener = Self::default();
         let chunks = listener.chunks.clone();
@@ -64,7 +64,7 @@ impl AudioRecorder {
         self.chunks.lock().unwrap().clone()
     }
 
-    /// Forgets what was heard.
+    /// Drops what was recorded.
     pub fn clear(&self) {
         self.chunks.lock().unwrap().clear();
     }
@@ -75,13 +75,13 @@ impl AudioRecorder {
         samples as f64 / f64::from(RATE)
     }
 
-    /// Waits for so much sound; panics after `limit`.
+    /// Waits until this many seconds are recorded; panics after `limit`.
     pub fn wait_for(&self, seconds: f64, limit: Duration) {
         wait_until("sound", limit, || self.seconds() >= seconds);
     }
 }
 
-/// The amplitude of a tone in the samples, 1 for full scale (Goertzel).
+/// The amplitude of a tone in the samples, 1.0 for full scale (Goertzel).
 pub fn amplitude(samples: &[i16], hz: f64) -> f64 {
     let coefficient = 2.0 * (std::f64::consts::TAU * hz / f64::from(RATE)).cos();
     let (mut s1, mut s2) = (0.0, 0.0);
@@ -93,29 +93,28 @@ pub fn amplitude(samples: &[i16], hz: f64) -> f64 {
     2.0 * power.max(0.0).sqrt() / samples.len() as f64
 }
 
-/// What is looked at by itself: whole turns of all tones, and too short for a
-/// break in their phase to be in many.
-const PIECE: usize = RATE as usize / 20;
+/// The length of an analysed part in samples: whole periods of all tones, and short enough that a
+/// break in their phase affects few parts.
+const ANALYSIS_LENGTH: usize = RATE as usize / 20;
 
-/// Panics unless this is one second or more of the playground's tone: 440 Hz
-/// for nine tenths of each second, 880 Hz for one.
+/// Panics unless this is at least one second of the playground's tone: 440 Hz for nine tenths of
+/// each second, 880 Hz for one tenth.
 ///
-/// A model that is late leaves 10 ms out, which the server fills with silence
-/// before it encodes: some chunks may be broken, and no phase is compared over
-/// more than one.
+/// A model that is late omits 10 ms, which the server fills with silence before it encodes: some
+/// parts may be broken, and phases are compared within one part only.
 pub fn assert_playground_tone(samples: &[i16]) {
     assert!(
         samples.len() >= RATE as usize,
         "less than a second of sound"
     );
-    // 0.1, less what a lossy codec takes.
+    // 0.1, minus the loss of a lossy codec.
     let is = |chunk: &[i16], hz, others: &[f64]| {
         let tone = amplitude(chunk, hz);
         (0.08..0.12).contains(&tone) && others.iter().all(|&o| amplitude(chunk, o) * 4.0 < tone)
     };
     let tone = |chunk: &[i16]| is(chunk, 440.0, &[220.0, 660.0, 880.0, 1320.0, 5000.0]);
     let mark = |chunk: &[i16]| is(chunk, 880.0, &[220.0, 440.0, 660.0, 1320.0, 5000.0]);
-    let chunks = samples.chunks_exact(PIECE);
+    let chunks = samples.chunks_exact(ANALYSIS_LENGTH);
     let count = chunks.len() as f64;
     let tones = chunks.clone().filter(|chunk| tone(chunk)).count() as f64 / count;
     let marks = chunks.filter(|chunk| mark(chunk)).count() as f64 / count;
@@ -124,8 +123,8 @@ pub fn assert_playground_tone(samples: &[i16]) {
     assert!(tones + marks > 0.7, "{:.3} is neither", 1.0 - tones - marks);
 }
 
-/// The longest part in which each chunk begins where the one before ends,
-/// within `tolerance`.
+/// The longest sequence of chunks in which each begins where the previous one ends, within
+/// `tolerance`.
 pub fn longest_contiguous(chunks: &[AudioChunk], tolerance: Duration) -> &[AudioChunk] {
     let tolerance = gst::ClockTime::try_from(tolerance).unwrap();
     let joined = |before: &AudioChunk, now: &AudioChunk| {
@@ -135,11 +134,11 @@ pub fn longest_contiguous(chunks: &[AudioChunk], tolerance: Duration) -> &[Audio
     runs.max_by_key(|run| run.len()).unwrap_or_default()
 }
 
-/// Where 880 Hz follows on 440 Hz, to a millisecond or two.
+/// Where 880 Hz follows on 440 Hz, to 1 or 2 ms.
 #[derive(Debug, Clone, Copy)]
 pub struct ToneMark {
     pub pts: gst::ClockTime,
-    /// When the chunk was heard that it is in.
+    /// When the chunk that contains it passed the pad, in microseconds.
     pub seen: u32,
 }
 
@@ -151,31 +150,31 @@ pub fn marks(chunks: &[AudioChunk]) -> Vec<ToneMark> {
     chunks.chunk_by(joined).flat_map(marks_of).collect()
 }
 
-/// Both tones are told apart in so much audio, looked at in such steps.
-const EAR: usize = RATE as usize / 50;
+/// The window in which the two tones are distinguished, and the step between windows, in samples.
+const WINDOW: usize = RATE as usize / 50;
 const STEP: usize = RATE as usize / 1000;
 
-/// The marks of chunks without a gap.
+/// The marks of contiguous chunks.
 fn marks_of(chunks: &[AudioChunk]) -> Vec<ToneMark> {
     let samples: Vec<i16> = chunks.iter().flat_map(|p| p.samples.clone()).collect();
     // 1: a mark; -1: the tone; 0: neither.
     let colours: Vec<i8> = samples
-        .windows(EAR)
+        .windows(WINDOW)
         .step_by(STEP)
-        .map(|ear| {
-            let (mark, tone) = (amplitude(ear, 880.0), amplitude(ear, 440.0));
+        .map(|window| {
+            let (mark, tone) = (amplitude(window, 880.0), amplitude(window, 440.0));
             i8::from(mark > tone && mark > 0.04) - i8::from(tone > mark && tone > 0.04)
         })
         .collect();
-    // Well within what is before and after the change, both are clear.
-    let clear = EAR / STEP;
+    // Well before and well after the change, the tone is clear.
+    let clear = WINDOW / STEP;
     let is =
         |colours: &[i8], what| colours.iter().filter(|&&look| look == what).count() > clear / 2;
     (clear..colours.len().saturating_sub(clear))
         .filter(|&n| colours[n] == 1 && colours[n - 1] != 1)
         .filter(|&n| is(&colours[n - clear..n], -1) && is(&colours[n..n + clear], 1))
-        // The ear is half on either side.
-        .filter_map(|n| place(chunks, n * STEP + EAR / 2))
+        // The change is in the middle of the window.
+        .filter_map(|n| place(chunks, n * STEP + WINDOW / 2))
         .collect()
 }
 
@@ -217,12 +216,12 @@ mod tests {
             let late = mark.pts.absdiff(gst::ClockTime::from_mseconds(begin));
             assert!(late < gst::ClockTime::from_mseconds(3), "{mark:?} {begin}");
         }
-        // A gap makes no mark, and hides none that is whole.
+        // A gap makes no mark, and hides no complete one.
         assert_eq!(marks(&[&chunks[..90], &chunks[95..]].concat()).len(), 2);
         assert!(marks(&chunks[..90]).is_empty());
     }
 
-    /// The playground's tone, and the last tenth of each second at another.
+    /// The playground's tone, with another frequency in the last tenth of the second.
     fn second(last: f64) -> Vec<i16> {
         let hz = |n: u32| match n * 10 / RATE {
             0 => 880.0,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! Looks at where the playground shows the camera, inverted: the lower left
-//! third of the picture, see `picture.py`.
+//! Measures the area in which the playground shows the camera's picture, inverted: the lower left
+//! third, see `picture.py`.
 
 use std::{
     ops::Range,
@@ -14,27 +14,27 @@ use gst_video::prelude::*;
 
 use crate::pipeline::wait_until;
 
-/// A colour as luma and two chromas.
+/// A colour as luma and two chromas (Y, U, V).
 pub type Yuv = [u8; 3];
 
-/// Well inside the camera's picture, whatever its shape.
+/// Columns and rows well inside the camera's picture, whatever its aspect ratio.
 const INSIDE: (Range<usize>, Range<usize>) = (40..170, 220..290);
-/// Only covered by a picture of 4:3, not by one of 16:9.
+/// Columns and rows that a picture of 4:3 covers, and one of 16:9 does not.
 const ABOVE: (Range<usize>, Range<usize>) = (40..170, 164..188);
 
-/// What one picture of 640x360 shows.
+/// The mean colours in one picture of 640x360.
 #[derive(Debug, Clone, Copy)]
 pub struct CameraColours {
     pub inside: Yuv,
     pub above: Yuv,
 }
 
-/// Looks at all pictures that pass a pad.
+/// Measures all pictures that pass a pad.
 #[derive(Debug, Clone, Default)]
 pub struct CameraView(Arc<Mutex<Vec<CameraColours>>>);
 
 impl CameraView {
-    /// The pad's stream must be of I420, 640x360.
+    /// The pad's caps must be I420, 640x360.
     pub fn watch(pad: &gst::Pad) -> Self {
         let view = Self::default();
         let colours = view.0.clone();
@@ -70,7 +70,7 @@ impl CameraView {
         self.len() == 0
     }
 
-    /// Forgets what was seen.
+    /// Drops what was measured.
     pub fn clear(&self) {
         self.0.lock().unwrap().clear();
     }
@@ -79,8 +79,7 @@ impl CameraView {
         self.0.lock().unwrap().last().copied()
     }
 
-    /// Waits until the camera's picture is seen to be this; panics after
-    /// `limit`.
+    /// Waits until the camera's picture has this colour; panics after `limit`.
     pub fn wait_for(&self, colour: Colour, limit: Duration) {
         wait_until(&format!("{colour:?} upside down"), limit, || {
             self.last()
@@ -89,7 +88,7 @@ impl CameraView {
     }
 }
 
-/// What a `videotestsrc pattern=` is told to show.
+/// A solid colour of `videotestsrc pattern=`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Colour {
     Red,
@@ -106,8 +105,8 @@ impl Colour {
         }
     }
 
-    /// Whether this is the colour's opposite. The background's chromas stay
-    /// within 50 of the middle, and are never so saturated.
+    /// Whether this is the colour's inverse. The background's chromas stay within 50 of the middle,
+    /// and are never as saturated.
     pub fn is_inverted(self, [luma, u, v]: Yuv) -> bool {
         match self {
             Self::Red => luma > 120 && v < 60,

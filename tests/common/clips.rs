@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! Clips of the playground, and what is expected of them.
+//! Clips of the playground, and checks of them.
 
 use std::{
     path::Path,
@@ -11,11 +11,11 @@ use gst::prelude::*;
 
 use crate::{TIMEOUT, audio, media, mp4, pipeline::TestPipeline, server::Server};
 
-/// Of pictures and of sound: no cut is finer.
+/// Tolerance of durations in seconds: no cut of video or audio is finer.
 pub const GRAIN: f64 = 0.05;
 
-/// Panics unless it is an ordinary MP4 from its first picture to its last;
-/// returns how long it is and what is counted in its pictures.
+/// Panics unless the file is an ordinary MP4 with all its pictures; returns its duration in seconds
+/// and the counters of its pictures.
 pub fn assert_ordinary(file: &Path) -> (f64, Vec<u32>) {
     let boxes = mp4::boxes(file);
     let place = |name: &str| boxes.iter().position(|b| b == name);
@@ -42,7 +42,7 @@ pub fn assert_lasts(duration: f64, seconds: f64) {
     assert!((duration - seconds).abs() < GRAIN, "{duration} s");
 }
 
-/// What plays the model, as the beginning of a line.
+/// The beginning of a gst-launch line that plays the model.
 pub fn live(server: &Server) -> String {
     format!(
         "reactorsrc name=r local=true api-url={} ! fakesink",
@@ -50,7 +50,7 @@ pub fn live(server: &Server) -> String {
     )
 }
 
-/// A recording of so many seconds; the session is over. Returns the clip.
+/// Records the playground for `seconds` and ends the session. Returns the clip.
 pub fn record(server: &Server, seconds: f64) -> gst::Structure {
     let running = TestPipeline::launch(&live(server));
     let source = running.by_name("r");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! Reads the code at the top of the playground's pictures: two rows of 40
-//! cells, each a 32-bit value and its CRC-8, see `framecode.py`.
+//! Decodes the code at the top of the playground's pictures: two rows of 40 cells, each a 32-bit
+//! value and its CRC-8, see `framecode.py`.
 
 use std::{
     sync::{Arc, Mutex},
@@ -13,14 +13,14 @@ use gst_video::prelude::*;
 
 const CELLS: usize = 40;
 
-/// What one picture says of itself, and how it got here.
+/// The code of one picture, and when and how it arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame {
     /// Counts the model's frames from 0.
     pub counter: u32,
-    /// When the model handed it over: CLOCK_MONOTONIC, microseconds mod 2^32.
+    /// When the model emitted it: CLOCK_MONOTONIC, microseconds mod 2^32.
     pub emitted: u32,
-    /// When it was seen, by the same clock.
+    /// When it passed the pad, by the same clock.
     pub seen: u32,
     pub pts: Option<gst::ClockTime>,
     pub width: u32,
@@ -28,7 +28,7 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// From the model's emit to being seen.
+    /// The time between the model's emit and the pad.
     pub fn age(&self) -> Duration {
         Duration::from_micros(u64::from(self.seen.wrapping_sub(self.emitted)))
     }
@@ -39,8 +39,8 @@ pub fn monotonic_us() -> u32 {
     (gst::SystemClock::obtain().time().useconds()) as u32
 }
 
-/// Reads a GRAY8 picture (or the luma plane of a planar one). A black one,
-/// which reads as all zeros, is none of the model's.
+/// Decodes the code of a GRAY8 picture (or of the luma plane of a planar one): counter and time of
+/// emission. A black picture, which reads as all zeros, is not one of the model's.
 pub fn decode_frame_code(
     luma: &[u8],
     stride: usize,
@@ -66,7 +66,7 @@ fn row(luma: &[u8], stride: usize, width: usize, height: usize, row: usize) -> O
     (crc8(&value.to_be_bytes()) == crc).then_some(value)
 }
 
-/// CRC-8, polynomial 0x07, nothing else to it.
+/// CRC-8, polynomial 0x07, initial value 0, no reflection, no final XOR.
 fn crc8(bytes: &[u8]) -> u8 {
     bytes.iter().fold(0, |crc, byte| {
         (0..8).fold(crc ^ byte, |crc, _| {
@@ -87,8 +87,7 @@ pub struct FrameReader {
 }
 
 impl FrameReader {
-    /// The pad's stream must be raw video with a luma plane first (I420, NV12,
-    /// GRAY8).
+    /// The pad's caps must be raw video with a luma plane first (I420, NV12, GRAY8).
     pub fn watch(pad: &gst::Pad) -> Self {
         let reader = Self::default();
         let this = reader.clone();
@@ -101,7 +100,7 @@ impl FrameReader {
         reader
     }
 
-    /// What a fakesink renders, at the moment it does so.
+    /// Collects the pictures that a fakesink renders, at the moment of rendering.
     pub fn rendered_by(sink: &gst::Element) -> Self {
         let reader = Self::default();
         let this = reader.clone();
@@ -161,7 +160,7 @@ impl FrameReader {
         self.frames.lock().unwrap().clear();
     }
 
-    /// Waits for so many frames; panics after `limit`.
+    /// Waits for this many frames; panics after `limit`.
     pub fn wait_for(&self, count: usize, limit: Duration) {
         let deadline = std::time::Instant::now() + limit;
         while self.len() < count {
@@ -176,7 +175,7 @@ impl FrameReader {
     }
 }
 
-/// Panics unless the counters go up by exactly one.
+/// Panics unless the counters increase by exactly one.
 pub fn assert_contiguous(frames: &[Frame]) {
     for pair in frames.windows(2) {
         assert_eq!(
@@ -189,8 +188,8 @@ pub fn assert_contiguous(frames: &[Frame]) {
     }
 }
 
-/// Panics if a frame is repeated or out of order, or if more are missing than
-/// the few that an overloaded server leaves out before it encodes them.
+/// Panics if a frame is repeated or out of order, or if more are missing than the few that an
+/// overloaded server drops before it encodes them.
 pub fn assert_nearly_contiguous(frames: &[Frame]) {
     let mut missing = 0;
     for pair in frames.windows(2) {

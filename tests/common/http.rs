@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! Plain blocking HTTP for the tests' own questions to a local server.
+//! Plain blocking HTTP/1.0 for the tests' own requests to a local server.
 
 use std::{
     io::{Read, Write},

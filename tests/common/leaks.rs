@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-//! GStreamer's own account of what was not freed.
+//! GStreamer's leaks tracer.
 
-/// Makes a process report at its end.
+/// Environment with which a process reports live objects at its end.
 pub const ENVIRONMENT: [(&str, &str); 3] = [
     ("GST_TRACERS", "leaks"),
     ("GST_DEBUG", "GST_TRACER:7"),
@@ -18,8 +18,8 @@ pub fn assert_none(log: &str) {
     let alive: Vec<_> = log
         .lines()
         .filter(|line| line.contains("object-alive, type-name=(string)"))
-        // The description of the record, and the agent with the process's
-        // certificate, which GStreamer keeps on purpose.
+        // The description of the record, and the agent with the process's certificate, which
+        // GStreamer keeps on purpose.
         .filter(|line| !line.contains("type-name=(string)%s"))
         .filter(|line| !line.contains("type-name=(string)GstDtlsAgent"))
         .collect();

@@ -9,7 +9,7 @@ use crate::{
     frames,
 };
 
-/// The playground's pictures a second.
+/// The playground's frames per second.
 const FPS: u32 = 30;
 
 /// One stream of a file.
@@ -24,7 +24,7 @@ pub struct Stream {
     pub duration: f64,
 }
 
-/// What a file says it contains; panics if ffprobe finds an error in it.
+/// The streams of a file; panics if ffprobe reports an error.
 pub fn probe(path: &Path) -> Vec<Stream> {
     let json: serde_json::Value = serde_json::from_slice(&run(Command::new("ffprobe")
         .args(["-v", "error", "-print_format", "json", "-show_streams"])
@@ -47,7 +47,7 @@ fn text(value: &serde_json::Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// By the packets: not every muxer writes it down for each stream.
+/// Computed from the packets: not every muxer stores the duration of each stream.
 fn duration(path: &Path, stream: &serde_json::Value) -> f64 {
     let packets = packets(path, &stream.to_string());
     let begin = packets.iter().map(|packet| packet.begin);
@@ -58,13 +58,13 @@ fn duration(path: &Path, stream: &serde_json::Value) -> f64 {
 /// One packet of a stream.
 #[derive(Debug, Clone, Copy)]
 pub struct Packet {
-    /// When it is shown or heard, and for how long if that is known, in seconds.
+    /// Presentation time, and duration if it is known, in seconds.
     pub begin: f64,
     pub duration: f64,
     pub is_key: bool,
 }
 
-/// The packets of a stream, named as ffprobe does: an index, `v` or `a`.
+/// The packets of a stream, which is named as in ffprobe: an index, `v` or `a`.
 pub fn packets(path: &Path, stream: &str) -> Vec<Packet> {
     let shown = run(Command::new("ffprobe")
         .args(["-v", "error", "-print_format", "json", "-show_packets"])
@@ -86,12 +86,11 @@ pub fn packets(path: &Path, stream: &str) -> Vec<Packet> {
         .collect()
 }
 
-/// How far the playground's sound is behind its pictures, in seconds: the
-/// median of all marks. `counters` are those of the pictures. Panics if there
-/// are none.
+/// How far the playground's audio is behind its video, in seconds: the median over all marks.
+/// `counters` are those of the pictures. Panics if there is no mark.
 pub fn lag(path: &Path, counters: &[u32]) -> f64 {
     let begin = packets(path, "a")[0].begin;
-    // Where sound is missing there is silence: each sample is in its place.
+    // Missing audio is filled with silence: each sample is in its place.
     let samples = decode_sound(path, &["-af", "aresample=async=1000"]);
     let chunk = AudioChunk {
         pts: gst::ClockTime::from_nseconds((begin * 1e9) as u64),
@@ -104,7 +103,7 @@ pub fn lag(path: &Path, counters: &[u32]) -> f64 {
         .iter()
         .filter_map(|mark| {
             let mark = mark.pts.nseconds() as f64 / 1e9;
-            // One that is held counts once.
+            // A picture that is repeated counts once.
             let pairs = counters.chunk_by(|a, b| a == b);
             let starts = pairs.scan(0, |index, held| {
                 let start = (*index, held[0]);
@@ -121,7 +120,7 @@ pub fn lag(path: &Path, counters: &[u32]) -> f64 {
     lags[lags.len() / 2]
 }
 
-/// When a file begins and how long it is, as players see it, in seconds.
+/// Start time and duration of a file as players see them, in seconds.
 pub fn span(path: &Path) -> (f64, f64) {
     let shown = run(Command::new("ffprobe")
         .args(["-v", "error", "-print_format", "json"])
@@ -135,7 +134,7 @@ pub fn span(path: &Path) -> (f64, f64) {
     (time("start_time"), time("duration"))
 }
 
-/// The stream of that kind; panics if there is none.
+/// The stream of this kind; panics if there is none.
 pub fn stream(streams: &[Stream], kind: &str) -> Stream {
     let found = streams.iter().find(|stream| stream.kind == kind);
     found
@@ -143,19 +142,18 @@ pub fn stream(streams: &[Stream], kind: &str) -> Stream {
         .clone()
 }
 
-/// Panics if a demuxer or decoder has anything to complain about.
+/// Panics if a demuxer or decoder reports anything.
 pub fn assert_decodes(path: &Path) {
-    // The file's own time base: live pictures do not come at even intervals,
-    // and two may fall into one of ffmpeg's 1/30 s.
+    // In the file's own time base: live pictures do not come at even intervals, and two may fall
+    // into one of ffmpeg's 1/30 s.
     run(Command::new("ffmpeg")
         .args(["-nostdin", "-v", "error", "-i"])
         .arg(path)
         .args(["-enc_time_base", "-1", "-f", "null", "-"]));
 }
 
-/// The size of a file's pictures, and the pictures one after the other, a byte
-/// for the brightness of each pixel: as they are stored, none repeated or left
-/// out to fit a frame rate.
+/// Width, height and all pictures of a file, one luma byte per pixel: as they are stored, without
+/// repeating or dropping any to fit a frame rate.
 pub fn pictures(path: &Path) -> (usize, usize, Vec<u8>) {
     let video = stream(&probe(path), "video");
     let pictures = run(Command::new("ffmpeg")
@@ -167,7 +165,7 @@ pub fn pictures(path: &Path) -> (usize, usize, Vec<u8>) {
     (video.width, video.height, pictures)
 }
 
-/// The counter in each picture of a file. Panics if one cannot be read.
+/// The counter in each picture of a file. Panics if one cannot be decoded.
 pub fn counters(path: &Path) -> Vec<u32> {
     let (width, height, pictures) = pictures(path);
     pictures
@@ -181,8 +179,8 @@ pub fn counters(path: &Path) -> Vec<u32> {
         .collect()
 }
 
-/// The counter in each picture of a file that the platform recorded: at a
-/// fixed rate, so that some come twice; the first may be black.
+/// The counter in each picture of a file that the platform recorded: at a fixed rate, so that some
+/// are repeated; the first may be black.
 pub fn recorded_counters(path: &Path) -> Vec<u32> {
     let (width, height, pictures) = pictures(path);
     pictures
@@ -200,8 +198,8 @@ pub fn recorded_counters(path: &Path) -> Vec<u32> {
         .collect()
 }
 
-/// Panics unless all that was recorded is there: the recorder repeats and
-/// leaves out a picture where the model is late or early.
+/// Panics unless the recording is complete: the recorder repeats and drops a picture where the
+/// model is late or early.
 pub fn assert_recorded(counters: &[u32]) {
     assert!(counters.len() > 20, "{} pictures", counters.len());
     let steps = counters.windows(2).map(|pair| pair[1].checked_sub(pair[0]));
@@ -210,7 +208,7 @@ pub fn assert_recorded(counters: &[u32]) {
     assert!(odd.len() <= allowed, "{odd:?} in {counters:?}");
 }
 
-/// The sound of a file as [`audio::CAPS`].
+/// The audio of a file as [`audio::CAPS`].
 pub fn samples(path: &Path) -> Vec<i16> {
     decode_sound(path, &[])
 }
@@ -229,14 +227,14 @@ fn decode_sound(path: &Path, options: &[&str]) -> Vec<i16> {
         .collect()
 }
 
-/// Where the counters do not go up by exactly one.
+/// The pairs of counters that do not increase by exactly one.
 pub fn gaps(counters: &[u32]) -> Vec<(u32, u32)> {
     let pairs = counters.windows(2).map(|pair| (pair[0], pair[1]));
     pairs.filter(|(before, now)| *now != before + 1).collect()
 }
 
-/// Panics if a picture is repeated or out of order, or if more are missing
-/// than the few that an overloaded server leaves out before it encodes them.
+/// Panics if a picture is repeated or out of order, or if more are missing than the few that an
+/// overloaded server drops before it encodes them.
 pub fn assert_nearly_contiguous(counters: &[u32]) {
     let gaps = gaps(counters);
     assert!(gaps.iter().all(|(before, now)| now > before), "{gaps:?}");

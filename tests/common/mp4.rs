@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: MIT
 
-//! What MP4 files are made of.
+//! The boxes of MP4 files (ISO/IEC 14496-12).
 
 use std::{collections::HashMap, ops::Range, path::Path};
 
-/// One box, and where it is.
+/// One box and its position.
 #[derive(Debug)]
 pub struct Box {
     pub name: String,
     pub begin: usize,
-    /// What it holds.
+    /// The range of its content, without the header.
     pub content: Range<usize>,
 }
 
-/// The names of a file's boxes, those of the highest level, in their order.
+/// The names of a file's top-level boxes, in order.
 pub fn boxes(file: &Path) -> Vec<String> {
     let bytes = std::fs::read(file).expect("a file");
     split(&bytes).into_iter().map(|b| b.name).collect()
 }
 
-/// The boxes in these bytes, of one level.
+/// The boxes in these bytes, one level.
 pub fn split(bytes: &[u8]) -> Vec<Box> {
     inside(bytes, 0..bytes.len())
 }
@@ -44,7 +44,7 @@ fn inside(bytes: &[u8], range: Range<usize>) -> Vec<Box> {
     boxes
 }
 
-/// The boxes at this path.
+/// The content of the boxes at this path.
 fn find(bytes: &[u8], path: &[&str]) -> Vec<Range<usize>> {
     let mut found: Vec<_> = std::iter::once(0..bytes.len()).collect();
     for name in path {
@@ -62,7 +62,7 @@ fn number(bytes: &[u8], at: usize, size: usize) -> u64 {
     bytes.fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// How many units each track's second has, by what precedes the fragments.
+/// The time scale of each track by its id, from the initialization segment.
 pub fn timescales(header: &[u8]) -> HashMap<u32, u64> {
     let tracks = find(header, &["moov", "trak"]);
     let of = |track: Range<usize>, path: &[&str], short: usize, long: usize| {
@@ -78,7 +78,7 @@ pub fn timescales(header: &[u8]) -> HashMap<u32, u64> {
     pairs.collect()
 }
 
-/// Makes fragments those of so many seconds later.
+/// Moves the fragments `seconds` later.
 pub fn delay(fragments: &mut [u8], seconds: u64, timescales: &HashMap<u32, u64>) {
     for track in find(fragments, &["moof", "traf"]) {
         let parts = inside(fragments, track);
@@ -94,7 +94,7 @@ pub fn delay(fragments: &mut [u8], seconds: u64, timescales: &HashMap<u32, u64>)
         let time = number(fragments, at, size) + seconds * timescales[&id];
         fragments[at..at + size].copy_from_slice(&time.to_be_bytes()[8 - size..]);
     }
-    // An index of other times is none.
+    // An index with other times would be wrong.
     for index in split(fragments).iter().filter(|b| b.name == "sidx") {
         fragments[index.begin + 4..index.begin + 8].copy_from_slice(b"free");
     }

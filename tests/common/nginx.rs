@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! nginx, which takes and gives RTMP with a module of its own, and HTTP, as a
-//! child process of the test. It listens on loopback only.
+//! nginx as a child process of the test, with its RTMP module and an HTTP server. It listens on
+//! loopback only.
 
 use std::{
     net::TcpStream,
@@ -15,14 +15,14 @@ use crate::{pipeline::wait_until, server::free_port};
 #[derive(Debug)]
 pub struct Nginx {
     child: Child,
-    /// What it writes, and `www`, which is what it serves by HTTP.
+    /// Its working directory, with `www`, the root of the HTTP server.
     pub directory: PathBuf,
     rtmp: u16,
     http: u16,
 }
 
 impl Nginx {
-    /// `directory` is made, and removed when the test has passed.
+    /// Creates `directory`; it is removed when the test has passed.
     pub fn start(directory: PathBuf) -> Self {
         let _ = std::fs::remove_dir_all(&directory);
         std::fs::create_dir_all(directory.join("www")).expect("a directory");
@@ -32,7 +32,7 @@ impl Nginx {
         let module = root.join("usr/lib/nginx/modules/ngx_rtmp_module.so");
         std::fs::write(&configuration, configure(&module, rtmp, http)).expect("a file");
         let child = Command::new(root.join("usr/sbin/nginx"))
-            // Before it has read where else to write.
+            // Until it has read the configuration.
             .args(["-e", "stderr", "-p"])
             .arg(&directory)
             .arg("-c")
@@ -53,12 +53,12 @@ impl Nginx {
         nginx
     }
 
-    /// Where a stream of this name goes to and comes from.
+    /// The RTMP URL of a stream.
     pub fn rtmp(&self, stream: &str) -> String {
         format!("rtmp://127.0.0.1:{}/live/{stream}", self.rtmp)
     }
 
-    /// Where a file below `www` is to be had.
+    /// The HTTP URL of a file below `www`.
     pub fn http(&self, file: &str) -> String {
         format!("http://127.0.0.1:{}/{file}", self.http)
     }
@@ -74,7 +74,7 @@ impl Drop for Nginx {
     }
 }
 
-/// Where Debian's packages are plugin_environment, or were unpacked.
+/// The root under which Debian's packages are installed, or were unpacked.
 fn root() -> PathBuf {
     std::env::var_os("REACTOR_NGINX").map_or_else(|| "/".into(), PathBuf::from)
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! The official client at work: commands to the model on a second connection,
-//! or all that it can do with a coordinator.
+//! The official client (`reactor-sdk`): commands to the model on a second connection, sessions with
+//! a coordinator, downloads of clips.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use crate::server::{Server, repository, serve_script};
 
-/// Sends commands, each a name and JSON data, to the running session. Panics
-/// if the model refuses one.
+/// Sends commands, each a name and JSON data, to the running session. Panics if the model refuses
+/// one.
 pub fn send_commands(server: &Server, commands: &[(&str, &str)]) {
     let output = Command::new(python())
         .arg(repository().join("tests/programs/command.py"))
@@ -26,7 +26,7 @@ pub fn send_commands(server: &Server, commands: &[(&str, &str)]) {
     assert!(output.status.success(), "{commands:?}: {error}");
 }
 
-/// Uses the API as `tests/programs/cloud_client.py` does; what that says of it.
+/// Runs `tests/programs/cloud_client.py`; returns the JSON that it prints.
 pub fn use_cloud(coordinator: &Coordinator, api_key: &str, flags: &[&str]) -> Value {
     let output = Command::new(python())
         .arg(repository().join("tests/programs/cloud_client.py"))
@@ -39,7 +39,7 @@ pub fn use_cloud(coordinator: &Coordinator, api_key: &str, flags: &[&str]) -> Va
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-/// Downloads a clip as `tests/programs/download.py` does; what that says of it.
+/// Downloads a clip with `tests/programs/download.py`; returns the JSON that it prints.
 pub fn download_clip(playlist_url: &str, file: &Path) -> Value {
     let output = Command::new(python())
         .arg(repository().join("tests/programs/download.py"))
@@ -52,7 +52,7 @@ pub fn download_clip(playlist_url: &str, file: &Path) -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-/// The interpreter that has the official client.
+/// The Python interpreter of the environment with the official client.
 fn python() -> PathBuf {
     let output = Command::new(serve_script())
         .args(["python", "--bench"])

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! A camera, a microphone, a screen and a loudspeaker in one pipeline, and
-//! what has to be true of them when the network was down for a while.
+//! A camera, a microphone, a screen and a loudspeaker in one pipeline, and the checks that it
+//! passes after an outage.
 
 use std::{
     sync::{Arc, Mutex},
@@ -22,18 +22,18 @@ use crate::{
     server::Server,
 };
 
-/// The microphone's tone, none of the playground's own.
+/// The microphone's tone in Hz, which the playground does not emit.
 const MICROPHONE: f64 = 3000.0;
-/// The playground's pictures a second.
+/// The playground's frames per second.
 const FPS: u32 = 30;
-/// How far sound may be from its picture, in ms, besides what the server is
-/// late with. Much, as a machine that is busy makes 200 of it without any
-/// outage; a mistake in the time after a gap would be as long as the gap.
+/// The largest offset of audio against video in ms, in addition to the server's. A busy machine
+/// causes 200 ms without any outage; an error in the timestamps after a gap would be as large as
+/// the gap.
 const MAX_OFFSET: f64 = 450.0;
-/// For how long after a recovery sound and pictures are compared.
+/// How long after a recovery audio and video are compared.
 const COMPARED: Duration = Duration::from_millis(3300);
 
-/// The platform keeps a session for so long, and so does the runtime here.
+/// How long the platform keeps a session without a connection; the runtime here does, too.
 pub const WINDOW: Duration = Duration::from_secs(30);
 
 /// A runtime that keeps a session as long as the platform does.
@@ -41,7 +41,7 @@ pub fn server() -> Server {
     Server::start(&[("ORPHAN_TIMEOUT_SECONDS", &WINDOW.as_secs().to_string())])
 }
 
-/// The stand-in for the cloud before it.
+/// The stand-in coordinator in front of it.
 pub fn coordinator(server: &Server) -> Coordinator {
     let settings = CoordinatorSettings {
         resume_window: WINDOW,
@@ -50,27 +50,26 @@ pub fn coordinator(server: &Server) -> Coordinator {
     start_coordinator(server, settings)
 }
 
-/// One blackout, and how long after its end the next one begins if that does
-/// not wait for the recovery.
+/// One outage, and the time from its end to the next one if that does not wait for the recovery.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Outage {
-    /// Of quiet before it.
+    /// Uninterrupted time before it.
     pub pause: Duration,
     pub length: Duration,
     pub next: Option<Duration>,
-    /// When a command is sent, as a part of the length.
+    /// When a command is sent, as a fraction of the length.
     pub command: f64,
 }
 
-/// All of them: between `min` and `max` seconds, most of them short. Those
-/// that follow each other without a recovery are, together, never longer than
-/// the longest one, so that the platform keeps the session.
+/// Draws `count` outages between `min` and `max` seconds, most of them short. Outages that follow
+/// each other without a recovery are, together, never longer than `max`, so that the platform keeps
+/// the session.
 pub fn random_outages(seed: u64, count: usize, min: f64, max: f64) -> Vec<Outage> {
     let mut random = SplitMix64(seed);
     let mut outages: Vec<Outage> = Vec::new();
     let mut dark = 0.0;
     while outages.len() < count {
-        // Exponential: the mean is 5 s above the least.
+        // Exponential: the mean is 5 s above `min`.
         let length = loop {
             let length = min - 5.0 * (1.0 - random.next_f64()).ln();
             if length <= max {
@@ -102,7 +101,7 @@ pub fn random_outages(seed: u64, count: usize, min: f64, max: f64) -> Vec<Outage
 struct SplitMix64(u64);
 
 impl SplitMix64 {
-    /// From 0 up to 1.
+    /// Uniform in 0..1.
     fn next_f64(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
@@ -112,21 +111,21 @@ impl SplitMix64 {
     }
 }
 
-/// What the bus and the pads have said so far.
+/// What the bus and the pads have reported so far.
 #[derive(Debug, Clone, Default)]
 struct Observed {
     errors: Vec<String>,
-    /// The pipeline was, or wanted to be, in another state than PLAYING.
+    /// State changes of the pipeline away from PLAYING.
     left_playing: Vec<String>,
     interrupted: u32,
     resumed: u32,
     restarted: u32,
-    /// A PTS that is not above the one before on its pad.
+    /// Buffers whose PTS is not above the previous one of their pad.
     unordered: Vec<String>,
     replies: Vec<Reply>,
 }
 
-/// What became of a command.
+/// The outcome of a command.
 #[derive(Debug, Clone)]
 pub struct Reply {
     pub text: String,
@@ -134,47 +133,47 @@ pub struct Reply {
     pub error: Option<String>,
 }
 
-/// How far sound is behind its picture, in ms.
+/// How far audio is behind video, in ms.
 #[derive(Debug, Clone, Copy)]
 pub struct Lag {
     /// By the timestamps: what a viewer notices.
     pub shown: f64,
-    /// In how they came: what of it is the server's and the network's. (The
-    /// runtime plays sound from a queue, and pictures at once.)
+    /// By the times of arrival: the part that the server and the network cause. (The runtime plays
+    /// audio from a queue, and video at once.)
     pub came: f64,
 }
 
 impl Lag {
-    /// What the element has added.
+    /// The part that the element has added.
     pub fn added(self) -> f64 {
         self.shown - self.came
     }
 
-    /// From as it should be to as it came is what the element may make of it.
+    /// The element may present anything between perfect sync and the order of arrival.
     fn is_good(self) -> bool {
         let (least, most) = (self.came.min(0.0), self.came.max(0.0));
         (least - MAX_OFFSET..most + MAX_OFFSET).contains(&self.shown)
     }
 }
 
-/// What became of an outage.
+/// The outcome of an outage.
 #[derive(Debug, Clone)]
 pub struct Recovery {
-    /// From the end of the blackout to the first picture that came after it.
+    /// From the end of the outage to the first picture that arrived after it.
     pub first_frame: Duration,
-    /// The connection was made anew.
+    /// Whether there is a new connection.
     pub reconnected: bool,
     pub lag: Lag,
-    /// What became of the commands sent in the dark.
+    /// The outcomes of the commands sent during the outage.
     pub replies: Vec<Reply>,
 }
 
-/// The pipeline, and all that is watched of it.
+/// The pipeline and its probes.
 #[derive(Debug)]
 pub struct DuplexPipeline {
     pub running: TestPipeline,
     pub session: String,
-    /// Before any outage.
+    /// Measured before any outage.
     pub lag_at_first: Option<Lag>,
     view: CameraView,
     reader: FrameReader,
@@ -183,7 +182,7 @@ pub struct DuplexPipeline {
 }
 
 impl DuplexPipeline {
-    /// Plays until everything flows. The properties are those of both elements.
+    /// Plays until all streams flow. Both elements get the properties.
     pub fn open(url: &str, properties: &str) -> Self {
         let both = format!("api-url={url} {properties}");
         let camera = Colour::Red.pattern();
@@ -222,7 +221,7 @@ impl DuplexPipeline {
         duplex
     }
 
-    /// The pictures seen, and the chunks of sound observed.
+    /// The pictures that passed since the last [`Self::clear`].
     pub fn frames(&self) -> Vec<Frame> {
         self.reader.frames()
     }
@@ -235,7 +234,7 @@ impl DuplexPipeline {
         self.running.by_name("r").property("session-id")
     }
 
-    /// Until the camera is seen, the microphone observed, and both for a while.
+    /// Waits until the camera is visible and the microphone audible.
     fn wait_for_all(&self) {
         self.view.wait_for(Colour::Red, TIMEOUT);
         wait_until("the microphone", TIMEOUT, || {
@@ -250,14 +249,14 @@ impl DuplexPipeline {
         self.observed.lock().unwrap().clone()
     }
 
-    /// What was seen and observed so far.
+    /// Drops all pictures and audio recorded so far.
     pub fn clear(&self) {
         self.view.clear();
         self.reader.clear();
         self.listener.clear();
     }
 
-    /// A command that the playground answers with the same text.
+    /// Sends a command that the playground answers with its text.
     pub fn echo(&self, text: &str) {
         let observed = self.observed.clone();
         let sent = text.to_owned();
@@ -277,7 +276,7 @@ impl DuplexPipeline {
         source.emit_by_name::<()>("send-command", &[&"echo", &json, &promise]);
     }
 
-    /// How far sound is behind its picture: the medians of all marks observed.
+    /// How far audio is behind video: the medians over all marks.
     pub fn lag(&self) -> Option<Lag> {
         let (frames, marks) = (self.reader.frames(), audio::marks(&self.listener.chunks()));
         let lags = marks.iter().filter_map(|mark| lag_of(mark, &frames));
@@ -291,8 +290,8 @@ impl DuplexPipeline {
         })
     }
 
-    /// The network goes down and comes back, as often as the outages say
-    /// before there is time to recover; then everything has to be as before.
+    /// Takes the network down and up again for each outage, then checks that everything is as
+    /// before.
     pub fn run_outages(&self, server: &Server, outages: &[Outage]) -> Result<Recovery, String> {
         let before = self.heard();
         let replied = before.replies.len();
@@ -341,13 +340,13 @@ impl DuplexPipeline {
         })
     }
 
-    /// Pictures, audio, the camera and the microphone.
+    /// Checks video, audio, the camera and the microphone.
     fn check_flow(&self) -> Result<(), String> {
         poll_until("the connection", || {
             let observed = self.heard();
             observed.interrupted == observed.resumed + observed.restarted
         })?;
-        // What was on its way may be seen before the recovery.
+        // What was in flight may arrive before the recovery.
         self.clear();
         poll_until("sound", || self.listener.seconds() > 0.5)?;
         std::thread::sleep(COMPARED);
@@ -363,7 +362,7 @@ impl DuplexPipeline {
         })
     }
 
-    /// The user of the pipeline has noticed nothing but a gap.
+    /// Checks that the application has noticed nothing but a gap.
     fn check_quiet(&self) -> Result<(), String> {
         let observed = self.heard();
         for (what, list) in [
@@ -387,11 +386,10 @@ impl DuplexPipeline {
     }
 }
 
-/// How far this mark is behind its picture, in timestamps and in arrival.
+/// How far this mark is behind its picture, by timestamps and by arrival, in ms.
 fn lag_of(mark: &ToneMark, frames: &[Frame]) -> Option<(f64, f64)> {
     let lags = frames.iter().filter_map(|frame| {
-        // The picture that the mark belongs to, or a neighbour of one that was
-        // left out.
+        // The picture that the mark belongs to, or a neighbour of one that was dropped.
         let off = f64::from((frame.counter + FPS / 2) % FPS) - f64::from(FPS / 2);
         let off_ms = off * 1000.0 / f64::from(FPS);
         let shown = (mark.pts.nseconds() as f64 - frame.pts?.nseconds() as f64) / 1e6;
@@ -402,8 +400,8 @@ fn lag_of(mark: &ToneMark, frames: &[Frame]) -> Option<(f64, f64)> {
     near.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, lag)| lag)
 }
 
-/// A command is answered; one that was on its way when the network went down
-/// may be answered with that, or after 10 s with no more than that.
+/// Each command is answered; one that was in flight when the network went down may fail with
+/// DISCONNECTED, or time out after 10 s.
 fn check_replies(replies: &[Reply], must_reply: &[String]) -> Result<(), String> {
     for Reply { text, error } in replies {
         match error.as_deref() {
@@ -460,7 +458,7 @@ fn watch_bus(running: &TestPipeline, observed: &Arc<Mutex<Observed>>) {
             }
             _ => {}
         }
-        // Nobody else reads them.
+        // Nothing else reads them.
         gst::BusSyncReply::Drop
     });
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! A webrtcbin that plays the server, for what the real one cannot do: send
-//! H.264, know nothing but JSON, hang up or refuse on demand.
+//! A webrtcbin that plays the server, for what the real runtime cannot do: send H.264, speak JSON
+//! only, close the connection or refuse on demand.
 
 mod connection;
 mod messages;
@@ -27,7 +27,7 @@ pub use offer::{Offer, Section};
 pub const WIDTH: i32 = 320;
 pub const HEIGHT: i32 = 240;
 
-/// How a track is sent.
+/// The codec of a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
     H264,
@@ -59,19 +59,19 @@ impl Encoding {
 pub struct PeerConfig {
     /// The output tracks, by name.
     pub tracks: Vec<(String, Encoding)>,
-    /// What the session's description says.
+    /// The version in the session's description.
     pub server_version: String,
-    /// Binary messages are not understood, and not answered.
+    /// Binary messages are neither understood nor answered.
     pub v0_only: bool,
-    /// The answer says which packets belong to which track, as the real one
-    /// does. webrtcbin itself does not care to.
+    /// The answer announces the SSRC of each track, as the real server's does. webrtcbin itself
+    /// does not need it.
     pub announces_ssrc: bool,
     /// The answer rejects the data channels' m-section.
     pub rejects_channels: bool,
 }
 
 impl PeerConfig {
-    /// Of the newest kind, with one track of each encoding: `main`, `main1`...
+    /// A server of the newest version, with one track of each encoding: `main`, `main1`...
     pub fn sending(encodings: &[Encoding]) -> Self {
         let name = |n| match n {
             0 => "main".to_owned(),
@@ -104,11 +104,11 @@ pub struct Peer {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What HTTP, the connection and the test share.
+/// The state that HTTP, the connection and the test share.
 #[derive(Debug)]
 struct PeerState {
     config: PeerConfig,
-    /// The session's, in the runtime's words.
+    /// The session's state, as the runtime names it.
     state: Mutex<String>,
     offers: Mutex<Vec<Offer>>,
     /// Handed out once.
@@ -158,24 +158,24 @@ impl Peer {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// The first offer; waits for it.
+    /// Waits for the first offer.
     pub fn offer(&self, limit: Duration) -> Offer {
         wait_for(limit, "an offer", || {
             self.shared.offers.lock().unwrap().first().cloned()
         })
     }
 
-    /// Whether nobody has made an offer so far.
+    /// Whether no offer has arrived so far.
     pub fn has_no_offer(&self) -> bool {
         self.shared.offers.lock().unwrap().is_empty()
     }
 
-    /// What the client has message so far, in order.
+    /// The client's messages so far, in order.
     pub fn received(&self) -> Vec<ReceivedMessage> {
         self.shared.received.lock().unwrap().clone()
     }
 
-    /// Waits until the client has message this so many times.
+    /// Waits until the client has sent this message `times` times.
     pub fn wait_for_message(&self, message: &ClientMessage, times: usize, limit: Duration) {
         wait_for(limit, &format!("{times} x {message:?}"), || {
             let received = self.received();
@@ -187,18 +187,18 @@ impl Peer {
         });
     }
 
-    /// Sends a message of the model's, in the client's encoding.
+    /// Sends a message of the model, in the client's encoding.
     pub fn send_model_message(&self, name: &str, data: &Value) {
         messages::send_model_message(&self.shared, name, data);
     }
 
-    /// How many RTP packets of a track were handed to the connection.
+    /// The number of RTP packets of a track that were handed to the connection.
     pub fn sent(&self, track: &str) -> u64 {
         let connection = self.shared.connection();
         connection.map_or(0, |connection| connection.sent(track))
     }
 
-    /// Changes what the description says of the session.
+    /// Changes the state in the session's description.
     pub fn set_state(&self, state: &str) {
         self.shared.set_state(state);
     }
@@ -207,7 +207,7 @@ impl Peer {
         self.shared.state.lock().unwrap().clone()
     }
 
-    /// Ends the connection and tells nobody.
+    /// Closes the connection without notice.
     pub fn close_connection(&self) {
         let connection = self.shared.connection.lock().unwrap().take();
         drop(connection);
@@ -242,7 +242,7 @@ fn serve(listener: TcpListener, router: axum::Router, stopped: oneshot::Receiver
     });
 }
 
-/// For people who look into a test that fails.
+/// Logs to standard error if REACTOR_TEST_SERVER_LOG is set.
 fn log(what: impl std::fmt::Display) {
     if std::env::var_os("REACTOR_TEST_SERVER_LOG").is_some() {
         eprintln!("peer: {what}");

@@ -61,8 +61,8 @@ impl TestPipeline {
             .unwrap_or_else(|| panic!("no pad {pad}"))
     }
 
-    /// The next message that `wanted` takes; panics after `limit`, and on an
-    /// error message that it does not take.
+    /// The next message that `wanted` accepts; panics after `limit`, and on an error message that
+    /// it does not accept.
     pub fn wait_message<T>(
         &self,
         limit: Duration,
@@ -217,7 +217,7 @@ pub fn count_buffers(pad: &gst::Pad) -> impl Fn() -> usize + use<> {
     move || count.load(Ordering::Relaxed)
 }
 
-/// With REACTOR_TEST_WIRE=v0 the elements of every test speak v0, as far as it goes.
+/// With REACTOR_TEST_WIRE=v0 all elements of all tests speak v0.
 pub fn is_v0() -> bool {
     std::env::var("REACTOR_TEST_WIRE").is_ok_and(|wire| wire == "v0")
 }

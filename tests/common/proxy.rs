@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! An HTTP proxy before the real runtime that misbehaves on demand. It also
-//! does without a runtime, where all replies are made up.
+//! An HTTP proxy in front of the real runtime that misbehaves on demand. Without a runtime, rules
+//! make up all replies.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -23,7 +23,7 @@ use crate::server::Server;
 
 pub use reactor_coordinator::rules::{Edit, Rule};
 
-/// The calls of the platform that a test may want to spoil.
+/// The calls of the runtime that a test may intercept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RuntimeRoute {
     StartSession,
@@ -34,7 +34,7 @@ pub enum RuntimeRoute {
     Offer,
     /// `GET` of `sdp_params`.
     Answer,
-    /// Those of the client that come after its offer.
+    /// Candidates that the client sends after its offer.
     Candidates,
     Other,
 }
@@ -54,7 +54,7 @@ impl RuntimeRoute {
     }
 }
 
-/// A request as it came.
+/// A request as it was received.
 #[derive(Debug, Clone)]
 pub struct ProxiedRequest {
     pub route: RuntimeRoute,
@@ -78,17 +78,17 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Forwards to this server what no rule is for.
+    /// Forwards requests without a rule to this server.
     pub fn before(server: &Server) -> Self {
         Self::before_url(&server.url())
     }
 
-    /// The same for a server that somebody else started.
+    /// The same for a server that is not a child of this process.
     pub fn before_url(url: &str) -> Self {
         Self::new(Some(url.to_owned()))
     }
 
-    /// Has nothing behind it: what no rule is for is a 404.
+    /// Has no server behind it: requests without a rule get 404.
     pub fn alone() -> Self {
         Self::new(None)
     }
@@ -123,18 +123,18 @@ impl Proxy {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// From now on.
+    /// Sets the standing rule of a route.
     pub fn rule(&self, route: RuntimeRoute, rule: Rule) {
         self.script().rule(route, rule);
     }
 
-    /// For the next so many requests, after those already announced.
+    /// Sets the rule for the next `times` requests, after those already queued.
     pub fn next(&self, route: RuntimeRoute, times: usize, rule: Rule) {
         assert!(times > 0);
         self.script().next(route, times, rule);
     }
 
-    /// Forgets all rules and requests.
+    /// Drops all rules and recorded requests.
     pub fn reset(&self) {
         *self.script() = Script::default();
         self.shared.seen.lock().unwrap().clear();
@@ -157,7 +157,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // Requests that hang are not waited for.
+        // Does not wait for requests that hang.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
@@ -184,7 +184,7 @@ async fn answer(
     rule.apply(&socket, parts, body, serve).await
 }
 
-/// A runtime that does not answer is passed on as a connection that breaks.
+/// A runtime that does not reply appears as a connection that breaks.
 async fn forward(shared: &ProxyState, socket: &Socket, parts: Parts, body: Bytes) -> Response {
     let Some(upstream) = &shared.upstream else {
         return StatusCode::NOT_FOUND.into_response();

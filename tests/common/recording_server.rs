@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! A server with a recording of any length: a part of a real one,
-//! again and again, at the times at which it would come.
+//! A server with a recording of any length: one part of a real recording, repeated at the times at
+//! which it would come.
 
 use std::{
     collections::HashMap,
@@ -24,8 +24,8 @@ use axum::{
 
 use crate::mp4;
 
-/// After so many seconds a whole number of AAC's frames, at 48 kHz, and of
-/// pictures has passed: what is repeated then goes on without a seam.
+/// In seconds. It contains a whole number of AAC frames at 48 kHz and of pictures, so that the
+/// repeated part continues without a seam.
 const PERIOD: u64 = 8;
 
 /// A server that ends with the process.
@@ -38,9 +38,9 @@ pub struct RecordingServer {
 #[derive(Debug)]
 struct RecordingState {
     header: Bytes,
-    /// Those of one period.
+    /// The chunks of one period.
     chunks: Vec<Vec<u8>>,
-    /// By track.
+    /// By track id.
     timescales: HashMap<u32, u64>,
     segments: usize,
     latency: Duration,
@@ -48,9 +48,8 @@ struct RecordingState {
 }
 
 impl RecordingServer {
-    /// Serves so many segments, each after `latency`. `clip` is what the
-    /// platform's own client makes of a clip of the playground, from its
-    /// beginning and of a chunk more than [`PERIOD`] seconds.
+    /// Serves `segments` segments, each after `latency`. `clip` is a clip of the playground as the
+    /// platform's own client downloads it, from its beginning and one chunk longer than [`PERIOD`].
     pub fn serve(clip: &[u8], segments: usize, latency: Duration) -> Self {
         let boxes = mp4::split(clip);
         let first = boxes
@@ -68,7 +67,7 @@ impl RecordingServer {
             .windows(2)
             .map(|pair| clip[pair[0]..pair[1]].to_vec())
             .collect();
-        // The first has an encoder's priming, which comes once.
+        // The first one contains the encoder's priming, which occurs once.
         chunks.remove(0);
         let of_period = PERIOD as usize / 2;
         assert!(chunks.len() >= of_period, "{} chunks", chunks.len());

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: MIT
 
-//! A bad network where the kernel has none (`netem`): a relay on this machine
-//! that all UDP between a client and the real runtime goes through, and that
-//! loses, delays, reorders and narrows it on demand.
+//! A bad network where the kernel has no `netem`: a UDP relay on this machine between a client and
+//! the real runtime that loses, delays, reorders and rate-limits packets on demand.
 //!
-//! It is put into the server's answer, in the place of the server's own
-//! addresses, and the client's addresses are kept from the server, so that
-//! neither has another way to the other. What is encrypted stays so: these are
-//! the packets as they would be on a wire.
+//! It replaces the server's addresses in the answer, and removes the client's addresses from the
+//! offer, so that neither has another way to the other. It does not decrypt: these are the packets
+//! as they would be on a wire.
 
 mod emulated_link;
 mod forwarding;
@@ -27,10 +25,10 @@ pub use emulated_link::{Jitter, LinkConditions, PacketCounts, RateLimit};
 
 use emulated_link::EmulatedLink;
 
-/// More connections than any test makes; the oldest ends for another one.
+/// More connections than any test makes; the oldest is closed for another one.
 const MAX_SERVERS: usize = 32;
 
-/// Where to a packet is on its way.
+/// The direction of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
     ToClient,
@@ -54,7 +52,7 @@ impl EmulatedLinks {
     }
 }
 
-/// A server's address, where the relay stands for it, and what does so.
+/// A server's address, the relay's address in its place, and the task that forwards.
 #[derive(Debug)]
 struct RelayedServer {
     server: SocketAddr,
@@ -77,9 +75,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Stands between the server behind this proxy and its clients, of which
-    /// it lets everything through at first. What becomes of the n-th packet of
-    /// a direction depends on the seed, the conditions and nothing else.
+    /// Relays between the server behind this proxy and its clients; perfect at first. What happens
+    /// to the n-th packet of a direction depends on the seed and the conditions only.
     pub fn behind(proxy: &Proxy, seed: u64) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -114,7 +111,7 @@ impl Relay {
         }
     }
 
-    /// From now on, for what comes in.
+    /// Applies to packets that arrive from now on.
     pub fn set(&self, direction: Direction, conditions: LinkConditions) {
         self.shared.links.of(direction).conditions = conditions;
     }
@@ -124,26 +121,25 @@ impl Relay {
         self.set(Direction::ToServer, conditions);
     }
 
-    /// Whether nothing gets through at all, in neither direction. What is on its
-    /// way arrives.
+    /// Drops all packets in both directions. Packets in flight arrive.
     pub fn set_down(&self, on: bool) {
         for direction in [Direction::ToClient, Direction::ToServer] {
             self.shared.links.of(direction).down = on;
         }
     }
 
-    /// What became of the packets so far.
+    /// The packet counts so far.
     pub fn counts(&self, direction: Direction) -> PacketCounts {
         self.shared.links.of(direction).counts
     }
 
-    /// How many RTP packets came in, lost ones too, by payload type: what the
-    /// answer calls `rtx` is repair.
+    /// The number of RTP packets received, lost ones included, by payload type: those that the
+    /// answer calls `rtx` are retransmissions.
     pub fn payloads(&self, direction: Direction) -> BTreeMap<u8, u64> {
         self.shared.links.of(direction).payloads.clone()
     }
 
-    /// How many connections went through here.
+    /// The number of connections relayed.
     pub fn connections(&self) -> usize {
         self.shared.servers.lock().unwrap().len()
     }
@@ -158,14 +154,14 @@ impl Drop for Relay {
 }
 
 impl RelayState {
-    /// Where clients find this server from now on. An answer may be asked for
-    /// more than once.
+    /// The address at which clients find this server from now on. An answer may be requested more
+    /// than once.
     fn relay_address(&self, server: SocketAddr) -> SocketAddr {
         let mut servers = self.servers.lock().unwrap();
         if let Some(relayed) = servers.iter().find(|relayed| relayed.server == server) {
             return relayed.address;
         }
-        // On the server's own address, so that it is reached the same way.
+        // On the server's own address, so that the route to it is the same.
         let socket = UdpSocket::bind((server.ip(), 0)).expect("a free port");
         let address = socket.local_addr().expect("an address");
         let task = forwarding::forward_packets(server, socket, self.links.clone());
@@ -182,8 +178,7 @@ impl RelayState {
     }
 }
 
-/// How many packets of each payload type an SDP calls by this name, such as
-/// `rtx`.
+/// The number of packets whose payload type an SDP maps to this codec name, such as `rtx`.
 pub fn count_codec_packets(sdp: &str, name: &str, payloads: &BTreeMap<u8, u64>) -> u64 {
     let formats = sdp.lines().filter_map(|line| {
         let (payload, rest) = line.trim().strip_prefix("a=rtpmap:")?.split_once(' ')?;

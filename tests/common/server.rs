@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! The platform's own local runtime serving a model of `examples/models`, as
-//! a child process of the test.
+//! The platform's local runtime serving a model of `examples/models`, as a child process of the
+//! test.
 
 use std::{
     net::TcpListener,
@@ -12,7 +12,7 @@ use std::{
 
 use crate::{http, process::send_signal};
 
-/// A generous bound: the machine may be busy compiling.
+/// Generous: the machine may be busy compiling.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// The playground, as it comes.
+    /// The playground with its default settings.
     pub fn playground() -> Self {
         Self::start(&[])
     }
@@ -48,9 +48,8 @@ impl Server {
         server
     }
 
-    /// A server that has to wait for a processor leaves out pictures before it
-    /// encodes them, which is not what is tested. Where it is permitted, it
-    /// waits less than what else runs here.
+    /// A server that waits for a processor drops pictures before it encodes them, which is not what
+    /// is tested. Where it is permitted, it gets priority over other processes.
     fn raise_priority(&self) {
         // SAFETY: plain numbers; a refusal changes nothing.
         #[allow(unsafe_code)]
@@ -79,13 +78,13 @@ impl Server {
         self.child.id()
     }
 
-    /// Sends a signal to the server, and to nobody else.
+    /// Sends a signal to the server alone.
     pub fn signal(&self, signal: i32) {
         // The child is not reaped before drop.
         send_signal(self.pid().cast_signed(), signal);
     }
 
-    /// What `GET /session` says is the session's state.
+    /// The session's state by `GET /session`.
     pub fn session_state(&self) -> String {
         let reply = http::get(&format!("{}/session", self.url())).expect("/session");
         let json: serde_json::Value = serde_json::from_str(&reply.body).expect("JSON");
@@ -111,7 +110,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // A frozen one cannot act on anything else.
+        // A stopped process cannot handle another signal.
         self.signal(libc::SIGCONT);
         self.signal(libc::SIGKILL);
         let _ = self.child.wait();

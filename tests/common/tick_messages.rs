@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! What the playground says of itself every second.
+//! The `tick` messages that the playground sends every second.
 
 use std::{
     sync::{Arc, Mutex},
@@ -14,12 +14,12 @@ use crate::pipeline::wait_until;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct Tick {
-    /// The newest frame's counter.
+    /// The counter of the newest frame.
     pub frame: u32,
     pub clients: u32,
 }
 
-/// Collects the ticks that an element hears.
+/// Collects the ticks that an element receives.
 #[derive(Debug, Clone, Default)]
 pub struct TickMessages(Arc<Mutex<Vec<Tick>>>);
 
@@ -43,7 +43,7 @@ impl TickMessages {
         self.0.lock().unwrap().clone()
     }
 
-    /// The next tick from now; panics after `limit`.
+    /// Waits for the next tick from now; panics after `limit`.
     pub fn next(&self, limit: Duration) -> Tick {
         let seen = self.all().len();
         wait_until("a tick", limit, || self.all().len() > seen);

@@ -20,15 +20,15 @@ use gst_webrtc::{
 
 use super::{Encoding, HEIGHT, Offer, PeerState, Section, WIDTH, log, messages};
 
-/// webrtcbin may never say that it has gathered all.
+/// webrtcbin may never report that gathering is complete.
 const GATHERING_LIMIT: Duration = Duration::from_secs(2);
 
-/// Of the first track, where the answer is to announce it.
+/// The SSRC of the first track, where the answer announces it.
 const SSRC: u32 = 0x5EED_0000;
 
 #[derive(Debug)]
 pub(super) struct Connection {
-    // webrtcbin 1.22 must not end before its channels: they are dropped first.
+    // webrtcbin 1.22 must outlive its data channels: they are dropped first.
     channels: Mutex<Vec<WebRTCDataChannel>>,
     tracks: HashMap<String, Sender>,
     webrtcbin: gst::Element,
@@ -42,7 +42,7 @@ struct Sender {
     sent: Arc<AtomicU64>,
 }
 
-/// Answers an offer. The answer and the connection are left in `shared`.
+/// Answers an offer. Stores the answer and the connection in `shared`.
 pub(super) async fn open(shared: &Arc<PeerState>, offer: &Offer) -> Result<()> {
     let connection = Arc::new(Connection::new(shared, offer)?);
     let previous = shared
@@ -80,8 +80,8 @@ impl Connection {
         };
         connection.listen(shared);
         connection.pipeline.set_state(gst::State::Ready)?;
-        // In the order of the m-lines, which is how webrtcbin 1.22 pairs the
-        // transceivers of the answer with them.
+        // In the order of the m-lines: webrtcbin 1.22 pairs the transceivers of the answer with
+        // them in this order.
         for section in offer.sections.iter().filter(|s| s.kind != "application") {
             connection.add_track(shared, section)?;
         }
@@ -118,7 +118,7 @@ impl Connection {
             .with_context(|| format!("{} is not offered", encoding.name()))?;
         let mut rtp = rtp_caps(*encoding, *payload);
         if shared.config.announces_ssrc {
-            // What the caps say of it gets into the answer.
+            // The SSRC of the caps gets into the answer.
             rtp.make_mut().set("ssrc", SSRC + self.tracks.len() as u32);
         }
         let line = format!("{} ! capsfilter caps=\"{rtp}\"", chain(*encoding));
@@ -151,7 +151,7 @@ impl Connection {
         Ok(local.sdp().as_text()?)
     }
 
-    /// One of webrtcbin's actions, and what it replies.
+    /// Emits an action of webrtcbin; returns its reply.
     async fn call(
         &self,
         action: &str,
@@ -187,7 +187,7 @@ impl Connection {
         sender.map_or(0, |sender| sender.sent.load(Ordering::Relaxed))
     }
 
-    /// Lets a track flow, from a keyframe on, or stops it.
+    /// Starts a track, from a keyframe on, or stops it.
     pub(super) fn set_flowing(&self, track: &str, flowing: bool) {
         let Some(sender) = self.tracks.get(track) else {
             return;
@@ -210,7 +210,7 @@ impl Drop for Connection {
     }
 }
 
-/// No multicast for a router, no candidates that nobody uses.
+/// No multicast for a router (UPnP), no unused candidates (ICE-TCP).
 fn keep_to_itself(webrtcbin: &gst::Element) {
     let ice: gst::Object = webrtcbin.property("ice-agent");
     let agent: glib::Object = ice.property("agent");
@@ -218,7 +218,7 @@ fn keep_to_itself(webrtcbin: &gst::Element) {
     agent.set_property("ice-tcp", false);
 }
 
-/// Errors are expected when the client leaves; nobody reads the messages.
+/// Errors are expected when the client leaves; nothing reads the messages.
 fn watch(pipeline: &gst::Pipeline) {
     let bus = pipeline.bus().expect("a bus");
     bus.set_sync_handler(|_, message| {
@@ -229,7 +229,7 @@ fn watch(pipeline: &gst::Pipeline) {
     });
 }
 
-/// Without the format's parameters: the answer takes them over from the offer.
+/// Without the format's parameters: the answer copies them from the offer.
 fn rtp_caps(encoding: Encoding, payload: u8) -> gst::Caps {
     let clock_rate = match encoding {
         Encoding::Opus => 48_000,
@@ -243,7 +243,7 @@ fn rtp_caps(encoding: Encoding, payload: u8) -> gst::Caps {
         .build()
 }
 
-/// From source to packets. Nothing passes the gate before the client asks.
+/// The elements from source to packets. Nothing passes the valve before the client asks.
 fn chain(encoding: Encoding) -> String {
     let source = match encoding {
         Encoding::Opus => "audiotestsrc is-live=true samplesperbuffer=480 volume=0.1 ! \
@@ -287,7 +287,7 @@ fn count(pad: &gst::Pad) -> Arc<AtomicU64> {
     counter
 }
 
-/// Lets a track flow or rest, if there is a connection.
+/// Starts or stops a track, if there is a connection.
 pub(super) fn set_flowing(shared: &Weak<PeerState>, track: &str, flowing: bool) {
     if let Some(connection) = shared.upgrade().and_then(|shared| shared.connection()) {
         connection.set_flowing(track, flowing);

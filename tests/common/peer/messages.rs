@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! What is message on the data channels.
+//! The messages on the data channels.
 
 use std::{
     sync::{Arc, Weak},
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{PeerState, connection, log, v1};
 
-/// A message of the client's, in either encoding.
+/// A message of the client, in either encoding.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ClientMessage {
     Ping,
@@ -29,7 +29,7 @@ pub struct ReceivedMessage {
     pub at: Instant,
     /// The channel's label.
     pub channel: String,
-    /// v1, that is; JSON comes as text.
+    /// Binary is v1; JSON (v0) comes as text.
     pub binary: bool,
     pub message: ClientMessage,
 }
@@ -39,7 +39,7 @@ enum Frame {
     Binary(Vec<u8>),
 }
 
-/// Listens on a channel that the client opened.
+/// Receives on a channel that the client opened.
 pub(super) fn attach(shared: &Weak<PeerState>, channel: &WebRTCDataChannel) {
     let weak = shared.clone();
     channel.connect_on_message_string(move |channel, text| {
@@ -73,7 +73,7 @@ fn handle_frame(weak: &Weak<PeerState>, channel: &WebRTCDataChannel, frame: Fram
     if binary && shared.config.v0_only {
         return;
     }
-    // The first message decides for the whole connection.
+    // The first message selects the encoding of the whole connection.
     shared.binary.lock().unwrap().get_or_insert(binary);
     match &message {
         ClientMessage::Resume(track) => connection::set_flowing(weak, track, true),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! What the client offers.
+//! The client's SDP offer.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ pub struct Offer {
 pub struct Section {
     pub kind: String,
     pub mid: String,
-    /// The track that the client's map gives it.
+    /// The track that the client's `track_mapping` assigns.
     pub track: Option<String>,
     /// Payload types and names, in the offer's order.
     pub formats: Vec<(u8, String)>,

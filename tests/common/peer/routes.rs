@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! The HTTP API of a local runtime, as much of it as a client needs.
+//! The part of a local runtime's HTTP API that a client needs.
 
 use std::sync::Arc;
 
@@ -128,6 +128,6 @@ async fn answer(State(shared): State<Arc<PeerState>>) -> Response {
 }
 
 async fn candidates() -> StatusCode {
-    // The client gathers first; a straggler is not needed.
+    // The client gathers first; later candidates are not needed.
     StatusCode::ACCEPTED
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! As much of wire v1 (protobuf) as a stand-in needs, by hand: what is tested
-//! here must not be tested with its own code.
+//! The part of wire v1 (protobuf) that the peer needs, encoded and decoded by hand: the code under
+//! test must not test itself.
 
 use serde_json::Value;
 
@@ -10,14 +10,14 @@ use super::ClientMessage;
 const NOTIFICATION: u64 = 3;
 const RESPONSE: u64 = 2;
 
-/// A field's content; numbers say nothing of interest here.
+/// A field's content; the values of numbers are not needed.
 #[derive(Clone, Copy)]
 enum Content<'a> {
     Number,
     Bytes(&'a [u8]),
 }
 
-/// The request's id and what the message says.
+/// The request's id and the message.
 pub(super) fn read(label: &str, bytes: &[u8]) -> (String, ClientMessage) {
     let Some(fields) = fields(bytes) else {
         return (String::new(), ClientMessage::Other);
@@ -45,7 +45,7 @@ pub(super) fn read(label: &str, bytes: &[u8]) -> (String, ClientMessage) {
     (id, message)
 }
 
-/// A `ModelSchema` that says `{"openapi":"3.1.0"}`.
+/// A `ModelSchema` with the document `{"openapi":"3.1.0"}`.
 pub(super) fn schema(id: &str) -> Vec<u8> {
     let value = bytes(3, b"3.1.0");
     let entry = [bytes(1, b"openapi"), bytes(2, &value)].concat();
@@ -58,12 +58,12 @@ pub(super) fn reply(id: &str, name: &str) -> Vec<u8> {
     answer(id, RESPONSE, &bytes(1, name.as_bytes()))
 }
 
-/// A model's message to everybody.
+/// A broadcast message of the model.
 pub(super) fn message(name: &str) -> Vec<u8> {
     answer("", NOTIFICATION, &bytes(1, name.as_bytes()))
 }
 
-/// Both kinds of answer have their payload in field 10.
+/// Responses and notifications have their payload in field 10.
 fn answer(id: &str, kind: u64, payload: &[u8]) -> Vec<u8> {
     let mut message = Vec::new();
     if !id.is_empty() {

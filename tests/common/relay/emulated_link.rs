@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! What becomes of the packets of one direction. There is no socket in here,
-//! and the time is told.
+//! One direction of an emulated network: decides when, and whether, a packet arrives. Has no socket
+//! and no clock of its own.
 
 use std::{
     collections::BTreeMap,
@@ -13,37 +13,37 @@ use rand_pcg::{
     rand_core::{Rng, SeedableRng},
 };
 
-/// The network of one direction. The default is a perfect one.
+/// The conditions of one direction. The default is a perfect network.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct LinkConditions {
-    /// How likely a packet is to be lost, 0 to 1.
+    /// The probability that a packet is lost, 0 to 1.
     pub loss: f64,
-    /// What each packet takes at least.
+    /// The delay of every packet.
     pub delay: Duration,
-    /// What a packet takes at most on top of that.
+    /// The largest additional delay of a packet.
     pub jitter: Duration,
     pub shape: Jitter,
-    /// A packet that would overtake another one arrives right after that.
+    /// A packet that would overtake another one arrives right after it.
     pub in_order: bool,
     pub rate: Option<RateLimit>,
 }
 
-/// How the jitter is spread between none and the most.
+/// The distribution of the jitter.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Jitter {
     #[default]
     Uniform,
-    /// Mostly about the middle: the mean of four uniform ones.
+    /// Bell-shaped: the mean of four uniform values.
     Bell,
 }
 
-/// A token bucket, and a queue in front of it that drops what is too much.
+/// A token bucket with a tail-drop queue in front of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimit {
     pub bits_per_second: u32,
     /// Bytes that pass at once after a pause.
     pub burst: u32,
-    /// Bytes that may wait.
+    /// Bytes that the queue holds.
     pub queue: u32,
 }
 
@@ -53,16 +53,16 @@ impl RateLimit {
     }
 }
 
-/// What became of the packets.
+/// The number of packets by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PacketCounts {
     pub passed: u64,
-    /// By chance.
+    /// At random.
     pub lost: u64,
-    /// In front of what is too narrow, or because too many were under way.
+    /// Dropped by the full queue, or because too many packets were in flight.
     pub overflowed: u64,
     pub dropped_while_down: u64,
-    /// Those of `passed` that arrive before one that was sent earlier.
+    /// Packets of `passed` that arrive before one that was sent earlier.
     pub reordered: u64,
 }
 
@@ -73,14 +73,14 @@ pub(super) struct EmulatedLink {
     pub counts: PacketCounts,
     pub payloads: BTreeMap<u8, u64>,
     random: Pcg64Mcg,
-    /// When the last of what passed the bucket has left it.
+    /// When the last packet has left the token bucket.
     free: Option<Instant>,
     /// The latest arrival so far.
     latest: Option<Instant>,
 }
 
 impl EmulatedLink {
-    /// `stream` keeps the directions of one seed apart.
+    /// `stream` separates the random sequences of the two directions.
     pub fn new(seed: u64, stream: u64) -> Self {
         Self {
             conditions: LinkConditions::default(),
@@ -98,8 +98,8 @@ impl EmulatedLink {
         if let Some(payload) = rtp_payload(packet) {
             *self.payloads.entry(payload).or_default() += 1;
         }
-        // Always the same number of draws, so that a change of the conditions
-        // does not change which packets are meant.
+        // Always the same number of random values, so that a change of the conditions does not
+        // change which packets are lost.
         let chance = self.draw();
         let jitters = [self.draw(), self.draw(), self.draw(), self.draw()];
         if self.down {
@@ -123,18 +123,18 @@ impl EmulatedLink {
         Some(self.arrive(leaves + self.conditions.delay + jitter))
     }
 
-    /// One that was admitted could not be kept.
+    /// Corrects the counts for an admitted packet that could not be queued.
     pub fn overflow(&mut self) {
         self.counts.passed -= 1;
         self.counts.overflowed += 1;
     }
 
-    /// When a packet is through what is narrow, unless too much waits already.
+    /// When a packet has left the token bucket, unless the queue is full.
     fn leave(&mut self, bytes: u32, now: Instant) -> Option<Instant> {
         let Some(rate) = self.conditions.rate else {
             return Some(now);
         };
-        // After a pause it is ahead by the burst, and no more.
+        // After a pause, the credit is the burst, and no more.
         let credit = now.checked_sub(rate.time_of(rate.burst)).unwrap_or(now);
         let begins = self.free.map_or(credit, |free| free.max(credit));
         if begins > now + rate.time_of(rate.queue) {
@@ -159,14 +159,14 @@ impl EmulatedLink {
         }
     }
 
-    /// From 0 to just below 1.
+    /// Uniform in 0..1.
     fn draw(&mut self) -> f64 {
         (self.random.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 }
 
-/// SRTP leaves the header readable. Told from STUN, DTLS and RTCP as RFC 7983
-/// and RFC 5761 say.
+/// The payload type of an RTP packet. SRTP leaves the header readable; STUN, DTLS and RTCP are told
+/// apart by RFC 7983 and RFC 5761.
 fn rtp_payload(packet: &[u8]) -> Option<u8> {
     let (first, second) = (*packet.first()?, *packet.get(1)?);
     let payload = second & 0x7f;
@@ -183,7 +183,7 @@ mod tests {
         Duration::from_millis(milliseconds)
     }
 
-    /// The fates of a thousand packets, one a millisecond.
+    /// The outcomes of a thousand packets, one per millisecond.
     fn fates(seed: u64, conditions: LinkConditions) -> (Vec<Option<Duration>>, PacketCounts) {
         let mut link = EmulatedLink::new(seed, 1);
         link.conditions = conditions;
@@ -208,7 +208,7 @@ mod tests {
         assert!((20..100).contains(&counts.lost), "{counts:?}");
         assert_eq!(counts.passed + counts.lost, 1000);
         assert!(counts.reordered > 100, "{counts:?}");
-        // What is lost does not depend on the rest.
+        // Losses do not depend on the other conditions.
         let steady = LinkConditions {
             jitter: Duration::ZERO,
             ..conditions
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn excess_traffic_is_queued_then_dropped() {
-        // Half of what comes: 8 Mbit/s.
+        // Half of the traffic, which is 8 Mbit/s.
         let rate = RateLimit {
             bits_per_second: 4_000_000,
             burst: 5_000,

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! The sockets: one for the clients to send to, and one towards the server for
-//! each address that they send from.
+//! The sockets: one for the clients, and one towards the server for each address of a client.
 
 use std::{
     cmp::Reverse,
@@ -20,14 +19,14 @@ use tokio::{
 
 use super::{Direction, EmulatedLinks};
 
-/// Packets that may be under way: seconds of what is sent here.
+/// The most packets in flight: seconds of the traffic of a test.
 const MAX_QUEUED_PACKETS: usize = 8192;
-/// Addresses that one client sends from.
+/// The most addresses that a client sends from.
 const MAX_FLOWS: usize = 16;
-/// No UDP packet is larger.
+/// The largest UDP packet.
 const MAX_PACKET: usize = 65_536;
 
-/// Stands for the server, for as long as the task is kept.
+/// Receives in the server's place until the task is aborted.
 pub(super) async fn forward_packets(
     server: SocketAddr,
     socket: StdSocket,
@@ -38,7 +37,7 @@ pub(super) async fn forward_packets(
     let mut flows = HashMap::new();
     let mut buffer = vec![0; MAX_PACKET];
     loop {
-        // An error tells that an earlier packet was not wanted.
+        // An error is the ICMP reply to an earlier packet.
         let Ok((length, client)) = front.recv_from(&mut buffer).await else {
             continue;
         };
@@ -58,7 +57,7 @@ pub(super) async fn forward_packets(
     }
 }
 
-/// On its way, first by when it arrives, then by when it came.
+/// A packet in flight, ordered by arrival, then by number.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Packet {
     due: Instant,
@@ -67,7 +66,7 @@ struct Packet {
     bytes: Vec<u8>,
 }
 
-/// What goes to and fro between one address of a client and the server.
+/// Forwards between one address of a client and the server.
 async fn forward_flow(
     front: Arc<UdpSocket>,
     client: SocketAddr,
@@ -114,8 +113,7 @@ async fn forward_flow(
     }
 }
 
-/// Sends what has arrived. A packet that is not taken is lost, as on any
-/// network.
+/// Sends the packets that are due. A packet that the socket refuses is lost, as on any network.
 async fn deliver(
     queue: &mut BinaryHeap<Reverse<Packet>>,
     front: &UdpSocket,

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 
-//! The signaling on its way through the proxy: who is told which addresses.
+//! Rewrites addresses in the signaling that passes the proxy.
 
 use std::net::{IpAddr, SocketAddr};
 
 use serde_json::{Value, json};
 
-/// Leaves one way to the server in its answer, and puts `front` in its place.
+/// Keeps one candidate of the server's answer, with the address `front` gives for it.
 pub(super) fn replace_server_address(
     body: &str,
     front: impl Fn(SocketAddr) -> SocketAddr,
@@ -24,8 +24,8 @@ pub(super) fn replace_server_address(
     })
 }
 
-/// Leaves the client's addresses out of its offer: the server learns those of
-/// the relay from the packets.
+/// Removes the client's candidates from its offer: the server learns the relay's addresses from the
+/// packets (peer-reflexive candidates).
 pub(super) fn remove_client_candidates(body: String) -> String {
     edit(&body, "sdp_offer", |sdp| {
         lines(sdp, |line| {
@@ -35,7 +35,7 @@ pub(super) fn remove_client_candidates(body: String) -> String {
     })
 }
 
-/// The same for what comes after the offer.
+/// Removes the candidates that are trickled after the offer.
 pub(super) fn remove_trickled_candidates(body: String) -> String {
     let Ok(mut json) = serde_json::from_str::<Value>(&body) else {
         return body;
@@ -44,7 +44,7 @@ pub(super) fn remove_trickled_candidates(body: String) -> String {
     json.to_string()
 }
 
-/// Edits a field of a JSON body, if it is there.
+/// Edits a field of a JSON body, if it exists.
 fn edit(body: &str, field: &str, edit: impl FnOnce(&str) -> String) -> String {
     let json = serde_json::from_str::<Value>(body);
     let Ok(mut json) = json else {
@@ -61,8 +61,8 @@ fn lines(sdp: &str, edit: impl FnMut(&str) -> Option<String>) -> String {
     edited.map(|line| line + "\r\n").collect()
 }
 
-/// Of a host candidate for UDP over IPv4:
-/// `foundation component transport priority address port typ host ...`.
+/// The address of a host candidate for UDP over IPv4: `foundation component transport priority
+/// address port typ host ...`.
 fn address(candidate: &str) -> Option<SocketAddr> {
     let fields: Vec<_> = candidate.split_ascii_whitespace().collect();
     let [_, "1", transport, _, address, port, "typ", "host", ..] = fields[..] else {
