@@ -12,7 +12,7 @@ use super::{
     reply::{ReplyTo, file_structure},
 };
 use crate::{
-    platform::{Error, upload::Source, wire::ClientMessage},
+    platform::{Error, upload::UploadSource, wire::ClientMessage},
     session::command_queue::{QueuedCommand, UploadCallback},
 };
 
@@ -35,7 +35,7 @@ impl SessionMembership {
     /// Uploads bytes, or the file at a path.
     fn upload(
         &self,
-        source: Result<Result<Source, PathBuf>, Error>,
+        source: Result<Result<UploadSource, PathBuf>, Error>,
         name: Option<String>,
         mime: Option<String>,
         promise: Option<gst::Promise>,
@@ -121,7 +121,8 @@ pub fn signals(
                 let bytes = args[0].get::<Option<glib::Bytes>>().ok().flatten();
                 let bytes = bytes.map(|bytes| bytes.to_vec()).unwrap_or_default();
                 let (name, mime) = (get_string(&args[1]), get_string(&args[2]));
-                let source = Source::new(bytes, name.as_deref().unwrap_or(""), mime.as_deref());
+                let source =
+                    UploadSource::new(bytes, name.as_deref().unwrap_or(""), mime.as_deref());
                 member.upload(source.map(Ok), None, None, get_promise(&args[3]));
             },
         ),

@@ -25,7 +25,7 @@ use super::{
     status::Status,
 };
 use crate::{
-    platform::{Code, Error, commands::Command},
+    platform::{Code, Error, commands::ModelCommand},
     session::{
         self, EventSender, Participant, ParticipantRole, Session,
         command_queue::QueuedCommand,
@@ -51,9 +51,9 @@ pub struct SessionMembership {
 }
 
 /// The commands to send as soon as a session is ready.
-fn parse_startup_commands(settings: &Settings) -> Result<Vec<Command>, Error> {
+fn parse_startup_commands(settings: &Settings) -> Result<Vec<ModelCommand>, Error> {
     let commands = settings.commands.as_deref().unwrap_or_default();
-    Command::parse_list(commands).map_err(Error::into_invalid_settings)
+    ModelCommand::parse_list(commands).map_err(Error::into_invalid_settings)
 }
 
 impl SessionMembership {
@@ -154,7 +154,7 @@ impl SessionMembership {
     }
 
     /// Queues commands whose replies go to the bus.
-    fn queue_commands(&self, element: &gst::Element, commands: Vec<Command>) {
+    fn queue_commands(&self, element: &gst::Element, commands: Vec<ModelCommand>) {
         for command in commands {
             self.queue_command(command, ReplyTo::Bus(element.clone()));
         }
@@ -163,7 +163,7 @@ impl SessionMembership {
     /// Sends a command in its turn; `@file:` arguments are uploaded first.
     pub(super) fn send_command(&self, name: &str, json: Option<&str>, reply_to: ReplyTo) {
         let arguments = parse_arguments(json.unwrap_or("{}"));
-        match arguments.and_then(|arguments| Command::new(name, arguments)) {
+        match arguments.and_then(|arguments| ModelCommand::new(name, arguments)) {
             Ok(command) => self.queue_command(command, reply_to),
             Err(error) => {
                 let reply = reply_to.callback(name, self.state.session_id());
@@ -172,7 +172,7 @@ impl SessionMembership {
         }
     }
 
-    fn queue_command(&self, command: Command, reply_to: ReplyTo) {
+    fn queue_command(&self, command: ModelCommand, reply_to: ReplyTo) {
         let reply = reply_to.callback(&command.name, self.state.session_id());
         let check = self.state.settings().check_commands;
         match self.require_session() {

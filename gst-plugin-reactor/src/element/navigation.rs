@@ -14,8 +14,8 @@ use gst_video::NavigationEvent;
 use crate::{
     platform::{
         Error,
-        commands::Command,
-        navigation::{Event, Navigation},
+        commands::ModelCommand,
+        navigation::{InputEvent, Navigation},
     },
     session::lock,
 };
@@ -49,7 +49,7 @@ impl NavigationCommands {
         &self,
         event: &gst::EventRef,
         size: (u32, u32),
-    ) -> Option<(Vec<Command>, Option<Duration>)> {
+    ) -> Option<(Vec<ModelCommand>, Option<Duration>)> {
         let event = normalize(NavigationEvent::parse(event).ok()?, size)?;
         let mut navigation = lock(&self.0);
         let navigation = navigation.as_mut()?;
@@ -59,26 +59,28 @@ impl NavigationCommands {
     }
 
     /// The commands that the rate limit held back.
-    pub fn flush(&self) -> Vec<Command> {
+    pub fn flush(&self) -> Vec<ModelCommand> {
         let commands = lock(&self.0).as_mut().map(|n| n.flush(now()));
         commands.unwrap_or_default()
     }
 }
 
 /// Converts an event: its coordinates become fractions of the picture.
-fn normalize(event: NavigationEvent, (width, height): (u32, u32)) -> Option<Event> {
+fn normalize(event: NavigationEvent, (width, height): (u32, u32)) -> Option<InputEvent> {
     let x = |x: f64| x / f64::from(width.max(1));
     let y = |y: f64| y / f64::from(height.max(1));
     Some(match event {
-        NavigationEvent::KeyPress { key, .. } => Event::KeyPress(key),
-        NavigationEvent::KeyRelease { key, .. } => Event::KeyRelease(key),
-        NavigationEvent::MouseMove { x: px, y: py, .. } => Event::MouseMove { x: x(px), y: y(py) },
+        NavigationEvent::KeyPress { key, .. } => InputEvent::KeyPress(key),
+        NavigationEvent::KeyRelease { key, .. } => InputEvent::KeyRelease(key),
+        NavigationEvent::MouseMove { x: px, y: py, .. } => {
+            InputEvent::MouseMove { x: x(px), y: y(py) }
+        }
         NavigationEvent::MouseButtonPress {
             button,
             x: px,
             y: py,
             ..
-        } => Event::MousePress {
+        } => InputEvent::MousePress {
             button,
             x: x(px),
             y: y(py),
@@ -88,7 +90,7 @@ fn normalize(event: NavigationEvent, (width, height): (u32, u32)) -> Option<Even
             x: px,
             y: py,
             ..
-        } => Event::MouseRelease {
+        } => InputEvent::MouseRelease {
             button,
             x: x(px),
             y: y(py),
@@ -99,7 +101,7 @@ fn normalize(event: NavigationEvent, (width, height): (u32, u32)) -> Option<Even
             delta_x,
             delta_y,
             ..
-        } => Event::Scroll {
+        } => InputEvent::Scroll {
             x: x(px),
             y: y(py),
             dx: delta_x,

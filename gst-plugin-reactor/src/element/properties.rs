@@ -5,7 +5,7 @@
 use gst::{glib, prelude::*};
 
 use crate::{
-    platform::{secret::Secret, wire::Version},
+    platform::{secret::Secret, wire::WireVersion},
     session::{
         WireChoice,
         settings::{
@@ -221,8 +221,8 @@ pub fn set(settings: &mut Settings, name: &str, value: &glib::Value) -> Result<(
         "wire" => {
             settings.wire = match get(value) {
                 Wire::Auto => WireChoice::Auto,
-                Wire::V1 => WireChoice::Only(Version::V1),
-                Wire::V0 => WireChoice::Only(Version::V0),
+                Wire::V1 => WireChoice::Only(WireVersion::V1),
+                Wire::V0 => WireChoice::Only(WireVersion::V0),
             };
         }
         _ => {}
@@ -267,8 +267,8 @@ pub fn value(settings: &Settings, name: &str) -> Option<glib::Value> {
         .to_value(),
         "wire" => match settings.wire {
             WireChoice::Auto => Wire::Auto,
-            WireChoice::Only(Version::V1) => Wire::V1,
-            WireChoice::Only(Version::V0) => Wire::V0,
+            WireChoice::Only(WireVersion::V1) => Wire::V1,
+            WireChoice::Only(WireVersion::V0) => Wire::V0,
         }
         .to_value(),
         _ => return None,

@@ -16,7 +16,7 @@ use gst::prelude::*;
 
 use super::{bus, debug::CAT, errors, status::Status};
 use crate::{
-    platform::{Error, coordinator::Descriptor},
+    platform::{Error, coordinator::SessionDescriptor},
     session::{lock, settings::Settings},
 };
 
@@ -129,7 +129,7 @@ impl ElementState {
         }
     }
 
-    pub fn publish_description(&self, element: &gst::Element, descriptor: &Descriptor) {
+    pub fn publish_description(&self, element: &gst::Element, descriptor: &SessionDescriptor) {
         let capabilities = descriptor.capabilities.as_ref();
         {
             let mut published = self.published();

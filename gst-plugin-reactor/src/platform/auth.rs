@@ -17,7 +17,7 @@ use url::Url;
 
 use super::{
     Code, Error,
-    http::{Call, Credential, Http, Role, below, is_loopback, shown},
+    http::{Credential, HttpClient, HttpRequest, ServerRole, below, is_loopback, shown},
     lock,
     secret::Secret,
 };
@@ -64,12 +64,12 @@ impl PartialEq for Jwt {
 /// What the user gave to be let in with. The token wins over the key, and is
 /// never replaced by one from here.
 #[derive(Debug, Clone, Default)]
-pub struct Access {
+pub struct ApiCredentials {
     key: Option<Secret>,
     jwt: Jwt,
 }
 
-impl Access {
+impl ApiCredentials {
     pub fn new(key: Option<&str>, jwt: Jwt) -> Self {
         let key = key.and_then(secret);
         Self { key, jwt }
@@ -89,7 +89,7 @@ fn secret(text: &str) -> Option<Secret> {
 /// then either, and what the refusal says of the model, the session or the
 /// key is what the user has to know.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Scope {
+pub enum TokenScope {
     /// Creates sessions of a model, and reaches those that it created.
     Model(String),
     /// Reaches one session that exists.
@@ -98,7 +98,7 @@ pub enum Scope {
     Recordings,
 }
 
-impl Scope {
+impl TokenScope {
     fn request(&self) -> Value {
         let resources = match self {
             Self::Model(name) => json!({"models": {"match": [name]}}),
@@ -113,25 +113,25 @@ impl Scope {
 
 /// The right to make calls to a server of the cloud's.
 #[derive(Debug, Clone)]
-pub struct Bearer {
-    tokens: Tokens,
-    access: Access,
-    http: Http,
+pub struct TokenProvider {
+    tokens: TokenCache,
+    access: ApiCredentials,
+    http: HttpClient,
     base: Url,
-    scope: Scope,
+    scope: TokenScope,
 }
 
-impl Bearer {
+impl TokenProvider {
     /// Makes no request.
     ///
     /// Fails with [`Code::InvalidSettings`] where secrets would travel in the
     /// clear.
     pub fn new(
-        http: Http,
+        http: HttpClient,
         base: Url,
-        access: Access,
-        tokens: Tokens,
-        scope: Scope,
+        access: ApiCredentials,
+        tokens: TokenCache,
+        scope: TokenScope,
     ) -> Result<Self, Error> {
         if base.scheme() != "https" && !is_loopback(&base) {
             let message = format!(
@@ -149,7 +149,7 @@ impl Bearer {
         })
     }
 
-    pub(super) fn http(&self) -> &Http {
+    pub(super) fn http(&self) -> &HttpClient {
         &self.http
     }
 
@@ -159,7 +159,7 @@ impl Bearer {
 
     /// The same for something else.
     #[must_use]
-    pub fn scoped(&self, scope: Scope) -> Self {
+    pub fn scoped(&self, scope: TokenScope) -> Self {
         let mut other = self.clone();
         other.scope = scope;
         other
@@ -244,7 +244,7 @@ impl Bearer {
 
     /// Exchanges the key for a token.
     async fn mint(&self, key: &Secret, now: Now) -> Result<Token, Error> {
-        let call = Call {
+        let call = HttpRequest {
             method: Method::POST,
             path: &["tokens"],
             operation: OPERATION,
@@ -253,7 +253,10 @@ impl Bearer {
         };
         let url = below(&self.base, call.path);
         let credential = Credential::ApiKey(key);
-        let reply = self.http.send(url, &call, Role::Cloud, credential).await?;
+        let reply = self
+            .http
+            .send(url, &call, ServerRole::Cloud, credential)
+            .await?;
         let answer = reply.json_as_it_is()?;
         let jwt = answer.get("jwt").and_then(Value::as_str).and_then(secret);
         let jwt = jwt.ok_or_else(|| reply.unexpected("the answer holds no token"))?;
@@ -265,11 +268,11 @@ impl Bearer {
 /// The tokens of the process: everybody with the same key, server and purpose
 /// shares one.
 #[derive(Clone, Default)]
-pub struct Tokens(Arc<Mutex<HashMap<Place, Arc<Slot>>>>);
+pub struct TokenCache(Arc<Mutex<HashMap<Place, Arc<Slot>>>>);
 
-impl Tokens {
+impl TokenCache {
     pub fn shared() -> Self {
-        static SHARED: OnceLock<Tokens> = OnceLock::new();
+        static SHARED: OnceLock<TokenCache> = OnceLock::new();
         SHARED.get_or_init(Self::default).clone()
     }
 
@@ -283,9 +286,9 @@ impl Tokens {
     }
 }
 
-impl fmt::Debug for Tokens {
+impl fmt::Debug for TokenCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Tokens({})", lock(&self.0).len())
+        write!(f, "TokenCache({})", lock(&self.0).len())
     }
 }
 
@@ -294,7 +297,7 @@ struct Place {
     /// Its SHA-256.
     key: [u8; 32],
     server: String,
-    scope: Scope,
+    scope: TokenScope,
 }
 
 /// A place for one token. Nobody waits for another's request but who has no

@@ -26,7 +26,7 @@ const EXAMPLE: &str = "[{\"set_prompt\":{\"prompt\":\"a forest\"}},{\"start\":{}
 
 /// One command of a model, with its arguments.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Command {
+pub struct ModelCommand {
     /// Never empty.
     pub name: String,
     /// The arguments but for the files.
@@ -37,7 +37,7 @@ pub struct Command {
     pub files: BTreeMap<String, PathBuf>,
 }
 
-impl Command {
+impl ModelCommand {
     /// Takes a command's name and arguments.
     ///
     /// An argument that is a string starting with `@file:` is a file to be
@@ -76,7 +76,7 @@ impl Command {
 
     /// Parses a list of commands: a JSON array of objects, each of which has
     /// one member, the command's name with an object of arguments (`null` is
-    /// none), see [`Command::new`]. Or one object, whose members are taken as
+    /// none), see [`ModelCommand::new`]. Or one object, whose members are taken as
     /// commands in the order in which they are written. Blank text is no
     /// command.
     ///

@@ -4,16 +4,18 @@
 
 use serde_json::{Map, Value};
 
-use super::{Error, auth::Access, endpoint::Endpoint, signaling::Signaling, upload::Uploads};
+use super::{
+    Error, auth::ApiCredentials, endpoint::Endpoint, signaling::Signaling, upload::UploadClient,
+};
 
 mod cloud;
 mod descriptor;
 mod local;
 
-pub use cloud::{Cloud, Model};
+pub use cloud::{Cloud, ModelName};
 #[cfg(test)]
 pub use descriptor::Capabilities;
-pub use descriptor::Descriptor;
+pub use descriptor::SessionDescriptor;
 pub use local::LocalRuntime;
 
 /// Whether this client started a session, and so has to end it.
@@ -37,20 +39,24 @@ impl Coordinator {
     }
 
     /// The cloud; see [`Cloud::new`].
-    pub fn cloud(base: &str, model: Option<Model>, access: Access) -> Result<Self, Error> {
+    pub fn cloud(
+        base: &str,
+        model: Option<ModelName>,
+        access: ApiCredentials,
+    ) -> Result<Self, Error> {
         Cloud::new(base, model, access).map(Self::Cloud)
     }
 
     /// Joins the session of that id or, without one, creates one.
     ///
     /// A local runtime has one session at most: if it runs, it is joined. One
-    /// of the cloud's may not be ready yet ([`Descriptor::is_ready`]); then
+    /// of the cloud's may not be ready yet ([`SessionDescriptor::is_ready`]); then
     /// [`Coordinator::describe`] tells when it is.
     pub async fn begin(
         &self,
         adopt: Option<&str>,
         arguments: Option<&Map<String, Value>>,
-    ) -> Result<(Descriptor, Ownership), Error> {
+    ) -> Result<(SessionDescriptor, Ownership), Error> {
         let joined = match (self, adopt) {
             (Self::Local(runtime), Some(id)) => runtime.adopt(id).await,
             (Self::Cloud(cloud), Some(id)) => cloud.adopt(id).await,
@@ -64,7 +70,7 @@ impl Coordinator {
     }
 
     /// The session, in whatever state it is.
-    pub async fn describe(&self, session_id: &str) -> Result<Descriptor, Error> {
+    pub async fn describe(&self, session_id: &str) -> Result<SessionDescriptor, Error> {
         match self {
             Self::Local(runtime) => runtime.describe().await,
             Self::Cloud(cloud) => cloud.describe(session_id).await,
@@ -88,7 +94,7 @@ impl Coordinator {
     }
 
     /// The calls that upload files to a session.
-    pub fn uploads(&self, session_id: &str) -> Uploads {
+    pub fn uploads(&self, session_id: &str) -> UploadClient {
         match self {
             Self::Local(runtime) => runtime.uploads(session_id),
             Self::Cloud(cloud) => cloud.uploads(session_id),

@@ -6,8 +6,8 @@ use url::Url;
 
 use super::{
     Code, Error,
-    auth::Bearer,
-    http::{Call, Credential, Http, Reply, Role, below, clean, shown},
+    auth::TokenProvider,
+    http::{Credential, HttpClient, HttpRequest, HttpResponse, ServerRole, below, clean, shown},
     secret::Secret,
 };
 
@@ -15,15 +15,15 @@ use super::{
 /// them.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
-    http: Http,
+    http: HttpClient,
     base: Url,
     /// A local runtime wants none.
-    bearer: Option<Bearer>,
+    bearer: Option<TokenProvider>,
 }
 
 impl Endpoint {
     /// A local runtime, at a base URL as a user writes it.
-    pub fn new(http: Http, base: &str) -> Result<Self, Error> {
+    pub fn new(http: HttpClient, base: &str) -> Result<Self, Error> {
         Ok(Self {
             http,
             base: parse_base(base, "http://127.0.0.1:8080")?,
@@ -32,7 +32,7 @@ impl Endpoint {
     }
 
     /// The server that a bearer is for.
-    pub fn cloud(bearer: Bearer) -> Self {
+    pub fn cloud(bearer: TokenProvider) -> Self {
         Self {
             http: bearer.http().clone(),
             base: bearer.base().clone(),
@@ -54,27 +54,27 @@ impl Endpoint {
         self.bearer.is_none()
     }
 
-    pub(super) fn role(&self) -> Role {
+    pub(super) fn role(&self) -> ServerRole {
         match self.bearer {
-            Some(_) => Role::Cloud,
-            None => Role::Runtime,
+            Some(_) => ServerRole::Cloud,
+            None => ServerRole::Runtime,
         }
     }
 
     /// For what is not this server's: nothing goes along that is meant for the
     /// API, and no secret.
-    pub(super) fn http(&self) -> &Http {
+    pub(super) fn http(&self) -> &HttpClient {
         &self.http
     }
 
     /// The right to make calls, where one is needed.
-    pub(super) fn bearer(&self) -> Option<&Bearer> {
+    pub(super) fn bearer(&self) -> Option<&TokenProvider> {
         self.bearer.as_ref()
     }
 
-    /// Sends one request, as [`Bearer::send`] does where there is a bearer.
+    /// Sends one request, as [`TokenProvider::send`] does where there is a bearer.
     /// Anything but a 2xx answer is an error.
-    pub async fn send(&self, call: Call<'_>) -> Result<Reply, Error> {
+    pub async fn send(&self, call: HttpRequest<'_>) -> Result<HttpResponse, Error> {
         // Below the base, so on the server that the token is for; and since
         // redirects are not followed, on no other.
         let url = below(&self.base, call.path);

@@ -25,7 +25,7 @@ mod tests;
 
 pub(super) use failure::retry_after;
 use failure::{broken, decode_failed, refused, root_cause};
-pub(super) use incoming::{Ask, Incoming};
+pub(super) use incoming::{ResponseStream, StreamRequest};
 
 /// The longest one request may take, from name look-up to the last byte.
 pub const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,30 +52,30 @@ const USER_AGENT: &str = concat!("gst-plugin-reactor/", env!("CARGO_PKG_VERSION"
 const API_KEY: HeaderName = HeaderName::from_static("reactor-api-key");
 
 /// A header and its value.
-pub type Header = (&'static str, &'static str);
+pub type StaticHeader = (&'static str, &'static str);
 
 /// What every call of the platform carries.
-pub const API_HEADERS: [Header; 2] = [
+pub const API_HEADERS: [StaticHeader; 2] = [
     ("Reactor-API-Version", "1"),
     ("Reactor-API-Accept-Version", "1"),
 ];
 
 /// One request.
 #[derive(Debug)]
-pub struct Call<'a> {
+pub struct HttpRequest<'a> {
     pub method: Method,
     /// Path segments below the endpoint's base.
     pub path: &'a [&'a str],
     /// What the call is for, as it appears in [`Error::operation`].
     pub operation: &'static str,
-    pub headers: &'a [Header],
+    pub headers: &'a [StaticHeader],
     /// Sent as JSON.
     pub body: Option<Value>,
 }
 
 /// What a server is to us: that decides what the user can do about an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub enum ServerRole {
     /// A local runtime.
     Runtime,
     /// The cloud's API.
@@ -124,10 +124,10 @@ impl<'a> Credential<'a> {
 
 /// An exchange, as far as messages about it go.
 #[derive(Debug, Clone)]
-struct About {
+struct RequestContext {
     /// The URL without secrets.
     url: String,
-    role: Role,
+    role: ServerRole,
     operation: &'static str,
     /// What went along, and may not be repeated.
     secret: Option<Secret>,
@@ -136,16 +136,16 @@ struct About {
 }
 
 /// A successful (2xx) answer.
-pub struct Reply {
+pub struct HttpResponse {
     pub status: u16,
     body: Vec<u8>,
-    about: About,
+    about: RequestContext,
 }
 
 // The body may hold passwords and tokens.
-impl fmt::Debug for Reply {
+impl fmt::Debug for HttpResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reply")
+        f.debug_struct("HttpResponse")
             .field("status", &self.status)
             .field("size", &self.body.len())
             .field("about", &self.about)
@@ -153,7 +153,7 @@ impl fmt::Debug for Reply {
     }
 }
 
-impl Reply {
+impl HttpResponse {
     /// The body as JSON, without the secret that the request carried.
     pub fn json(&self) -> Result<Value, Error> {
         let mut value = self.json_as_it_is()?;
@@ -184,15 +184,15 @@ impl Reply {
 /// HTTPS takes the certificate authorities that the system trusts (on Linux
 /// also `SSL_CERT_FILE` and `SSL_CERT_DIR`), and nothing turns its checks off.
 #[derive(Debug, Clone)]
-pub struct Http {
+pub struct HttpClient {
     client: reqwest::Client,
     timeout: Duration,
 }
 
-impl Http {
+impl HttpClient {
     /// The process's client.
     pub fn shared() -> Result<Self, Error> {
-        static SHARED: OnceLock<Http> = OnceLock::new();
+        static SHARED: OnceLock<HttpClient> = OnceLock::new();
         if let Some(http) = SHARED.get() {
             return Ok(http.clone());
         }
@@ -227,11 +227,11 @@ impl Http {
     pub(super) async fn send(
         &self,
         url: Url,
-        call: &Call<'_>,
-        role: Role,
+        call: &HttpRequest<'_>,
+        role: ServerRole,
         credential: Credential<'_>,
-    ) -> Result<Reply, Error> {
-        let about = About {
+    ) -> Result<HttpResponse, Error> {
+        let about = RequestContext {
             url: shown(&url),
             role,
             operation: call.operation,
@@ -261,10 +261,10 @@ impl Http {
         body: Bytes,
         timeout: Duration,
         operation: &'static str,
-    ) -> Result<Reply, Error> {
-        let about = About {
+    ) -> Result<HttpResponse, Error> {
+        let about = RequestContext {
             url: shown(&url),
-            role: Role::Storage,
+            role: ServerRole::Storage,
             operation,
             secret: None,
             query: Vec::new(),
@@ -275,7 +275,11 @@ impl Http {
 }
 
 /// Sends a request and waits for all of the answer, for at most `timeout`.
-async fn finish(request: RequestBuilder, about: About, timeout: Duration) -> Result<Reply, Error> {
+async fn finish(
+    request: RequestBuilder,
+    about: RequestContext,
+    timeout: Duration,
+) -> Result<HttpResponse, Error> {
     let operation = about.operation;
     let late = format!("no complete answer from {} within {timeout:?}", about.url);
     match tokio::time::timeout(timeout, exchange(request, about)).await {
@@ -285,13 +289,13 @@ async fn finish(request: RequestBuilder, about: About, timeout: Duration) -> Res
     .map_err(|e| e.during(operation))
 }
 
-async fn exchange(request: RequestBuilder, about: About) -> Result<Reply, Error> {
+async fn exchange(request: RequestBuilder, about: RequestContext) -> Result<HttpResponse, Error> {
     let response = request.send().await.map_err(|e| broken(&about.url, &e))?;
     let status = response.status();
     if !status.is_success() {
         return Err(refused(&about, response).await);
     }
-    Ok(Reply {
+    Ok(HttpResponse {
         status: status.as_u16(),
         body: read_body(response, &about.url).await?,
         about,

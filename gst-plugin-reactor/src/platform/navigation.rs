@@ -12,7 +12,7 @@ use super::{
     http::clean,
 };
 
-pub use super::commands::Command;
+pub use super::commands::ModelCommand;
 
 mod template;
 #[cfg(test)]
@@ -41,7 +41,7 @@ const PATTERNS: &str = "key:NAME, key-repeat:NAME, key-release:NAME (NAME * is a
 /// What a user did. Coordinates are fractions of the picture, 0.0 (left, top)
 /// to 1.0 (right, bottom), and are brought into that range.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Event {
+pub enum InputEvent {
     /// A key's name, as the system has it: `w`, `space`, `Left`...
     KeyPress(String),
     KeyRelease(String),
@@ -71,7 +71,7 @@ pub enum Event {
 
 /// The kind of event a pattern is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+enum PatternKind {
     Key,
     KeyRepeat,
     KeyRelease,
@@ -81,20 +81,24 @@ enum Kind {
     Scroll,
 }
 
-impl Kind {
+impl PatternKind {
     /// The placeholders that mean something for the event.
     fn placeholders(self) -> &'static [&'static str] {
         match self {
-            Kind::Key | Kind::KeyRepeat | Kind::KeyRelease => &["key", "pressed"],
-            Kind::Move => &["x", "y", "nx", "ny"],
-            Kind::Press | Kind::Release => &["x", "y", "nx", "ny", "button", "pressed"],
-            Kind::Scroll => &["x", "y", "nx", "ny", "dx", "dy"],
+            PatternKind::Key | PatternKind::KeyRepeat | PatternKind::KeyRelease => {
+                &["key", "pressed"]
+            }
+            PatternKind::Move => &["x", "y", "nx", "ny"],
+            PatternKind::Press | PatternKind::Release => {
+                &["x", "y", "nx", "ny", "button", "pressed"]
+            }
+            PatternKind::Scroll => &["x", "y", "nx", "ny", "dx", "dy"],
         }
     }
 }
 
 /// Which event: its kind, and a key or a button. `None` is any.
-type Pattern = (Kind, Option<String>);
+type Pattern = (PatternKind, Option<String>);
 
 /// A mapping of events to commands, and what it has to remember of the keys
 /// and the mouse. Times are of any one clock that does not go backwards.
@@ -107,12 +111,12 @@ pub struct Navigation {
     releases: Vec<(Duration, String)>,
     last_move: Option<Duration>,
     /// The commands of a movement that came too soon.
-    pending_move: Option<Vec<Command>>,
+    pending_move: Option<Vec<ModelCommand>>,
 }
 
 impl Navigation {
     /// Parses a mapping: a JSON object of patterns, each with commands in one
-    /// of the forms that [`Command::parse_list`] takes. Blank text maps nothing.
+    /// of the forms that [`ModelCommand::parse_list`] takes. Blank text maps nothing.
     ///
     /// The patterns are
     /// * `key:NAME`: the key goes down; `*` is any key with no pattern of its own;
@@ -148,7 +152,7 @@ impl Navigation {
                 )));
             };
             let allowed = pattern.0.placeholders();
-            let templates = Command::from_node(node, &place)?
+            let templates = ModelCommand::from_node(node, &place)?
                 .into_iter()
                 .map(|command| Template::new(command, allowed, &place))
                 .collect::<Result<_, _>>()?;
@@ -167,11 +171,16 @@ impl Navigation {
     /// The commands to send for an event, in order. `size` is that of the
     /// model's picture in pixels; without one (0) commands that need it are
     /// left out. May hold something back: see [`Navigation::deadline`].
-    pub fn commands(&mut self, now: Duration, event: &Event, size: (u32, u32)) -> Vec<Command> {
+    pub fn commands(
+        &mut self,
+        now: Duration,
+        event: &InputEvent,
+        size: (u32, u32),
+    ) -> Vec<ModelCommand> {
         let mut commands = self.flush(now);
         commands.extend(match event {
-            Event::KeyPress(key) => self.key_press(now, key),
-            Event::KeyRelease(key) => self.key_release(now, key),
+            InputEvent::KeyPress(key) => self.key_press(now, key),
+            InputEvent::KeyRelease(key) => self.key_release(now, key),
             _ => self.mouse(now, event, size),
         });
         commands
@@ -187,7 +196,7 @@ impl Navigation {
 
     /// The commands that were held back until now: the newest position of the
     /// mouse, and the release of keys.
-    pub fn flush(&mut self, now: Duration) -> Vec<Command> {
+    pub fn flush(&mut self, now: Duration) -> Vec<ModelCommand> {
         let held_back = std::mem::take(&mut self.releases);
         let (due, waiting): (Vec<_>, _) = held_back.into_iter().partition(|(due, _)| *due <= now);
         self.releases = waiting;
@@ -201,7 +210,7 @@ impl Navigation {
         commands
     }
 
-    fn key_press(&mut self, now: Duration, key: &str) -> Vec<Command> {
+    fn key_press(&mut self, now: Duration, key: &str) -> Vec<ModelCommand> {
         // A release right before it was no release, but a repetition.
         self.releases.retain(|(_, held)| held != key);
         let last = self.held.insert(key.to_owned(), now);
@@ -215,13 +224,13 @@ impl Navigation {
         let facts = Facts::key(key, true);
         let mut commands = Vec::new();
         if !repeated {
-            commands.extend(self.render(Kind::Key, key, &facts));
+            commands.extend(self.render(PatternKind::Key, key, &facts));
         }
-        commands.extend(self.render(Kind::KeyRepeat, key, &facts));
+        commands.extend(self.render(PatternKind::KeyRepeat, key, &facts));
         commands
     }
 
-    fn key_release(&mut self, now: Duration, key: &str) -> Vec<Command> {
+    fn key_release(&mut self, now: Duration, key: &str) -> Vec<ModelCommand> {
         if !self.releases.iter().any(|(_, held)| held == key) {
             self.releases.push((now + RELEASE_DELAY, key.to_owned()));
         }
@@ -235,21 +244,21 @@ impl Navigation {
         }
     }
 
-    fn released(&mut self, key: &str) -> Vec<Command> {
+    fn released(&mut self, key: &str) -> Vec<ModelCommand> {
         self.held.remove(key);
-        self.render(Kind::KeyRelease, key, &Facts::key(key, false))
+        self.render(PatternKind::KeyRelease, key, &Facts::key(key, false))
     }
 
-    fn mouse(&mut self, now: Duration, event: &Event, size: (u32, u32)) -> Vec<Command> {
+    fn mouse(&mut self, now: Duration, event: &InputEvent, size: (u32, u32)) -> Vec<ModelCommand> {
         let Some(facts) = Facts::mouse(event, size) else {
             return Vec::new();
         };
         let (kind, which) = match event {
-            Event::MousePress { button, .. } => (Kind::Press, button.to_string()),
-            Event::MouseRelease { button, .. } => (Kind::Release, button.to_string()),
-            Event::Scroll { .. } => (Kind::Scroll, String::new()),
+            InputEvent::MousePress { button, .. } => (PatternKind::Press, button.to_string()),
+            InputEvent::MouseRelease { button, .. } => (PatternKind::Release, button.to_string()),
+            InputEvent::Scroll { .. } => (PatternKind::Scroll, String::new()),
             _ => {
-                let commands = self.render(Kind::Move, "", &facts);
+                let commands = self.render(PatternKind::Move, "", &facts);
                 self.pending_move = (!commands.is_empty()).then_some(commands);
                 return match self.last_move {
                     Some(last) if now >= last && now < self.next_move() => Vec::new(),
@@ -263,7 +272,7 @@ impl Navigation {
         commands
     }
 
-    fn moved(&mut self, now: Duration) -> Vec<Command> {
+    fn moved(&mut self, now: Duration) -> Vec<ModelCommand> {
         let commands = self.pending_move.take();
         if commands.is_some() {
             self.last_move = Some(now);
@@ -276,7 +285,7 @@ impl Navigation {
             .map_or(Duration::ZERO, |last| last + MOVE_INTERVAL)
     }
 
-    fn render(&self, kind: Kind, which: &str, facts: &Facts) -> Vec<Command> {
+    fn render(&self, kind: PatternKind, which: &str, facts: &Facts) -> Vec<ModelCommand> {
         let own = self.patterns.get(&(kind, Some(which.to_owned())));
         let templates = own.or_else(|| self.patterns.get(&(kind, None)));
         templates
@@ -295,17 +304,17 @@ fn pattern(text: &str) -> Option<Pattern> {
     let any = which == "*";
     let kind = match (kind, which) {
         ("key" | "key-repeat" | "key-release", "") => return None,
-        ("key", _) => Kind::Key,
-        ("key-repeat", _) => Kind::KeyRepeat,
-        ("key-release", _) => Kind::KeyRelease,
-        ("mouse-move", "") => Kind::Move,
-        ("mouse-scroll", "") => Kind::Scroll,
-        ("mouse-press", _) => Kind::Press,
-        ("mouse-release", _) => Kind::Release,
+        ("key", _) => PatternKind::Key,
+        ("key-repeat", _) => PatternKind::KeyRepeat,
+        ("key-release", _) => PatternKind::KeyRelease,
+        ("mouse-move", "") => PatternKind::Move,
+        ("mouse-scroll", "") => PatternKind::Scroll,
+        ("mouse-press", _) => PatternKind::Press,
+        ("mouse-release", _) => PatternKind::Release,
         _ => return None,
     };
     let which = match kind {
-        Kind::Press | Kind::Release if !which.is_empty() && !any => {
+        PatternKind::Press | PatternKind::Release if !which.is_empty() && !any => {
             which.parse::<i32>().ok()?.to_string()
         }
         _ => which.to_owned(),

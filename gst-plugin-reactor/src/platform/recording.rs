@@ -15,9 +15,12 @@ use url::Url;
 
 use super::{
     Code, Error,
-    auth::Bearer,
+    auth::TokenProvider,
     endpoint::Endpoint,
-    http::{API_HEADERS, Ask, Credential, Header, Http, Incoming, Role, shown},
+    http::{
+        API_HEADERS, Credential, HttpClient, ResponseStream, ServerRole, StaticHeader,
+        StreamRequest, shown,
+    },
     secret::Secret,
     url_policy::{self, Trust},
 };
@@ -172,12 +175,12 @@ impl Limits {
 /// Where a clip's playlist is, and what lets us have it.
 #[derive(Clone)]
 pub struct Playlist {
-    http: Http,
+    http: HttpClient,
     url: Url,
     /// Goes to the playlist's own server only.
-    bearer: Option<Bearer>,
+    bearer: Option<TokenProvider>,
     /// What every call of the platform carries, if this is one.
-    headers: &'static [Header],
+    headers: &'static [StaticHeader],
     word: Trust,
 }
 
@@ -219,7 +222,7 @@ impl Playlist {
             bearer: endpoint.bearer().cloned(),
             headers: &API_HEADERS,
             word: match endpoint.role() {
-                Role::Runtime => Trust::Runtime,
+                ServerRole::Runtime => Trust::Runtime,
                 _ => Trust::Server,
             },
         })
@@ -230,7 +233,7 @@ impl Playlist {
     ///
     /// Fails with [`Code::InvalidSettings`] if it is no HTTP URL, or holds a
     /// password.
-    pub fn at(http: Http, url: &str, bearer: Option<Bearer>) -> Result<Self, Error> {
+    pub fn at(http: HttpClient, url: &str, bearer: Option<TokenProvider>) -> Result<Self, Error> {
         let refused = |what: &str| {
             let message = format!(
                 "the clip's playlist {what}; expected a URL such as https://example.com/clip.m3u8"
@@ -274,9 +277,14 @@ impl Playlist {
     /// Asks for the playlist, or for what it leads to. What lets us in goes to
     /// the playlist's own server only: others must not see it, and storage
     /// with signed addresses refuses it.
-    async fn get(&self, url: &Url, ask_for: HeaderMap, role: Role) -> Result<Incoming, Error> {
+    async fn get(
+        &self,
+        url: &Url,
+        ask_for: HeaderMap,
+        role: ServerRole,
+    ) -> Result<ResponseStream, Error> {
         let own = url.origin() == self.url.origin();
-        let ask = || Ask {
+        let ask = || StreamRequest {
             headers: if own { self.headers } else { &[] },
             about_the_body: ask_for.clone(),
             role,

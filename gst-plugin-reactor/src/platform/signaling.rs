@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{
     Error,
     endpoint::Endpoint,
-    http::{API_HEADERS, Call, Header, Reply},
+    http::{API_HEADERS, HttpRequest, HttpResponse, StaticHeader},
     secret::Secret,
     track::{Direction, Kind},
 };
@@ -18,7 +18,7 @@ use super::{
 #[cfg(test)]
 mod tests;
 
-const HEADERS: [Header; 3] = [
+const HEADERS: [StaticHeader; 3] = [
     API_HEADERS[0],
     API_HEADERS[1],
     ("Reactor-WebRTC-Version", "1.0"),
@@ -38,7 +38,7 @@ pub struct IceServer {
 /// The server matches what it receives by order per kind, not by mid: keep the
 /// list in the order of the m-sections.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mapping {
+pub struct TrackMapping {
     pub mid: String,
     pub name: String,
     pub kind: Kind,
@@ -47,7 +47,7 @@ pub struct Mapping {
 
 /// The server's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct SdpAnswer {
     pub sdp: String,
     /// The id to use from now on, which may be another than was offered on.
     pub connection_id: Option<u32>,
@@ -128,7 +128,7 @@ impl Signaling {
         &self,
         connection_id: u32,
         sdp: &str,
-        mapping: &[Mapping],
+        mapping: &[TrackMapping],
         server_ice_servers: Option<&[IceServer]>,
         resume: bool,
     ) -> Result<(), Error> {
@@ -164,7 +164,7 @@ impl Signaling {
     ///
     /// A server hands its answer out once: never ask twice at a time, and
     /// offer anew if a reply is lost. A failed negotiation stays `None`.
-    pub async fn answer(&self, cid: u32) -> Result<Option<Answer>, Error> {
+    pub async fn answer(&self, cid: u32) -> Result<Option<SdpAnswer>, Error> {
         let path = ["connections", &cid.to_string(), "sdp_params"];
         let reply = self.call(Method::GET, &path, "sdp_params", None).await?;
         if reply.status == 202 {
@@ -176,7 +176,7 @@ impl Signaling {
             .and_then(Value::as_str)
             .filter(|sdp| !sdp.is_empty())
             .ok_or_else(|| reply.unexpected("the answer holds no SDP"))?;
-        Ok(Some(Answer {
+        Ok(Some(SdpAnswer {
             sdp: sdp.to_owned(),
             connection_id: connection_id(&reply, body.get("connection_id"))?,
         }))
@@ -188,10 +188,10 @@ impl Signaling {
         path: &[&str],
         operation: &'static str,
         body: Option<Value>,
-    ) -> Result<Reply, Error> {
+    ) -> Result<HttpResponse, Error> {
         let mut segments = vec!["sessions", &self.session_id, "transport", "webrtc"];
         segments.extend(path);
-        let call = Call {
+        let call = HttpRequest {
             method,
             path: &segments,
             operation,
@@ -203,7 +203,7 @@ impl Signaling {
 }
 
 /// A connection id is a number from 1 to 65535, if it is there at all.
-fn connection_id(reply: &Reply, value: Option<&Value>) -> Result<Option<u32>, Error> {
+fn connection_id(reply: &HttpResponse, value: Option<&Value>) -> Result<Option<u32>, Error> {
     match value {
         None | Some(Value::Null) => Ok(None),
         Some(value) => value

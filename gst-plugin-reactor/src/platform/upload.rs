@@ -18,7 +18,7 @@ use url::Url;
 use super::{
     Code, Error,
     endpoint::Endpoint,
-    http::{API_HEADERS, Call, Reply, Role, clean},
+    http::{API_HEADERS, HttpRequest, HttpResponse, ServerRole, clean},
     url_policy::{self, Trust},
     wire::FileRef,
 };
@@ -50,15 +50,15 @@ const OPERATION: &str = "upload";
 /// be announced first, a file that changes meanwhile is noticed before any of
 /// it has been sent, and no more than [`MAX_UPLOAD`] is taken anyway.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Source {
+pub struct UploadSource {
     name: String,
     mime_type: String,
     bytes: Bytes,
 }
 
-impl std::fmt::Debug for Source {
+impl std::fmt::Debug for UploadSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Source")
+        f.debug_struct("UploadSource")
             .field("name", &self.name)
             .field("mime_type", &self.mime_type)
             .field("size", &self.bytes.len())
@@ -66,7 +66,7 @@ impl std::fmt::Debug for Source {
     }
 }
 
-impl Source {
+impl UploadSource {
     /// Takes bytes, the name under which the model is to see them (`upload` if
     /// empty) and their MIME type, which without one follows from the name's
     /// extension, or is `application/octet-stream`.
@@ -119,17 +119,17 @@ impl Source {
 }
 
 /// Reads a file to be uploaded, on a thread where that may take its time. It
-/// gets the name of the file; the type as in [`Source::new`].
+/// gets the name of the file; the type as in [`UploadSource::new`].
 ///
 /// Fails with [`Code::BadRequest`] if the file is missing, cannot be read, is
 /// not a regular file, is empty or too large, or changes while it is read. The
 /// message names the path and says what to do.
-pub async fn read_file(path: &Path, mime: Option<&str>) -> Result<Source, Error> {
+pub async fn read_file(path: &Path, mime: Option<&str>) -> Result<UploadSource, Error> {
     let (path, mime) = (path.to_owned(), mime.map(str::to_owned));
     let read = move || {
         let bytes = read_bytes(&path, || ())?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        Source::new(bytes, &name, mime.as_deref())
+        UploadSource::new(bytes, &name, mime.as_deref())
     };
     let task = tokio::task::spawn_blocking(read);
     task.await.unwrap_or_else(|e| {
@@ -211,14 +211,14 @@ fn refused(message: String) -> Error {
 
 /// The uploads of a session.
 #[derive(Debug, Clone)]
-pub struct Uploads {
+pub struct UploadClient {
     endpoint: Endpoint,
     session_id: String,
     /// See [`UPLOAD_TIMEOUT`].
     timeout: Duration,
 }
 
-impl Uploads {
+impl UploadClient {
     /// Takes the API and the id of a session, which must be running by the
     /// time of an upload. Makes no request.
     pub fn new(endpoint: Endpoint, session_id: &str) -> Self {
@@ -229,7 +229,7 @@ impl Uploads {
         }
     }
 
-    /// Uploads a file, in two requests: it is announced, and then its bytes go
+    /// UploadClient a file, in two requests: it is announced, and then its bytes go
     /// where the answer says.
     ///
     /// That place is not the API, so the second request carries nothing that
@@ -239,8 +239,8 @@ impl Uploads {
     ///
     /// Fails as [`Endpoint::send`] does. A local runtime says [`Code::NotFound`]
     /// for a session it does not have and [`Code::BadRequest`] when none runs.
-    pub async fn upload(&self, source: &Source) -> Result<FileRef, Error> {
-        let call = Call {
+    pub async fn upload(&self, source: &UploadSource) -> Result<FileRef, Error> {
+        let call = HttpRequest {
             method: Method::POST,
             path: &["sessions", &self.session_id, "uploads"],
             operation: OPERATION,
@@ -279,7 +279,7 @@ fn time_for(size: u64, least: Duration) -> Duration {
 }
 
 /// The id of an upload, and where its bytes go.
-fn slot(reply: &Reply, endpoint: &Endpoint) -> Result<(String, Url), Error> {
+fn slot(reply: &HttpResponse, endpoint: &Endpoint) -> Result<(String, Url), Error> {
     let answer = reply.json()?;
     let text = |name: &str| {
         answer
@@ -296,13 +296,13 @@ fn slot(reply: &Reply, endpoint: &Endpoint) -> Result<(String, Url), Error> {
 
 /// Where the bytes go: see [`url_policy::target`]. A relative address starts at the
 /// API's.
-fn target(text: &str, base: &Url, role: Role) -> Result<Url, String> {
+fn target(text: &str, base: &Url, role: ServerRole) -> Result<Url, String> {
     let mut below = base.clone();
     if !below.path().ends_with('/') {
         below.set_path(&format!("{}/", below.path()));
     }
     let word = match role {
-        Role::Runtime => Trust::Runtime,
+        ServerRole::Runtime => Trust::Runtime,
         _ => Trust::Server,
     };
     url_policy::target(text, &below, base, word)

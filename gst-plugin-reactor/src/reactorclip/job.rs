@@ -23,7 +23,7 @@ use crate::{
     element::{clip_structure::Server, lock},
     platform::{
         Code, Error,
-        http::Http,
+        http::HttpClient,
         recording::{Download, Limits, Piece, Playlist, Step},
         wire::{Clip, ServerMessage},
     },
@@ -248,7 +248,8 @@ impl Worker {
         let origin = std::mem::replace(&mut self.task.origin, Origin::Playlist(String::new()));
         let (clip, endpoint) = match origin {
             Origin::Playlist(url) => {
-                let playlist = Playlist::at(Http::shared()?, &url, access.bearer(Some(&url))?)?;
+                let playlist =
+                    Playlist::at(HttpClient::shared()?, &url, access.bearer(Some(&url))?)?;
                 let window = playlist.window().map(|(start, end)| Window { start, end });
                 return Ok((playlist, window));
             }

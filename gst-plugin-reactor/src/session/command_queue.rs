@@ -10,10 +10,10 @@ use tokio::sync::{mpsc, watch};
 use super::{DriverMessage, ReplyCallback};
 use crate::platform::{
     Code, Error,
-    commands::Command,
+    commands::ModelCommand,
     coordinator::Coordinator,
     schema::Schema,
-    upload::{Source, read_file},
+    upload::{UploadSource, read_file},
     wire::{ClientMessage, FileRef},
 };
 
@@ -34,13 +34,13 @@ pub(super) enum Readiness {
 /// One thing to do, in its turn.
 pub enum QueuedCommand {
     Command {
-        command: Command,
+        command: ModelCommand,
         /// Against the schema.
         check: bool,
         reply: ReplyCallback,
     },
     Upload {
-        source: Result<Source, std::path::PathBuf>,
+        source: Result<UploadSource, std::path::PathBuf>,
         /// Instead of what the file's name tells.
         name: Option<String>,
         mime: Option<String>,
@@ -99,9 +99,13 @@ impl CommandQueue {
         }
     }
 
-    async fn prepare(&mut self, command: Command, check: bool) -> Result<ClientMessage, Error> {
+    async fn prepare(
+        &mut self,
+        command: ModelCommand,
+        check: bool,
+    ) -> Result<ClientMessage, Error> {
         let id = self.session().await?;
-        let Command { name, data, files } = command;
+        let ModelCommand { name, data, files } = command;
         let mut uploads = BTreeMap::new();
         for (parameter, path) in files {
             let source = read_file(&path, None).await?;
@@ -119,7 +123,7 @@ impl CommandQueue {
 
     async fn upload_order(
         &mut self,
-        source: Result<Source, std::path::PathBuf>,
+        source: Result<UploadSource, std::path::PathBuf>,
         name: Option<String>,
         mime: Option<String>,
     ) -> Result<FileRef, Error> {
@@ -135,7 +139,7 @@ impl CommandQueue {
         self.upload(&id, &source).await
     }
 
-    async fn upload(&self, session_id: &str, source: &Source) -> Result<FileRef, Error> {
+    async fn upload(&self, session_id: &str, source: &UploadSource) -> Result<FileRef, Error> {
         let file = self.coordinator.uploads(session_id).upload(source).await?;
         // Models with a hook for uploads hear of it; nothing is replied.
         self.send(ClientMessage::FileUploaded(file.clone()), Box::new(|_| {}));

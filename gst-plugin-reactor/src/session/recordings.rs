@@ -34,12 +34,12 @@ pub fn endpoint_of(recording: &str) -> Option<Endpoint> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::http::Http;
+    use crate::platform::http::HttpClient;
 
     #[test]
     fn the_oldest_are_forgotten() {
         let endpoint = |port| {
-            let http = Http::shared().unwrap();
+            let http = HttpClient::shared().unwrap();
             Endpoint::new(http, &format!("http://127.0.0.1:{port}")).unwrap()
         };
         remember("first", endpoint(1));

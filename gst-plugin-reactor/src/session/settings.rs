@@ -15,10 +15,10 @@ use super::{
 };
 use crate::platform::{
     Code, Error,
-    auth::{Access, Bearer, Jwt, Scope, Tokens},
-    coordinator::{Coordinator, Model},
+    auth::{ApiCredentials, Jwt, TokenCache, TokenProvider, TokenScope},
+    coordinator::{Coordinator, ModelName},
     endpoint::{Endpoint, parse_base},
-    http::Http,
+    http::HttpClient,
     secret::Secret,
 };
 
@@ -123,7 +123,7 @@ impl Settings {
                 "the cloud has many models; set model to the name of one",
             ));
         }
-        let model = self.model.as_deref().map(Model::parse);
+        let model = self.model.as_deref().map(ModelName::parse);
         Coordinator::cloud(self.server(), model, self.access())
     }
 
@@ -145,7 +145,7 @@ impl Settings {
     /// # Errors
     ///
     /// When the server's address makes no sense.
-    pub fn bearer(&self, address: Option<&str>) -> Result<Option<Bearer>, Error> {
+    pub fn bearer(&self, address: Option<&str>) -> Result<Option<TokenProvider>, Error> {
         if self.local || (self.api_key.is_none() && !self.jwt.is_set()) {
             return Ok(None);
         }
@@ -155,12 +155,12 @@ impl Settings {
             Some(origin) => origin,
             None => parse_base(self.server(), DEFAULT_API_URL)?,
         };
-        let scope = Scope::Recordings;
-        let bearer = Bearer::new(
-            Http::shared()?,
+        let scope = TokenScope::Recordings;
+        let bearer = TokenProvider::new(
+            HttpClient::shared()?,
             base,
             self.access(),
-            Tokens::shared(),
+            TokenCache::shared(),
             scope,
         );
         bearer.map(Some)
@@ -174,13 +174,13 @@ impl Settings {
     pub fn endpoint(&self) -> Result<Endpoint, Error> {
         match self.bearer(None)? {
             Some(bearer) => Ok(Endpoint::cloud(bearer)),
-            None if self.local => Endpoint::new(Http::shared()?, self.server()),
+            None if self.local => Endpoint::new(HttpClient::shared()?, self.server()),
             None => Err(missing_credentials()),
         }
     }
 
-    fn access(&self) -> Access {
-        Access::new(self.api_key.as_ref().map(Secret::expose), self.jwt.clone())
+    fn access(&self) -> ApiCredentials {
+        ApiCredentials::new(self.api_key.as_ref().map(Secret::expose), self.jwt.clone())
     }
 
     /// What the environment says, where nothing else does.

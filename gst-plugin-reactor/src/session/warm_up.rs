@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{codecs::CODECS, lock};
-use crate::platform::http::Http;
+use crate::platform::http::HttpClient;
 
 static DONE: Once = Once::new();
 
@@ -63,7 +63,7 @@ pub(super) fn wait() {
         for name in ["dtlsdec", "webrtcbin", "sctpdec", "nicesrc", "appsink"] {
             let _ = gst::ElementFactory::make(name).build();
         }
-        let _ = Http::shared();
+        let _ = HttpClient::shared();
         for codec in CODECS {
             let depayloader = gst::ElementFactory::find(codec.depayloader);
             let decoder = codec.decoders().into_iter().next();

@@ -19,18 +19,18 @@ fn minted(token: &str) -> Act {
     json_reply(201, json!({"jwt": token, "more": 1}))
 }
 
-fn model(name: &str) -> Scope {
-    Scope::Model(name.to_owned())
+fn model(name: &str) -> TokenScope {
+    TokenScope::Model(name.to_owned())
 }
 
-fn bearer_with(server: &Server, access: Access, tokens: &Tokens) -> Bearer {
+fn bearer_with(server: &Server, access: ApiCredentials, tokens: &TokenCache) -> TokenProvider {
     let base = Url::parse(&server.base).unwrap();
-    Bearer::new(http(), base, access, tokens.clone(), model("m")).unwrap()
+    TokenProvider::new(http(), base, access, tokens.clone(), model("m")).unwrap()
 }
 
-fn bearer(server: &Server) -> Bearer {
-    let access = Access::new(Some(KEY), Jwt::default());
-    bearer_with(server, access, &Tokens::default())
+fn bearer(server: &Server) -> TokenProvider {
+    let access = ApiCredentials::new(Some(KEY), Jwt::default());
+    bearer_with(server, access, &TokenCache::default())
 }
 
 /// A time some seconds after the first.
@@ -42,12 +42,12 @@ fn clock() -> impl Fn(u64) -> Now {
     }
 }
 
-async fn token(bearer: &Bearer, now: Now) -> String {
+async fn token(bearer: &TokenProvider, now: Now) -> String {
     bearer.token(now).await.unwrap().expose().to_owned()
 }
 
-fn call() -> Call<'static> {
-    Call {
+fn call() -> HttpRequest<'static> {
+    HttpRequest {
         method: Method::GET,
         path: &["x"],
         operation: "session",
@@ -73,7 +73,7 @@ async fn a_key_is_exchanged_for_a_narrow_token() {
         |resources| json!({"authorization_details": [{"type": "session", "resources": resources}]});
     assert_eq!(server.body(0), asked(json!({"models": {"match": ["m"]}})));
 
-    let session = bearer.scoped(Scope::Session("s1".into()));
+    let session = bearer.scoped(TokenScope::Session("s1".into()));
     assert_eq!(token(&session, Now::read()).await, "d");
     let resources = json!({"models": {"all": true}, "sessions": {"bind": ["s1"]}});
     assert_eq!(server.body(1), asked(resources));
@@ -83,8 +83,8 @@ async fn a_key_is_exchanged_for_a_narrow_token() {
 async fn a_token_is_shared_by_key_server_and_purpose() {
     let server = Server::start(["a", "b", "c"].map(minted)).await;
     let other_server = Server::start([minted("d")]).await;
-    let tokens = Tokens::default();
-    let access = |key: &str| Access::new(Some(key), Jwt::default());
+    let tokens = TokenCache::default();
+    let access = |key: &str| ApiCredentials::new(Some(key), Jwt::default());
     let now = Now::read();
     let first = bearer_with(&server, access(KEY), &tokens);
     let again = bearer_with(&server, access(&format!(" {KEY}\n")), &tokens);
@@ -173,8 +173,8 @@ async fn the_users_token_wins_and_may_be_replaced() {
     let server = Server::start([minted("ours")]).await;
     let jwt = Jwt::default();
     jwt.set(Some("theirs\n"));
-    let access = Access::new(Some(KEY), jwt.clone());
-    let bearer = bearer_with(&server, access, &Tokens::default());
+    let access = ApiCredentials::new(Some(KEY), jwt.clone());
+    let bearer = bearer_with(&server, access, &TokenCache::default());
     let at = clock();
     assert_eq!(token(&bearer, at(0)).await, "theirs");
     assert_eq!(token(&bearer, at(100 * HOUR)).await, "theirs");
@@ -193,14 +193,14 @@ async fn the_users_token_wins_and_may_be_replaced() {
 async fn without_anything_nothing_is_sent() {
     let server = Server::start([minted("a")]).await;
     for key in [None, Some(""), Some(" \n")] {
-        let access = Access::new(key, Jwt::default());
-        let endpoint = Endpoint::cloud(bearer_with(&server, access, &Tokens::default()));
+        let access = ApiCredentials::new(key, Jwt::default());
+        let endpoint = Endpoint::cloud(bearer_with(&server, access, &TokenCache::default()));
         let error = endpoint.send(call()).await.unwrap_err();
         assert_eq!(error.code, Code::InvalidSettings);
         assert!(error.message.contains("REACTOR_API_KEY"), "{error}");
     }
-    let access = Access::new(Some("rk\nhunter2"), Jwt::default());
-    let error = bearer_with(&server, access, &Tokens::default())
+    let access = ApiCredentials::new(Some("rk\nhunter2"), Jwt::default());
+    let error = bearer_with(&server, access, &TokenCache::default())
         .token(Now::read())
         .await;
     let error = error.unwrap_err();
@@ -297,7 +297,11 @@ async fn what_is_forbidden_is_not_tried_again() {
     jwt.set(Some("theirs"));
     let unauthorized = json_reply(401, json!({"detail": "expired"}));
     let server = Server::start([unauthorized, minted("b")]).await;
-    let bearer = bearer_with(&server, Access::new(Some(KEY), jwt), &Tokens::default());
+    let bearer = bearer_with(
+        &server,
+        ApiCredentials::new(Some(KEY), jwt),
+        &TokenCache::default(),
+    );
     let error = Endpoint::cloud(bearer).send(call()).await.unwrap_err();
     assert_eq!(error.code, Code::Unauthorized);
     assert_eq!(server.requests().len(), 1);
@@ -306,9 +310,9 @@ async fn what_is_forbidden_is_not_tried_again() {
 #[tokio::test]
 async fn secrets_go_encrypted_or_nowhere() {
     let bearer = |base: &str| {
-        let access = Access::new(Some(KEY), Jwt::default());
+        let access = ApiCredentials::new(Some(KEY), Jwt::default());
         let base = Url::parse(base).unwrap();
-        Bearer::new(http(), base, access, Tokens::default(), model("m"))
+        TokenProvider::new(http(), base, access, TokenCache::default(), model("m"))
     };
     for base in [
         "https://api.reactor.inc",
@@ -340,16 +344,16 @@ async fn what_is_over_is_forgotten() {
     let server = Server::start(["a", "b", "c", "d"].map(minted)).await;
     let bearer = bearer(&server);
     let at = clock();
-    let session = |id: &str| bearer.scoped(Scope::Session(id.to_owned()));
+    let session = |id: &str| bearer.scoped(TokenScope::Session(id.to_owned()));
     token(&bearer, at(0)).await;
     bearer.hand_on(&Secret::new("a"), &session("1"), at(0));
     bearer.hand_on(&Secret::new("old"), &session("2"), at(0));
     assert_eq!(token(&session("1"), at(0)).await, "a");
     assert_eq!(token(&session("2"), at(0)).await, "b");
-    assert_eq!(format!("{:?}", bearer.tokens), "Tokens(3)");
+    assert_eq!(format!("{:?}", bearer.tokens), "TokenCache(3)");
     session("1").forget();
     assert_eq!(token(&session("1"), at(0)).await, "c");
     // And what has expired, at the next occasion.
     assert_eq!(token(&session("3"), at(7 * HOUR)).await, "d");
-    assert_eq!(format!("{:?}", bearer.tokens), "Tokens(1)");
+    assert_eq!(format!("{:?}", bearer.tokens), "TokenCache(1)");
 }

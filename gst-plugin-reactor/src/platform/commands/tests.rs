@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::*;
 
-fn parse(text: &str) -> Vec<Command> {
-    Command::parse_list(text).unwrap()
+fn parse(text: &str) -> Vec<ModelCommand> {
+    ModelCommand::parse_list(text).unwrap()
 }
 
 fn names(text: &str) -> Vec<String> {
@@ -15,7 +15,7 @@ fn names(text: &str) -> Vec<String> {
 }
 
 fn refusal(text: &str) -> String {
-    let error = Command::parse_list(text).unwrap_err();
+    let error = ModelCommand::parse_list(text).unwrap_err();
     assert_eq!(error.code, Code::BadRequest, "{text}");
     assert_eq!(error.operation, Some("commands"));
     error.message
@@ -155,7 +155,7 @@ fn what_is_not_a_list_of_commands_is_located() {
 
 #[test]
 fn a_command_by_itself() {
-    assert!(Command::new("", Map::new()).is_err());
+    assert!(ModelCommand::new("", Map::new()).is_err());
     let arguments = Map::from_iter([("f".to_owned(), json!("@file:x"))]);
-    assert_eq!(Command::new("a", arguments).unwrap().files.len(), 1);
+    assert_eq!(ModelCommand::new("a", arguments).unwrap().files.len(), 1);
 }

@@ -5,14 +5,14 @@
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::Descriptor;
+use super::SessionDescriptor;
 use crate::platform::{
     Code, Error,
-    auth::{Access, Bearer, Now, Scope, Tokens},
+    auth::{ApiCredentials, Now, TokenCache, TokenProvider, TokenScope},
     endpoint::{Endpoint, parse_base},
-    http::{API_HEADERS, Call, Http, Reply, clean},
+    http::{API_HEADERS, HttpClient, HttpRequest, HttpResponse, clean},
     signaling::Signaling,
-    upload::Uploads,
+    upload::UploadClient,
 };
 
 #[cfg(test)]
@@ -22,12 +22,12 @@ const END: &str = "stop_session";
 
 /// A model by name, and by version if it must be that one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Model {
+pub struct ModelName {
     pub name: String,
     pub version: Option<String>,
 }
 
-impl Model {
+impl ModelName {
     /// `name` or `name@version`.
     pub fn parse(text: &str) -> Self {
         match text.split_once('@') {
@@ -49,9 +49,9 @@ impl Model {
 /// sessions of its model, all others for their session alone.
 #[derive(Debug, Clone)]
 pub struct Cloud {
-    model: Option<Model>,
+    model: Option<ModelName>,
     /// For creating sessions.
-    bearer: Bearer,
+    bearer: TokenProvider,
 }
 
 impl Cloud {
@@ -60,22 +60,32 @@ impl Cloud {
     ///
     /// Fails with [`Code::InvalidSettings`] if the URL is none, or neither
     /// encrypted nor this machine's own.
-    pub fn new(base: &str, model: Option<Model>, access: Access) -> Result<Self, Error> {
-        Self::with_http(Http::shared()?, base, model, access, Tokens::shared())
+    pub fn new(
+        base: &str,
+        model: Option<ModelName>,
+        access: ApiCredentials,
+    ) -> Result<Self, Error> {
+        Self::with_http(
+            HttpClient::shared()?,
+            base,
+            model,
+            access,
+            TokenCache::shared(),
+        )
     }
 
     /// The same with a client and tokens of the caller's.
     pub fn with_http(
-        http: Http,
+        http: HttpClient,
         base: &str,
-        model: Option<Model>,
-        access: Access,
-        tokens: Tokens,
+        model: Option<ModelName>,
+        access: ApiCredentials,
+        tokens: TokenCache,
     ) -> Result<Self, Error> {
         let base = parse_base(base, "https://api.reactor.inc")?;
         let name = model.as_ref().map(|model| model.name.clone());
-        let scope = Scope::Model(name.unwrap_or_default());
-        let bearer = Bearer::new(http, base, access, tokens, scope)?;
+        let scope = TokenScope::Model(name.unwrap_or_default());
+        let bearer = TokenProvider::new(http, base, access, tokens, scope)?;
         Ok(Self { model, bearer })
     }
 
@@ -89,13 +99,13 @@ impl Cloud {
     pub async fn create(
         &self,
         arguments: Option<&Map<String, Value>>,
-    ) -> Result<Descriptor, Error> {
+    ) -> Result<SessionDescriptor, Error> {
         let operation = "start_session";
         let Some(model) = self.model.as_ref().filter(|m| !m.name.is_empty()) else {
             let message = "the cloud has many models; set model to the name of one";
             return Err(Error::api(Code::InvalidSettings, message).during(operation));
         };
-        let call = Call {
+        let call = HttpRequest {
             method: Method::POST,
             path: &["sessions"],
             operation,
@@ -108,7 +118,7 @@ impl Cloud {
 
     /// What to make of the answer to a creation. A session that is of no use
     /// here is there all the same, and costs.
-    async fn created(&self, reply: &Reply) -> Result<Descriptor, Error> {
+    async fn created(&self, reply: &HttpResponse) -> Result<SessionDescriptor, Error> {
         let answer = reply.json()?;
         let id = answer.get("session_id").and_then(Value::as_str);
         let Some(id) = id.filter(|id| usable(id)) else {
@@ -118,7 +128,7 @@ impl Cloud {
             let bearer = self.bearer_of(id);
             self.bearer.hand_on(token, &bearer, Now::read());
         }
-        match Descriptor::from_reply(reply) {
+        match SessionDescriptor::from_reply(reply) {
             Ok(session) => not_over(session),
             Err(error) => {
                 let _ = self.end(id).await;
@@ -128,13 +138,13 @@ impl Cloud {
     }
 
     /// The session, in whatever state it is.
-    pub async fn describe(&self, session_id: &str) -> Result<Descriptor, Error> {
+    pub async fn describe(&self, session_id: &str) -> Result<SessionDescriptor, Error> {
         let reply = self.call(Method::GET, session_id, "session").await?;
-        Descriptor::from_reply(&reply)
+        SessionDescriptor::from_reply(&reply)
     }
 
     /// Joins the session of that id, which must not be over.
-    pub async fn adopt(&self, session_id: &str) -> Result<Descriptor, Error> {
+    pub async fn adopt(&self, session_id: &str) -> Result<SessionDescriptor, Error> {
         if !usable(session_id) {
             let message = format!("\"{session_id}\" is not the id of a session");
             return Err(Error::api(Code::InvalidSettings, message).during("session"));
@@ -154,8 +164,8 @@ impl Cloud {
     }
 
     /// The calls that upload files to a session.
-    pub fn uploads(&self, session_id: &str) -> Uploads {
-        Uploads::new(self.endpoint(session_id), session_id)
+    pub fn uploads(&self, session_id: &str) -> UploadClient {
+        UploadClient::new(self.endpoint(session_id), session_id)
     }
 
     /// The signaling calls of a session.
@@ -168,8 +178,8 @@ impl Cloud {
         method: Method,
         session_id: &str,
         operation: &'static str,
-    ) -> Result<Reply, Error> {
-        let call = Call {
+    ) -> Result<HttpResponse, Error> {
+        let call = HttpRequest {
             method,
             path: &["sessions", session_id],
             operation,
@@ -179,8 +189,9 @@ impl Cloud {
         self.endpoint(session_id).send(call).await
     }
 
-    fn bearer_of(&self, session_id: &str) -> Bearer {
-        self.bearer.scoped(Scope::Session(session_id.to_owned()))
+    fn bearer_of(&self, session_id: &str) -> TokenProvider {
+        self.bearer
+            .scoped(TokenScope::Session(session_id.to_owned()))
     }
 
     /// The calls about a session, which its token is for.
@@ -189,7 +200,7 @@ impl Cloud {
     }
 }
 
-fn not_over(session: Descriptor) -> Result<Descriptor, Error> {
+fn not_over(session: SessionDescriptor) -> Result<SessionDescriptor, Error> {
     if !session.is_terminal() {
         return Ok(session);
     }
@@ -207,7 +218,7 @@ fn usable(session_id: &str) -> bool {
 }
 
 /// What a session is created from.
-fn creation(model: &Model, arguments: Option<&Map<String, Value>>) -> Value {
+fn creation(model: &ModelName, arguments: Option<&Map<String, Value>>) -> Value {
     let mut body = json!({
         "model": {"name": model.name},
         "client_info": {

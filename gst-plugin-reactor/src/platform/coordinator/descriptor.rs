@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::platform::{
     Code, Error,
-    http::{Reply, clean},
+    http::{HttpResponse, clean},
     track::Track,
 };
 
@@ -23,10 +23,10 @@ pub struct Capabilities {
 
 /// A session as the server describes it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Descriptor {
+pub struct SessionDescriptor {
     /// A local runtime of version 3 always says the nil UUID.
     pub session_id: String,
-    /// In the server's words; see [`Descriptor::is_live`].
+    /// In the server's words; see [`SessionDescriptor::is_live`].
     pub state: String,
     pub model_name: Option<String>,
     pub server_version: Option<String>,
@@ -37,7 +37,7 @@ pub struct Descriptor {
     pub raw: Value,
 }
 
-impl Descriptor {
+impl SessionDescriptor {
     /// Whether enough is known to connect: capabilities and a transport. The
     /// state plays no part in this.
     pub fn is_ready(&self) -> bool {
@@ -72,7 +72,7 @@ impl Descriptor {
         }
     }
 
-    pub(super) fn from_reply(reply: &Reply) -> Result<Self, Error> {
+    pub(super) fn from_reply(reply: &HttpResponse) -> Result<Self, Error> {
         let descriptor = Self::from_value(reply.json()?).map_err(|e| reply.unexpected(&e))?;
         match &descriptor.selected_transport {
             Some((protocol, _)) if protocol != "webrtc" => {

@@ -7,13 +7,13 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::{Descriptor, Ownership};
+use super::{Ownership, SessionDescriptor};
 use crate::platform::{
     Code, Error,
     endpoint::Endpoint,
-    http::{API_HEADERS, Call, Http, Reply, clean},
+    http::{API_HEADERS, HttpClient, HttpRequest, HttpResponse, clean},
     signaling::Signaling,
-    upload::Uploads,
+    upload::UploadClient,
 };
 
 #[cfg(test)]
@@ -37,11 +37,11 @@ impl LocalRuntime {
     /// Takes the runtime's base URL, such as `http://127.0.0.1:8080`. Makes no
     /// request.
     pub fn new(base: &str) -> Result<Self, Error> {
-        Self::with_http(Http::shared()?, base)
+        Self::with_http(HttpClient::shared()?, base)
     }
 
     /// The same with a client of the caller's.
-    pub fn with_http(http: Http, base: &str) -> Result<Self, Error> {
+    pub fn with_http(http: HttpClient, base: &str) -> Result<Self, Error> {
         let endpoint = Endpoint::new(http, base)?;
         Ok(Self { endpoint })
     }
@@ -58,7 +58,7 @@ impl LocalRuntime {
     pub async fn start(
         &self,
         arguments: Option<&Map<String, Value>>,
-    ) -> Result<(Descriptor, Ownership), Error> {
+    ) -> Result<(SessionDescriptor, Ownership), Error> {
         let mut body = Map::new();
         if let Some(arguments) = arguments {
             for (key, value) in arguments {
@@ -77,14 +77,14 @@ impl LocalRuntime {
             )
             .await;
         match reply {
-            Ok(reply) => Ok((Descriptor::from_reply(&reply)?, Ownership::Created)),
+            Ok(reply) => Ok((SessionDescriptor::from_reply(&reply)?, Ownership::Created)),
             Err(e) if e.code == Code::Conflict => self.join(e).await,
             Err(e) => Err(e),
         }
     }
 
     /// What to make of a refusal to start: a live session is joined.
-    async fn join(&self, refusal: Error) -> Result<(Descriptor, Ownership), Error> {
+    async fn join(&self, refusal: Error) -> Result<(SessionDescriptor, Ownership), Error> {
         let descriptor = self.describe().await?;
         if descriptor.is_live() {
             return Ok((descriptor, Ownership::Joined));
@@ -95,13 +95,13 @@ impl LocalRuntime {
 
     /// The runtime's session, in whatever state it is: with none running, the
     /// runtime describes the one it could start.
-    pub async fn describe(&self) -> Result<Descriptor, Error> {
+    pub async fn describe(&self) -> Result<SessionDescriptor, Error> {
         let reply = self.call(Method::GET, "session", "session", None).await?;
-        Descriptor::from_reply(&reply)
+        SessionDescriptor::from_reply(&reply)
     }
 
     /// Joins the session of that id, which must be running.
-    pub async fn adopt(&self, session_id: &str) -> Result<Descriptor, Error> {
+    pub async fn adopt(&self, session_id: &str) -> Result<SessionDescriptor, Error> {
         let descriptor = self.describe().await?;
         let (code, message) = if descriptor.session_id != session_id {
             let message = format!(
@@ -143,8 +143,8 @@ impl LocalRuntime {
     }
 
     /// The calls that upload files to a session.
-    pub fn uploads(&self, session_id: &str) -> Uploads {
-        Uploads::new(self.endpoint.clone(), session_id)
+    pub fn uploads(&self, session_id: &str) -> UploadClient {
+        UploadClient::new(self.endpoint.clone(), session_id)
     }
 
     /// The signaling calls of a session.
@@ -158,8 +158,8 @@ impl LocalRuntime {
         path: &str,
         operation: &'static str,
         body: Option<Value>,
-    ) -> Result<Reply, Error> {
-        let call = Call {
+    ) -> Result<HttpResponse, Error> {
+        let call = HttpRequest {
             method,
             path: &[path],
             operation,

@@ -14,16 +14,16 @@ use reqwest::{
 };
 use serde_json::Value;
 
-use super::{About, Role, clean, read_body, readable, shorten};
+use super::{RequestContext, ServerRole, clean, read_body, readable, shorten};
 use crate::platform::{Code, Error};
 
 /// The error for an answer that is not what the protocol says.
-pub(super) fn decode_failed(about: &About, what: &str) -> Error {
+pub(super) fn decode_failed(about: &RequestContext, what: &str) -> Error {
     let expected = match about.role {
-        Role::Runtime => "a Reactor runtime",
-        Role::Cloud => "Reactor's API",
-        Role::Storage => "a place for uploads",
-        Role::Clips | Role::Pieces => "a recorded clip",
+        ServerRole::Runtime => "a Reactor runtime",
+        ServerRole::Cloud => "Reactor's API",
+        ServerRole::Storage => "a place for uploads",
+        ServerRole::Clips | ServerRole::Pieces => "a recorded clip",
     };
     let what = presentable(about, what);
     let message = format!("{}: {what}; this does not look like {expected}", about.url);
@@ -31,7 +31,7 @@ pub(super) fn decode_failed(about: &About, what: &str) -> Error {
 }
 
 /// The error for an answer that is not a success.
-pub(super) async fn refused(about: &About, response: Response) -> Error {
+pub(super) async fn refused(about: &RequestContext, response: Response) -> Error {
     let status = response.status();
     let code = Code::from_status(status.as_u16());
     let header = |name| response.headers().get(name).and_then(|v| v.to_str().ok());
@@ -66,36 +66,36 @@ const MAX_READ: usize = 4096;
 
 /// The server's words without our secrets. Those go before the rest is cut
 /// short, which might leave a part of one that is not recognised.
-fn presentable(about: &About, text: &str) -> String {
+fn presentable(about: &RequestContext, text: &str) -> String {
     let text: String = readable(text).chars().take(MAX_READ).collect();
     let secrets = about.secret.iter().chain(&about.query);
     shorten(&secrets.fold(text, |text, secret| secret.cut_from(&text)))
 }
 
 /// What the user can do about an answer.
-fn advice(about: &About, status: u16) -> Option<&'static str> {
+fn advice(about: &RequestContext, status: u16) -> Option<&'static str> {
     Some(match (about.role, status) {
-        (Role::Pieces, 300..=399) => "redirects are not followed",
+        (ServerRole::Pieces, 300..=399) => "redirects are not followed",
         (_, 300..=399) => "redirects are not followed, give the final address",
-        (Role::Runtime, 401 | 403) => {
+        (ServerRole::Runtime, 401 | 403) => {
             "a local runtime asks for no key: is api-url the right address?"
         }
-        (Role::Runtime, 404) => "is api-url the address of a Reactor runtime?",
-        (Role::Cloud, 401 | 403) => refusal(about.operation, status),
-        (Role::Cloud, 404) => match about.operation {
+        (ServerRole::Runtime, 404) => "is api-url the address of a Reactor runtime?",
+        (ServerRole::Cloud, 401 | 403) => refusal(about.operation, status),
+        (ServerRole::Cloud, 404) => match about.operation {
             "start_session" => "is there a model of that name, and is api-url right?",
             "tokens" => "is api-url the address of Reactor's API, and the model or session there?",
             _ => "the session is over, or is another account's",
         },
-        (Role::Cloud, 402) => "check the account's quota",
-        (Role::Cloud, 429) => {
+        (ServerRole::Cloud, 402) => "check the account's quota",
+        (ServerRole::Cloud, 429) => {
             "the account's quota is used up or this is too often, try again later"
         }
-        (Role::Storage, 401 | 403) => "the permission to upload may have expired, try again",
-        (Role::Clips, 401 | 403) => {
+        (ServerRole::Storage, 401 | 403) => "the permission to upload may have expired, try again",
+        (ServerRole::Clips, 401 | 403) => {
             "check jwt or api-key, which go to the server of api-url only; a signed address may have expired"
         }
-        (Role::Clips, 404 | 410) => "the clip is unknown there, or too old to be kept",
+        (ServerRole::Clips, 404 | 410) => "the clip is unknown there, or too old to be kept",
         (_, 426) => "this plugin is too old for the server",
         (_, 501) => "the server is too old for this plugin",
         (_, 429 | 503) => "the server is busy, try again later",

@@ -13,47 +13,49 @@ use reqwest::{
 use tokio::time::timeout;
 use url::Url;
 
-use super::{About, Credential, Header, Http, Role, broken, refused, shown};
+use super::{
+    Credential, HttpClient, RequestContext, ServerRole, StaticHeader, broken, refused, shown,
+};
 use crate::platform::{Code, Error, secret::Secret};
 
 /// What to get.
 #[derive(Debug)]
-pub struct Ask<'a> {
-    pub headers: &'a [Header],
+pub struct StreamRequest<'a> {
+    pub headers: &'a [StaticHeader],
     /// More of them, such as `Range`.
     pub about_the_body: HeaderMap,
-    pub role: Role,
+    pub role: ServerRole,
     /// As it appears in [`Error::operation`].
     pub operation: &'static str,
 }
 
 /// A successful (2xx) answer whose body is still to come. Dropping it closes
 /// the connection.
-pub struct Incoming {
+pub struct ResponseStream {
     response: Response,
-    about: About,
+    about: RequestContext,
 }
 
-impl fmt::Debug for Incoming {
+impl fmt::Debug for ResponseStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Incoming")
+        f.debug_struct("ResponseStream")
             .field("status", &self.status())
             .field("about", &self.about)
             .finish()
     }
 }
 
-impl Http {
+impl HttpClient {
     /// Asks for what lies at an address. The answer must begin within the time
     /// that a whole exchange may take; anything but a 2xx status is an error.
     pub(in crate::platform) async fn get(
         &self,
         url: Url,
-        ask: Ask<'_>,
+        ask: StreamRequest<'_>,
         credential: Credential<'_>,
-    ) -> Result<Incoming, Error> {
+    ) -> Result<ResponseStream, Error> {
         let operation = ask.operation;
-        let about = About {
+        let about = RequestContext {
             url: shown(&url),
             role: ask.role,
             operation,
@@ -71,7 +73,7 @@ impl Http {
         let exchange = async {
             let response = request.send().await.map_err(|e| broken(&about.url, &e))?;
             match response.status().is_success() {
-                true => Ok(Incoming { response, about }),
+                true => Ok(ResponseStream { response, about }),
                 false => Err(refused(&about, response).await),
             }
         };
@@ -83,7 +85,7 @@ impl Http {
     }
 }
 
-impl Incoming {
+impl ResponseStream {
     pub fn status(&self) -> u16 {
         self.response.status().as_u16()
     }

@@ -17,7 +17,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::platform::{endpoint::Endpoint, http::Http};
+use crate::platform::{endpoint::Endpoint, http::HttpClient};
 
 /// What to do with one connection.
 pub(crate) enum Act {
@@ -101,8 +101,8 @@ impl Drop for Server {
     }
 }
 
-pub(crate) fn http() -> Http {
-    Http::with_timeout(Duration::from_secs(2)).unwrap()
+pub(crate) fn http() -> HttpClient {
+    HttpClient::with_timeout(Duration::from_secs(2)).unwrap()
 }
 
 pub(crate) fn raw(text: impl AsRef<[u8]>) -> Act {

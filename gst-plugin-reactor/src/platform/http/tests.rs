@@ -11,8 +11,8 @@ use super::{
 };
 use crate::platform::endpoint::Endpoint;
 
-fn call(path: &'static [&'static str]) -> Call<'static> {
-    Call {
+fn call(path: &'static [&'static str]) -> HttpRequest<'static> {
+    HttpRequest {
         method: Method::GET,
         path,
         operation: "session",
@@ -82,7 +82,7 @@ async fn not_http_at_all() {
 #[tokio::test]
 async fn a_silent_server_times_out() {
     let server = Server::start([Act::Silence]).await;
-    let http = Http::with_timeout(Duration::from_millis(150)).unwrap();
+    let http = HttpClient::with_timeout(Duration::from_millis(150)).unwrap();
     let endpoint = Endpoint::new(http, &server.base).unwrap();
     let started = Instant::now();
     let error = endpoint.send(call(&["session"])).await.unwrap_err();
@@ -94,7 +94,7 @@ async fn a_silent_server_times_out() {
 #[tokio::test]
 async fn a_body_that_never_ends_times_out() {
     let server = Server::start([raw("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{")]).await;
-    let http = Http::with_timeout(Duration::from_millis(150)).unwrap();
+    let http = HttpClient::with_timeout(Duration::from_millis(150)).unwrap();
     let endpoint = Endpoint::new(http, &server.base).unwrap();
     let error = endpoint.send(call(&["session"])).await.unwrap_err();
     assert!(

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Command, Error, Event, clean, refused};
+use super::{Error, InputEvent, ModelCommand, clean, refused};
 
 /// Every placeholder there is.
 const PLACEHOLDERS: [&str; 9] = ["x", "y", "nx", "ny", "key", "button", "dx", "dy", "pressed"];
@@ -19,26 +19,26 @@ impl Facts {
     }
 
     /// `None` for an event whose numbers are none.
-    pub(super) fn mouse(event: &Event, size: (u32, u32)) -> Option<Self> {
+    pub(super) fn mouse(event: &InputEvent, size: (u32, u32)) -> Option<Self> {
         let mut facts = Vec::new();
         let (x, y) = match *event {
-            Event::MouseMove { x, y } => (x, y),
-            Event::MousePress { button, x, y } => {
+            InputEvent::MouseMove { x, y } => (x, y),
+            InputEvent::MousePress { button, x, y } => {
                 facts.extend([("button", button.into()), ("pressed", true.into())]);
                 (x, y)
             }
-            Event::MouseRelease { button, x, y } => {
+            InputEvent::MouseRelease { button, x, y } => {
                 facts.extend([("button", button.into()), ("pressed", false.into())]);
                 (x, y)
             }
-            Event::Scroll { x, y, dx, dy } => {
+            InputEvent::Scroll { x, y, dx, dy } => {
                 if !(dx.is_finite() && dy.is_finite()) {
                     return None;
                 }
                 facts.extend([("dx", dx.into()), ("dy", dy.into())]);
                 (x, y)
             }
-            Event::KeyPress(_) | Event::KeyRelease(_) => return None,
+            InputEvent::KeyPress(_) | InputEvent::KeyRelease(_) => return None,
         };
         if x.is_nan() || y.is_nan() {
             return None;
@@ -71,11 +71,11 @@ fn pixel(at: f64, side: u32) -> Option<u32> {
 
 /// A command to be filled in.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Template(Command);
+pub(super) struct Template(ModelCommand);
 
 impl Template {
     /// Refuses placeholders other than those allowed.
-    pub(super) fn new(command: Command, allowed: &[&str], place: &str) -> Result<Self, Error> {
+    pub(super) fn new(command: ModelCommand, allowed: &[&str], place: &str) -> Result<Self, Error> {
         check(&Value::Object(command.data.clone()), allowed).map_err(|what| {
             refused(format!(
                 "{place}, command \"{}\": {what}",
@@ -86,8 +86,8 @@ impl Template {
     }
 
     /// `None` if a placeholder stands for something that is not known.
-    pub(super) fn render(&self, facts: &Facts) -> Option<Command> {
-        Some(Command {
+    pub(super) fn render(&self, facts: &Facts) -> Option<ModelCommand> {
+        Some(ModelCommand {
             name: self.0.name.clone(),
             data: members(&self.0.data, facts)?,
             files: self.0.files.clone(),

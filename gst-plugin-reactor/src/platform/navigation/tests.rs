@@ -16,25 +16,25 @@ fn ms(milliseconds: u64) -> Duration {
 }
 
 /// Commands as a list of names with arguments.
-fn shown(commands: Vec<Command>) -> Value {
-    let entry = |c: Command| json!([c.name, c.data]);
+fn shown(commands: Vec<ModelCommand>) -> Value {
+    let entry = |c: ModelCommand| json!([c.name, c.data]);
     commands.into_iter().map(entry).collect()
 }
 
-fn send(navigation: &mut Navigation, at: u64, event: Event) -> Value {
+fn send(navigation: &mut Navigation, at: u64, event: InputEvent) -> Value {
     shown(navigation.commands(ms(at), &event, SIZE))
 }
 
-fn press(key: &str) -> Event {
-    Event::KeyPress(key.into())
+fn press(key: &str) -> InputEvent {
+    InputEvent::KeyPress(key.into())
 }
 
-fn release(key: &str) -> Event {
-    Event::KeyRelease(key.into())
+fn release(key: &str) -> InputEvent {
+    InputEvent::KeyRelease(key.into())
 }
 
-fn moved(x: f64) -> Event {
-    Event::MouseMove { x, y: 0.5 }
+fn moved(x: f64) -> InputEvent {
+    InputEvent::MouseMove { x, y: 0.5 }
 }
 
 fn keys() -> Navigation {
@@ -132,24 +132,24 @@ fn the_mouse() {
     }));
     let (x, y) = (0.5, 0.25);
     assert_eq!(
-        send(&mut n, 0, Event::MouseMove { x, y }),
+        send(&mut n, 0, InputEvent::MouseMove { x, y }),
         json!([["look", {"x": 320, "y": 90}]])
     );
     assert_eq!(
-        send(&mut n, 1, Event::MousePress { button: 1, x, y }),
+        send(&mut n, 1, InputEvent::MousePress { button: 1, x, y }),
         json!([["click", {"x": 320, "y": 90, "b": 1, "down": true}]])
     );
     assert_eq!(
-        send(&mut n, 2, Event::MousePress { button: 3, x, y }),
+        send(&mut n, 2, InputEvent::MousePress { button: 3, x, y }),
         json!([["any", {"b": 3}]])
     );
     assert_eq!(
-        send(&mut n, 3, Event::MouseRelease { button: 1, x, y }),
+        send(&mut n, 3, InputEvent::MouseRelease { button: 1, x, y }),
         json!([["up", {"at": [0.5, {"y": 0.25}], "down": false}]])
     );
     let (dx, dy) = (0.0, -1.5);
     assert_eq!(
-        send(&mut n, 4, Event::Scroll { x, y, dx, dy }),
+        send(&mut n, 4, InputEvent::Scroll { x, y, dx, dy }),
         json!([["zoom", {"dx": 0.0, "dy": -1.5, "text": "0/-1.5 at 320,90"}]])
     );
 }
@@ -164,15 +164,15 @@ fn coordinates_stay_within_the_picture() {
         (0.9999, 0.5, "639,180,0.9999"),
         (f64::INFINITY, f64::NEG_INFINITY, "639,0,1"),
     ] {
-        let sent = send(&mut n, 0, Event::MousePress { button: 1, x, y });
+        let sent = send(&mut n, 0, InputEvent::MousePress { button: 1, x, y });
         assert_eq!(sent, json!([["a", {"p": expected}]]));
     }
     for (x, y) in [(f64::NAN, 0.0), (0.0, f64::NAN)] {
-        let sent = send(&mut n, 0, Event::MousePress { button: 1, x, y });
+        let sent = send(&mut n, 0, InputEvent::MousePress { button: 1, x, y });
         assert_eq!(sent, json!([]));
     }
     let mut n = parsed(json!({"mouse-scroll": [{"a": {"x": "$x"}}, {"b": {"x": "$nx"}}]}));
-    let scroll = |dx| Event::Scroll {
+    let scroll = |dx| InputEvent::Scroll {
         x: 0.5,
         y: 0.5,
         dx,
@@ -208,7 +208,7 @@ fn a_click_comes_after_the_way_to_it() {
     send(&mut n, 100, moved(0.1));
     assert_eq!(send(&mut n, 101, moved(0.2)), json!([]));
     let (button, x, y) = (1, 0.2, 0.5);
-    let sent = send(&mut n, 102, Event::MousePress { button, x, y });
+    let sent = send(&mut n, 102, InputEvent::MousePress { button, x, y });
     assert_eq!(sent, json!([["look", {"x": 0.2}], ["click", {}]]));
     assert_eq!(n.deadline(), None);
 }

@@ -16,7 +16,7 @@ use tokio::{
 use super::{Limits, OPERATION, Playlist, Step, driver::Outlet, listing::Listing};
 use crate::platform::{
     Code, Error,
-    http::{Role, retry_after},
+    http::{ServerRole, retry_after},
 };
 
 /// Who asks for a playlist.
@@ -105,7 +105,7 @@ impl Source {
 
     async fn ask_once(&self) -> Result<Answer, Error> {
         let Playlist { url, word, .. } = &self.playlist;
-        let answer = self.playlist.get(url, HeaderMap::new(), Role::Clips);
+        let answer = self.playlist.get(url, HeaderMap::new(), ServerRole::Clips);
         let answer = answer.await?;
         let status = answer.status();
         let after = answer

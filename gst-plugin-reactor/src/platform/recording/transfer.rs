@@ -18,7 +18,7 @@ use super::{
 };
 use crate::platform::{
     Code, Error,
-    http::{Incoming, Role, shown},
+    http::{ResponseStream, ServerRole, shown},
 };
 
 /// Why a try failed.
@@ -101,7 +101,10 @@ pub(super) async fn attempt(
         return Ok(());
     }
     let headers = got.headers(part.range);
-    let answer = source.playlist.get(&part.url, headers, Role::Pieces).await;
+    let answer = source
+        .playlist
+        .get(&part.url, headers, ServerRole::Pieces)
+        .await;
     let answer = answer.map_err(|e| judge(e, part, got))?;
     let portion = match answer.status() {
         200 => whole(&answer, part, limit, got)?,
@@ -133,7 +136,7 @@ fn too_large(part: &Part, limit: usize) -> Failure {
 /// An answer with all of the file: the beginning of it, or what is to be cut
 /// out of it.
 fn whole(
-    answer: &Incoming,
+    answer: &ResponseStream,
     part: &Part,
     limit: usize,
     got: &mut Partial,
@@ -163,7 +166,7 @@ fn whole(
 }
 
 /// An answer with a part of the file, which must be the one asked for.
-fn portion(answer: &Incoming, part: &Part, got: &mut Partial) -> Result<Portion, Failure> {
+fn portion(answer: &ResponseStream, part: &Part, got: &mut Partial) -> Result<Portion, Failure> {
     let told = answer.header(CONTENT_RANGE).and_then(content_range);
     let first = got.len() as u64 + part.range.map_or(0, |range| range.offset);
     let last = part.range.map(|range| range.offset + range.length - 1);
@@ -196,7 +199,7 @@ fn portion(answer: &Incoming, part: &Part, got: &mut Partial) -> Result<Portion,
 
 /// What tells one state of a file from another: a strong ETag, or its date
 /// (RFC 9110, 13.1.5).
-fn validator(answer: &Incoming) -> Option<HeaderValue> {
+fn validator(answer: &ResponseStream) -> Option<HeaderValue> {
     let tag = answer.header(ETAG).filter(|tag| tag.starts_with('"'));
     let value = tag.or_else(|| answer.header(LAST_MODIFIED))?;
     HeaderValue::from_str(value).ok()
@@ -217,7 +220,7 @@ fn content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
 
 /// Takes what comes.
 async fn take(
-    mut answer: Incoming,
+    mut answer: ResponseStream,
     limits: &Limits,
     part: &Part,
     limit: usize,

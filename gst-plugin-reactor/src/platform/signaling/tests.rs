@@ -89,7 +89,7 @@ async fn refuses_wrong_ids() {
 async fn offers() {
     let accepted = || json_reply(202, json!({"connection_id": 7}));
     let (server, signaling) = signaling([accepted(), accepted(), accepted()]).await;
-    let mapping = [Mapping {
+    let mapping = [TrackMapping {
         mid: "video0".to_owned(),
         name: "main_video".to_owned(),
         kind: Kind::Video,

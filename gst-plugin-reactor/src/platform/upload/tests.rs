@@ -14,12 +14,12 @@ fn slot(url: &str) -> Act {
     )
 }
 
-fn cat() -> Source {
-    Source::new(&b"meow"[..], "cat.png", None).unwrap()
+fn cat() -> UploadSource {
+    UploadSource::new(&b"meow"[..], "cat.png", None).unwrap()
 }
 
-fn uploads(server: &Server) -> Uploads {
-    Uploads::new(server.endpoint(), NIL)
+fn uploads(server: &Server) -> UploadClient {
+    UploadClient::new(server.endpoint(), NIL)
 }
 
 async fn failure(script: impl IntoIterator<Item = Act>) -> Error {
@@ -178,7 +178,7 @@ fn where_the_bytes_go() {
         ("http://10.0.0.1:9/a?x=%2F", "http://10.0.0.1:9/a?x=%2F"),
     ] {
         assert_eq!(
-            target(text, &base, Role::Runtime).unwrap().as_str(),
+            target(text, &base, ServerRole::Runtime).unwrap().as_str(),
             expected
         );
     }
@@ -189,12 +189,12 @@ fn where_the_bytes_go() {
         ("uploads/a", "http://127.0.0.1:8080/uploads/a"),
     ] {
         assert_eq!(
-            target(text, &local, Role::Runtime).unwrap().as_str(),
+            target(text, &local, ServerRole::Runtime).unwrap().as_str(),
             expected
         );
     }
     let plain = Url::parse("http://runtime").unwrap();
-    let url = target("http://localhost:8080/a", &plain, Role::Runtime).unwrap();
+    let url = target("http://localhost:8080/a", &plain, ServerRole::Runtime).unwrap();
     assert_eq!(url.as_str(), "http://runtime/a");
 }
 
@@ -202,7 +202,7 @@ fn where_the_bytes_go() {
 fn where_the_cloud_may_have_them() {
     let to = |text, base| {
         let base = Url::parse(base).unwrap();
-        target(text, &base, Role::Cloud).map(|url| url.to_string())
+        target(text, &base, ServerRole::Cloud).map(|url| url.to_string())
     };
     let (cloud, stand_in) = ("https://api.example.com/v1", "http://127.0.0.1:80/v1");
     let bucket = "https://bucket.example.net/a?signature=b%2Fc";
@@ -236,17 +236,17 @@ fn what_is_told_about_a_file() {
         ("", None, ("upload", ANY_TYPE)),
         ("a.png", Some("image/webp"), ("a.png", "image/webp")),
     ] {
-        let source = Source::new(vec![1], name, mime).unwrap();
+        let source = UploadSource::new(vec![1], name, mime).unwrap();
         assert_eq!((source.name(), source.mime_type()), told);
     }
     for mime in ["", "png", "image/png\r\nX: y", "bild/\u{e4}\0"] {
-        let error = Source::new(vec![1], "a", Some(mime)).unwrap_err();
+        let error = UploadSource::new(vec![1], "a", Some(mime)).unwrap_err();
         assert_eq!(error.code, Code::BadRequest, "{mime:?}");
     }
-    assert!(Source::new(vec![], "a", None).is_err());
+    assert!(UploadSource::new(vec![], "a", None).is_err());
     assert_eq!(
         format!("{:?}", cat()),
-        "Source { name: \"cat.png\", mime_type: \"image/png\", size: 4 }"
+        "UploadSource { name: \"cat.png\", mime_type: \"image/png\", size: 4 }"
     );
 }
 
@@ -280,7 +280,7 @@ async fn files_are_read() {
     let directory = Directory::new("read");
     let path = directory.file("a cat.png", b"meow");
     let source = read_file(&path, None).await.unwrap();
-    let expected = Source::new(&b"meow"[..], "a cat.png", None).unwrap();
+    let expected = UploadSource::new(&b"meow"[..], "a cat.png", None).unwrap();
     assert_eq!(source, expected);
     let source = read_file(&path, Some("x/y")).await.unwrap();
     assert_eq!((source.mime_type(), source.size()), ("x/y", 4));
@@ -346,6 +346,6 @@ fn messages_say_what_to_do() {
     assert!(denied.message.contains("change its permissions"));
     let other = unreadable("\"a\"", &io::Error::other("disk on fire"));
     assert!(other.message.contains("disk on fire"));
-    let client = Uploads::new(Endpoint::new(http(), "http://127.0.0.1:1").unwrap(), "x");
+    let client = UploadClient::new(Endpoint::new(http(), "http://127.0.0.1:1").unwrap(), "x");
     assert!(format!("{client:?}").contains("127.0.0.1"));
 }

@@ -12,7 +12,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::super::{Code, Error};
-use super::Frame;
+use super::WireFrame;
 
 /// The session-level SDP attribute that stands for framing.
 pub const ATTRIBUTE: &str = "x-reactor-dc-chunking";
@@ -67,7 +67,7 @@ impl Framing {
 
     /// Turns a message into what to send, in this order and with nothing else
     /// between on the same channel.
-    pub fn split(&self, message: Frame) -> Result<Vec<Frame>, Error> {
+    pub fn split(&self, message: WireFrame) -> Result<Vec<WireFrame>, Error> {
         if message.len() > self.max() {
             return Err(too_large("to be sent", message.len(), self.max()));
         }
@@ -75,8 +75,8 @@ impl Framing {
             return Ok(vec![message]);
         }
         let text = match message {
-            Frame::Text(_) => TEXT,
-            Frame::Binary(_) => 0,
+            WireFrame::Text(_) => TEXT,
+            WireFrame::Binary(_) => 0,
         };
         let mut rest = message.as_bytes();
         let mut frames = Vec::with_capacity(rest.len() / (MAX_FRAME - 1) + 1);
@@ -86,7 +86,7 @@ impl Framing {
             let mut frame = BytesMut::with_capacity(payload.len() + 1);
             frame.put_u8(text | more);
             frame.put_slice(payload);
-            frames.push(Frame::Binary(frame.freeze()));
+            frames.push(WireFrame::Binary(frame.freeze()));
             if left.is_empty() {
                 return Ok(frames);
             }
@@ -124,13 +124,13 @@ impl Reassembler {
     }
 
     /// Takes what the channel delivered, gives the message it completes.
-    pub fn push(&mut self, frame: Frame) -> Result<Option<Frame>, Error> {
+    pub fn push(&mut self, frame: WireFrame) -> Result<Option<WireFrame>, Error> {
         if let Framing::Plain { .. } = self.framing {
             return Ok(Some(frame));
         }
         let frame = match frame {
-            Frame::Binary(bytes) => bytes,
-            Frame::Text(text) => return Err(self.stray("it is text", text.len())),
+            WireFrame::Binary(bytes) => bytes,
+            WireFrame::Text(text) => return Err(self.stray("it is text", text.len())),
         };
         let Some(&flags) = frame.first() else {
             return Err(self.stray("it is empty", 0));
@@ -141,7 +141,7 @@ impl Reassembler {
         self.collect(flags & MORE != 0, flags & TEXT != 0, frame.slice(1..))
     }
 
-    fn collect(&mut self, more: bool, text: bool, part: Bytes) -> Result<Option<Frame>, Error> {
+    fn collect(&mut self, more: bool, text: bool, part: Bytes) -> Result<Option<WireFrame>, Error> {
         // Where an error on the way out leaves us.
         let next = if more { State::Skipping } else { State::Idle };
         let max = self.framing.max();
@@ -180,16 +180,16 @@ fn append(mut payload: BytesMut, part: &[u8], max: usize) -> Result<BytesMut, Er
     Ok(payload)
 }
 
-fn finish(text: bool, payload: Bytes, max: usize) -> Result<Frame, Error> {
+fn finish(text: bool, payload: Bytes, max: usize) -> Result<WireFrame, Error> {
     if payload.len() > max {
         return Err(too_large("that came in", payload.len(), max));
     }
     if !text {
-        return Ok(Frame::Binary(payload));
+        return Ok(WireFrame::Binary(payload));
     }
     let length = payload.len();
     String::from_utf8(payload.into())
-        .map(Frame::Text)
+        .map(WireFrame::Text)
         .map_err(|_| {
             Error::gpu(
                 Code::DecodeFailed,
@@ -221,20 +221,20 @@ mod tests {
         Framing::chunked(MAX_MESSAGE)
     }
 
-    fn binary(bytes: &[u8]) -> Frame {
-        Frame::Binary(Bytes::copy_from_slice(bytes))
+    fn binary(bytes: &[u8]) -> WireFrame {
+        WireFrame::Binary(Bytes::copy_from_slice(bytes))
     }
 
-    fn code(result: Result<Option<Frame>, Error>) -> Code {
+    fn code(result: Result<Option<WireFrame>, Error>) -> Code {
         result.unwrap_err().code
     }
 
     /// Splits and joins again; `reassembler` must be as new afterwards.
-    fn round_trip(reassembler: &mut Reassembler, message: &Frame) {
+    fn round_trip(reassembler: &mut Reassembler, message: &WireFrame) {
         let frames = chunked().split(message.clone()).unwrap();
         let (last, others) = frames.split_last().unwrap();
         for frame in &frames {
-            assert!(matches!(frame, Frame::Binary(_)));
+            assert!(matches!(frame, WireFrame::Binary(_)));
             assert!((1..=MAX_FRAME).contains(&frame.len()));
         }
         for frame in others {
@@ -258,8 +258,8 @@ mod tests {
             let bytes = random.bytes(size);
             // Three bytes each, so that frames end within a character.
             let text: String = "€".repeat(size / 3);
-            round_trip(&mut reassembler, &Frame::Binary(bytes.into()));
-            round_trip(&mut reassembler, &Frame::Text(text));
+            round_trip(&mut reassembler, &WireFrame::Binary(bytes.into()));
+            round_trip(&mut reassembler, &WireFrame::Text(text));
         }
     }
 
@@ -268,15 +268,15 @@ mod tests {
         let split = |message| chunked().split(message).unwrap();
         let ping = split(binary(&[0x10, 0x03, 0x52, 0x00]));
         assert_eq!(ping, [binary(&[0x00, 0x10, 0x03, 0x52, 0x00])]);
-        assert_eq!(split(Frame::Text("{}".into())), [binary(b"\x02{}")]);
-        assert_eq!(split(Frame::Text(String::new())), [binary(b"\x02")]);
+        assert_eq!(split(WireFrame::Text("{}".into())), [binary(b"\x02{}")]);
+        assert_eq!(split(WireFrame::Text(String::new())), [binary(b"\x02")]);
         // A reply of 200 072 bytes of text came like this.
-        let frames = split(Frame::Text("x".repeat(200_072)));
-        let sizes: Vec<_> = frames.iter().map(Frame::len).collect();
+        let frames = split(WireFrame::Text("x".repeat(200_072)));
+        let sizes: Vec<_> = frames.iter().map(WireFrame::len).collect();
         assert_eq!(sizes, [65_536, 65_536, 65_536, 3_468]);
         let flags: Vec<_> = frames.iter().map(|frame| frame.as_bytes()[0]).collect();
         assert_eq!(flags, [3, 3, 3, 2]);
-        let frames = split(Frame::Binary(vec![0; 70_000].into()));
+        let frames = split(WireFrame::Binary(vec![0; 70_000].into()));
         let flags: Vec<_> = frames.iter().map(|frame| frame.as_bytes()[0]).collect();
         assert_eq!(flags, [1, 0]);
     }
@@ -295,7 +295,11 @@ mod tests {
     fn plain_messages_are_left_alone() {
         let plain = Framing::plain();
         let mut reassembler = Reassembler::new(plain);
-        for message in [binary(b"\x80\x01"), Frame::Text("{}".into()), binary(b"")] {
+        for message in [
+            binary(b"\x80\x01"),
+            WireFrame::Text("{}".into()),
+            binary(b""),
+        ] {
             let frames = plain.split(message.clone()).unwrap();
             assert_eq!(frames.len(), 1);
             for frame in frames {
@@ -306,16 +310,16 @@ mod tests {
 
     #[test]
     fn too_large_is_an_error_with_the_sizes() {
-        let message = Frame::Text("x".repeat(65_537));
+        let message = WireFrame::Text("x".repeat(65_537));
         let error = Framing::plain().split(message).unwrap_err();
         assert_eq!(error.code, Code::MessageTooLarge);
         assert!(error.message.contains("65537") && error.message.contains("65536"));
         Framing::plain()
-            .split(Frame::Text("x".repeat(65_536)))
+            .split(WireFrame::Text("x".repeat(65_536)))
             .unwrap();
         let small = Framing::chunked(100);
-        assert!(small.split(Frame::Text("x".repeat(100))).is_ok());
-        let error = small.split(Frame::Text("x".repeat(101))).unwrap_err();
+        assert!(small.split(WireFrame::Text("x".repeat(100))).is_ok());
+        let error = small.split(WireFrame::Text("x".repeat(101))).unwrap_err();
         assert_eq!(error.code, Code::MessageTooLarge);
         assert_eq!(Framing::chunked(usize::MAX).max(), MAX_MESSAGE);
     }
@@ -348,7 +352,7 @@ mod tests {
             let frame = binary(&[flags, b'x']);
             assert_eq!(code(reassembler.push(frame)), Code::DecodeFailed);
         }
-        let text = Frame::Text("s3cret".into());
+        let text = WireFrame::Text("s3cret".into());
         let error = reassembler.push(text).unwrap_err();
         assert_eq!(error.code, Code::DecodeFailed);
         assert!(!error.message.contains("s3cret"));
@@ -358,7 +362,7 @@ mod tests {
             Code::DecodeFailed
         );
         let next = reassembler.push(binary(b"\x02x")).unwrap();
-        assert_eq!(next, Some(Frame::Text("x".into())));
+        assert_eq!(next, Some(WireFrame::Text("x".into())));
     }
 
     #[test]
@@ -393,7 +397,7 @@ mod tests {
             if let Some(flags) = bytes.first_mut() {
                 *flags &= 0x07;
             }
-            if let Ok(Some(message)) = reassembler.push(Frame::Binary(bytes.into())) {
+            if let Ok(Some(message)) = reassembler.push(WireFrame::Binary(bytes.into())) {
                 assert!(message.len() <= 64);
             }
         }

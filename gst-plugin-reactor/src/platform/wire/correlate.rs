@@ -9,7 +9,7 @@ use super::Channel;
 
 /// Requests that wait for an answer, in the order they were made.
 #[derive(Debug)]
-pub struct Pending<T> {
+pub struct PendingRequests<T> {
     entries: Vec<Entry<T>>,
 }
 
@@ -20,7 +20,7 @@ struct Entry<T> {
     value: T,
 }
 
-impl<T> Default for Pending<T> {
+impl<T> Default for PendingRequests<T> {
     fn default() -> Self {
         Self {
             entries: Vec::new(),
@@ -28,7 +28,7 @@ impl<T> Default for Pending<T> {
     }
 }
 
-impl<T> Pending<T> {
+impl<T> PendingRequests<T> {
     pub fn new() -> Self {
         Self::default()
     }
@@ -60,7 +60,7 @@ impl<T> Pending<T> {
         Some((entry.id, entry.value))
     }
 
-    /// When [`Pending::expire`] is due next.
+    /// When [`PendingRequests::expire`] is due next.
     pub fn next_deadline(&self) -> Option<Duration> {
         self.entries.iter().map(|entry| entry.deadline).min()
     }
@@ -127,7 +127,7 @@ impl RequestIds {
 mod tests {
     use serde_json::Map;
 
-    use super::super::{ClientMessage, Uploads, Version, encode};
+    use super::super::{ClientMessage, UploadReferences, WireVersion, encode};
     use super::*;
 
     fn seconds(seconds: u64) -> Duration {
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn answers_find_their_request_in_any_order() {
-        let mut pending = Pending::new();
+        let mut pending = PendingRequests::new();
         assert_eq!(pending.insert("a", seconds(1), 1), None);
         assert_eq!(pending.insert("b", seconds(1), 2), None);
         assert_eq!(pending.take("b"), Some(2));
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn an_id_used_twice_gives_the_first_back() {
-        let mut pending = Pending::new();
+        let mut pending = PendingRequests::new();
         pending.insert("a", seconds(1), 1);
         assert_eq!(pending.insert("a", seconds(2), 2), Some(1));
         assert_eq!(pending.len(), 1);
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn requests_expire_by_their_deadline() {
-        let mut pending = Pending::new();
+        let mut pending = PendingRequests::new();
         assert_eq!(pending.next_deadline(), None);
         pending.insert("late", seconds(9), 1);
         pending.insert("second", seconds(5), 2);
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn without_ids_the_oldest_of_a_kind_is_meant() {
-        let mut pending = Pending::new();
+        let mut pending = PendingRequests::new();
         for (at, value) in [10, 1, 20, 2].into_iter().enumerate() {
             pending.insert(format!("r{at}"), seconds(1), value);
         }
@@ -202,14 +202,14 @@ mod tests {
         let command = ClientMessage::Command {
             name: "c".into(),
             data: Map::new(),
-            uploads: Uploads::new(),
+            uploads: UploadReferences::new(),
         };
         assert_eq!(ids.mint(Channel::Control), "ctrl_1");
         assert_eq!(ids.mint(Channel::Data), "data_1");
         for _ in 0..100_000 {
             for message in [&ClientMessage::RequestSchema, &command] {
-                let id = ids.mint(message.channel(Version::V1));
-                let (_, frame) = encode(Version::V1, message, Some(&id)).unwrap();
+                let id = ids.mint(message.channel(WireVersion::V1));
+                let (_, frame) = encode(WireVersion::V1, message, Some(&id)).unwrap();
                 assert!(!looks_like_json(frame.as_bytes()), "{id}");
             }
         }
@@ -217,6 +217,6 @@ mod tests {
         // Nor does the longest there can be.
         ids.control = u64::MAX - 1;
         let id = ids.mint(Channel::Control);
-        encode(Version::V1, &ClientMessage::RequestSchema, Some(&id)).unwrap();
+        encode(WireVersion::V1, &ClientMessage::RequestSchema, Some(&id)).unwrap();
     }
 }

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::super::{Code, Error};
-use super::{Channel, Version, value};
+use super::{Channel, WireVersion, value};
 
 /// The files of a command, by parameter name.
-pub type Uploads = BTreeMap<String, FileRef>;
+pub type UploadReferences = BTreeMap<String, FileRef>;
 
 /// A file that was uploaded, as a command refers to it (`UploadReference`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,38 +81,38 @@ pub enum ClientMessage {
     Command {
         name: String,
         data: Map<String, Value>,
-        uploads: Uploads,
+        uploads: UploadReferences,
     },
 }
 
 impl ClientMessage {
     /// Whether the server answers. A command is only answered in v1.
-    pub fn expects_reply(&self, version: Version) -> bool {
+    pub fn expects_reply(&self, version: WireVersion) -> bool {
         match self {
             ClientMessage::RequestSchema
             | ClientMessage::RequestClip { .. }
             | ClientMessage::RequestRecording
             | ClientMessage::PublishTrack(_) => true,
-            ClientMessage::Command { .. } => version == Version::V1,
+            ClientMessage::Command { .. } => version == WireVersion::V1,
             _ => false,
         }
     }
 
     /// Whether the answer carries the request's id. In v0 only the claim of a
     /// track has one; other answers come in the order of the questions.
-    pub fn correlated(&self, version: Version) -> bool {
+    pub fn correlated(&self, version: WireVersion) -> bool {
         match version {
-            Version::V1 => self.expects_reply(version),
-            Version::V0 => matches!(self, ClientMessage::PublishTrack(_)),
+            WireVersion::V1 => self.expects_reply(version),
+            WireVersion::V0 => matches!(self, ClientMessage::PublishTrack(_)),
         }
     }
 
     /// The channel the message belongs on: in v1 only commands go on `data`,
     /// in v0 everything but what is about a track.
-    pub fn channel(&self, version: Version) -> Channel {
+    pub fn channel(&self, version: WireVersion) -> Channel {
         let control = match version {
-            Version::V1 => !matches!(self, ClientMessage::Command { .. }),
-            Version::V0 => matches!(
+            WireVersion::V1 => !matches!(self, ClientMessage::Command { .. }),
+            WireVersion::V0 => matches!(
                 self,
                 ClientMessage::PublishTrack(_)
                     | ClientMessage::UnpublishTrack(_)
@@ -195,7 +195,7 @@ pub enum ServerMessage {
 
 /// What a message is to the other side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Role {
+pub enum MessageRole {
     Request,
     Response,
     Notification,
@@ -203,9 +203,9 @@ pub enum Role {
 
 /// A message of the server's with what belongs to it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Inbound {
-    pub version: Version,
-    pub role: Role,
+pub struct InboundMessage {
+    pub version: WireVersion,
+    pub role: MessageRole,
     /// The id of the request this answers. Never empty.
     pub request_id: Option<String>,
     pub message: ServerMessage,
@@ -230,12 +230,12 @@ pub(super) mod tests {
         let set_image = ClientMessage::Command {
             name: "set_image".into(),
             data: Map::from_iter([("strength".to_owned(), Value::from(0.5))]),
-            uploads: Uploads::from([("image".to_owned(), file())]),
+            uploads: UploadReferences::from([("image".to_owned(), file())]),
         };
         let reset = ClientMessage::Command {
             name: "reset".into(),
             data: Map::new(),
-            uploads: Uploads::new(),
+            uploads: UploadReferences::new(),
         };
         vec![
             (None, ClientMessage::Ping),
@@ -255,19 +255,22 @@ pub(super) mod tests {
     #[test]
     fn replies_and_ids() {
         for (id, message) in client_messages() {
-            assert_eq!(message.correlated(Version::V1), id.is_some());
-            assert_eq!(message.expects_reply(Version::V1), id.is_some());
+            assert_eq!(message.correlated(WireVersion::V1), id.is_some());
+            assert_eq!(message.expects_reply(WireVersion::V1), id.is_some());
             let command = matches!(message, ClientMessage::Command { .. });
-            assert_eq!(message.expects_reply(Version::V0), id.is_some() && !command);
+            assert_eq!(
+                message.expects_reply(WireVersion::V0),
+                id.is_some() && !command
+            );
             let publish = matches!(message, ClientMessage::PublishTrack(_));
-            assert_eq!(message.correlated(Version::V0), publish);
+            assert_eq!(message.correlated(WireVersion::V0), publish);
         }
     }
 
     #[test]
     fn a_clip_needs_a_duration() {
         for seconds in [0.0, -0.0, -1.0, f64::NAN, f64::INFINITY] {
-            for version in [Version::V1, Version::V0] {
+            for version in [WireVersion::V1, WireVersion::V0] {
                 let message = ClientMessage::RequestClip { seconds };
                 let error = encode(version, &message, Some("a")).unwrap_err();
                 assert_eq!(error.code.as_str(), "INVALID_DURATION");
@@ -280,10 +283,10 @@ pub(super) mod tests {
         let mut file = file();
         file.size = 1 << 63;
         let message = ClientMessage::FileUploaded(file.clone());
-        let error = encode(Version::V1, &message, None).unwrap_err();
+        let error = encode(WireVersion::V1, &message, None).unwrap_err();
         assert_eq!(error.code, Code::BadRequest);
         file.size -= 1;
-        encode(Version::V1, &ClientMessage::FileUploaded(file), None).unwrap();
+        encode(WireVersion::V1, &ClientMessage::FileUploaded(file), None).unwrap();
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //!
 //! There are two encodings: v1 is protobuf (`reactor_wire.v1`) in binary
 //! messages, v0 is JSON in text messages. The server settles on one per
-//! connection by looking at the first message it gets; [`Version::sniff`] is
+//! connection by looking at the first message it gets; [`WireVersion::sniff`] is
 //! its rule, used here for what comes back.
 
 pub mod chunking;
@@ -20,34 +20,35 @@ use bytes::Bytes;
 use super::{Code, Error};
 
 pub use chunking::{Framing, Reassembler};
-pub use correlate::{Pending, RequestIds};
+pub use correlate::{PendingRequests, RequestIds};
 pub use message::{
-    ClientMessage, Clip, FileRef, Inbound, Moderation, Role, ServerMessage, Uploads,
+    ClientMessage, Clip, FileRef, InboundMessage, MessageRole, Moderation, ServerMessage,
+    UploadReferences,
 };
 
 /// The encoding of the messages, one per connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Version {
+pub enum WireVersion {
     /// Protobuf in binary messages: runtimes from 3.0 on.
     V1,
     /// JSON in text messages: every runtime, with less in it.
     V0,
 }
 
-impl Version {
+impl WireVersion {
     pub fn as_str(self) -> &'static str {
         match self {
-            Version::V1 => "v1",
-            Version::V0 => "v0",
+            WireVersion::V1 => "v1",
+            WireVersion::V0 => "v0",
         }
     }
 
     /// The server's rule: text is v0, and so is a binary message whose first
     /// non-space byte opens a JSON document; anything else is v1.
-    pub fn sniff(frame: &Frame) -> Self {
+    pub fn sniff(frame: &WireFrame) -> Self {
         match frame {
-            Frame::Text(_) => Version::V0,
-            Frame::Binary(bytes) => Self::sniff_bytes(bytes),
+            WireFrame::Text(_) => WireVersion::V0,
+            WireFrame::Binary(bytes) => Self::sniff_bytes(bytes),
         }
     }
 
@@ -57,8 +58,8 @@ impl Version {
             .iter()
             .find(|byte| !matches!(byte, b' ' | b'\t'..=b'\r'));
         match first {
-            Some(b'{' | b'[') => Version::V0,
-            _ => Version::V1,
+            Some(b'{' | b'[') => WireVersion::V0,
+            _ => WireVersion::V1,
         }
     }
 }
@@ -82,12 +83,12 @@ impl Channel {
 
 /// One message as a data channel takes or delivers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Frame {
+pub enum WireFrame {
     Text(String),
     Binary(Bytes),
 }
 
-impl Frame {
+impl WireFrame {
     /// The size in bytes, which is what the limits are about.
     pub fn len(&self) -> usize {
         self.as_bytes().len()
@@ -95,8 +96,8 @@ impl Frame {
 
     pub fn as_bytes(&self) -> &[u8] {
         match self {
-            Frame::Text(text) => text.as_bytes(),
-            Frame::Binary(bytes) => bytes,
+            WireFrame::Text(text) => text.as_bytes(),
+            WireFrame::Binary(bytes) => bytes,
         }
     }
 }
@@ -106,10 +107,10 @@ impl Frame {
 /// A message whose answer is correlated ([`ClientMessage::correlated`]) needs
 /// a `request_id`, best from [`RequestIds`]; for any other it is ignored.
 pub fn encode(
-    version: Version,
+    version: WireVersion,
     message: &ClientMessage,
     request_id: Option<&str>,
-) -> Result<(Channel, Frame), Error> {
+) -> Result<(Channel, WireFrame), Error> {
     message.check()?;
     let request_id = match request_id {
         _ if !message.correlated(version) => "",
@@ -122,11 +123,11 @@ pub fn encode(
         }
     };
     let frame = match version {
-        Version::V1 => v1::encode(message, request_id)?,
-        Version::V0 => v0::encode(message, request_id)?,
+        WireVersion::V1 => v1::encode(message, request_id)?,
+        WireVersion::V0 => v0::encode(message, request_id)?,
     };
     // The server would take the frame, and with it the connection, for v0.
-    if Version::sniff(&frame) != version {
+    if WireVersion::sniff(&frame) != version {
         return Err(Error::gpu(
             Code::Internal,
             format!(
@@ -139,16 +140,16 @@ pub fn encode(
 }
 
 /// Reads a message of the server's, in whichever version it is.
-pub fn decode(channel: Channel, frame: &Frame) -> Result<Inbound, Error> {
-    match Version::sniff(frame) {
-        Version::V1 => v1::decode(channel, frame.as_bytes()),
-        Version::V0 => v0::decode(channel, frame.as_bytes()),
+pub fn decode(channel: Channel, frame: &WireFrame) -> Result<InboundMessage, Error> {
+    match WireVersion::sniff(frame) {
+        WireVersion::V1 => v1::decode(channel, frame.as_bytes()),
+        WireVersion::V0 => v0::decode(channel, frame.as_bytes()),
     }
 }
 
 /// The error for a message that cannot be read. It tells where and how long,
 /// never what: messages may hold what should not be in a log.
-fn undecodable(version: Version, channel: Channel, length: usize, why: &str) -> Error {
+fn undecodable(version: WireVersion, channel: Channel, length: usize, why: &str) -> Error {
     Error::gpu(
         Code::DecodeFailed,
         format!(
@@ -192,11 +193,11 @@ mod tests {
         }
     }
 
-    fn binary(bytes: &[u8]) -> Frame {
-        Frame::Binary(Bytes::copy_from_slice(bytes))
+    fn binary(bytes: &[u8]) -> WireFrame {
+        WireFrame::Binary(Bytes::copy_from_slice(bytes))
     }
 
-    fn try_both(frame: &Frame) {
+    fn try_both(frame: &WireFrame) {
         for channel in [Channel::Control, Channel::Data] {
             if let Err(error) = decode(channel, frame) {
                 assert_eq!(error.code, Code::DecodeFailed);
@@ -208,42 +209,49 @@ mod tests {
 
     #[test]
     fn versions_are_recognised_as_the_server_does() {
-        let sniff = |bytes: &[u8]| Version::sniff(&binary(bytes));
-        assert_eq!(Version::sniff(&Frame::Text(String::new())), Version::V0);
-        assert_eq!(Version::sniff(&Frame::Text("\x10\x03".into())), Version::V0);
-        assert_eq!(sniff(b"{}"), Version::V0);
-        assert_eq!(sniff(b" \t\n\r\x0b\x0c[]"), Version::V0);
-        assert_eq!(sniff(b""), Version::V1);
-        assert_eq!(sniff(b"  "), Version::V1);
-        assert_eq!(sniff(b"\x00{"), Version::V1);
-        assert_eq!(sniff(b"\x10\x03\x52\x00"), Version::V1);
+        let sniff = |bytes: &[u8]| WireVersion::sniff(&binary(bytes));
+        assert_eq!(
+            WireVersion::sniff(&WireFrame::Text(String::new())),
+            WireVersion::V0
+        );
+        assert_eq!(
+            WireVersion::sniff(&WireFrame::Text("\x10\x03".into())),
+            WireVersion::V0
+        );
+        assert_eq!(sniff(b"{}"), WireVersion::V0);
+        assert_eq!(sniff(b" \t\n\r\x0b\x0c[]"), WireVersion::V0);
+        assert_eq!(sniff(b""), WireVersion::V1);
+        assert_eq!(sniff(b"  "), WireVersion::V1);
+        assert_eq!(sniff(b"\x00{"), WireVersion::V1);
+        assert_eq!(sniff(b"\x10\x03\x52\x00"), WireVersion::V1);
         // The trap: field 1 with a string of 123 or 91 bytes.
-        assert_eq!(sniff(b"\x0a\x7b"), Version::V0);
-        assert_eq!(sniff(b"\x0a\x5b"), Version::V0);
-        assert_eq!(sniff(b"\x0a\x06ctrl_1"), Version::V1);
+        assert_eq!(sniff(b"\x0a\x7b"), WireVersion::V0);
+        assert_eq!(sniff(b"\x0a\x5b"), WireVersion::V0);
+        assert_eq!(sniff(b"\x0a\x06ctrl_1"), WireVersion::V1);
     }
 
     #[test]
     fn an_id_that_would_look_like_json_is_refused() {
         for id in ["x".repeat(91), "x".repeat(123), format!("{{{:31}", "")] {
-            let error = encode(Version::V1, &ClientMessage::RequestSchema, Some(&id)).unwrap_err();
+            let error =
+                encode(WireVersion::V1, &ClientMessage::RequestSchema, Some(&id)).unwrap_err();
             assert_eq!(error.code, Code::Internal);
         }
         let id = "x".repeat(32);
-        encode(Version::V1, &ClientMessage::RequestSchema, Some(&id)).unwrap();
+        encode(WireVersion::V1, &ClientMessage::RequestSchema, Some(&id)).unwrap();
     }
 
     #[test]
     fn a_request_needs_an_id() {
         let publish = ClientMessage::PublishTrack("cam".into());
         for id in [None, Some("")] {
-            for version in [Version::V1, Version::V0] {
+            for version in [WireVersion::V1, WireVersion::V0] {
                 let error = encode(version, &publish, id).unwrap_err();
                 assert_eq!(error.code, Code::Internal);
             }
         }
         // Version 0 has no place for it here.
-        encode(Version::V0, &ClientMessage::RequestSchema, None).unwrap();
+        encode(WireVersion::V0, &ClientMessage::RequestSchema, None).unwrap();
     }
 
     #[test]
@@ -253,7 +261,9 @@ mod tests {
             let length = usize::try_from(random.next() % 64).unwrap();
             let mut bytes = random.bytes(length);
             try_both(&binary(&bytes));
-            try_both(&Frame::Text(String::from_utf8_lossy(&bytes).into_owned()));
+            try_both(&WireFrame::Text(
+                String::from_utf8_lossy(&bytes).into_owned(),
+            ));
             // Closer to something: the head of a real message.
             let heads: [&[u8]; 4] = [b"\x0a\x06data_1\x10\x02\x52", b"\x10\x03", b"{\"", b"{"];
             let head = heads[usize::try_from(random.next() % 4).unwrap()];
@@ -275,7 +285,9 @@ mod tests {
                 let mut altered = message.clone();
                 altered[end] = random.next().to_le_bytes()[0];
                 try_both(&binary(&altered));
-                try_both(&Frame::Text(String::from_utf8_lossy(&altered).into_owned()));
+                try_both(&WireFrame::Text(
+                    String::from_utf8_lossy(&altered).into_owned(),
+                ));
             }
         }
     }
@@ -289,7 +301,7 @@ mod tests {
             r#"{"s3cret" "#,
         ];
         for text in texts {
-            let error = decode(Channel::Data, &Frame::Text(text.into())).unwrap_err();
+            let error = decode(Channel::Data, &WireFrame::Text(text.into())).unwrap_err();
             assert_eq!(error.code, Code::DecodeFailed);
             assert!(!error.to_string().contains("s3cret"), "{error}");
         }

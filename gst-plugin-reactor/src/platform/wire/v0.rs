@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 
 use super::super::{Code, Error};
 use super::{
-    Channel, ClientMessage, FileRef, Frame, Inbound, Role, ServerMessage, Uploads, Version,
-    undecodable, value,
+    Channel, ClientMessage, FileRef, InboundMessage, MessageRole, ServerMessage, UploadReferences,
+    WireFrame, WireVersion, undecodable, value,
 };
 
 type Object = Map<String, Value>;
@@ -29,7 +29,7 @@ struct Body<'a, T> {
     name: &'a str,
     data: T,
     #[serde(skip_serializing_if = "Option::is_none")]
-    uploads: Option<&'a Uploads>,
+    uploads: Option<&'a UploadReferences>,
 }
 
 #[derive(Serialize)]
@@ -62,7 +62,7 @@ struct Notification<'a> {
     data: TrackName<'a>,
 }
 
-pub fn encode(message: &ClientMessage, request_id: &str) -> Result<Frame, Error> {
+pub fn encode(message: &ClientMessage, request_id: &str) -> Result<WireFrame, Error> {
     match message {
         ClientMessage::Ping => runtime("ping", Empty {}),
         ClientMessage::RequestSchema => runtime("requestSchema", Empty {}),
@@ -98,7 +98,7 @@ pub fn encode(message: &ClientMessage, request_id: &str) -> Result<Frame, Error>
     }
 }
 
-fn runtime<T: Serialize>(name: &'static str, data: T) -> Result<Frame, Error> {
+fn runtime<T: Serialize>(name: &'static str, data: T) -> Result<WireFrame, Error> {
     json(&Envelope {
         scope: "runtime",
         data: Body {
@@ -109,7 +109,7 @@ fn runtime<T: Serialize>(name: &'static str, data: T) -> Result<Frame, Error> {
     })
 }
 
-fn notification(event: &'static str, name: &str) -> Result<Frame, Error> {
+fn notification(event: &'static str, name: &str) -> Result<WireFrame, Error> {
     json(&Notification {
         kind: "notification",
         event,
@@ -117,9 +117,9 @@ fn notification(event: &'static str, name: &str) -> Result<Frame, Error> {
     })
 }
 
-fn json(message: &impl Serialize) -> Result<Frame, Error> {
+fn json(message: &impl Serialize) -> Result<WireFrame, Error> {
     serde_json::to_string(message)
-        .map(Frame::Text)
+        .map(WireFrame::Text)
         .map_err(|error| {
             Error::gpu(
                 Code::Internal,
@@ -128,8 +128,8 @@ fn json(message: &impl Serialize) -> Result<Frame, Error> {
         })
 }
 
-pub fn decode(channel: Channel, bytes: &[u8]) -> Result<Inbound, Error> {
-    let broken = |why: &str| undecodable(Version::V0, channel, bytes.len(), why);
+pub fn decode(channel: Channel, bytes: &[u8]) -> Result<InboundMessage, Error> {
+    let broken = |why: &str| undecodable(WireVersion::V0, channel, bytes.len(), why);
     let mut value: Value = serde_json::from_slice(bytes).map_err(|error| {
         broken(&format!(
             "it is not JSON from line {} column {} on",
@@ -149,11 +149,11 @@ pub fn decode(channel: Channel, bytes: &[u8]) -> Result<Inbound, Error> {
 }
 
 /// What comes on the control channel: answers to the claim of a track.
-fn control(mut object: Object) -> Inbound {
+fn control(mut object: Object) -> InboundMessage {
     let role = match object.get("type").and_then(Value::as_str) {
-        Some("request") => Role::Request,
-        Some("response") => Role::Response,
-        _ => Role::Notification,
+        Some("request") => MessageRole::Request,
+        Some("response") => MessageRole::Response,
+        _ => MessageRole::Notification,
     };
     let request_id = Some(text(&mut object, "request_id")).filter(|id| !id.is_empty());
     let publish = matches!(
@@ -161,7 +161,7 @@ fn control(mut object: Object) -> Inbound {
         None | Some("publish_track")
     );
     let message = match take(&mut object, "error") {
-        _ if role != Role::Response => ServerMessage::Unknown,
+        _ if role != MessageRole::Response => ServerMessage::Unknown,
         Some(Value::Object(mut error)) => ServerMessage::Error {
             code: text(&mut error, "code"),
             message: text(&mut error, "message"),
@@ -173,8 +173,8 @@ fn control(mut object: Object) -> Inbound {
         None if publish => ServerMessage::PublishGranted,
         None => ServerMessage::Unknown,
     };
-    Inbound {
-        version: Version::V0,
+    InboundMessage {
+        version: WireVersion::V0,
         role,
         request_id,
         message,
@@ -182,10 +182,10 @@ fn control(mut object: Object) -> Inbound {
 }
 
 /// What comes on the data channel.
-fn data(mut object: Object) -> Result<Inbound, serde_json::Error> {
-    let notice = |message| Inbound {
-        version: Version::V0,
-        role: Role::Notification,
+fn data(mut object: Object) -> Result<InboundMessage, serde_json::Error> {
+    let notice = |message| InboundMessage {
+        version: WireVersion::V0,
+        role: MessageRole::Notification,
         request_id: None,
         message,
     };
@@ -220,27 +220,33 @@ fn application(mut body: Object) -> ServerMessage {
     ServerMessage::Model { name, data }
 }
 
-fn runtime_message(name: &str, data: Value) -> Result<Inbound, serde_json::Error> {
+fn runtime_message(name: &str, data: Value) -> Result<InboundMessage, serde_json::Error> {
     let (role, message) = match name {
-        "modelSchema" => (Role::Response, ServerMessage::Schema(data)),
-        "clipReady" => (Role::Response, ServerMessage::ClipReady(fields(data)?)),
+        "modelSchema" => (MessageRole::Response, ServerMessage::Schema(data)),
+        "clipReady" => (
+            MessageRole::Response,
+            ServerMessage::ClipReady(fields(data)?),
+        ),
         "clipFailed" => (
-            Role::Response,
+            MessageRole::Response,
             ServerMessage::ClipFailed {
                 reason: reason(data),
             },
         ),
-        "moderation" => (Role::Notification, ServerMessage::Moderation(fields(data)?)),
+        "moderation" => (
+            MessageRole::Notification,
+            ServerMessage::Moderation(fields(data)?),
+        ),
         "sessionEnded" => (
-            Role::Notification,
+            MessageRole::Notification,
             ServerMessage::SessionEnded {
                 reason: reason(data),
             },
         ),
-        _ => (Role::Notification, ServerMessage::Unknown),
+        _ => (MessageRole::Notification, ServerMessage::Unknown),
     };
-    Ok(Inbound {
-        version: Version::V0,
+    Ok(InboundMessage {
+        version: WireVersion::V0,
         role,
         request_id: None,
         message,
@@ -321,11 +327,11 @@ pub(super) mod tests {
         ALL,
     ];
 
-    fn read(channel: Channel, text: &str) -> (Role, Option<String>, ServerMessage) {
-        let inbound = decode(channel, &Frame::Text(text.to_owned())).unwrap();
-        assert_eq!(inbound.version, Version::V0);
+    fn read(channel: Channel, text: &str) -> (MessageRole, Option<String>, ServerMessage) {
+        let inbound = decode(channel, &WireFrame::Text(text.to_owned())).unwrap();
+        assert_eq!(inbound.version, WireVersion::V0);
         let bytes = Bytes::copy_from_slice(text.as_bytes());
-        assert_eq!(decode(channel, &Frame::Binary(bytes)).unwrap(), inbound);
+        assert_eq!(decode(channel, &WireFrame::Binary(bytes)).unwrap(), inbound);
         (inbound.role, inbound.request_id, inbound.message)
     }
 
@@ -337,15 +343,15 @@ pub(super) mod tests {
     #[test]
     fn client_messages_are_the_servers() {
         for ((id, message), golden) in client_messages().into_iter().zip(CLIENT) {
-            let (channel, frame) = encode(Version::V0, &message, id).unwrap();
-            assert_eq!(frame, Frame::Text(golden.to_owned()));
+            let (channel, frame) = encode(WireVersion::V0, &message, id).unwrap();
+            assert_eq!(frame, WireFrame::Text(golden.to_owned()));
             assert_eq!(channel == Channel::Control, golden.starts_with("{\"type"));
         }
     }
 
     #[test]
     fn answers_about_clips_and_the_schema_are_read() {
-        let answer = |message| (Role::Response, None, message);
+        let answer = |message| (MessageRole::Response, None, message);
         let schema = json!({"openapi": "3.1.0", "paths": {}});
         assert_eq!(
             read(Channel::Data, SCHEMA),
@@ -373,7 +379,7 @@ pub(super) mod tests {
 
     #[test]
     fn notices_and_model_messages_are_read() {
-        let notice = |message| (Role::Notification, None, message);
+        let notice = |message| (MessageRole::Notification, None, message);
         let moderation = Moderation {
             action: "warn".into(),
             input_kind: "text".into(),
@@ -399,7 +405,7 @@ pub(super) mod tests {
 
     #[test]
     fn answers_to_a_claim_are_read() {
-        let answer = |message| (Role::Response, Some("ctrl_4".to_owned()), message);
+        let answer = |message| (MessageRole::Response, Some("ctrl_4".to_owned()), message);
         assert_eq!(
             read(Channel::Control, PUBLISHED),
             answer(ServerMessage::PublishGranted)
@@ -445,7 +451,7 @@ pub(super) mod tests {
             for channel in [Channel::Control, Channel::Data] {
                 assert_eq!(
                     read(channel, text),
-                    (Role::Notification, None, ServerMessage::Unknown)
+                    (MessageRole::Notification, None, ServerMessage::Unknown)
                 );
             }
         }

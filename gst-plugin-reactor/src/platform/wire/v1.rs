@@ -10,12 +10,12 @@ use super::proto::{
     self, ControlClientPayload, ControlServerPayload, DataServerPayload, MessageKind,
 };
 use super::{
-    Channel, ClientMessage, Clip, FileRef, Frame, Inbound, Moderation, Role, ServerMessage,
-    Uploads, Version, undecodable, value,
+    Channel, ClientMessage, Clip, FileRef, InboundMessage, MessageRole, Moderation, ServerMessage,
+    UploadReferences, WireFrame, WireVersion, undecodable, value,
 };
 
-pub fn encode(message: &ClientMessage, request_id: &str) -> Result<Frame, Error> {
-    let kind = if message.expects_reply(Version::V1) {
+pub fn encode(message: &ClientMessage, request_id: &str) -> Result<WireFrame, Error> {
+    let kind = if message.expects_reply(WireVersion::V1) {
         MessageKind::Request
     } else {
         MessageKind::Notification
@@ -65,10 +65,14 @@ pub fn encode(message: &ClientMessage, request_id: &str) -> Result<Frame, Error>
         }
         .encode_to_vec(),
     };
-    Ok(Frame::Binary(Bytes::from(bytes)))
+    Ok(WireFrame::Binary(Bytes::from(bytes)))
 }
 
-fn command(name: &str, data: prost_types::Struct, uploads: &Uploads) -> proto::DataClientPayload {
+fn command(
+    name: &str,
+    data: prost_types::Struct,
+    uploads: &UploadReferences,
+) -> proto::DataClientPayload {
     proto::DataClientPayload::Command(proto::Command {
         name: name.to_owned(),
         data: Some(data),
@@ -88,10 +92,10 @@ fn reference(file: &FileRef) -> proto::UploadReference {
     }
 }
 
-pub fn decode(channel: Channel, bytes: &[u8]) -> Result<Inbound, Error> {
+pub fn decode(channel: Channel, bytes: &[u8]) -> Result<InboundMessage, Error> {
     let broken = |_| {
         undecodable(
-            Version::V1,
+            WireVersion::V1,
             channel,
             bytes.len(),
             "it is not what the protocol says",
@@ -122,25 +126,25 @@ pub fn decode(channel: Channel, bytes: &[u8]) -> Result<Inbound, Error> {
     }
 }
 
-impl Inbound {
+impl InboundMessage {
     fn answers(&self) -> bool {
-        self.role == Role::Response && self.request_id.is_some()
+        self.role == MessageRole::Response && self.request_id.is_some()
     }
 }
 
-fn inbound(request_id: String, kind: i32, message: ServerMessage) -> Inbound {
+fn inbound(request_id: String, kind: i32, message: ServerMessage) -> InboundMessage {
     let request_id = Some(request_id).filter(|id| !id.is_empty());
     let role = match MessageKind::try_from(kind) {
-        Ok(MessageKind::Request) => Role::Request,
-        Ok(MessageKind::Response) => Role::Response,
-        Ok(MessageKind::Notification) => Role::Notification,
+        Ok(MessageKind::Request) => MessageRole::Request,
+        Ok(MessageKind::Response) => MessageRole::Response,
+        Ok(MessageKind::Notification) => MessageRole::Notification,
         Ok(MessageKind::Unspecified) | Err(_) => match request_id {
-            Some(_) => Role::Response,
-            None => Role::Notification,
+            Some(_) => MessageRole::Response,
+            None => MessageRole::Notification,
         },
     };
-    Inbound {
-        version: Version::V1,
+    InboundMessage {
+        version: WireVersion::V1,
         role,
         request_id,
         message,
@@ -276,21 +280,21 @@ pub(super) mod tests {
         STEP,
     ];
 
-    fn read(channel: Channel, text: &str) -> (Role, Option<String>, ServerMessage) {
-        let inbound = decode(channel, &Frame::Binary(hex(text))).unwrap();
-        assert_eq!(inbound.version, Version::V1);
+    fn read(channel: Channel, text: &str) -> (MessageRole, Option<String>, ServerMessage) {
+        let inbound = decode(channel, &WireFrame::Binary(hex(text))).unwrap();
+        assert_eq!(inbound.version, WireVersion::V1);
         (inbound.role, inbound.request_id, inbound.message)
     }
 
-    fn answer(id: &str, message: ServerMessage) -> (Role, Option<String>, ServerMessage) {
-        (Role::Response, Some(id.to_owned()), message)
+    fn answer(id: &str, message: ServerMessage) -> (MessageRole, Option<String>, ServerMessage) {
+        (MessageRole::Response, Some(id.to_owned()), message)
     }
 
     #[test]
     fn client_messages_are_byte_for_byte_the_servers() {
         for ((id, message), golden) in client_messages().into_iter().zip(CLIENT) {
-            let (channel, frame) = encode(Version::V1, &message, id).unwrap();
-            assert_eq!(frame, Frame::Binary(hex(golden)), "{message:?}");
+            let (channel, frame) = encode(WireVersion::V1, &message, id).unwrap();
+            assert_eq!(frame, WireFrame::Binary(hex(golden)), "{message:?}");
             let command = matches!(message, ClientMessage::Command { .. });
             assert_eq!(channel == Channel::Data, command);
         }
@@ -298,8 +302,8 @@ pub(super) mod tests {
 
     #[test]
     fn a_notification_is_sent_without_an_id() {
-        let (_, frame) = encode(Version::V1, &ClientMessage::Ping, Some("ctrl_1")).unwrap();
-        assert_eq!(frame, Frame::Binary(hex("10035200")));
+        let (_, frame) = encode(WireVersion::V1, &ClientMessage::Ping, Some("ctrl_1")).unwrap();
+        assert_eq!(frame, WireFrame::Binary(hex("10035200")));
     }
 
     #[test]
@@ -348,7 +352,7 @@ pub(super) mod tests {
             categories: vec!["a".into(), "b".into()],
             message: "careful".into(),
         });
-        let notice = |message| (Role::Notification, None, message);
+        let notice = |message| (MessageRole::Notification, None, message);
         assert_eq!(read(Channel::Control, MODERATION), notice(moderation));
         let reason = "bye now".to_owned();
         assert_eq!(
@@ -378,7 +382,7 @@ pub(super) mod tests {
                 "l": [1, "a", {"k": 2}], "o": {"p": 0},
             }),
         };
-        assert_eq!(data(ALL), (Role::Notification, None, all));
+        assert_eq!(data(ALL), (MessageRole::Notification, None, all));
     }
 
     #[test]
@@ -392,7 +396,7 @@ pub(super) mod tests {
             read(Channel::Control, ACK),
             answer("data_1", ServerMessage::Unknown)
         );
-        let nothing = (Role::Notification, None, ServerMessage::Unknown);
+        let nothing = (MessageRole::Notification, None, ServerMessage::Unknown);
         assert_eq!(read(Channel::Data, ""), nothing);
         assert_eq!(read(Channel::Data, "1003"), nothing);
         // Field 30 on the control channel.
@@ -405,7 +409,7 @@ pub(super) mod tests {
             read(Channel::Data, "0a06646174615f31"),
             answer("data_1", ServerMessage::Ack)
         );
-        assert_eq!(read(Channel::Control, "7a00").0, Role::Notification);
+        assert_eq!(read(Channel::Control, "7a00").0, MessageRole::Notification);
     }
 
     #[test]

@@ -11,9 +11,9 @@ use super::{
 };
 use crate::platform::{
     Code, Error,
-    coordinator::{Descriptor, Ownership},
+    coordinator::{Ownership, SessionDescriptor},
     sdp,
-    signaling::{Answer, IceServer, Mapping},
+    signaling::{IceServer, SdpAnswer, TrackMapping},
     trailer,
     wire::{Channel, chunking},
 };
@@ -62,7 +62,7 @@ impl Machine {
     pub(super) fn begun(
         &mut self,
         now: Duration,
-        result: Result<(Descriptor, Ownership), Error>,
+        result: Result<(SessionDescriptor, Ownership), Error>,
         out: &mut Vec<Action>,
     ) {
         if let Phase::Beginning(b) = &mut self.phase {
@@ -154,7 +154,7 @@ impl Machine {
     fn obtained(
         &mut self,
         now: Duration,
-        descriptor: Descriptor,
+        descriptor: SessionDescriptor,
         ownership: Ownership,
         out: &mut Vec<Action>,
     ) {
@@ -175,7 +175,12 @@ impl Machine {
         self.prepare(now, descriptor, out);
     }
 
-    pub(super) fn prepare(&mut self, now: Duration, descriptor: Descriptor, out: &mut Vec<Action>) {
+    pub(super) fn prepare(
+        &mut self,
+        now: Duration,
+        descriptor: SessionDescriptor,
+        out: &mut Vec<Action>,
+    ) {
         self.timings.described = Some(now - self.timings.start);
         emit(out, MachineEvent::Described(descriptor.clone()));
         if !descriptor.is_ready() {
@@ -207,7 +212,7 @@ impl Machine {
     pub(super) fn gather(
         &mut self,
         deadline: Duration,
-        descriptor: Descriptor,
+        descriptor: SessionDescriptor,
         planned: bool,
         out: &mut Vec<Action>,
     ) {
@@ -402,7 +407,7 @@ impl Machine {
     pub(super) fn answer_polled(
         &mut self,
         now: Duration,
-        result: Result<Option<Answer>, Error>,
+        result: Result<Option<SdpAnswer>, Error>,
         out: &mut Vec<Action>,
     ) {
         let Phase::Polling(negotiation, polling) = &mut self.phase else {
@@ -521,7 +526,7 @@ impl Connecting {
     }
 }
 
-type CompleteOffer = (String, Vec<sdp::OfferedSection>, Vec<Mapping>);
+type CompleteOffer = (String, Vec<sdp::OfferedSection>, Vec<TrackMapping>);
 
 /// The offer as the server wants it, with the map from m-lines to tracks. The
 /// m-lines are in the order of the plan; inputs are bound by that order.
@@ -542,7 +547,7 @@ fn complete_offer(offer: &str, plan: &[PlannedTrack]) -> Result<CompleteOffer, E
     let mapping = media
         .iter()
         .zip(plan)
-        .map(|(section, plan)| Mapping {
+        .map(|(section, plan)| TrackMapping {
             mid: section.mid.clone(),
             name: plan.track.name.clone(),
             kind: plan.track.kind,

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::platform::{
     Code, Error,
-    wire::{Channel, ClientMessage, Frame, Moderation, ServerMessage},
+    wire::{Channel, ClientMessage, Moderation, ServerMessage, WireFrame},
 };
 
 #[derive(Debug)]
@@ -135,7 +135,7 @@ impl Machine {
         &mut self,
         now: Duration,
         channel: Channel,
-        frame: Frame,
+        frame: WireFrame,
         out: &mut Vec<Action>,
     ) {
         // Before the peer's identity is known nothing it says counts.

@@ -21,7 +21,7 @@ pub use wire::NO_CLIP;
 
 use crate::platform::{
     Code, Error,
-    coordinator::{Descriptor, Ownership},
+    coordinator::{Ownership, SessionDescriptor},
     sdp::OfferedSection,
 };
 use live::Live;
@@ -121,7 +121,7 @@ struct Beginning {
 #[derive(Debug)]
 struct Preparing {
     deadline: Duration,
-    descriptor: Box<Descriptor>,
+    descriptor: Box<SessionDescriptor>,
     /// The connection had an offer before.
     resume: bool,
     planned: bool,

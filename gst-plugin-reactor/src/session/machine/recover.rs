@@ -15,7 +15,7 @@ use super::{
 };
 use crate::platform::{
     Code, Error,
-    coordinator::{Descriptor, Ownership},
+    coordinator::{Ownership, SessionDescriptor},
 };
 
 /// Between two questions: doubled from the one to the other.
@@ -148,7 +148,7 @@ impl Machine {
     pub(super) fn described(
         &mut self,
         now: Duration,
-        result: Result<Descriptor, Error>,
+        result: Result<SessionDescriptor, Error>,
         out: &mut Vec<Action>,
     ) {
         let (Phase::Checking(_), Some(recovery)) = (&self.phase, &self.recovery) else {
@@ -198,7 +198,7 @@ impl Machine {
     }
 
     /// Makes a new connection to the session that is still there.
-    fn resume(&mut self, now: Duration, descriptor: Descriptor, out: &mut Vec<Action>) {
+    fn resume(&mut self, now: Duration, descriptor: SessionDescriptor, out: &mut Vec<Action>) {
         self.interrupt(out);
         self.attempts = self.attempts.saturating_add(1);
         self.gather(now + RECOVERY_STEP_LIMIT, descriptor, true, out);

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use crate::platform::{
     Error,
-    coordinator::{Descriptor, Ownership},
+    coordinator::{Ownership, SessionDescriptor},
     sdp::{Fingerprint, NegotiatedAnswer},
-    signaling::{Answer, IceServer, Mapping},
+    signaling::{IceServer, SdpAnswer, TrackMapping},
     track::Track,
-    wire::{Channel, ClientMessage, Frame, ServerMessage, Version},
+    wire::{Channel, ClientMessage, ServerMessage, WireFrame, WireVersion},
 };
 
 /// Where a session stands, as the platform's own clients name it.
@@ -31,7 +31,7 @@ pub enum WireChoice {
     /// v1 first; v0 when the server turns out to know nothing else.
     #[default]
     Auto,
-    Only(Version),
+    Only(WireVersion),
 }
 
 /// What the user's properties say about a session.
@@ -80,7 +80,7 @@ pub enum Input {
     /// Time has come to look at the deadlines.
     Tick,
     /// The reply to [`Action::Begin`].
-    Begun(Result<(Descriptor, Ownership), Error>),
+    Begun(Result<(SessionDescriptor, Ownership), Error>),
     /// The reply to [`Action::FetchIceServers`].
     IceServers(Result<Vec<IceServer>, Error>),
     /// The reply to [`Action::Register`].
@@ -93,14 +93,14 @@ pub enum Input {
     /// The reply to [`Action::PostOffer`].
     OfferPosted(Result<(), Error>),
     /// The reply to [`Action::PollAnswer`]: one poll.
-    AnswerPolled(Result<Option<Answer>, Error>),
+    AnswerPolled(Result<Option<SdpAnswer>, Error>),
     /// ICE and DTLS are up.
     PeerConnected,
     /// The reply to [`Action::VerifyIdentity`].
     Verified(Result<(), Error>),
     ChannelOpen(Channel),
     /// A data-channel message as it came.
-    Frame(Channel, Frame),
+    Frame(Channel, WireFrame),
     /// Media or control traffic was last heard at this time.
     LastReceived(Duration),
     /// The peer connection broke: ICE failed, the SCTP association died, a
@@ -117,7 +117,7 @@ pub enum Input {
         message: ClientMessage,
     },
     /// The reply to [`Action::Describe`].
-    Described(Result<Descriptor, Error>),
+    Described(Result<SessionDescriptor, Error>),
     /// The reply to [`Action::EndSession`].
     SessionEnded(Result<(), Error>),
     /// The reply to [`Action::CloseTransport`].
@@ -148,7 +148,7 @@ pub enum Action {
     PostOffer {
         connection_id: u32,
         sdp: String,
-        mapping: Vec<Mapping>,
+        mapping: Vec<TrackMapping>,
         /// The connection had an offer before.
         resume: bool,
     },
@@ -160,7 +160,7 @@ pub enum Action {
     VerifyIdentity(Fingerprint),
     /// The peer is who it should be: let its media pass.
     OpenMedia,
-    Send(Channel, Vec<Frame>),
+    Send(Channel, Vec<WireFrame>),
     /// Ask the server what became of the session.
     Describe,
     EndSession,
@@ -180,7 +180,7 @@ pub enum MachineEvent {
     /// The session's id, or none once it is over.
     SessionId(Option<String>),
     /// The server's description of the session.
-    Described(Descriptor),
+    Described(SessionDescriptor),
     /// For people who watch: what is being done.
     Progress(Progress),
     /// A message of the model's, as JSON.

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::{Action, Machine, MachineEvent, NEVER, Phase, Progress, Status, emit};
-use crate::platform::{Code, Error, coordinator::Descriptor};
+use crate::platform::{Code, Error, coordinator::SessionDescriptor};
 
 /// The pace of the platform's own clients, which stop after some 150 s and
 /// give up their place.
@@ -38,7 +38,12 @@ impl Waiting {
 
 impl Machine {
     /// The session is there and has nobody to connect to.
-    pub(super) fn wait(&mut self, now: Duration, descriptor: &Descriptor, out: &mut Vec<Action>) {
+    pub(super) fn wait(
+        &mut self,
+        now: Duration,
+        descriptor: &SessionDescriptor,
+        out: &mut Vec<Action>,
+    ) {
         let limit = self.policy.waiting_limit;
         let mut waiting = Waiting {
             next: Some(now + POLL_FIRST),
@@ -70,7 +75,7 @@ impl Machine {
     pub(super) fn waited(
         &mut self,
         now: Duration,
-        result: Result<Descriptor, Error>,
+        result: Result<SessionDescriptor, Error>,
         out: &mut Vec<Action>,
     ) {
         let Phase::Waiting(waiting) = &mut self.phase else {
@@ -119,7 +124,7 @@ impl Waiting {
     }
 
     /// Says so once, and again when the server's word for it changes.
-    fn tell(&mut self, descriptor: &Descriptor, out: &mut Vec<Action>) {
+    fn tell(&mut self, descriptor: &SessionDescriptor, out: &mut Vec<Action>) {
         let text = format!("Waiting for a GPU ({})", descriptor.state);
         if self.told != text {
             emit(out, MachineEvent::Status(Status::Waiting));

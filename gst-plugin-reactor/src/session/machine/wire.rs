@@ -9,8 +9,8 @@ use super::{Action, NEVER, REQUEST_LIMIT, WireChoice};
 use crate::platform::{
     Code, Error,
     wire::{
-        self, Channel, ClientMessage, Frame, Framing, Pending, Reassembler, RequestIds, Role,
-        ServerMessage, Version,
+        self, Channel, ClientMessage, Framing, MessageRole, PendingRequests, Reassembler,
+        RequestIds, ServerMessage, WireFrame, WireVersion,
     },
 };
 
@@ -25,7 +25,7 @@ pub const NO_CLIP: &str = "clip_failed";
 #[derive(Debug)]
 pub(super) struct Requests {
     choice: WireChoice,
-    pub(super) version: Version,
+    pub(super) version: WireVersion,
     /// The server answered in v1, or there is nothing to find out.
     pub(super) settled: bool,
     probe_deadline: Duration,
@@ -36,7 +36,7 @@ pub(super) struct Requests {
     /// Not sent yet, in order.
     queued: VecDeque<(u64, ClientMessage)>,
     /// Sent and not answered yet.
-    awaited: Pending<Awaited>,
+    awaited: PendingRequests<Awaited>,
 }
 
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl Requests {
             choice,
             version: match choice {
                 WireChoice::Only(version) => version,
-                WireChoice::Auto => Version::V1,
+                WireChoice::Auto => WireVersion::V1,
             },
             settled: choice != WireChoice::Auto,
             probe_deadline: NEVER,
@@ -79,7 +79,7 @@ impl Requests {
             framing,
             ids: RequestIds::new(),
             queued: VecDeque::new(),
-            awaited: Pending::new(),
+            awaited: PendingRequests::new(),
         }
     }
 
@@ -88,7 +88,7 @@ impl Requests {
         if self.choice == WireChoice::Auto
             && version.is_some_and(|v| v.starts_with(V0_ONLY_SERVERS))
         {
-            self.version = Version::V0;
+            self.version = WireVersion::V0;
             self.settled = true;
         }
     }
@@ -122,7 +122,7 @@ impl Requests {
             return false;
         }
         self.probe_deadline = NEVER;
-        self.version = Version::V0;
+        self.version = WireVersion::V0;
         // What was asked in v1 was never understood. Only our own probe was:
         // the users' requests wait until the encoding is settled.
         self.awaited.drain();
@@ -146,7 +146,7 @@ impl Requests {
 
     /// Sends what waits, once it is known how to say it.
     pub(super) fn flush(&mut self, now: Duration, out: &mut Vec<Action>) {
-        while self.settled || self.version == Version::V0 {
+        while self.settled || self.version == WireVersion::V0 {
             let Some((token, message)) = self.queued.pop_front() else {
                 return;
             };
@@ -161,7 +161,7 @@ impl Requests {
         message: &ClientMessage,
         out: &mut Vec<Action>,
     ) {
-        let id = self.ids.mint(message.channel(Version::V1));
+        let id = self.ids.mint(message.channel(WireVersion::V1));
         let encoded = self.encode(message, Some(&id));
         let result = match encoded {
             Ok((channel, frames)) => {
@@ -188,7 +188,7 @@ impl Requests {
         &self,
         message: &ClientMessage,
         id: Option<&str>,
-    ) -> Result<(Channel, Vec<Frame>), Error> {
+    ) -> Result<(Channel, Vec<WireFrame>), Error> {
         let (channel, frame) = wire::encode(self.version, message, id)?;
         Ok((channel, self.framing.split(frame)?))
     }
@@ -198,7 +198,7 @@ impl Requests {
         &mut self,
         now: Duration,
         channel: Channel,
-        frame: Frame,
+        frame: WireFrame,
         out: &mut Vec<Action>,
     ) -> Result<Option<Arrival>, Error> {
         let reassembler = match channel {
@@ -209,9 +209,9 @@ impl Requests {
             return Ok(None);
         };
         let inbound = wire::decode(channel, &whole)?;
-        if inbound.version == Version::V1 && self.choice == WireChoice::Auto {
+        if inbound.version == WireVersion::V1 && self.choice == WireChoice::Auto {
             // Only a server that reads v1 writes it.
-            self.version = Version::V1;
+            self.version = WireVersion::V1;
             self.settled = true;
             self.probe_deadline = NEVER;
             self.flush(now, out);
@@ -240,13 +240,13 @@ impl Requests {
 
     fn answered(
         &mut self,
-        role: Role,
+        role: MessageRole,
         id: Option<&str>,
         message: &ServerMessage,
     ) -> Option<Awaited> {
         match id {
             Some(id) => self.awaited.take(id),
-            None if role == Role::Notification && self.version == Version::V1 => None,
+            None if role == MessageRole::Notification && self.version == WireVersion::V1 => None,
             None => {
                 let subject = Subject::answered_by(message)?;
                 let oldest = self.awaited.take_oldest(|a| a.subject == subject);

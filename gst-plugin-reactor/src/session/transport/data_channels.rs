@@ -13,7 +13,7 @@ use crate::{
     gst_helpers::internal,
     platform::{
         Code, Error,
-        wire::{Channel, Frame},
+        wire::{Channel, WireFrame},
     },
     session::machine::Input,
 };
@@ -38,15 +38,15 @@ impl DataChannels {
     /// # Errors
     ///
     /// `Disconnected` if the channel does not take a frame.
-    pub(super) fn send(&self, channel: Channel, frames: Vec<Frame>) -> Result<(), Error> {
+    pub(super) fn send(&self, channel: Channel, frames: Vec<WireFrame>) -> Result<(), Error> {
         let target = match channel {
             Channel::Control => &self.control,
             Channel::Data => &self.data,
         };
         for frame in frames {
             let sent = match frame {
-                Frame::Text(text) => target.send_string_full(Some(&text)),
-                Frame::Binary(bytes) => {
+                WireFrame::Text(text) => target.send_string_full(Some(&text)),
+                WireFrame::Binary(bytes) => {
                     target.send_data_full(Some(&glib::Bytes::from_owned(bytes)))
                 }
             };
@@ -83,13 +83,13 @@ fn create_channel(
     let sender = reports.clone();
     object.connect_on_message_data(move |_, data| {
         let bytes = data.map(|data| Bytes::copy_from_slice(data));
-        let frame = Frame::Binary(bytes.unwrap_or_default());
+        let frame = WireFrame::Binary(bytes.unwrap_or_default());
         sender.input(Input::Frame(channel, frame));
     });
     let sender = reports.clone();
     object.connect_on_message_string(move |_, text| {
         let text = text.unwrap_or_default().to_owned();
-        sender.input(Input::Frame(channel, Frame::Text(text)));
+        sender.input(Input::Frame(channel, WireFrame::Text(text)));
     });
     let sender = reports.clone();
     object.connect_on_error(move |_, error| {

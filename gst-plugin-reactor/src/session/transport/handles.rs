@@ -23,7 +23,7 @@ use crate::{
         Code, Error, sdp,
         sdp::{Fingerprint, NegotiatedAnswer, NegotiatedTrack},
         signaling::IceServer,
-        wire::{Channel, Frame},
+        wire::{Channel, WireFrame},
     },
     session::{
         TransportReport,
@@ -72,7 +72,7 @@ pub(super) enum TransportCommand {
     ApplyAnswer(NegotiatedAnswer),
     VerifyFingerprint(Fingerprint),
     OpenMedia,
-    Send(Channel, Vec<Frame>),
+    Send(Channel, Vec<WireFrame>),
     /// Of the jitter buffer, in milliseconds.
     SetLatency(u32),
     SetBitrateLimits(BitrateLimits),

@@ -37,7 +37,7 @@ use crate::platform::{
     Code, Error,
     sdp::{Fingerprint, NegotiatedAnswer},
     signaling::IceServer,
-    wire::{Channel, Frame},
+    wire::{Channel, WireFrame},
 };
 use handles::{LastReceived, MediaGate, TransportCommand, TransportHandles};
 use thread::TransportThread;
@@ -112,7 +112,7 @@ impl Transport {
     }
 
     /// Reports `TransportFailed` if the channel does not take the frames.
-    pub fn send(&self, channel: Channel, frames: Vec<Frame>) {
+    pub fn send(&self, channel: Channel, frames: Vec<WireFrame>) {
         self.command(TransportCommand::Send(channel, frames));
     }
 

@@ -26,7 +26,7 @@ use crate::{
         sdp::{Fingerprint, NegotiatedAnswer},
         signaling::IceServer,
         track::{Direction, Kind},
-        wire::{Channel, Frame},
+        wire::{Channel, WireFrame},
     },
     session::{
         TransportReport,
@@ -164,7 +164,7 @@ impl PeerConnection {
         }
     }
 
-    pub(super) fn send(&self, channel: Channel, frames: Vec<Frame>) -> Result<(), Error> {
+    pub(super) fn send(&self, channel: Channel, frames: Vec<WireFrame>) -> Result<(), Error> {
         self.channels.send(channel, frames)
     }
 

@@ -7,7 +7,7 @@ use crate::platform::{
     auth::Jwt,
     coordinator::{Coordinator, Ownership},
     http::testing::{Act, Server, http, json as json_reply, reply},
-    upload::Source,
+    upload::UploadSource,
 };
 
 const KEY: &str = "rk_test_0123456789abcdef";
@@ -32,22 +32,29 @@ fn ready() -> Value {
     session
 }
 
-fn with(server: &Server, name: &str, access: Access) -> Cloud {
+fn with(server: &Server, name: &str, access: ApiCredentials) -> Cloud {
     over(http(), server, name, access)
 }
 
-fn over(http: Http, server: &Server, name: &str, access: Access) -> Cloud {
+fn over(http: HttpClient, server: &Server, name: &str, access: ApiCredentials) -> Cloud {
     let version = None;
-    let model = Model {
+    let model = ModelName {
         name: name.to_owned(),
         version,
     };
-    Cloud::with_http(http, &server.base, Some(model), access, Tokens::default()).unwrap()
+    Cloud::with_http(
+        http,
+        &server.base,
+        Some(model),
+        access,
+        TokenCache::default(),
+    )
+    .unwrap()
 }
 
 async fn cloud(script: impl IntoIterator<Item = Act>) -> (Server, Cloud) {
     let server = Server::start(script).await;
-    let access = Access::new(Some(KEY), Jwt::default());
+    let access = ApiCredentials::new(Some(KEY), Jwt::default());
     let cloud = with(&server, "m", access);
     (server, cloud)
 }
@@ -57,7 +64,7 @@ async fn plain(script: impl IntoIterator<Item = Act>) -> (Server, Cloud) {
     let server = Server::start(script).await;
     let jwt = Jwt::default();
     jwt.set(Some(TOKEN));
-    let cloud = with(&server, "m", Access::new(None, jwt));
+    let cloud = with(&server, "m", ApiCredentials::new(None, jwt));
     (server, cloud)
 }
 
@@ -134,8 +141,8 @@ async fn a_version_is_asked_for_and_arguments_are_left_out() {
 async fn without_a_model_there_is_nothing_to_create() {
     let server = Server::start([]).await;
     for name in [None, Some("")] {
-        let mut cloud = with(&server, "m", Access::default());
-        cloud.model = name.map(|name: &str| Model {
+        let mut cloud = with(&server, "m", ApiCredentials::default());
+        cloud.model = name.map(|name: &str| ModelName {
             name: name.into(),
             version: None,
         });
@@ -271,7 +278,7 @@ async fn a_token_goes_to_its_server_only() {
     let elsewhere = format!("location: {}/sessions/{ID}\r\n", storage.base);
     let redirect = [301, 302, 303, 307, 308].map(|status| reply(status, &elsewhere, ""));
     let (server, cloud) = plain([slot].into_iter().chain(redirect)).await;
-    let source = Source::new(&b"meow"[..], "cat.png", None).unwrap();
+    let source = UploadSource::new(&b"meow"[..], "cat.png", None).unwrap();
     let file = cloud.uploads(ID).upload(&source).await.unwrap();
     assert_eq!(file.upload_id, "u");
     assert!(server.requests()[0].starts_with(&format!("POST /sessions/{ID}/uploads ")));
@@ -294,22 +301,22 @@ async fn a_token_goes_to_its_server_only() {
 
 #[tokio::test]
 async fn needs_a_usable_url() {
-    let new = |base| Cloud::new(base, None, Access::new(Some(KEY), Jwt::default()));
+    let new = |base| Cloud::new(base, None, ApiCredentials::new(Some(KEY), Jwt::default()));
     for base in ["", "ftp://x", "https://u:p@h", "http://api.example.com"] {
         let error = new(base).unwrap_err();
         assert_eq!(error.code, Code::InvalidSettings, "{base}");
         assert!(error.message.contains("https"), "{error}");
     }
     new("https://api.example.com").unwrap();
-    Coordinator::cloud("http://127.0.0.1:1", None, Access::default()).unwrap();
+    Coordinator::cloud("http://127.0.0.1:1", None, ApiCredentials::default()).unwrap();
 }
 
 /// All that the calls of one session say, to a server that repeats whatever
 /// it hears.
-async fn all_that_is_said(http: &Http, script: Vec<Act>, access: Access) -> String {
+async fn all_that_is_said(http: &HttpClient, script: Vec<Act>, access: ApiCredentials) -> String {
     let server = Server::start(script).await;
     let cloud = over(http.clone(), &server, "m", access);
-    let source = Source::new(&b"meow"[..], "cat.png", None).unwrap();
+    let source = UploadSource::new(&b"meow"[..], "cat.png", None).unwrap();
     let mut said = String::new();
     let mut hear = |debug: String, error: Option<Error>| {
         said.push_str(&debug);
@@ -356,11 +363,11 @@ fn assert_nothing_of(secret: &str, said: &str) {
 
 #[tokio::test]
 async fn secrets_are_never_repeated() {
-    let key = || Access::new(Some(KEY), Jwt::default());
+    let key = || ApiCredentials::new(Some(KEY), Jwt::default());
     let jwt = || {
         let jwt = Jwt::default();
         jwt.set(Some(TOKEN));
-        Access::new(Some(KEY), jwt)
+        ApiCredentials::new(Some(KEY), jwt)
     };
     let http = http();
     let echoes = |status, n| (0..n).map(move |_| Act::Echo(status));
@@ -374,7 +381,7 @@ async fn secrets_are_never_repeated() {
         assert_nothing_of(TOKEN, &said);
         assert_nothing_of(KEY, &said);
         assert!(said.contains("***"), "{said}");
-        // Tokens that a key was exchanged for are.
+        // TokenCache that a key was exchanged for are.
         let mut script = Vec::new();
         for call in 0..9 {
             // The first creates, the second is the first for the session.

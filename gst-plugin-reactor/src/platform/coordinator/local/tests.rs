@@ -164,7 +164,7 @@ async fn wrong_shapes_are_refused() {
 
 #[test]
 fn tolerates_what_it_does_not_know() {
-    let parse = |value| Descriptor::from_value(value).unwrap();
+    let parse = |value| SessionDescriptor::from_value(value).unwrap();
     let slim = parse(
         json!({"session_id": "s", "state": "PENDING", "capabilities": null,
         "selected_transport": null, "model": 5, "new": {"a": 1}}),

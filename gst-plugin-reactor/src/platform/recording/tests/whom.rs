@@ -6,23 +6,23 @@ use serde_json::json;
 
 use super::*;
 use crate::platform::{
-    auth::{Access, Jwt, Scope, Tokens},
+    auth::{ApiCredentials, Jwt, TokenCache, TokenScope},
     http::testing::Server,
 };
 
 const JWT: &str = "header.0123456789abcdef.signature";
 
-fn bearer(base: &str, key: Option<&str>, jwt: Option<&str>) -> Bearer {
+fn bearer(base: &str, key: Option<&str>, jwt: Option<&str>) -> TokenProvider {
     let token = Jwt::default();
     token.set(jwt);
-    let access = Access::new(key, token);
+    let access = ApiCredentials::new(key, token);
     let base = Url::parse(base).unwrap();
-    Bearer::new(
+    TokenProvider::new(
         http(),
         base,
         access,
-        Tokens::default(),
-        Scope::Model("m".into()),
+        TokenCache::default(),
+        TokenScope::Model("m".into()),
     )
     .unwrap()
 }

@@ -62,11 +62,11 @@ fn a_session_is_announced() {
 
 #[test]
 fn a_session_without_tracks_or_transport_is_of_no_use() {
-    let without_tracks = Descriptor {
+    let without_tracks = SessionDescriptor {
         capabilities: None,
         ..descriptor("waiting", "3.10.0")
     };
-    let without_transport = Descriptor {
+    let without_transport = SessionDescriptor {
         selected_transport: None,
         ..descriptor("waiting", "3.10.0")
     };

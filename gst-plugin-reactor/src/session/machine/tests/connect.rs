@@ -71,7 +71,7 @@ fn the_offer_is_made_from_pieces_in_any_order() {
 
 fn posted_offer() -> Action {
     let mapping = ["video0", "video1", "audio2"].into_iter().zip(tracks());
-    let mapping = mapping.map(|(mid, track)| Mapping {
+    let mapping = mapping.map(|(mid, track)| TrackMapping {
         mid: mid.into(),
         name: track.name,
         kind: track.kind,

@@ -171,7 +171,7 @@ fn a_session_that_ends_in_order_has_not_failed() {
 #[test]
 fn a_session_ends_in_v0_too() {
     let policy = Policy {
-        wire: WireChoice::Only(Version::V0),
+        wire: WireChoice::Only(WireVersion::V0),
         ..policy()
     };
     let mut rig = Rig::live(policy);

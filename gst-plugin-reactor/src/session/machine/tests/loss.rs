@@ -25,7 +25,7 @@ fn checking() -> Rig {
     rig
 }
 
-fn described(rig: &mut Rig, result: Result<Descriptor, Error>) -> Vec<Action> {
+fn described(rig: &mut Rig, result: Result<SessionDescriptor, Error>) -> Vec<Action> {
     rig.give(Input::Described(result))
 }
 

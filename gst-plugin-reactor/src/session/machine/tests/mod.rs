@@ -24,9 +24,9 @@ use serde_json::Value;
 use super::*;
 use crate::platform::{
     coordinator::Capabilities,
-    signaling::{Answer, IceServer, Mapping},
+    signaling::{IceServer, SdpAnswer, TrackMapping},
     track::{Direction, Kind, Track},
-    wire::{Channel, ClientMessage, Frame, Framing, Uploads, Version, encode},
+    wire::{Channel, ClientMessage, Framing, UploadReferences, WireFrame, WireVersion, encode},
 };
 use state::labels;
 
@@ -107,8 +107,8 @@ fn plans() -> Vec<PlannedTrack> {
         .collect()
 }
 
-fn descriptor(state: &str, version: &str) -> Descriptor {
-    Descriptor {
+fn descriptor(state: &str, version: &str) -> SessionDescriptor {
+    SessionDescriptor {
         session_id: ID.into(),
         state: state.into(),
         model_name: Some("m".into()),
@@ -136,7 +136,7 @@ fn local_offer() -> String {
 }
 
 fn answer(sdp: &str) -> Input {
-    Input::AnswerPolled(Ok(Some(Answer {
+    Input::AnswerPolled(Ok(Some(SdpAnswer {
         sdp: sdp.into(),
         connection_id: Some(CONNECTION),
     })))
@@ -146,7 +146,7 @@ fn command(name: &str) -> ClientMessage {
     ClientMessage::Command {
         name: name.into(),
         data: serde_json::Map::new(),
-        uploads: Uploads::new(),
+        uploads: UploadReferences::new(),
     }
 }
 
@@ -274,32 +274,32 @@ impl Rig {
     }
 
     /// A message of the server's, framed as agreed.
-    fn hear(&mut self, channel: Channel, message: Frame) -> Vec<Action> {
+    fn hear(&mut self, channel: Channel, message: WireFrame) -> Vec<Action> {
         let frames = self.framing.split(message).unwrap();
         let inputs = frames.into_iter().map(|f| Input::Frame(channel, f));
         inputs.flat_map(|input| self.give(input)).collect()
     }
 
-    fn hear_control(&mut self, message: Frame) -> Vec<Action> {
+    fn hear_control(&mut self, message: WireFrame) -> Vec<Action> {
         self.hear(Channel::Control, message)
     }
 
-    fn hear_data(&mut self, message: Frame) -> Vec<Action> {
+    fn hear_data(&mut self, message: WireFrame) -> Vec<Action> {
         self.hear(Channel::Data, message)
     }
 
     /// The action that sends a message, framed as agreed.
-    fn sent(&self, version: Version, message: &ClientMessage, id: &str) -> Action {
+    fn sent(&self, version: WireVersion, message: &ClientMessage, id: &str) -> Action {
         let (channel, frame) = encode(version, message, Some(id)).unwrap();
         Action::Send(channel, self.framing.split(frame).unwrap())
     }
 
     fn v1(&self, message: &ClientMessage, id: &str) -> Action {
-        self.sent(Version::V1, message, id)
+        self.sent(WireVersion::V1, message, id)
     }
 
     fn v0(&self, message: &ClientMessage, id: &str) -> Action {
-        self.sent(Version::V0, message, id)
+        self.sent(WireVersion::V0, message, id)
     }
 
     fn resume(&self, track: &str) -> Action {

@@ -301,7 +301,7 @@ fn another_session_takes_its_place_if_that_is_wanted() {
     let out = labels(&actions(out));
     assert!(out.ends_with("warning no-id continue begin"), "{out}");
     assert_eq!(observe(&rig.machine), State::Asking);
-    let other = Descriptor {
+    let other = SessionDescriptor {
         session_id: "s-2".into(),
         ..descriptor("waiting", "3.10.0")
     };

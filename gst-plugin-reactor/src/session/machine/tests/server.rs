@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use prost_types::{Struct, Value, value::Kind};
 
-use crate::platform::wire::Frame;
+use crate::platform::wire::WireFrame;
 
 const RESPONSE: u8 = 2;
 const NOTIFICATION: u8 = 3;
@@ -20,14 +20,14 @@ fn field(number: u32, bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-fn message(id: &str, kind: u8, payload: &[u8]) -> Frame {
+fn message(id: &str, kind: u8, payload: &[u8]) -> WireFrame {
     let mut bytes = Vec::new();
     if !id.is_empty() {
         bytes.extend(field(1, id.as_bytes()));
     }
     bytes.extend([0x10, kind]);
     bytes.extend_from_slice(payload);
-    Frame::Binary(Bytes::from(bytes))
+    WireFrame::Binary(Bytes::from(bytes))
 }
 
 fn number(name: &str, value: f64) -> Vec<u8> {
@@ -44,39 +44,39 @@ fn coded(code: &str, text: &str) -> Vec<u8> {
 }
 
 /// The model's schema, `{"openapi": 3}`.
-pub fn schema(id: &str) -> Frame {
+pub fn schema(id: &str) -> WireFrame {
     message(id, RESPONSE, &field(10, &field(1, &number("openapi", 3.0))))
 }
 
-pub fn clip_ready(id: &str, url: &str) -> Frame {
+pub fn clip_ready(id: &str, url: &str) -> WireFrame {
     message(id, RESPONSE, &field(11, &field(7, url.as_bytes())))
 }
 
-pub fn clip_failed(id: &str, reason: &str) -> Frame {
+pub fn clip_failed(id: &str, reason: &str) -> WireFrame {
     message(id, RESPONSE, &field(12, &field(1, reason.as_bytes())))
 }
 
-pub fn moderation(action: &str, text: &str) -> Frame {
+pub fn moderation(action: &str, text: &str) -> WireFrame {
     let verdict = [field(1, action.as_bytes()), field(5, text.as_bytes())].concat();
     message("", NOTIFICATION, &field(13, &verdict))
 }
 
-pub fn publish_granted(id: &str) -> Frame {
+pub fn publish_granted(id: &str) -> WireFrame {
     message(id, RESPONSE, &field(14, &[]))
 }
 
-pub fn session_ended(reason: &str) -> Frame {
+pub fn session_ended(reason: &str) -> WireFrame {
     message("", NOTIFICATION, &field(15, &field(1, reason.as_bytes())))
 }
 
 /// An empty answer to a command.
-pub fn ack(id: &str) -> Frame {
+pub fn ack(id: &str) -> WireFrame {
     message(id, RESPONSE, &[])
 }
 
 /// A message of the model's: an answer, or with no id a broadcast. Its data
 /// is `{"n": n}`.
-pub fn model(id: &str, name: &str, n: f64) -> Frame {
+pub fn model(id: &str, name: &str, n: f64) -> WireFrame {
     let kind = if id.is_empty() {
         NOTIFICATION
     } else {
@@ -86,7 +86,7 @@ pub fn model(id: &str, name: &str, n: f64) -> Frame {
     message(id, kind, &field(10, &body))
 }
 
-pub fn error(id: &str, code: &str, text: &str) -> Frame {
+pub fn error(id: &str, code: &str, text: &str) -> WireFrame {
     let kind = if id.is_empty() {
         NOTIFICATION
     } else {
@@ -96,25 +96,25 @@ pub fn error(id: &str, code: &str, text: &str) -> Frame {
 }
 
 /// An answer this client does not know.
-pub fn unknown(id: &str) -> Frame {
+pub fn unknown(id: &str) -> WireFrame {
     message(id, RESPONSE, &field(30, &[]))
 }
 
 /// Binary, and not what the protocol says.
-pub fn garbage() -> Frame {
-    Frame::Binary(Bytes::from_static(b"\x0a\x20short"))
+pub fn garbage() -> WireFrame {
+    WireFrame::Binary(Bytes::from_static(b"\x0a\x20short"))
 }
 
-pub fn text(json: &serde_json::Value) -> Frame {
-    Frame::Text(json.to_string())
+pub fn text(json: &serde_json::Value) -> WireFrame {
+    WireFrame::Text(json.to_string())
 }
 
 /// A message of the platform's in v0.
-pub fn v0_runtime(name: &str, data: serde_json::Value) -> Frame {
+pub fn v0_runtime(name: &str, data: serde_json::Value) -> WireFrame {
     text(&serde_json::json!({"scope": "runtime", "data": {"type": name, "data": data}}))
 }
 
 /// A message of the model's in v0.
-pub fn v0_model(name: &str, data: serde_json::Value) -> Frame {
+pub fn v0_model(name: &str, data: serde_json::Value) -> WireFrame {
     text(&serde_json::json!({"scope": "application", "data": {"type": name, "data": data}}))
 }

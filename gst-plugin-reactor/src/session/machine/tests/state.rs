@@ -100,11 +100,11 @@ fn mood(machine: &Machine, live: &Live) -> Mood {
     let requests = &machine.requests;
     match (requests.version, requests.settled, live.probed) {
         _ if live.resume_by.is_some() => Mood::Resting,
-        (Version::V0, _, false) => Mood::Fallback,
-        (Version::V0, _, true) => Mood::FallbackProbing,
-        (Version::V1, false, _) => Mood::Silent,
-        (Version::V1, true, false) => Mood::Flowing,
-        (Version::V1, true, true) => Mood::Probing,
+        (WireVersion::V0, _, false) => Mood::Fallback,
+        (WireVersion::V0, _, true) => Mood::FallbackProbing,
+        (WireVersion::V1, false, _) => Mood::Silent,
+        (WireVersion::V1, true, false) => Mood::Flowing,
+        (WireVersion::V1, true, true) => Mood::Probing,
     }
 }
 

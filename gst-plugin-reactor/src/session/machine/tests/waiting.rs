@@ -15,8 +15,8 @@ fn cloud() -> Policy {
 }
 
 /// The session as the cloud knows it before a GPU has taken it.
-fn slim(state: &str) -> Descriptor {
-    Descriptor {
+fn slim(state: &str) -> SessionDescriptor {
+    SessionDescriptor {
         capabilities: None,
         selected_transport: None,
         ..descriptor(state, "1.0")

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::*;
 use crate::platform::wire::ServerMessage;
 
-fn speaking(version: Version) -> Policy {
+fn speaking(version: WireVersion) -> Policy {
     Policy {
         wire: WireChoice::Only(version),
         ..policy()
@@ -140,7 +140,7 @@ fn an_old_server_is_spoken_to_in_v0_at_once() {
 
 #[test]
 fn the_users_choice_is_final() {
-    let mut rig = Rig::new(speaking(Version::V1))
+    let mut rig = Rig::new(speaking(WireVersion::V1))
         .version("2.10.1")
         .until_connecting();
     let out = rig.connect();
@@ -150,7 +150,7 @@ fn the_users_choice_is_final() {
     // No falling back.
     assert_eq!(rig.passes(2400), "500 send");
 
-    let mut rig = Rig::new(speaking(Version::V0)).until_connecting();
+    let mut rig = Rig::new(speaking(WireVersion::V0)).until_connecting();
     let out = rig.connect();
     assert_eq!(out[..2], v0_greeting(&rig, ""));
     rig.hear_data(server::model("", "pong", 1.0));
@@ -165,7 +165,7 @@ fn without_the_attribute_messages_go_as_they_are() {
     rig.answered(&ANSWER.replace(CHUNKING, ""));
     assert_eq!(rig.framing, Framing::plain());
     let out = rig.connect();
-    let (channel, ping) = encode(Version::V1, &ClientMessage::Ping, None).unwrap();
+    let (channel, ping) = encode(WireVersion::V1, &ClientMessage::Ping, None).unwrap();
     assert_eq!(out[0], Action::Send(channel, vec![ping]));
     let out = rig.hear_control(server::schema("ctrl_1"));
     assert_eq!(labels(&out), "send runtime");
@@ -174,9 +174,9 @@ fn without_the_attribute_messages_go_as_they_are() {
 #[test]
 fn with_the_attribute_messages_are_framed() {
     let mut rig = Rig::flowing(policy());
-    let (channel, ping) = encode(Version::V1, &ClientMessage::Ping, None).unwrap();
+    let (channel, ping) = encode(WireVersion::V1, &ClientMessage::Ping, None).unwrap();
     let framed = [&[0][..], ping.as_bytes()].concat();
-    let framed = Frame::Binary(Bytes::from(framed));
+    let framed = WireFrame::Binary(Bytes::from(framed));
     let out = rig.run(5000);
     assert!(
         out.contains(&(5000, Action::Send(channel, vec![framed]))),
@@ -191,7 +191,7 @@ fn a_large_command_goes_in_pieces() {
     let large = ClientMessage::Command {
         name: "set".into(),
         data: [("text".to_owned(), text)].into_iter().collect(),
-        uploads: Uploads::new(),
+        uploads: UploadReferences::new(),
     };
     let expected = rig.v1(&large, "data_1");
     let Action::Send(Channel::Data, frames) = &expected else {
@@ -215,12 +215,12 @@ fn a_large_command_goes_in_pieces() {
 #[test]
 fn a_message_in_pieces_is_put_together_on_its_channel() {
     let mut rig = Rig::flowing(policy());
-    let Frame::Binary(whole) = server::model("", "pong", 1.0) else {
+    let WireFrame::Binary(whole) = server::model("", "pong", 1.0) else {
         panic!()
     };
     let piece = |flags: u8, part: &[u8]| {
         let bytes = [&[flags][..], part].concat();
-        Input::Frame(Channel::Data, Frame::Binary(Bytes::from(bytes)))
+        Input::Frame(Channel::Data, WireFrame::Binary(Bytes::from(bytes)))
     };
     assert_eq!(rig.told(piece(1, &whole[..5])), "");
     // The other channel goes its own way.
@@ -233,11 +233,11 @@ fn a_message_in_pieces_is_put_together_on_its_channel() {
 #[test]
 fn a_bad_frame_is_a_warning_and_no_more() {
     let mut rig = Rig::flowing(policy());
-    let unframed = Frame::Text("{}".into());
-    let flagged = Frame::Binary(Bytes::from_static(b"\x80abc"));
-    let empty = Frame::Binary(Bytes::new());
-    let garbage = Frame::Binary(Bytes::from_static(b"\x00\x0a\x20short"));
-    let no_json = Frame::Binary(Bytes::from_static(b"\x02{"));
+    let unframed = WireFrame::Text("{}".into());
+    let flagged = WireFrame::Binary(Bytes::from_static(b"\x80abc"));
+    let empty = WireFrame::Binary(Bytes::new());
+    let garbage = WireFrame::Binary(Bytes::from_static(b"\x00\x0a\x20short"));
+    let no_json = WireFrame::Binary(Bytes::from_static(b"\x02{"));
     for frame in [unframed, flagged, empty, garbage, no_json] {
         for channel in [Channel::Control, Channel::Data] {
             let out = rig.give(Input::Frame(channel, frame.clone()));
