@@ -21,7 +21,7 @@ pub fn structure(clip: &Clip) -> gst::structure::Builder {
         .field("now", clip.now_marker)
         .field("predicted-ready-at-ms", clip.predicted_ready_at_ms)
         .field("playlist-url", &clip.playlist_url)
-        .field_if_some("api-url", endpoint.map(|e| e.shown()))
+        .field_if_some("api-url", endpoint.map(|e| e.display_url()))
         .field_if_some("local", local)
 }
 

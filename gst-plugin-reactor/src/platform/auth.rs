@@ -17,7 +17,9 @@ use url::Url;
 
 use super::{
     Code, Error,
-    http::{Credential, HttpClient, HttpRequest, ServerRole, below, is_loopback, shown},
+    http::{
+        Credential, HttpClient, HttpRequest, ServerRole, append_path, display_url, is_loopback,
+    },
     lock,
     secret::Secret,
 };
@@ -136,7 +138,7 @@ impl TokenProvider {
         if base.scheme() != "https" && !is_loopback(&base) {
             let message = format!(
                 "the api-key or jwt would go to {} unencrypted; use https",
-                shown(&base)
+                display_url(&base)
             );
             return Err(Error::api(Code::InvalidSettings, message));
         }
@@ -251,15 +253,15 @@ impl TokenProvider {
             headers: &[],
             body: Some(self.scope.request()),
         };
-        let url = below(&self.base, call.path);
+        let url = append_path(&self.base, call.path);
         let credential = Credential::ApiKey(key);
         let reply = self
             .http
             .send(url, &call, ServerRole::Cloud, credential)
             .await?;
-        let answer = reply.json_as_it_is()?;
+        let answer = reply.unredacted_json()?;
         let jwt = answer.get("jwt").and_then(Value::as_str).and_then(secret);
-        let jwt = jwt.ok_or_else(|| reply.unexpected("the answer holds no token"))?;
+        let jwt = jwt.ok_or_else(|| reply.protocol_error("the answer holds no token"))?;
         // From before the request on: it cannot be older than that.
         Ok(Token::new(jwt, now))
     }

@@ -10,7 +10,7 @@ use serde::{
 };
 use serde_json::{Map, Number, Value};
 
-use super::{Code, Error, http::clean};
+use super::{Code, Error, http::sanitize};
 
 #[cfg(test)]
 mod tests;
@@ -59,8 +59,8 @@ impl ModelCommand {
                     return Err(refused(format!(
                         "command \"{}\": parameter \"{}\" names no file after \
                          \"{FILE_PREFIX}\"; expected a path, such as \"{FILE_PREFIX}cat.png\"",
-                        clean(name),
-                        clean(&parameter)
+                        sanitize(name),
+                        sanitize(&parameter)
                     )));
                 }
                 files.insert(parameter, PathBuf::from(path));
@@ -140,7 +140,7 @@ impl ModelCommand {
                 return Err(refused(format!(
                     "{place}: the arguments of \"{}\" are {}; expected an object, such as {{}} \
                      or {{\"prompt\":\"a forest\"}}",
-                    clean(name),
+                    sanitize(name),
                     kind(&other)
                 )));
             }
@@ -244,7 +244,7 @@ pub(super) fn parse<T: DeserializeOwned>(text: &str, what: &str) -> Result<T, Er
             "{what} is not JSON: line {}, column {}: {}",
             e.line(),
             e.column(),
-            clean(reason)
+            sanitize(reason)
         ))
     })
 }

@@ -7,7 +7,10 @@ use url::Url;
 use super::{
     Code, Error,
     auth::TokenProvider,
-    http::{Credential, HttpClient, HttpRequest, HttpResponse, ServerRole, below, clean, shown},
+    http::{
+        Credential, HttpClient, HttpRequest, HttpResponse, ServerRole, append_path, display_url,
+        sanitize,
+    },
     secret::Secret,
 };
 
@@ -41,8 +44,8 @@ impl Endpoint {
     }
 
     /// The URL for messages: without user, password and query.
-    pub fn shown(&self) -> String {
-        shown(&self.base)
+    pub fn display_url(&self) -> String {
+        display_url(&self.base)
     }
 
     /// The URL below which the calls live.
@@ -77,10 +80,10 @@ impl Endpoint {
     pub async fn send(&self, call: HttpRequest<'_>) -> Result<HttpResponse, Error> {
         // Below the base, so on the server that the token is for; and since
         // redirects are not followed, on no other.
-        let url = below(&self.base, call.path);
+        let url = append_path(&self.base, call.path);
         let role = self.role();
         let Some(bearer) = &self.bearer else {
-            return self.http.send(url, &call, role, Credential::Nothing).await;
+            return self.http.send(url, &call, role, Credential::None).await;
         };
         let (url, call) = (&url, &call);
         let send = async |token: Secret| {
@@ -100,7 +103,7 @@ pub fn parse_base(base: &str, example: &str) -> Result<Url, Error> {
     let base = base.trim();
     // What may hold a password is not repeated.
     let quoted = match base.split(['?', '#']).next() {
-        Some(text) if !text.contains('@') => format!("\"{}\"", clean(text)),
+        Some(text) if !text.contains('@') => format!("\"{}\"", sanitize(text)),
         _ => "the server's address".to_owned(),
     };
     let Ok(url) = Url::parse(base) else {

@@ -9,7 +9,7 @@ use self::template::{Facts, Template};
 use super::{
     Error,
     commands::{Node, parse, refused},
-    http::clean,
+    http::sanitize,
 };
 
 pub use super::commands::ModelCommand;
@@ -145,7 +145,7 @@ impl Navigation {
             ));
         };
         for (text, node) in members {
-            let place = format!("navigation: \"{}\"", clean(&text));
+            let place = format!("navigation: \"{}\"", sanitize(&text));
             let Some(pattern) = pattern(&text) else {
                 return Err(refused(format!(
                     "{place} is not an event; expected one of {PATTERNS}"

@@ -19,7 +19,7 @@ use super::{
     endpoint::Endpoint,
     http::{
         API_HEADERS, Credential, HttpClient, ResponseStream, ServerRole, StaticHeader,
-        StreamRequest, shown,
+        StreamRequest, display_url,
     },
     secret::Secret,
     url_policy::{self, Trust},
@@ -188,7 +188,7 @@ pub struct Playlist {
 impl fmt::Debug for Playlist {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Playlist")
-            .field("url", &self.shown())
+            .field("url", &self.display_url())
             .field("bearer", &self.bearer.is_some())
             .finish_non_exhaustive()
     }
@@ -270,8 +270,8 @@ impl Playlist {
     }
 
     /// The address for messages: without its query.
-    pub fn shown(&self) -> String {
-        shown(&self.url)
+    pub fn display_url(&self) -> String {
+        display_url(&self.url)
     }
 
     /// Asks for the playlist, or for what it leads to. What lets us in goes to
@@ -286,7 +286,7 @@ impl Playlist {
         let own = url.origin() == self.url.origin();
         let ask = || StreamRequest {
             headers: if own { self.headers } else { &[] },
-            about_the_body: ask_for.clone(),
+            extra_headers: ask_for.clone(),
             role,
             operation: OPERATION,
         };
@@ -299,7 +299,7 @@ impl Playlist {
                 bearer.send(send).await
             }
             _ => {
-                let nothing = Credential::Nothing;
+                let nothing = Credential::None;
                 self.http.get(url.clone(), ask(), nothing).await
             }
         }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use self::rules::{Fault, Rules};
-use super::{Code, Error, http::clean, wire::FileRef};
+use super::{Code, Error, http::sanitize, wire::FileRef};
 
 mod rules;
 #[cfg(test)]
@@ -125,7 +125,7 @@ impl Schema {
             return Err(refused(self.unknown(name)));
         };
         self.check_arguments(operation, data, uploads).map_err(|e| {
-            let mut message = format!("command \"{}\": {e}", clean(name));
+            let mut message = format!("command \"{}\": {e}", sanitize(name));
             message.push_str(&self.usage(name));
             refused(message)
         })
@@ -148,11 +148,11 @@ impl Schema {
                     .and_then(|properties| properties.get(name))
                     .is_some_and(|schema| rules.is_file(schema));
                 let what = if file { "file" } else { "parameter" };
-                return Err(format!("the {what} \"{}\" is missing", clean(name)));
+                return Err(format!("the {what} \"{}\" is missing", sanitize(name)));
             }
         }
         for name in uploads.keys() {
-            let shown = clean(name);
+            let shown = sanitize(name);
             if data.contains_key(name) {
                 return Err(format!(
                     "parameter \"{shown}\" is given twice, as a file and as a value"
@@ -185,7 +185,7 @@ impl Schema {
 
     /// What to say about a command that the model does not have.
     fn unknown(&self, name: &str) -> String {
-        let shown: String = clean(name).chars().take(80).collect();
+        let shown: String = sanitize(name).chars().take(80).collect();
         if self.commands.is_empty() {
             return format!("the model has no command \"{shown}\"; it takes no commands");
         }
@@ -254,12 +254,12 @@ fn required(schema: &Value) -> Vec<&str> {
 }
 
 fn unknown_parameter(name: &str) -> String {
-    let name: String = clean(name).chars().take(80).collect();
+    let name: String = sanitize(name).chars().take(80).collect();
     format!("there is no parameter \"{name}\"")
 }
 
 fn broken(name: &str, fault: &Fault) -> String {
-    let place = format!("{}{}", clean(name), clean(&fault.place));
+    let place = format!("{}{}", sanitize(name), sanitize(&fault.place));
     format!(
         "parameter \"{place}\" {}, but is {}",
         fault.rule, fault.value
@@ -313,7 +313,7 @@ fn listed(names: Vec<String>) -> String {
     let shown: Vec<String> = names
         .iter()
         .take(MAX_LISTED)
-        .map(|name| clean(name).chars().take(80).collect())
+        .map(|name| sanitize(name).chars().take(80).collect())
         .collect();
     match more {
         0 => shown.join(", "),

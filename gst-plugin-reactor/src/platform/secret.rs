@@ -34,7 +34,7 @@ impl Secret {
 
     /// Somebody else's text without this secret, in whatever case, and without
     /// any larger part of it.
-    pub fn cut_from(&self, text: &str) -> String {
+    pub fn redact(&self, text: &str) -> String {
         let secret: Vec<_> = self.0.chars().map(|c| c.to_ascii_lowercase()).collect();
         let enough = secret.len().min(PART);
         if enough == 0 {
@@ -61,13 +61,13 @@ impl Secret {
 
     /// The same for all the texts of a document. Only where they hold all of
     /// the secret: they are data, of which no innocent part may go missing.
-    pub fn cut_from_json(&self, value: &mut Value) {
+    pub fn redact_json(&self, value: &mut Value) {
         match value {
             Value::String(text) if self.0.len() >= PART && text.contains(&self.0) => {
                 *text = text.replace(&self.0, MASK);
             }
-            Value::Array(list) => list.iter_mut().for_each(|v| self.cut_from_json(v)),
-            Value::Object(map) => map.values_mut().for_each(|v| self.cut_from_json(v)),
+            Value::Array(list) => list.iter_mut().for_each(|v| self.redact_json(v)),
+            Value::Object(map) => map.values_mut().for_each(|v| self.redact_json(v)),
             _ => {}
         }
     }

@@ -92,7 +92,7 @@ impl Signaling {
             .call(Method::GET, &["ice_servers"], "ice_servers", None)
             .await?;
         let list: IceServers = serde_json::from_value(reply.json()?)
-            .map_err(|_| reply.unexpected("the list of ICE servers is malformed"))?;
+            .map_err(|_| reply.protocol_error("the list of ICE servers is malformed"))?;
         let server = |server: WireIceServer| {
             let (username, password) = server.credentials.map(|c| (c.username, c.password)).unzip();
             IceServer {
@@ -116,7 +116,7 @@ impl Signaling {
             .await?;
         let body = reply.json()?;
         connection_id(&reply, body.get("connection_id"))?
-            .ok_or_else(|| reply.unexpected("the answer has no connection id"))
+            .ok_or_else(|| reply.protocol_error("the answer has no connection id"))
     }
 
     /// Hands over an offer.
@@ -175,7 +175,7 @@ impl Signaling {
             .get("sdp_answer")
             .and_then(Value::as_str)
             .filter(|sdp| !sdp.is_empty())
-            .ok_or_else(|| reply.unexpected("the answer holds no SDP"))?;
+            .ok_or_else(|| reply.protocol_error("the answer holds no SDP"))?;
         Ok(Some(SdpAnswer {
             sdp: sdp.to_owned(),
             connection_id: connection_id(&reply, body.get("connection_id"))?,
@@ -211,7 +211,7 @@ fn connection_id(reply: &HttpResponse, value: Option<&Value>) -> Result<Option<u
             .and_then(|id| u16::try_from(id).ok())
             .filter(|id| *id != 0)
             .map(|id| Some(u32::from(id)))
-            .ok_or_else(|| reply.unexpected("the connection id is not between 1 and 65535")),
+            .ok_or_else(|| reply.protocol_error("the connection id is not between 1 and 65535")),
     }
 }
 

@@ -18,7 +18,7 @@ use url::Url;
 use super::{
     Code, Error,
     endpoint::Endpoint,
-    http::{API_HEADERS, HttpRequest, HttpResponse, ServerRole, clean},
+    http::{API_HEADERS, HttpRequest, HttpResponse, ServerRole, sanitize},
     url_policy::{self, Trust},
     wire::FileRef,
 };
@@ -76,7 +76,7 @@ impl UploadSource {
     pub fn new(bytes: impl Into<Bytes>, name: &str, mime: Option<&str>) -> Result<Self, Error> {
         let bytes = bytes.into();
         let name = if name.is_empty() { NO_NAME } else { name };
-        let shown = format!("\"{}\"", clean(name));
+        let shown = format!("\"{}\"", sanitize(name));
         check_size(bytes.len() as u64, &shown)?;
         let mime_type = match mime {
             Some(mime) => mime,
@@ -85,7 +85,7 @@ impl UploadSource {
         if !mime_type.contains('/') || HeaderValue::from_str(mime_type).is_err() {
             return Err(refused(format!(
                 "\"{}\" is not the MIME type of a file; expected one such as image/png",
-                clean(mime_type)
+                sanitize(mime_type)
             )));
         }
         Ok(Self {
@@ -140,7 +140,7 @@ pub async fn read_file(path: &Path, mime: Option<&str>) -> Result<UploadSource, 
 
 /// Reads all of a file. `between` runs before the last look at it.
 fn read_bytes(path: &Path, between: impl FnOnce()) -> Result<Vec<u8>, Error> {
-    let shown = format!("\"{}\"", clean(&path.to_string_lossy()));
+    let shown = format!("\"{}\"", sanitize(&path.to_string_lossy()));
     let failed = |e: io::Error| unreadable(&shown, &e);
     // Before it is opened: opening a FIFO may never end.
     let before = fs::metadata(path).map_err(failed)?;
@@ -286,11 +286,11 @@ fn slot(reply: &HttpResponse, endpoint: &Endpoint) -> Result<(String, Url), Erro
             .get(name)
             .and_then(Value::as_str)
             .filter(|text| !text.is_empty())
-            .ok_or_else(|| reply.unexpected(&format!("the answer has no \"{name}\"")))
+            .ok_or_else(|| reply.protocol_error(&format!("the answer has no \"{name}\"")))
     };
     let upload_id = text("presigned_id")?.to_owned();
     let url = target(text("presigned_url")?, endpoint.base(), endpoint.role());
-    let url = url.map_err(|e| reply.unexpected(&e))?;
+    let url = url.map_err(|e| reply.protocol_error(&e))?;
     Ok((upload_id, url))
 }
 

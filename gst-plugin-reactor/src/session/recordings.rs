@@ -45,7 +45,7 @@ mod tests {
         remember("first", endpoint(1));
         remember("first", endpoint(2));
         let first = endpoint_of("first").unwrap();
-        assert_eq!(first.shown(), "http://127.0.0.1:2");
+        assert_eq!(first.display_url(), "http://127.0.0.1:2");
         for number in 0..MAX_REMEMBERED {
             remember(&format!("number {number}"), endpoint(3));
         }

@@ -10,7 +10,7 @@ use crate::platform::{
     Code, Error,
     auth::{ApiCredentials, Now, TokenCache, TokenProvider, TokenScope},
     endpoint::{Endpoint, parse_base},
-    http::{API_HEADERS, HttpClient, HttpRequest, HttpResponse, clean},
+    http::{API_HEADERS, HttpClient, HttpRequest, HttpResponse, sanitize},
     signaling::Signaling,
     upload::UploadClient,
 };
@@ -122,9 +122,9 @@ impl Cloud {
         let answer = reply.json()?;
         let id = answer.get("session_id").and_then(Value::as_str);
         let Some(id) = id.filter(|id| usable(id)) else {
-            return Err(reply.unexpected("the answer has no session's id that can be used"));
+            return Err(reply.protocol_error("the answer has no session's id that can be used"));
         };
-        if let Some(token) = reply.sent() {
+        if let Some(token) = reply.request_secret() {
             let bearer = self.bearer_of(id);
             self.bearer.hand_on(token, &bearer, Now::read());
         }
@@ -206,8 +206,8 @@ fn not_over(session: SessionDescriptor) -> Result<SessionDescriptor, Error> {
     }
     let message = format!(
         "the session {} is over; its state is \"{}\"",
-        clean(&session.session_id),
-        clean(&session.state)
+        sanitize(&session.session_id),
+        sanitize(&session.state)
     );
     Err(Error::api(Code::SessionTerminal, message).during("session"))
 }

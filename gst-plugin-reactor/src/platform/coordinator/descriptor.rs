@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::platform::{
     Code, Error,
-    http::{HttpResponse, clean},
+    http::{HttpResponse, sanitize},
     track::Track,
 };
 
@@ -73,12 +73,12 @@ impl SessionDescriptor {
     }
 
     pub(super) fn from_reply(reply: &HttpResponse) -> Result<Self, Error> {
-        let descriptor = Self::from_value(reply.json()?).map_err(|e| reply.unexpected(&e))?;
+        let descriptor = Self::from_value(reply.json()?).map_err(|e| reply.protocol_error(&e))?;
         match &descriptor.selected_transport {
             Some((protocol, _)) if protocol != "webrtc" => {
                 let message = format!(
                     "the session uses the transport \"{}\"; only webrtc is supported",
-                    clean(protocol)
+                    sanitize(protocol)
                 );
                 Err(Error::api(Code::VersionMismatch, message).during("session"))
             }

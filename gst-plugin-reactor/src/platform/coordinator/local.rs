@@ -11,7 +11,7 @@ use super::{Ownership, SessionDescriptor};
 use crate::platform::{
     Code, Error,
     endpoint::Endpoint,
-    http::{API_HEADERS, HttpClient, HttpRequest, HttpResponse, clean},
+    http::{API_HEADERS, HttpClient, HttpRequest, HttpResponse, sanitize},
     signaling::Signaling,
     upload::UploadClient,
 };
@@ -106,9 +106,9 @@ impl LocalRuntime {
         let (code, message) = if descriptor.session_id != session_id {
             let message = format!(
                 "{} has no session {}; its session is {}",
-                self.endpoint.shown(),
-                clean(session_id),
-                clean(&descriptor.session_id)
+                self.endpoint.display_url(),
+                sanitize(session_id),
+                sanitize(&descriptor.session_id)
             );
             (Code::NotFound, message)
         } else if descriptor.is_live() {
@@ -116,8 +116,8 @@ impl LocalRuntime {
         } else {
             let message = format!(
                 "{} has no running session to join; its state is \"{}\"",
-                self.endpoint.shown(),
-                clean(&descriptor.state)
+                self.endpoint.display_url(),
+                sanitize(&descriptor.state)
             );
             match descriptor.is_terminal() || descriptor.state == "closing" {
                 true => (Code::SessionTerminal, message),

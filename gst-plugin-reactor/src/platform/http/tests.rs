@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use serde_json::json;
+use reqwest::Method;
+use serde_json::{Value, json};
+use url::Url;
 
 use super::{
-    failure::retry_after,
     testing::{Act, Server, http, json as json_reply, raw, reply},
     *,
 };
-use crate::platform::endpoint::Endpoint;
+use crate::platform::{Code, Error, endpoint::Endpoint};
 
 fn call(path: &'static [&'static str]) -> HttpRequest<'static> {
     HttpRequest {
@@ -218,7 +219,7 @@ fn bases() {
         assert!(!error.message.contains("hunter2"), "{error}");
         assert!(!error.message.contains(char::is_control), "{error}");
     }
-    let shown = |base| endpoint(base).unwrap().shown();
+    let shown = |base| endpoint(base).unwrap().display_url();
     assert_eq!(shown(" http://h:8080/ "), "http://h:8080");
     assert_eq!(shown("https://h/prefix/"), "https://h/prefix");
 }
@@ -239,13 +240,13 @@ async fn a_prefix_is_kept() {
 #[test]
 fn urls_without_secrets() {
     let url = Url::parse("http://u:p@h:1/x/?token=1#f").unwrap();
-    assert_eq!(shown(&url), "http://h:1/x");
+    assert_eq!(display_url(&url), "http://h:1/x");
 }
 
 #[test]
 fn retry_after_forms() {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_700);
-    let seconds = |value| retry_after(value, now).map(|after| after.as_secs_f64());
+    let seconds = |value| parse_retry_after(value, now).map(|after| after.as_secs_f64());
     assert_eq!(seconds("3"), Some(3.0));
     assert_eq!(seconds(" 1.5 "), Some(1.5));
     assert_eq!(seconds("Sun, 06 Nov 1994 08:49:37 GMT"), Some(77.0));

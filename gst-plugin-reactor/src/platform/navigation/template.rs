@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Error, InputEvent, ModelCommand, clean, refused};
+use super::{Error, InputEvent, ModelCommand, refused, sanitize};
 
 /// Every placeholder there is.
 const PLACEHOLDERS: [&str; 9] = ["x", "y", "nx", "ny", "key", "button", "dx", "dy", "pressed"];
@@ -79,7 +79,7 @@ impl Template {
         check(&Value::Object(command.data.clone()), allowed).map_err(|what| {
             refused(format!(
                 "{place}, command \"{}\": {what}",
-                clean(&command.name)
+                sanitize(&command.name)
             ))
         })?;
         Ok(Self(command))
@@ -149,7 +149,7 @@ fn check(value: &Value, allowed: &[&str]) -> Result<(), String> {
                 };
                 return Err(format!(
                     "\"${}\" {why}; there are ${} ($$ is a plain $)",
-                    clean(name),
+                    sanitize(name),
                     allowed.join(", $")
                 ));
             }

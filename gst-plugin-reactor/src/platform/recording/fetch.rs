@@ -19,7 +19,7 @@ use super::{
     source::{Keeper, Newest, is_passing},
     transfer::{Failure, Partial, attempt},
 };
-use crate::platform::{Code, Error, http::shown, lock};
+use crate::platform::{Code, Error, http::display_url, lock};
 
 /// A try that brings so much is none of those that are counted.
 const PROGRESS: usize = 256 << 10;
@@ -185,7 +185,7 @@ impl Fetcher {
         };
         let size = got.len();
         got.clear();
-        let message = format!("{what} {} ({size} bytes) {flaw}", shown(&part.url));
+        let message = format!("{what} {} ({size} bytes) {flaw}", display_url(&part.url));
         Error::api(Code::ChunkFetchFailed, message).during(OPERATION)
     }
 }

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::PieceKind;
 use crate::platform::{
-    http::clean,
+    http::sanitize,
     url_policy::{self, Trust},
 };
 
@@ -192,11 +192,11 @@ fn duration(told: &str) -> Result<Duration, String> {
     duration
         .ok()
         .and_then(Result::ok)
-        .ok_or_else(|| format!("has a segment that lasts \"{}\" seconds", clean(seconds)))
+        .ok_or_else(|| format!("has a segment that lasts \"{}\" seconds", sanitize(seconds)))
 }
 
 fn tag_of(line: &str) -> String {
-    clean(line.split(':').next().unwrap_or_default())
+    sanitize(line.split(':').next().unwrap_or_default())
 }
 
 struct Reader<'a> {
@@ -295,7 +295,7 @@ fn check_tags(segment: &MediaSegment) -> Result<(), String> {
             }
             // The parser wants an IV for no encryption.
             "X-KEY" => plain &= rest.split(',').any(|part| part.trim() == "METHOD=NONE"),
-            tag => return Err(format!("#EXT-{} is not understood", clean(tag))),
+            tag => return Err(format!("#EXT-{} is not understood", sanitize(tag))),
         }
     }
     match plain {

@@ -16,7 +16,7 @@ use tokio::{
 use super::{Limits, OPERATION, Playlist, Step, driver::Outlet, listing::Listing};
 use crate::platform::{
     Code, Error,
-    http::{ServerRole, retry_after},
+    http::{ServerRole, parse_retry_after},
 };
 
 /// Who asks for a playlist.
@@ -74,7 +74,7 @@ impl Source {
         };
         let message = format!(
             "{}: the clip is not complete on the server after {:.1} s; {why}",
-            self.playlist.shown(),
+            self.playlist.display_url(),
             waited.as_secs_f64()
         );
         self.error(Code::ClipNotReady, message)
@@ -85,7 +85,7 @@ impl Source {
     }
 
     pub(super) fn invalid(&self, what: &str) -> Error {
-        let message = format!("the playlist {} {what}", self.playlist.shown());
+        let message = format!("the playlist {} {what}", self.playlist.display_url());
         self.error(Code::InvalidPlaylist, message)
     }
 
@@ -105,14 +105,16 @@ impl Source {
 
     async fn ask_once(&self) -> Result<Answer, Error> {
         let Playlist { url, word, .. } = &self.playlist;
-        let answer = self.playlist.get(url, HeaderMap::new(), ServerRole::Clips);
+        let answer = self
+            .playlist
+            .get(url, HeaderMap::new(), ServerRole::Playlist);
         let answer = answer.await?;
         let status = answer.status();
         let after = answer
             .header(RETRY_AFTER)
-            .and_then(|value| retry_after(value, SystemTime::now()));
+            .and_then(|value| parse_retry_after(value, SystemTime::now()));
         let body = answer
-            .whole(self.limits.max_playlist, self.limits.grace)
+            .read_to_end(self.limits.max_playlist, self.limits.grace)
             .await?;
         match status {
             202 => {
@@ -134,7 +136,7 @@ impl Source {
             _ => {
                 let message = format!(
                     "{} answered {status} where a playlist was due",
-                    self.playlist.shown()
+                    self.playlist.display_url()
                 );
                 let error = self.error(Code::PlaylistFetchFailed, message);
                 Err(error.with_status(status))
@@ -231,7 +233,7 @@ impl Keeper {
         }
         let message = format!(
             "{} is not ready any more, after it was",
-            self.source.playlist.shown()
+            self.source.playlist.display_url()
         );
         Err(self.source.error(Code::PlaylistFetchFailed, message))
     }
@@ -249,7 +251,7 @@ impl Keeper {
             if grown.elapsed() >= self.source.limits.stall {
                 let message = format!(
                     "the playlist {} does not grow any more, but is not complete; does the model still produce anything?",
-                    self.source.playlist.shown()
+                    self.source.playlist.display_url()
                 );
                 return Err(self.source.error(Code::ClipNotReady, message));
             }

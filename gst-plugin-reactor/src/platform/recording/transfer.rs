@@ -18,7 +18,7 @@ use super::{
 };
 use crate::platform::{
     Code, Error,
-    http::{ResponseStream, ServerRole, shown},
+    http::{ResponseStream, ServerRole, display_url},
 };
 
 /// Why a try failed.
@@ -103,7 +103,7 @@ pub(super) async fn attempt(
     let headers = got.headers(part.range);
     let answer = source
         .playlist
-        .get(&part.url, headers, ServerRole::Pieces)
+        .get(&part.url, headers, ServerRole::Segments)
         .await;
     let answer = answer.map_err(|e| judge(e, part, got))?;
     let portion = match answer.status() {
@@ -124,7 +124,7 @@ pub(super) async fn attempt(
 }
 
 fn wrong(part: &Part, what: &str) -> Error {
-    let message = format!("{} {what}", shown(&part.url));
+    let message = format!("{} {what}", display_url(&part.url));
     Error::api(Code::ChunkFetchFailed, message).during(OPERATION)
 }
 
@@ -242,7 +242,10 @@ async fn take(
             return Err(Failure::Passing(wrong(part, &what)));
         };
         let since = Instant::now();
-        let chunk = answer.next(patience).await.map_err(Failure::Passing)?;
+        let chunk = answer
+            .next_chunk(patience)
+            .await
+            .map_err(Failure::Passing)?;
         let Some(mut chunk) = chunk else { break };
         pace.count(since.elapsed(), chunk.len());
         let skipped = skip.min(chunk.len() as u64);

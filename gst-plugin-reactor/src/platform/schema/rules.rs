@@ -7,7 +7,7 @@ use std::cell::Cell;
 use serde_json::{Map, Value};
 
 use super::super::commands::kind;
-use super::clean;
+use super::sanitize;
 
 /// How many schemas one check looks at. Beyond it everything passes: nested
 /// alternatives that refer to each other would otherwise take forever.
@@ -155,7 +155,7 @@ impl<'a> Rules<'a> {
         }
         let names: Vec<_> = type_names(schema).collect();
         if !names.is_empty() {
-            return clean(&names.join(" or "));
+            return sanitize(&names.join(" or "));
         }
         for keyword in ["anyOf", "oneOf"] {
             let Some(parts) = schema.get(keyword).and_then(Value::as_array) else {
@@ -163,7 +163,7 @@ impl<'a> Rules<'a> {
             };
             let parts = parts.iter().take(MAX_VALUES);
             let words: Vec<_> = parts.map(|s| self.described(s, depth + 1)).collect();
-            return clean(&words.join(" or "));
+            return sanitize(&words.join(" or "));
         }
         any()
     }
@@ -241,7 +241,7 @@ impl<'a> Rules<'a> {
     ) -> Result<(), Fault> {
         for name in required_of(rules) {
             if !members.contains_key(name) {
-                let rule = format!("must have a member \"{}\"", clean(name));
+                let rule = format!("must have a member \"{}\"", sanitize(name));
                 return Err(Fault::new(value, rule));
             }
         }
@@ -302,7 +302,7 @@ impl<'a> Rules<'a> {
         let mut real = faults.into_iter().filter(|(schema, _)| !is_null(schema));
         match (real.next(), real.next()) {
             (Some((schema, fault)), None) if has_type(schema, value).is_ok() => fault,
-            _ => Fault::new(value, clean(&format!("must be {}", words.join(" or ")))),
+            _ => Fault::new(value, sanitize(&format!("must be {}", words.join(" or ")))),
         }
     }
 }
@@ -476,7 +476,7 @@ fn quoted(value: &Value) -> String {
 }
 
 fn short(value: &Value) -> String {
-    let text = clean(&value.to_string());
+    let text = sanitize(&value.to_string());
     match text.char_indices().nth(MAX_QUOTED) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text,

@@ -9,7 +9,7 @@ use sdp_types::{Media, Session};
 use super::{
     super::{
         Code, Error,
-        http::clean,
+        http::sanitize,
         track::{Direction, Kind},
         trailer,
         wire::chunking,
@@ -60,7 +60,7 @@ pub fn parse_answer(answer: &str, offered: &[OfferedSection]) -> Result<Negotiat
         return Err(malformed(&format!("it is larger than {MAX_ANSWER} bytes")));
     }
     let mut session =
-        Session::parse(answer.as_bytes()).map_err(|e| malformed(&clean(&e.to_string())))?;
+        Session::parse(answer.as_bytes()).map_err(|e| malformed(&sanitize(&e.to_string())))?;
     complete(&session, offered)?;
     let mut tracks = Vec::new();
     let mut max_message_size = None;
@@ -239,7 +239,7 @@ fn framing(session: &Session) -> Result<Option<usize>, Error> {
     if version != "1" {
         let message = format!(
             "the server frames data-channel messages in an unknown way (version \"{}\")",
-            clean(version)
+            sanitize(version)
         );
         return Err(Error::gpu(Code::VersionMismatch, message).during("sdp_params"));
     }

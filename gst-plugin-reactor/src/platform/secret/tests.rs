@@ -34,15 +34,12 @@ fn is_cut_from_texts() {
         ("né rk_ 0123 € abcdef", "né rk_ 0123 € abcdef"),
         ("", ""),
     ] {
-        assert_eq!(secret.cut_from(text), left);
+        assert_eq!(secret.redact(text), left);
     }
+    assert_eq!(Secret::new("key").redact("a KEY of iron"), "a *** of iron");
+    assert_eq!(Secret::new("").redact("text"), "text");
     assert_eq!(
-        Secret::new("key").cut_from("a KEY of iron"),
-        "a *** of iron"
-    );
-    assert_eq!(Secret::new("").cut_from("text"), "text");
-    assert_eq!(
-        Secret::new("schlüssel-schlüssel").cut_from("schlüssel-schlüssel"),
+        Secret::new("schlüssel-schlüssel").redact("schlüssel-schlüssel"),
         "***"
     );
 }
@@ -51,12 +48,12 @@ fn is_cut_from_texts() {
 fn is_cut_from_documents() {
     let secret = Secret::new("rk_0123456789abcdef");
     let mut value = json!({"a": ["Bearer rk_0123456789abcdef", 5, null], "b": "rk_0123456789abc"});
-    secret.cut_from_json(&mut value);
+    secret.redact_json(&mut value);
     assert_eq!(
         value,
         json!({"a": ["Bearer ***", 5, null], "b": "rk_0123456789abc"})
     );
     let mut value = json!("a local word");
-    Secret::new("local").cut_from_json(&mut value);
+    Secret::new("local").redact_json(&mut value);
     assert_eq!(value, "a local word");
 }

@@ -177,7 +177,7 @@ fn where_a_session_has_its_clips() {
 fn addresses_of_a_users() {
     let at = |url: &str| Playlist::at(http(), url, None);
     let playlist = at(" https://h:1/a.m3u8?signature=hunter2#x ").unwrap();
-    assert_eq!(playlist.shown(), "https://h:1/a.m3u8");
+    assert_eq!(playlist.display_url(), "https://h:1/a.m3u8");
     assert!(!format!("{playlist:?}").contains("hunter2"));
     for url in [
         "",

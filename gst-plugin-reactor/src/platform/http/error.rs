@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-//! What to say about an exchange that came to nothing.
+//! The errors of an exchange: from the transport, from the status of a response
+//! and from its content, each with advice for the user. Pure functions; they
+//! take every secret of the request out of the server's words.
 
 use std::{
     error::Error as _,
@@ -9,50 +11,59 @@ use std::{
 };
 
 use reqwest::{
-    Response,
-    header::{CONTENT_TYPE, RETRY_AFTER},
+    StatusCode,
+    header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER},
 };
 use serde_json::Value;
 
-use super::{RequestContext, ServerRole, clean, read_body, readable, shorten};
+use super::{
+    request::{RequestContext, ServerRole},
+    text::{sanitize, strip_unprintable, truncate},
+};
 use crate::platform::{Code, Error};
 
-/// The error for an answer that is not what the protocol says.
-pub(super) fn decode_failed(about: &RequestContext, what: &str) -> Error {
-    let expected = match about.role {
+/// The error for a response that does not follow the protocol.
+pub(super) fn protocol_error(context: &RequestContext, what: &str) -> Error {
+    let expected = match context.role {
         ServerRole::Runtime => "a Reactor runtime",
         ServerRole::Cloud => "Reactor's API",
         ServerRole::Storage => "a place for uploads",
-        ServerRole::Clips | ServerRole::Pieces => "a recorded clip",
+        ServerRole::Playlist | ServerRole::Segments => "a recorded clip",
     };
-    let what = presentable(about, what);
-    let message = format!("{}: {what}; this does not look like {expected}", about.url);
-    Error::api(Code::DecodeFailed, message).during(about.operation)
+    let what = redact(context, what);
+    let message = format!(
+        "{}: {what}; this does not look like {expected}",
+        context.url
+    );
+    Error::api(Code::DecodeFailed, message).during(context.operation)
 }
 
-/// The error for an answer that is not a success.
-pub(super) async fn refused(about: &RequestContext, response: Response) -> Error {
-    let status = response.status();
+/// The error for a response whose status is no success.
+pub(super) fn status_error(
+    context: &RequestContext,
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Error {
     let code = Code::from_status(status.as_u16());
-    let header = |name| response.headers().get(name).and_then(|v| v.to_str().ok());
+    let header = |name| headers.get(name).and_then(|v| v.to_str().ok());
     // Waiting makes neither side newer.
     let retry_after = header(RETRY_AFTER)
         .filter(|_| code != Code::VersionMismatch)
-        .and_then(|value| retry_after(value, SystemTime::now()));
+        .and_then(|value| parse_retry_after(value, SystemTime::now()));
     let plain = header(CONTENT_TYPE).is_some_and(|kind| kind.starts_with("text/plain"));
     let reason = status.canonical_reason().unwrap_or("unknown status");
-    let mut message = format!("{} answered {} {reason}", about.url, status.as_u16());
-    let body = read_body(response, &about.url).await.unwrap_or_default();
+    let mut message = format!("{} answered {} {reason}", context.url, status.as_u16());
     let detail = match plain {
-        true => Some(String::from_utf8_lossy(&body).into_owned()),
-        false => detail(&body),
+        true => Some(String::from_utf8_lossy(body).into_owned()),
+        false => error_detail(body),
     };
-    let detail = detail.map(|text| presentable(about, &text));
+    let detail = detail.map(|text| redact(context, &text));
     if let Some(detail) = detail.filter(|text| !text.is_empty()) {
         message.push_str(": ");
         message.push_str(&detail);
     }
-    if let Some(advice) = advice(about, status.as_u16()) {
+    if let Some(advice) = advice_for_status(context, status.as_u16()) {
         message.push_str("; ");
         message.push_str(advice);
     }
@@ -61,28 +72,29 @@ pub(super) async fn refused(about: &RequestContext, response: Response) -> Error
         .with_retry_after(retry_after)
 }
 
-/// More of a server's words than this, in characters, is not even looked at.
+/// The part of a server's words that is searched for secrets, in characters.
+/// The rest is dropped.
 const MAX_READ: usize = 4096;
 
-/// The server's words without our secrets. Those go before the rest is cut
-/// short, which might leave a part of one that is not recognised.
-fn presentable(about: &RequestContext, text: &str) -> String {
-    let text: String = readable(text).chars().take(MAX_READ).collect();
-    let secrets = about.secret.iter().chain(&about.query);
-    shorten(&secrets.fold(text, |text, secret| secret.cut_from(&text)))
+/// The server's words without the request's secrets. Those are removed before
+/// the text is cut short, which might leave a part that is not recognised.
+fn redact(context: &RequestContext, text: &str) -> String {
+    let text: String = strip_unprintable(text).chars().take(MAX_READ).collect();
+    let secrets = context.secret.iter().chain(&context.query);
+    truncate(&secrets.fold(text, |text, secret| secret.redact(&text)))
 }
 
-/// What the user can do about an answer.
-fn advice(about: &RequestContext, status: u16) -> Option<&'static str> {
-    Some(match (about.role, status) {
-        (ServerRole::Pieces, 300..=399) => "redirects are not followed",
+/// What the user can do context an answer.
+fn advice_for_status(context: &RequestContext, status: u16) -> Option<&'static str> {
+    Some(match (context.role, status) {
+        (ServerRole::Segments, 300..=399) => "redirects are not followed",
         (_, 300..=399) => "redirects are not followed, give the final address",
         (ServerRole::Runtime, 401 | 403) => {
             "a local runtime asks for no key: is api-url the right address?"
         }
         (ServerRole::Runtime, 404) => "is api-url the address of a Reactor runtime?",
-        (ServerRole::Cloud, 401 | 403) => refusal(about.operation, status),
-        (ServerRole::Cloud, 404) => match about.operation {
+        (ServerRole::Cloud, 401 | 403) => advice_for_refusal(context.operation, status),
+        (ServerRole::Cloud, 404) => match context.operation {
             "start_session" => "is there a model of that name, and is api-url right?",
             "tokens" => "is api-url the address of Reactor's API, and the model or session there?",
             _ => "the session is over, or is another account's",
@@ -92,10 +104,10 @@ fn advice(about: &RequestContext, status: u16) -> Option<&'static str> {
             "the account's quota is used up or this is too often, try again later"
         }
         (ServerRole::Storage, 401 | 403) => "the permission to upload may have expired, try again",
-        (ServerRole::Clips, 401 | 403) => {
+        (ServerRole::Playlist, 401 | 403) => {
             "check jwt or api-key, which go to the server of api-url only; a signed address may have expired"
         }
-        (ServerRole::Clips, 404 | 410) => "the clip is unknown there, or too old to be kept",
+        (ServerRole::Playlist, 404 | 410) => "the clip is unknown there, or too old to be kept",
         (_, 426) => "this plugin is too old for the server",
         (_, 501) => "the server is too old for this plugin",
         (_, 429 | 503) => "the server is busy, try again later",
@@ -103,8 +115,8 @@ fn advice(about: &RequestContext, status: u16) -> Option<&'static str> {
     })
 }
 
-/// What to do when the cloud lets nobody in.
-fn refusal(operation: &str, status: u16) -> &'static str {
+/// What the user can do when the cloud answers 401 or 403.
+fn advice_for_refusal(operation: &str, status: u16) -> &'static str {
     match (operation, status) {
         ("tokens", 401) => "check api-key",
         ("tokens", _) => "check api-key, and whether it may use that model or session",
@@ -115,20 +127,20 @@ fn refusal(operation: &str, status: u16) -> &'static str {
 
 /// The server's own words: a text under one of the usual names, or for status
 /// 422 of a runtime a list of `{"loc": [..], "msg": ".."}`.
-fn detail(body: &[u8]) -> Option<String> {
+fn error_detail(body: &[u8]) -> Option<String> {
     let value: Value = serde_json::from_slice(body).ok()?;
     let names = ["/detail", "/message", "/error/message", "/error", "/title"];
     names.iter().find_map(|name| match value.pointer(name)? {
         Value::String(text) => Some(text.clone()),
         Value::Array(list) => {
-            let lines: Vec<_> = list.iter().filter_map(complaint).collect();
+            let lines: Vec<_> = list.iter().filter_map(format_validation_error).collect();
             Some(lines.join("; "))
         }
         _ => None,
     })
 }
 
-fn complaint(entry: &Value) -> Option<String> {
+fn format_validation_error(entry: &Value) -> Option<String> {
     let text = entry.get("msg")?.as_str()?;
     let place: Vec<_> = entry
         .get("loc")
@@ -146,32 +158,32 @@ fn complaint(entry: &Value) -> Option<String> {
     })
 }
 
-/// The error for an exchange that did not get as far as an answer.
-pub(super) fn broken(shown: &str, e: &reqwest::Error) -> Error {
-    let cause = clean(&root_cause(e));
+/// The error for an exchange that ended before a response.
+pub(super) fn transport_error(url: &str, e: &reqwest::Error) -> Error {
+    let cause = sanitize(&root_cause(e));
     let (code, message) = if e.is_timeout() {
-        let text = format!("cannot connect to {shown} in time");
+        let text = format!("cannot connect to {url} in time");
         (Code::RequestTimeout, text)
-    } else if e.is_connect() && io_kind(e) == Some(io::ErrorKind::ConnectionRefused) {
-        let text = format!("nothing answers at {shown} ({cause}); is the server running?");
+    } else if e.is_connect() && find_io_kind(e) == Some(io::ErrorKind::ConnectionRefused) {
+        let text = format!("nothing answers at {url} ({cause}); is the server running?");
         (Code::NetworkError, text)
-    } else if let Some(advice) = distrust(e) {
-        let text = format!("{shown} cannot be trusted: {cause}; {advice}");
+    } else if let Some(advice) = certificate_advice(e) {
+        let text = format!("{url} cannot be trusted: {cause}; {advice}");
         (Code::NetworkError, text)
     } else if e.is_connect() {
-        let text = format!("cannot connect to {shown}: {cause}");
+        let text = format!("cannot connect to {url}: {cause}");
         (Code::NetworkError, text)
     } else {
-        let text = format!("the exchange with {shown} broke off: {cause}");
+        let text = format!("the exchange with {url} broke off: {cause}");
         (Code::NetworkError, text)
     };
     Error::api(code, message)
 }
 
-/// What the user can do about a certificate that is no good, if that is it.
-fn distrust(e: &reqwest::Error) -> Option<&'static str> {
+/// What the user can do context a certificate that is no good, if that is it.
+fn certificate_advice(e: &reqwest::Error) -> Option<&'static str> {
     use rustls::CertificateError as Bad;
-    let rustls::Error::InvalidCertificate(bad) = tls_error(e)? else {
+    let rustls::Error::InvalidCertificate(bad) = find_tls_error(e)? else {
         return None;
     };
     Some(match bad {
@@ -190,7 +202,7 @@ fn distrust(e: &reqwest::Error) -> Option<&'static str> {
     })
 }
 
-fn tls_error(e: &reqwest::Error) -> Option<&rustls::Error> {
+fn find_tls_error(e: &reqwest::Error) -> Option<&rustls::Error> {
     let mut cause = e.source();
     while let Some(e) = cause {
         // An I/O error is no source of what is in it.
@@ -219,7 +231,7 @@ pub(super) fn root_cause(e: &reqwest::Error) -> String {
     cause.to_string()
 }
 
-fn io_kind(e: &reqwest::Error) -> Option<io::ErrorKind> {
+fn find_io_kind(e: &reqwest::Error) -> Option<io::ErrorKind> {
     let mut cause = e.source();
     while let Some(e) = cause {
         if let Some(e) = e.downcast_ref::<io::Error>()
@@ -233,7 +245,7 @@ fn io_kind(e: &reqwest::Error) -> Option<io::ErrorKind> {
 }
 
 /// `Retry-After`: seconds, or a date (RFC 9110, 10.2.3).
-pub(in crate::platform) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+pub(in crate::platform) fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     if let Ok(seconds) = value.parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).ok();
