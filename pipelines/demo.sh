@@ -1,13 +1,11 @@
 #!/usr/bin/env bash
-# From nothing to a model's picture: installs what is missing, builds the plugin, serves
-# the playground on the local runtime and shows it. Without a display, five seconds of it
-# are recorded to reactor-demo.mp4 in the current directory. With --debug the plugin is built
-# without optimizing, which is quicker.
+# Installs what is missing, builds the plugin, serves the playground on the local runtime and
+# plays its stream. Without a display, 5 s of it are recorded to reactor-demo.mp4 in the current
+# directory. With --debug the plugin is built without optimization, which is faster to build.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-. "$root/pipelines/lib/deps.sh"
-. "$root/pipelines/lib/plugin.sh"
+. "$root/pipelines/lib/output.sh"
 serve=$root/examples/models/serve.sh
 output=$PWD/reactor-demo.mp4 profile=(--release)
 [[ ${1:-} != --debug ]] || profile=()
@@ -27,20 +25,18 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 served=$("$serve" start --port 0)
 port=$(sed -n 's/.*port=\([0-9]*\).*/\1/p' <<<"$served")
-echo "the playground is served: $served"
+echo "serving the playground: $served"
 
 source=(reactorsrc local=true "api-url=http://127.0.0.1:$port" name=r)
 
-if [[ -n ${DISPLAY:-}${WAYLAND_DISPLAY:-} ]]; then
-    gst-launch-1.0 "${source[@]}" \
-        r. ! queue ! videoconvert ! autovideosink \
-        r. ! queue ! audioconvert ! audioresample ! autoaudiosink
+if playback_branches; then
+    gst-launch-1.0 "${source[@]}" "${playback[@]}"
     exit
 fi
 
 echo "no display: recording 5 s to $output"
 rm -f "$output"
-# env: a script's background command ignores SIGINT, which is what ends this one.
+# env: a background command of a script ignores SIGINT by default, and SIGINT ends this one.
 env --default-signal=INT gst-launch-1.0 -e "${source[@]}" \
     r. ! queue ! videoconvert ! x264enc tune=zerolatency ! h264parse ! mux. \
     r. ! queue ! audioconvert ! audioresample ! avenc_aac ! mux. \
@@ -48,21 +44,18 @@ env --default-signal=INT gst-launch-1.0 -e "${source[@]}" \
 gst=$!
 
 ended() { ! kill -0 "$gst" 2>/dev/null; }
-# Five seconds of recording count from the first bytes in the file.
-for ((i = 0; i < 150; i++)); do
-    [[ ! -s $output ]] || break
-    ! ended || break
-    sleep 0.1
-done
-for ((i = 0; i < 50; i++)); do
-    ! ended || break
-    sleep 0.1
-done
+# wait_until TENTHS COMMAND...: waits until the command succeeds or the pipeline has ended, for
+# this number of 0.1 s steps at most.
+wait_until() {
+    local tenths=$1
+    shift
+    while ((tenths-- > 0)) && ! "$@" && ! ended; do sleep 0.1; done
+}
+# The 5 s begin with the first bytes in the file, for which it waits 15 s at most.
+wait_until 150 test -s "$output"
+wait_until 50 false
 kill -INT "$gst" 2>/dev/null || true
-for ((i = 0; i < 100; i++)); do
-    ! ended || break
-    sleep 0.1
-done
+wait_until 100 false
 ended || {
     echo "the pipeline did not end within 10 s" >&2
     exit 1

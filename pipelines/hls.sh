@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Writes what a model sends as HLS, H.264 and AAC, into a directory for a web server:
+# Writes a model's stream as HLS, with H.264 and AAC, into a directory for a web server:
 #
 #   hls.sh [OPTION...] DIRECTORY
 #
-# DIRECTORY/playlist.m3u8 lists the last segments, segment00000.ts and so on; older ones are
-# deleted. The directory is made if need be; what an earlier run left there is written over.
-# For example the playground, for players of this network:
+# DIRECTORY/playlist.m3u8 lists the latest segments, segment00000.ts and so on; older ones are
+# deleted. The directory is created if necessary; files of an earlier run are overwritten.
+# For example, the playground for players in the local network:
 #
 #   pipelines/hls.sh --local live & python3 -m http.server --directory live
 #
-#   --segment SECONDS     how long a segment is (2)
-#   --list N              so many segments in the playlist, 3 or more (5); 0 lists them all,
-#                         and none is deleted
+#   --segment SECONDS     duration of a segment (2)
+#   --list N              number of segments in the playlist, 3 or more (5); 0 lists all
+#                         segments and deletes none
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -29,15 +29,16 @@ own_option() {
     esac
 }
 parse_options "$@"
-[[ $target == /* ]] || target=$PWD/$target
+absolute_target
 mkdir -p -- "$target"
 
-# hlssink2 asks for a keyframe where a segment begins; one next to it would be a segment.
-keyframes=$((2 * segment))
+# hlssink2 requests a keyframe at the start of each segment. A regular keyframe just before or
+# after it would start another segment, so the regular interval is longer than a segment.
+keyframe_interval=$((2 * segment))
 nominal_rate
 encode out.video out.audio
-# A segment stays for as long again after it has left the list: players are behind. A % in
-# the name is none of the pattern's.
+# Twice as many files are kept as are listed: players lag behind the playlist. %%: a % in the
+# target is not part of the pattern.
 run_pipeline "${streams[@]}" hlssink2 name=out "target-duration=$segment" \
     "playlist-length=$list" "max-files=$((2 * list))" \
     "$(property location "${target//%/%%}/segment%05d.ts")" \

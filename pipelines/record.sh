@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Records what a model sends as MP4, H.264 and AAC, in parts:
+# Records a model's stream as MP4, with H.264 and AAC, in parts:
 #
 #   record.sh [OPTION...] FILE.mp4
 #
-# writes FILE-00000.mp4, FILE-00001.mp4 and so on. Each is a whole file that begins with a
-# keyframe, and goes on where the one before it ends. None that exists is written over.
-# For example ten minutes of the playground, which end like Ctrl-C:
+# writes FILE-00000.mp4, FILE-00001.mp4 and so on. Each is a complete file that begins with a
+# keyframe and continues where the previous one ends. Existing files are not overwritten.
+# For example, ten minutes of the playground, which then ends as at Ctrl-C:
 #
 #   timeout 10m pipelines/record.sh --local playground.mp4
 #
-#   --part SECONDS        how long a part is at most (60), in steps of 2, from keyframe to
-#                         keyframe
+#   --part SECONDS        maximum duration of a part (60); parts end at a keyframe, one every
+#                         2 s
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -23,19 +23,17 @@ own_option() {
     part=$2
 }
 parse_options "$@"
-[[ $target == *?.mp4 && $target != */.mp4 ]] || die "not a name that ends in .mp4: $target"
-[[ $target == /* ]] || target=$PWD/$target
+mp4_target
 name=${target%.mp4}
-[[ -d ${name%/*} ]] || die "no such directory: ${name%/*}"
 for old in "$name"-[0-9][0-9][0-9][0-9][0-9].mp4; do
     [[ ! -e $old ]] || die "is there already: $old"
 done
 
 nominal_rate
 encode mux.video mux.audio_0
-# Once a second the file's index is written, so that a recording that is cut off can be played
-# but for its last 3 s: 2 s are collected from keyframe to keyframe. A % in the name is none
-# of the pattern's.
+# The index is written once per second. A recording that is interrupted can be played except
+# for its last 3 s, because the muxer collects 2 s from keyframe to keyframe. %%: a % in the
+# name is not part of the pattern.
 run_pipeline "${streams[@]}" splitmuxsink name=mux "max-size-time=${part}000000000" \
     async-finalize=true use-robust-muxing=true \
     "muxer-properties=properties,reserved-moov-update-period=(guint64)1000000000" \

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Streams what a model sends to an RTMP server, as H.264 and AAC:
+# Sends a model's stream to an RTMP server, with H.264 and AAC:
 #
 #   rtmp.sh [OPTION...] rtmp://HOST[:PORT]/APPLICATION/STREAM
 #
-# For example the playground's to a server on this machine:
+# For example, the playground to a server on this machine:
 #
 #   rtmp.sh --local rtmp://127.0.0.1/live/demo
 #
-# rtmps:// is taken as well. On a network that is too slow, pictures and sound are left out
-# before they are encoded. The rate of the pictures is constant, for which some are repeated
-# or left out. Whoever may list this machine's processes sees the URL.
+# rtmps:// is supported as well. If the network is too slow, video frames and audio are dropped
+# before they are encoded. The frame rate is constant: frames are repeated or dropped.
+# The URL is visible to everyone who can list this machine's processes.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -21,7 +21,8 @@ parse_options "$@"
 queue=(leaky=downstream max-size-time=500000000 max-size-buffers=0 max-size-bytes=0)
 constant_rate
 encode mux.video mux.audio
-# The muxer puts both in order, and waits for what is late: without a connection, what is
-# sent instead begins with the half second until that is certain. What it has is sent at once.
+# The muxer interleaves both streams and waits up to its latency (1.5 s) for a late one: during
+# an outage the replacement media begins with the half second that its detection took. sync is
+# off so that the sink sends at once what the muxer outputs.
 run_pipeline "${streams[@]}" flvmux name=mux streamable=true latency=1500000000 ! \
     rtmp2sink sync=false "$(property location "$target")"

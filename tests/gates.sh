@@ -20,18 +20,11 @@ export REACTOR_CACHE=${REACTOR_CACHE:-$root/.cache}
 # shellcheck disable=SC2086
 need_packages $BUILD_PACKAGES $GATE_PACKAGES || exit 1
 
-# Prints a directory with the programs of requirements-gates.txt, which it makes if necessary.
+# Installs requirements-gates.txt and prints the directory of its programs.
 python_tools() {
     local requirements=tests/requirements-gates.txt directory
-    directory=$REACTOR_CACHE/gates-$(cksum <"$requirements" | tr -d ' ') || return 1
-    if [[ ! -e $directory/.complete ]]; then
-        rm -rf "$directory"
-        python3 -m venv "$directory" &&
-            "$directory/bin/python" -m pip install --quiet --disable-pip-version-check \
-                --only-binary :all: --require-hashes -r "$requirements" >&2 &&
-            touch "$directory/.complete" || return 1
-    fi
-    echo "$directory/bin"
+    directory=$REACTOR_CACHE/gates-$(cksum <"$requirements" | tr -d ' ')
+    create_venv "$directory" python3 --require-hashes -r "$requirements" && echo "$directory/bin"
 }
 
 gate_fmt() { cargo fmt --all --check; }

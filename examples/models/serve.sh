@@ -2,21 +2,24 @@
 # Serves the models of this directory on Reactor's local runtime.
 #
 #   serve.sh setup [--bench]     install the runtime into a virtual environment
-#   serve.sh start [OPTIONS]     serve in the background; prints pid=... port=... log=...
-#   serve.sh run [OPTIONS]       serve in the foreground, in this very process
-#   serve.sh stop [--port N]     end what start began
-#   serve.sh status [--port N]   is it running, and what does it say of itself
-#   serve.sh python [--bench]    print the virtual environment's interpreter
+#   serve.sh start [OPTIONS]     serve in the background; print pid=... port=... log=...
+#   serve.sh run [OPTIONS]       serve in the foreground, in this process (exec)
+#   serve.sh stop [--port N]     stop the server that `start` started on this port
+#   serve.sh status [--port N]   print whether it runs, and its /health response
+#   serve.sh python [--bench]    print the path of the virtual environment's interpreter
 #
-#   --model NAME (playground)  --host H (127.0.0.1)  --port N (8080; start: 0 = a free one)
+#   --model NAME (playground)  --host H (127.0.0.1)  --port N (8080; start: 0 = a free port)
+#   --bench                      with the official client, which tests and benches use
 #
-# REACTOR_CACHE is where environments, logs and pid files go (.cache in the repository),
-# REACTOR_PYTHON the interpreter to use. The runtime's own settings (for example
-# ORPHAN_TIMEOUT_SECONDS, WEBRTC_VIDEO_CODECS, STUN_SERVERS) and the model's
-# (PLAYGROUND_WIDTH, _HEIGHT, _FPS, _METADATA) pass through.
+# REACTOR_CACHE is the directory for environments, logs and pid files (default: .cache in the
+# repository), REACTOR_PYTHON the interpreter to use. The environment variables of the runtime
+# (for example ORPHAN_TIMEOUT_SECONDS, WEBRTC_VIDEO_CODECS, STUN_SERVERS) and of the model
+# (PLAYGROUND_WIDTH, _HEIGHT, _FPS, _METADATA) are passed on.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=pipelines/lib/deps.sh
+. "$here/../../pipelines/lib/deps.sh"
 export REACTOR_CACHE=${REACTOR_CACHE:-$(cd "$here/../.." && pwd)/.cache}
 mkdir -p "$REACTOR_CACHE"
 REACTOR_CACHE=$(cd "$REACTOR_CACHE" && pwd)
@@ -65,7 +68,7 @@ sha256() {
     if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 256; fi
 }
 
-# A version manager's shim may be on PATH and still fail, so each candidate is run.
+# A version manager's shim can be on PATH and fail when it is run, so each candidate is run.
 usable_python() {
     "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&1
 }
@@ -95,16 +98,11 @@ setup() {
     venv=$(venv_dir)
     if [[ ! -f $venv/.complete ]]; then
         (
-            # Only one builds; the others wait for it and find the mark.
+            # One process installs; concurrent ones wait for the lock and find .complete.
             if command -v flock >/dev/null; then flock 9; fi
             [[ -f $venv/.complete ]] && exit
             python=$(find_python)
-            echo "installing the local runtime into $venv (with $python)" >&2
-            rm -rf "$venv"
-            "$python" -m venv "$venv"
-            "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-                --only-binary :all: -r "$(requirements)" >&2
-            touch "$venv/.complete"
+            create_venv "$venv" "$python" -r "$(requirements)"
         ) 9>"$REACTOR_CACHE/setup.lock"
     fi
 }
@@ -113,9 +111,9 @@ setup() {
 
 pid_file() { echo "$REACTOR_CACHE/serve-$port.pid"; }
 
-# When the process began: with the pid it names one process, even after a pid is reused.
-# Nothing for one that has ended and only waits for its parent to notice.
-birth() {
+# start_time PID: prints when the process started. With the pid, it identifies a process even
+# after the pid is reused. Prints nothing for a zombie.
+start_time() {
     if [[ -r /proc/$1/stat ]]; then
         sed 's/.*) //' "/proc/$1/stat" | awk '$1 != "Z" { print $20 }'
     else
@@ -123,12 +121,12 @@ birth() {
     fi
 }
 
-# Prints the pid of the server that `start` left on this port, if it still runs.
+# Prints the pid of the server that `start` started on this port, or fails if it has ended.
 running_pid() {
-    local pid born
+    local pid started
     [[ -f $(pid_file) ]] || return 1
-    read -r pid born _ <"$(pid_file)" || return 1
-    [[ -n $born && $(birth "$pid" 2>/dev/null) == "$born" ]] || return 1
+    read -r pid started _ <"$(pid_file)" || return 1
+    [[ -n $started && $(start_time "$pid" 2>/dev/null) == "$started" ]] || return 1
     echo "$pid"
 }
 
@@ -156,7 +154,7 @@ PY
     HOST=$host PORT=$port nohup "$venv/bin/python" "$here/launch.py" "$here/$model" \
         >"$log" 2>&1 </dev/null 9>&- &
     pid=$!
-    echo "$pid $(birth "$pid") $log" >"$(pid_file)"
+    echo "$pid $(start_time "$pid") $log" >"$(pid_file)"
     if ! "$venv/bin/python" - "http://$(url_host):$port/health" "$pid" <<'PY'; then
 import json, os, sys, time, urllib.request
 
@@ -174,8 +172,8 @@ while time.monotonic() < deadline:
     except FileNotFoundError:
         pass  # no /proc
     try:
-        with opener.open(url, timeout=2) as answer:
-            health = json.load(answer)
+        with opener.open(url, timeout=2) as response:
+            health = json.load(response)
         if health["status"] == "healthy" and health["state"] == "available":
             sys.exit(0)
     except (OSError, ValueError, KeyError):

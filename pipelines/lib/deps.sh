@@ -1,13 +1,12 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2034 # the lists of packages are the callers'
-# Installs what the pipelines and the tests need. Meant to be sourced:
+# shellcheck disable=SC2034 # the lists of packages are for the scripts that source this file
+# Installs the packages that the pipelines and the tests need. To be sourced:
 #
 #   . pipelines/lib/deps.sh
 #   need_packages $BUILD_PACKAGES $RUN_PACKAGES
 #
-# On Debian and its relatives, missing packages are installed with apt-get; when nothing is
-# missing, nothing is done. Elsewhere the packages are named, and it goes on if there is a
-# GStreamer to build against.
+# On Debian and its derivatives, missing packages are installed with apt-get. On other systems
+# the packages are listed, and the script continues if GStreamer's development files are found.
 
 BUILD_PACKAGES="pkg-config gcc libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
     libgstreamer-plugins-bad1.0-dev"
@@ -18,11 +17,11 @@ TEST_PACKAGES="ffmpeg iproute2 procps curl python3-gi gir1.2-gstreamer-1.0"
 GATE_PACKAGES="shellcheck python3-venv"
 MINIMUM_GSTREAMER=1.22
 
-# Prints those of the given packages that are not installed.
+# missing_packages PACKAGE...: prints those that are not installed.
 missing_packages() {
     local package
     for package in "$@"; do
-        # A package that another one provides (pkgconf for pkg-config) counts as well.
+        # A package that another one provides (pkgconf provides pkg-config) is installed as well.
         dpkg-query -W -f '${db:Status-Status} ${Package} ${Provides}\n' "$package" 2>/dev/null |
             grep -q '^installed ' || printf '%s\n' "$package"
     done
@@ -39,10 +38,11 @@ as_root() {
     fi
 }
 
+# need_packages PACKAGE...: installs those that are missing.
 need_packages() {
     local missing
     if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
-        echo "this is no Debian; on one, these packages would be needed: $*" >&2
+        echo "not a Debian system; the equivalents of these packages are needed: $*" >&2
         if pkg-config --atleast-version=$MINIMUM_GSTREAMER gstreamer-1.0 2>/dev/null; then
             return 0
         fi
@@ -52,16 +52,15 @@ need_packages() {
     missing=$(missing_packages "$@" | tr '\n' ' ')
     [ -n "$missing" ] || return 0
     echo "installing: $missing" >&2
-    # Split on purpose: a list of package names.
-    # shellcheck disable=SC2086
+    # shellcheck disable=SC2086 # a list of package names
     as_root apt-get update -qq >&2 &&
         as_root env DEBIAN_FRONTEND=noninteractive \
             apt-get install -y -qq --no-install-recommends $missing >&2
 }
 
-# unpack_packages DIRECTORY PACKAGE...: what is in these packages, and nothing else is done
-# with them. For a server that only the tests run: installed, it would be started at every
-# boot, for everybody.
+# unpack_packages DIRECTORY PACKAGE...: unpacks the files of Debian packages without installing
+# the packages. For a server that only the tests start: an installed one would be started at
+# every boot.
 unpack_packages() {
     local directory=$1
     shift
@@ -71,7 +70,7 @@ unpack_packages() {
     mkdir -p "$directory/packages"
     (
         cd "$directory/packages" || exit 1
-        # Package lists may be missing, or older than what they list.
+        # The package lists may be missing or out of date.
         apt-get download -qq "$@" >&2 ||
             { as_root apt-get update -qq >&2 && apt-get download -qq "$@" >&2; } || exit 1
         for package in *.deb; do
@@ -79,4 +78,18 @@ unpack_packages() {
         done
     ) || return 1
     touch "$directory/.complete"
+}
+
+# create_venv DIRECTORY PYTHON PIP_OPTION...: makes a virtual environment with the packages that
+# the options of `pip install` name, wheels only.
+create_venv() {
+    local directory=$1 python=$2
+    shift 2
+    [ ! -e "$directory/.complete" ] || return 0
+    echo "installing Python packages into $directory (with $python)" >&2
+    rm -rf "$directory"
+    "$python" -m venv "$directory" &&
+        "$directory/bin/python" -m pip install --quiet --disable-pip-version-check \
+            --only-binary :all: "$@" >&2 &&
+        touch "$directory/.complete"
 }

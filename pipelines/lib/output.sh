@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# What the scripts that put a session out somewhere have in common. Meant to be sourced, with
-# $root set and the script's own help as its first comment:
+# What the scripts that write a session's media to an output share. To be sourced, with $root
+# set and the script's own help as its first comment:
 #
 #   . "$root/pipelines/lib/output.sh"
-#   own_option() { ... }            # where a script has options of its own
+#   own_option() { ... }            # if the script has options of its own
 #   parse_options "$@"
 #   encode mux.video mux.audio
 #   run_pipeline "${streams[@]}" MUXER name=mux ! SINK "$(property location "$target")"
@@ -14,25 +14,26 @@
 
 SESSION_HELP="
 The session:
-  --local               a local runtime, which needs no key
-  --api-url URL         where the runtime, or the cloud's API, is
-  --model NAME          the model; a local runtime serves one and needs none
-  --arguments JSON      for the model, when the session is created
-  --commands JSON       sent as soon as the session is ready, such as
+  --local               connect to a local runtime, which needs no key
+  --api-url URL         the address of the local runtime, or of the cloud's API
+  --model NAME          the model; a local runtime serves one model and needs no name
+  --arguments JSON      the model's arguments when the session is created
+  --commands JSON       commands that are sent when the session is ready, such as
                         '[{\"set_prompt\":{\"prompt\":\"a forest\"}}]'
-  --on-gap WHAT         hold-last-frame (if not given), black or nothing: what is sent while
-                        nothing comes, as when the connection is lost"
+  --on-gap MODE         what is sent while no media arrives, for example during an outage:
+                        hold-last-frame (default), black or nothing"
 ENCODING_HELP="The encoding:
-  --bitrate KBIT        of the H.264 video (2500)
-  --framerate N         the model's pictures in a second (30)
-  --speed-preset NAME   of x264 (veryfast)
-  --size WxH            scale to this size, with borders; needed where a model changes its
-                        own, which most outputs do not take
-  --no-audio            for a model without sound: what waits for it would wait for ever"
+  --bitrate KBIT        bitrate of the H.264 video in kbit/s (2500)
+  --framerate N         the model's frames per second (30)
+  --speed-preset NAME   speed preset of x264 (veryfast)
+  --size WxH            scale to this size and add borders; necessary for a model that changes
+                        its size, which most outputs do not support
+  --no-audio            for a model without sound, for which the muxer would wait for ever"
 END_HELP="
-The key comes from the environment, REACTOR_API_KEY or REACTOR_JWT, and from nowhere else.
-Ctrl-C, SIGTERM and SIGHUP finish the output and end the session, as does the model's end of
-it, with exit status 0. What fails is said, with another exit status."
+The key is read from the environment (REACTOR_API_KEY or REACTOR_JWT) only.
+Ctrl-C, SIGTERM and SIGHUP finish the output and close the session; so does the end of the
+model's stream. The exit status is then 0. A failure prints a message and exits with another
+status."
 
 usage() {
     sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "$0"
@@ -50,26 +51,26 @@ die() {
 
 source=() target='' bitrate=2500 framerate=30 speed_preset=veryfast size='' sound=1
 on_gap=hold-last-frame
-# Whether there is anything to encode, and how many seconds to wait for what is finished.
-encodes=1 patience=10
+# Whether the output is encoded, and how many seconds the pipeline has to finish after EOS.
+encodes=1 eos_timeout=10
 
-# Checks a number, and that it is not smaller than the third argument.
+# need_number OPTION VALUE [MINIMUM]: fails unless the value is an integer >= MINIMUM (1).
 need_number() {
     if ! [[ $2 =~ ^[1-9][0-9]{0,8}$ ]] || (($2 < ${3:-1})); then
         die "$1 needs a number${3:+ of $3 or more}: $2"
     fi
 }
 
-# A property as gst-launch-1.0 reads it, whatever is in the value.
+# property NAME VALUE: prints a property in the syntax of gst-launch-1.0, quoted.
 property() {
     local value=${2//\\/\\\\}
     printf '%s="%s"' "$1" "${value//\"/\\\"}"
 }
 
-# own_option NAME VALUE: takes what is not known here, or fails.
+# own_option NAME VALUE: handles an option of the script's own, or fails if it has none.
 own_option() { return 1; }
 
-# Sets `target` to the one argument that is no option, and what else is above.
+# Sets `target` to the one positional argument, and the variables above from the options.
 parse_options() {
     while (($#)); do
         case $1 in
@@ -79,11 +80,11 @@ parse_options() {
                 ;;
             --local) source+=(local=true) ;;
             --no-audio)
-                [[ -n $encodes ]] || die "nothing to encode here: $1"
+                [[ -n $encodes ]] || die "this output is not encoded: $1"
                 sound=''
                 ;;
             --*)
-                (($# > 1)) || die "$1 needs a value, or is unknown (--help lists what there is)"
+                (($# > 1)) || die "$1 needs a value, or is unknown (--help lists the options)"
                 common_option "$1" "$2"
                 shift
                 ;;
@@ -103,7 +104,7 @@ common_option() {
         --on-gap) on_gap=$2 ;;
         *)
             if [[ -z $encodes ]] || ! encoding_option "$1" "$2"; then
-                own_option "$1" "$2" || die "unknown option: $1 (--help lists what there is)"
+                own_option "$1" "$2" || die "unknown option: $1 (--help lists the options)"
             fi
             ;;
     esac
@@ -124,78 +125,99 @@ encoding_option() {
     esac
 }
 
+# Makes `target` an absolute path.
+absolute_target() { [[ $target == /* ]] || target=$PWD/$target; }
+
+# Makes `target` an absolute path, and fails unless it can be the name of an MP4 file.
+mp4_target() {
+    [[ $target == *?.mp4 && $target != */.mp4 ]] ||
+        die "not a name that ends in .mp4: $target"
+    absolute_target
+    [[ -d ${target%/*} ]] || die "no such directory: ${target%/*}"
+}
+
 # --- the pipeline -------------------------------------------------------------------
 
-# What an output sets where it differs: properties of the queues, what gives raw pictures their
-# rate, and seconds from keyframe to keyframe.
-queue=() rate=() keyframes=2
+# What a script sets for its output: properties of the queues, elements that set the frame rate
+# of raw video, and the keyframe interval in seconds.
+queue=() rate=() keyframe_interval=2
 
-# Their times stay as they are. Without a rate they have no duration, and the last picture
-# of an MP4 would be shown for no time at all.
+# Keeps the timestamps and declares the frame rate. Without one, buffers have no duration, and
+# the last frame of an MP4 would have a duration of 0.
 nominal_rate() { rate=(capssetter "caps=video/x-raw,framerate=$framerate/1" !); }
-# Some are repeated or left out; not the first, until then from the beginning of time.
+# Repeats and drops frames, from the first one on: without skip-to-first, videorate would fill
+# the time from 0 to the first frame.
 constant_rate() {
     rate=(videorate skip-to-first=true ! capsfilter "caps=video/x-raw,framerate=$framerate/1" !)
 }
 
-# encode VIDEO_PAD AUDIO_PAD: sets `streams`, from the source as H.264 and AAC to these pads.
+# encode VIDEO_PAD AUDIO_PAD: sets `streams` to branches that encode the source's media as H.264
+# and AAC and link them to these pads.
 encode() {
     local scale=()
     [[ -z $size ]] || scale=(videoscale add-borders=true ! capsfilter
         "caps=video/x-raw,width=${size%x*},height=${size#*x},pixel-aspect-ratio=1/1" !)
     # shellcheck disable=SC2054 # the commas are in caps
-    # I420: another format of a model's would make H.264 that few players take.
+    # I420: from another chroma format x264enc makes a profile that few players support.
     streams=(r. ! queue "${queue[@]}" ! videoconvert ! "${scale[@]}" "${rate[@]}"
         capsfilter caps=video/x-raw,format=I420 ! x264enc tune=zerolatency "speed-preset=$speed_preset"
-        "bitrate=$bitrate" "key-int-max=$((keyframes * framerate))" ! h264parse ! "$1")
+        "bitrate=$bitrate" "key-int-max=$((keyframe_interval * framerate))" ! h264parse ! "$1")
     # shellcheck disable=SC2054
     [[ -z $sound ]] || streams+=(r. ! queue "${queue[@]}" ! audioconvert ! audioresample !
         audio/x-raw,rate=48000,channels=2 ! avenc_aac bitrate=128000 ! aacparse ! "$2")
 }
 
-# With the plugin that GStreamer finds; in a checkout that was not built yet, it is built.
+# Sets `playback` to branches that play the source `r`, or fails if there is no display.
+playback_branches() {
+    [[ -n ${DISPLAY:-}${WAYLAND_DISPLAY:-} ]] || return
+    # shellcheck disable=SC2034 # for the script
+    playback=(r. ! queue ! videoconvert ! autovideosink
+        r. ! queue ! audioconvert ! audioresample ! autoaudiosink)
+}
+
+# Uses the plugin that GStreamer finds. If it finds none, builds the checkout's.
 find_plugin() {
-    # Not --exists, which takes plugins of GStreamer's own version only.
+    # Not --exists, which finds only plugins of the version of GStreamer itself.
     if gst-inspect-1.0 reactorsrc >/dev/null 2>&1; then return; fi
     # shellcheck disable=SC2086
     need_packages $BUILD_PACKAGES $RUN_PACKAGES
     build_plugin --release
 }
 
-launched='' told=''
+launched='' interrupted=''
 
-# What Ctrl-C is to gst-launch-1.0 -e: it sends EOS and waits until all is written. The
-# second one ends it at once, so it gets one only; it is not waited for longer than that.
+# Sends SIGINT to gst-launch-1.0 -e, which then sends EOS and waits until it has passed. A
+# second SIGINT would end it at once, so one is sent. After `eos_timeout` seconds it is killed.
 finish() {
-    told=1
+    interrupted=1
     [[ -n $launched && -z $watchdog ]] || return 0
     kill -INT "$launched" 2>/dev/null || true
     (
-        sleep "$patience"
-        echo "${0##*/}: the pipeline did not end within $patience s" >&2
+        sleep "$eos_timeout"
+        echo "${0##*/}: the pipeline did not end within $eos_timeout s" >&2
         kill -KILL "$launched"
     ) &
     watchdog=$!
-    disown "$watchdog" # nothing is said of its end
+    disown "$watchdog" # bash prints nothing when it ends
 }
 
-# run_pipeline ELEMENTS...: plays reactorsrc, named r, and what follows.
+# run_pipeline ELEMENT...: runs reactorsrc, named r, with the elements that follow.
 run_pipeline() {
     local status=0
     watchdog=''
     find_plugin
     trap finish INT TERM HUP
-    # In a process group of its own, so that a terminal's Ctrl-C comes here and not there too.
+    # A process group of its own: a terminal's Ctrl-C is sent to this script only.
     set -m
     gst-launch-1.0 -e reactorsrc name=r "on-gap=$on_gap" "${source[@]}" "$@" &
     launched=$!
     trap 'kill -KILL "$launched" 2>/dev/null || true' EXIT
-    [[ -z $told ]] || finish
-    # A signal ends the waiting before its end.
-    while told=; do
+    [[ -z $interrupted ]] || finish
+    # A signal makes wait return before the process has ended.
+    while interrupted=; do
         status=0
         wait "$launched" || status=$?
-        [[ -n $told ]] || break
+        [[ -n $interrupted ]] || break
     done
     trap - EXIT
     trap '' INT TERM HUP

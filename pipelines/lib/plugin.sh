@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Builds the plugin and lets GStreamer find it. Meant to be sourced, with $root set.
+# Builds the plugin and makes GStreamer find it. To be sourced, with $root set.
 
 # build_plugin [--release]: sets and exports GST_PLUGIN_PATH.
 build_plugin() {
@@ -14,8 +14,8 @@ build_plugin() {
         Darwin) library=libgstreactor.dylib ;;
         *) library=libgstreactor.so ;;
     esac
-    # A directory with nothing else in it: GStreamer would look into every library below
-    # target, procedural macros included.
+    # A directory that holds the plugin alone: GStreamer scans every library below a plugin
+    # path, and target holds procedural macros as well.
     directory=$target/gst-plugins/$profile
     mkdir -p "$directory"
     ln -sf "../../$profile/$library" "$directory/$library"
