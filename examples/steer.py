@@ -1,13 +1,13 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 
-"""Camera in, the model's picture and sound out, steered from the terminal.
+"""Sends camera video to a model, plays or records the model's video and audio, and sends
+commands that are typed in the terminal.
 
     examples/steer.py [--camera [DEVICE]] [--output FILE.mp4]
 
-Each line that is typed becomes the prompt; a line such as
-`/set_brightness {"brightness":0.5}` is any other command. Ctrl-C, or the end of the
-input, ends it.
+Each input line is sent as the prompt; a line such as `/set_brightness {"brightness":0.5}`
+is sent as that command. Ctrl-C, or the end of the input, stops the application.
 
 Needs the Debian packages python3-gi and gir1.2-gstreamer-1.0.
 """
@@ -23,54 +23,59 @@ import gi
 gi.require_version("Gst", "1.0")
 from gi.repository import GLib, Gst  # noqa: E402
 
-FINISH_LIMIT = 10  # seconds that the file may take to be finished
+EOS_TIMEOUT = 10  # seconds that the pipeline has to finish the file after EOS was sent
 
 ADVICE = {
     Gst.ResourceError.OPEN_READ: "is the runtime running? examples/models/serve.sh run",
-    Gst.ResourceError.READ: "start it again; if that helps for a moment only, see to the network",
+    Gst.ResourceError.READ: "start it again; if the error returns, check the network",
     Gst.ResourceError.BUSY: "try again a little later",
-    Gst.ResourceError.NOT_AUTHORIZED: "see to the credentials",
-    Gst.ResourceError.SETTINGS: "see to the options; this plugin may also be too old",
+    Gst.ResourceError.NOT_AUTHORIZED: "check the credentials",
+    Gst.ResourceError.SETTINGS: "check the options; this plugin may also be too old",
 }
 
 
 class Steer:
-    """All of it happens in the main loop's thread, but for `attach` and `answered`."""
+    """The application. `link_track` and `on_promise` are called in threads of GStreamer and of
+    the session, all other methods in the main loop's thread."""
 
     def __init__(self, options):
         self.seconds = options.seconds
         self.loop = GLib.MainLoop()
-        self.typing = True
-        self.unfinished = b""  # what was typed of the next line
-        self.unanswered = 0
-        self.ending = False
+        self.input_open = True
+        self.partial_line = b""
+        self.pending_replies = 0
+        self.eos_sent = False
         self.failure = None
-        self.build(options)
+        self.build_pipeline(options)
 
-    def build(self, options):
-        """The whole pipeline but for the model's output, which is not known yet."""
+    def build_pipeline(self, options):
+        """Build the pipeline except for the branches of the model's output tracks, which are
+        not known before the session is connected."""
         self.pipeline = Gst.Pipeline.new()
         # Both are in one pipeline, so they share a session.
-        self.model = make("reactorsrc", local=True, api_url=options.api_url)
-        sink = make("reactorsink", local=True, api_url=options.api_url)
-        source = self.input(options.camera)
-        for element in (self.model, sink, source):
+        self.src = make_element("reactorsrc", local=True, api_url=options.api_url)
+        sink = make_element("reactorsink", local=True, api_url=options.api_url)
+        video_source = self.make_video_source(options.camera)
+        for element in (self.src, sink, video_source):
             self.pipeline.add(element)
-        # The pad that this requests takes the model's first video input.
-        source.link(sink)
+        # The sink pad that is requested here sends to the model's first video input track.
+        video_source.link(sink)
 
         self.mux = None
         if options.output:
-            self.mux = make("mp4mux")
-            file = make("filesink", location=options.output)
+            self.mux = make_element("mp4mux")
+            file = make_element("filesink", location=options.output)
             self.pipeline.add(self.mux)
             self.pipeline.add(file)
             self.mux.link(file)
-        self.model.connect("pad-added", self.attach)
+        self.src.connect("pad-added", self.link_track)
 
     @staticmethod
-    def input(camera):
-        """What the model is fed with; `camera` is None, "" for any, or a device."""
+    def make_video_source(camera):
+        """Make the source of the video that is sent to the model.
+
+        `camera` is None for a test pattern, "" for the default camera, or a V4L2 device.
+        """
         if camera is None:
             description = (
                 "videotestsrc is-live=true ! capsfilter caps=video/x-raw,width=640,height=360"
@@ -82,12 +87,11 @@ class Steer:
             source.get_by_name("camera").set_property("device", camera)
         return source
 
-    def attach(self, _model, pad):
-        """Record or show one of the model's tracks.
+    def link_track(self, _src, pad):
+        """Link one of the model's tracks to the muxer or to a player.
 
-        The pads are all added before any of them has data, so the muxer learns of each
-        in time. audiorate makes the sound seamless, which is of a network and so is not
-        always.
+        All pads are added before one of them has data, so the muxer gets all its pads in
+        time. audiorate fills the gaps that packet loss leaves in the audio.
         """
         video = pad.get_name().startswith("video_")
         if self.mux:
@@ -106,7 +110,7 @@ class Steer:
         self.pipeline.add(branch)
         if self.mux:
             branch.link_pads("src", self.mux, "video_%u" if video else "audio_%u")
-        # Started first: what is linked may be pushed to at once.
+        # The branch starts before it is linked: data may arrive as soon as it is linked.
         branch.sync_state_with_parent()
         pad.link(branch.get_static_pad("sink"))
 
@@ -121,28 +125,28 @@ class Steer:
         stdin = sys.stdin.fileno()
         GLib.unix_fd_add_full(GLib.PRIORITY_DEFAULT, stdin, GLib.IOCondition.IN, self.on_input)
         try:
-            # A failure is on the bus, with its reason.
+            # If this fails, the bus has an error message with the reason.
             self.pipeline.set_state(Gst.State.PLAYING)
             self.loop.run()
         finally:
-            # Whatever has happened: this ends the session on the server.
+            # Also after a failure: the transition to NULL closes the session on the server.
             self.pipeline.set_state(Gst.State.NULL)
         return self.failure
 
-    # --- how it ends ------------------------------------------------------------------
+    # --- the end ----------------------------------------------------------------------
 
     def end(self):
-        """EOS reaches the muxer, which finishes its file, and comes back on the bus."""
-        if not self.ending:
-            self.ending = True
-            late = f"the pipeline did not end within {FINISH_LIMIT} s"
-            GLib.timeout_add_seconds(FINISH_LIMIT, self.fail, late)
+        """Send EOS: the muxer finishes its file, then the EOS message ends the main loop."""
+        if not self.eos_sent:
+            self.eos_sent = True
+            timeout = f"the pipeline did not end within {EOS_TIMEOUT} s"
+            GLib.timeout_add_seconds(EOS_TIMEOUT, self.fail, timeout)
             self.pipeline.send_event(Gst.Event.new_eos())
         return GLib.SOURCE_REMOVE
 
-    def end_if_all_is_said(self):
-        # Who pipes commands in wants to see what becomes of them.
-        if self.seconds is None and not self.typing and self.unanswered == 0:
+    def end_if_done(self):
+        # At the end of the input, replies to commands are still waited for.
+        if self.seconds is None and not self.input_open and self.pending_replies == 0:
             self.end()
 
     def fail(self, reason):
@@ -151,7 +155,7 @@ class Steer:
         return GLib.SOURCE_REMOVE
 
     def on_interrupt(self):
-        if self.ending:
+        if self.eos_sent:
             self.fail("interrupted")
         self.end()
         return GLib.SOURCE_CONTINUE
@@ -160,50 +164,49 @@ class Steer:
 
     def on_input(self, fd, _condition):
         data = os.read(fd, 4096)
-        *lines, self.unfinished = (self.unfinished + (data or b"\n")).split(b"\n")
+        *lines, self.partial_line = (self.partial_line + (data or b"\n")).split(b"\n")
         for line in lines:
             text = line.decode(errors="replace").strip()
             if text:
-                self.send(text)
-        self.typing = bool(data)
-        self.end_if_all_is_said()
-        return self.typing
+                self.send_command(text)
+        self.input_open = bool(data)
+        self.end_if_done()
+        return self.input_open
 
-    def send(self, line):
+    def send_command(self, line):
         if line.startswith("/"):
             name, _, arguments = line[1:].partition(" ")
         else:
             name, arguments = "set_prompt", json.dumps({"prompt": line})
-        self.unanswered += 1
-        promise = Gst.Promise.new_with_change_func(self.answered, name)
-        self.model.emit("send-command", name, arguments or "{}", promise)
+        self.pending_replies += 1
+        promise = Gst.Promise.new_with_change_func(self.on_promise, name)
+        self.src.emit("send-command", name, arguments or "{}", promise)
 
-    def answered(self, promise, name):
+    def on_promise(self, promise, name):
         """Called in another thread."""
-        reply = promise.get_reply()
-        # It belongs to the promise, so it is read here and now.
-        GLib.idle_add(self.on_reply, outcome(name, reply))
+        # The reply belongs to the promise, so it is formatted before this returns.
+        GLib.idle_add(self.on_reply, format_reply(name, promise.get_reply()))
 
     def on_reply(self, text):
-        self.unanswered -= 1
+        self.pending_replies -= 1
         print(text, flush=True)
-        self.end_if_all_is_said()
+        self.end_if_done()
 
-    # --- what the pipeline says -------------------------------------------------------
+    # --- bus messages -----------------------------------------------------------------
 
     def on_message(self, _bus, message):
         if message.type == Gst.MessageType.EOS:
             self.loop.quit()
         elif message.type == Gst.MessageType.ERROR:
-            self.fail(describe(message))
+            self.fail(describe_error(message))
         elif message.type == Gst.MessageType.WARNING:
             print(f"warning: {message.parse_warning()[0].message}", file=sys.stderr)
-        elif message.type == Gst.MessageType.ELEMENT and message.src == self.model:
-            # Both elements post it; once is enough.
-            show(message.get_structure())
+        elif message.type == Gst.MessageType.ELEMENT and message.src == self.src:
+            # Both elements post these messages.
+            print_message(message.get_structure())
 
 
-def make(factory, **properties):
+def make_element(factory, **properties):
     element = Gst.ElementFactory.make(factory)
     if element is None:
         sys.exit(f"is GST_PLUGIN_PATH the directory of libgstreactor? no {factory}")
@@ -212,8 +215,9 @@ def make(factory, **properties):
     return element
 
 
-def outcome(command, reply):
-    """A reply has `error`, or `type` and `data`, or nothing if all is said with that."""
+def format_reply(command, reply):
+    """A reply has `error`, or `type` and `data`, or no fields if the command succeeded without
+    a result."""
     if reply is not None and reply.has_field("error"):
         error = reply.get_value("error")
         return f"{command} failed: {error.get_value('code')}: {error.get_value('message')}"
@@ -222,8 +226,8 @@ def outcome(command, reply):
     return f"{command}: done"
 
 
-def show(structure):
-    """What the model says, and where the session stands."""
+def print_message(structure):
+    """Print the model's messages, and changes of the session's status."""
     name = structure.get_name()
     if name == "reactor-message":
         print(f"model: {structure.get_value('type')} {structure.get_value('data')}", flush=True)
@@ -233,13 +237,13 @@ def show(structure):
         print(f"the model ended the session: {structure.get_value('reason')}", flush=True)
 
 
-def describe(message):
-    """Everything that is known of an error, for people."""
+def describe_error(message):
+    """Describe an error with its details, for the user."""
     error, debug = message.parse_error()
     lines = [error.message]
     details = message.parse_error_details()
     if details is not None:
-        # The code, how long to wait, the HTTP status: what there is.
+        # For example the error's code, the HTTP status, when to retry.
         fields = (details.nth_field_name(n) for n in range(details.n_fields()))
         lines += [f"{name}: {details.get_value(name)}" for name in fields if name != "message"]
     elif debug:
@@ -255,11 +259,11 @@ def describe(message):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument(
         "--api-url",
         default="http://localhost:8080",
-        help="where the local runtime is (default: %(default)s)",
+        help="the address of the local runtime (default: %(default)s)",
     )
     parser.add_argument(
         "--output", metavar="FILE.mp4", help="record into this file instead of opening a window"
@@ -269,13 +273,13 @@ def main():
         metavar="DEVICE",
         nargs="?",
         const="",
-        help="feed the model with a camera, such as /dev/video0, and not a test picture",
+        help="send a camera's video, such as /dev/video0's, instead of a test pattern",
     )
     parser.add_argument(
         "--seconds",
         metavar="N",
         type=int,
-        help="stop after so long, and not at the end of the input",
+        help="stop after N seconds instead of at the end of the input",
     )
     options = parser.parse_args()
     Gst.init(None)

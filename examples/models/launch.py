@@ -1,7 +1,7 @@
 """Serves one model on the local runtime: `launch.py MODEL_DIRECTORY`.
 
-Adds what the runtime takes from its surroundings: a STUN server on loopback (its default
-is a public one) and a recordings directory that does not outlive the process.
+Starts a STUN server on loopback, because the runtime's default is a public one, and makes a
+directory for recordings that is removed when the process ends.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ import stun_responder
 
 
 def recordings_directory() -> Path:
-    """A directory named after this process; those of processes that are gone are removed."""
+    """Make a directory named after this process's pid, and remove those of ended processes."""
     cache = os.environ.get("REACTOR_CACHE") or os.path.join(tempfile.gettempdir(), "reactor-models")
     root = Path(cache) / "recordings"
     root.mkdir(parents=True, exist_ok=True)
     for old in root.iterdir():
-        if old.name.isdigit() and not alive(int(old.name)):
+        if old.name.isdigit() and not is_alive(int(old.name)):
             shutil.rmtree(old, ignore_errors=True)
-    mine = root / str(os.getpid())
-    shutil.rmtree(mine, ignore_errors=True)
-    mine.mkdir()
-    return mine
+    own = root / str(os.getpid())
+    shutil.rmtree(own, ignore_errors=True)
+    own.mkdir()
+    return own
 
 
-def alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -43,7 +43,7 @@ def alive(pid: int) -> bool:
 
 def main() -> None:
     model = Path(sys.argv[1]).resolve()
-    # A parent that ignores Ctrl-C (a script's background job) must not pass that on.
+    # A script's background job inherits an ignored SIGINT; this restores Python's handler.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if not os.environ.get("STUN_SERVERS"):
         os.environ["STUN_SERVERS"] = stun_responder.start()

@@ -1,9 +1,9 @@
-"""The machine-readable code at the top of every picture.
+"""The machine-readable code at the top of every video frame.
 
 Two rows of 40 cells; a cell is black (0) or white (1), most significant bit first:
 a 32-bit value, then CRC-8 (polynomial 0x07) over its four big-endian bytes. Row 0 is
 the frame counter, row 1 the emit time (CLOCK_MONOTONIC, microseconds modulo 2**32).
-An all-black picture reads as 0 and 0 with a matching CRC: it is no frame of ours.
+An all-black frame, which is not the playground's, reads as 0 and 0 with a matching CRC.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def code_height(height: int) -> int:
 
 
 def write_row(frame: np.ndarray, row: int, value: int) -> None:
-    """Draw `value` into code row `row` of an (H, W, 3) picture."""
+    """Draw `value` into code row `row` of an (H, W, 3) frame."""
     height, width = frame.shape[:2]
     cell_w, cell_h = cell_size(width, height)
     data = (value & 0xFFFFFFFF).to_bytes(4, "big")
@@ -53,7 +53,7 @@ def write_row(frame: np.ndarray, row: int, value: int) -> None:
 
 
 def read_row(frame: np.ndarray, row: int) -> int | None:
-    """Read code row `row` of an (H, W) or (H, W, C) picture; None if the CRC does not match."""
+    """Read code row `row` of an (H, W) or (H, W, C) frame; None if the CRC does not match."""
     height, width = frame.shape[:2]
     cell_w, cell_h = cell_size(width, height)
     line = frame[row * cell_h + cell_h // 2, cell_w // 2 : CELLS * cell_w : cell_w]

@@ -1,8 +1,8 @@
-"""The playground's picture, drawn from layers that are prepared when something changes.
+"""The playground's video frames, composed of layers that are rendered when a setting changes.
 
-A frame is then a handful of block copies: the drifting background, the ball, the
-prompt, the uploaded image and the camera. Brightness is baked into the layers, so the
-code rows on top are never touched by it.
+A frame is then a few block copies: the drifting background, the ball, the prompt, the uploaded
+image and the camera. Brightness is applied to the layers, and so never to the code rows at the
+top.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import framecode
 
-DRIFT = 2  # pixels a frame
+DRIFT = 2  # pixels per frame
 
 
 class Picture:
@@ -25,7 +25,7 @@ class Picture:
         self._camera: np.ndarray | None = None
         self.resize(width, height)
 
-    # -- what clients change ---------------------------------------------------
+    # -- settings -------------------------------------------------------------
 
     def resize(self, width: int, height: int) -> None:
         self.width, self.height = width, height
@@ -69,7 +69,7 @@ class Picture:
     # -- a frame -----------------------------------------------------------------
 
     def draw(self, counter: int) -> np.ndarray:
-        """A new picture without its code rows. It is never drawn into again."""
+        """Return a new frame without its code rows. The caller owns it."""
         frame = np.empty((self.height, self.width, 3), dtype=np.uint8)
         frame[: self._top] = 0
         shift = counter * DRIFT % self.width
@@ -106,12 +106,12 @@ class Picture:
             self._layers[name] = self._lit(self._plain[name])
 
     def _draw_background(self) -> np.ndarray:
-        """A gradient that repeats after one width, two widths wide: drifting is slicing."""
+        """Two periods of a horizontal gradient whose period is the width: slices of it drift."""
         x = np.arange(2 * self.width) * (2 * np.pi / self.width)
         wave = np.stack(
             [np.sin(x) * 50 + 90, np.sin(x + 2.1) * 50 + 100, np.sin(x + 4.2) * 50 + 110]
         )
-        # Sums of at most 200, so bytes do: a change of resolution must not cost frames.
+        # Sums are at most 200, so bytes suffice: a change of resolution must not cost frames.
         shade = np.linspace(0, 40, self._bottom - self._top).astype(np.uint8)
         return wave.T.astype(np.uint8)[None] + shade[:, None, None]
 
@@ -129,7 +129,7 @@ class Picture:
         text = " ".join(self.prompt.split())
         if text:
             lines, size = [text], max(9, height * 5 // 8)
-            # Long prompts go on two, then three smaller lines; what is left is cut.
+            # Long prompts get two, then three lines of smaller text; the rest is cut off.
             for count in (1, 2, 3):
                 size = max(8, height * 5 // (8 if count == 1 else 6 * count))
                 lines = textwrap.wrap(text, max(8, int(self.width / (size * 0.52))))
@@ -154,7 +154,7 @@ class Picture:
 
 
 def _bounce(distance: int, room: int) -> int:
-    """Where something is that moves to and fro in `room`."""
+    """Return the position after `distance` of an object that moves to and fro in `room` pixels."""
     if room <= 0:
         return 0
     distance %= 2 * room

@@ -1,8 +1,8 @@
-"""A small model for the local runtime that uses everything a model can do.
+"""A small model for the local runtime that uses every feature of a model.
 
-It streams a moving picture with a machine-readable code (see framecode.py) and a tone,
-shows the camera, hears the microphone, and has a command for each thing a client has to
-get right: replies, errors, uploads, large messages, changes of resolution, a crash.
+It streams moving video with a machine-readable code (see framecode.py) and a tone, shows the
+camera's video, mixes in the microphone's audio, and has a command for each case that a client
+has to handle: replies, errors, uploads, large messages, changes of resolution, a crash.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ import framecode
 from picture import Picture
 from sound import Sound
 
-# How often the runtime looks for a new frame. It looks once per frame period by default,
-# which costs a frame half a period on average. Just above the 5 ms step in which the
-# runtime sleeps, so that it does not spin.
+# How often per second the runtime polls for a new frame. Its default is once per frame period,
+# which delays a frame by half a period on average. The interval is just above the 5 ms for
+# which the runtime sleeps at a time, so that it does not spin.
 PLAYOUT_RATE = 1 / 0.0053
-# Behind by more than this, the schedule starts anew instead of catching up.
+# If the schedule is late by more seconds than this, it restarts instead of catching up.
 MAX_BEHIND = 0.25
 
 
@@ -112,24 +112,24 @@ class Playground(ReactorApp):
         self._size = (_setting("WIDTH", 640), _setting("HEIGHT", 360))
         self._rate = _setting("FPS", 30)
         self._audience: set[int] = set()
-        # The runtime repeats a picture that has metadata until the next one comes, so
-        # this is off by default.
+        # The runtime repeats a frame that has metadata until the next frame is emitted, so
+        # metadata is off by default.
         self._metadata = bool(_setting("METADATA", 0))
-        self._start_over()
+        self._reset()
 
-    def _start_over(self) -> None:
+    def _reset(self) -> None:
         self._counter = 0
         self._new_size: tuple[int, int] | None = None
         self._picture = Picture(*self._size)
         self._sound = Sound(self._rate)
         self._crash = False
-        self._heard: CameraMetadata | None = None
+        self._camera_metadata: CameraMetadata | None = None
 
     # -- session and clients -------------------------------------------------------
 
     @session_started
     def on_session_started(self) -> None:
-        self._start_over()
+        self._reset()
 
     @session_ended
     def on_session_ended(self) -> None:
@@ -202,10 +202,10 @@ class Playground(ReactorApp):
                 if self._crash:
                     raise RuntimeError("told to crash")
                 if self.state is not None and not self.state.paused:
-                    await self._emit_one(period)
-                if self._heard is not None:
-                    heard, self._heard = self._heard, None
-                    await self.send(heard)
+                    await self._emit_frame(period)
+                if self._camera_metadata is not None:
+                    metadata, self._camera_metadata = self._camera_metadata, None
+                    await self.send(metadata)
                 if time.monotonic() >= next_tick:
                     next_tick += 1
                     await self.send(Tick(max(0, self._counter - 1), len(self._audience)))
@@ -213,13 +213,13 @@ class Playground(ReactorApp):
                 now = time.monotonic()
                 if now - due > MAX_BEHIND:
                     due = now
-                # Catching up goes at twice the rate: an encoder drops frames of a burst.
+                # A late schedule catches up at twice the rate: an encoder drops frames of a burst.
                 await asyncio.sleep(max(due, begun + period / 2, now) - now)
             self._read_inputs()
-            self._sound.forget()
+            self._sound.clear_microphone()
             self._picture.set_camera(None)
 
-    async def _emit_one(self, period: float) -> None:
+    async def _emit_frame(self, period: float) -> None:
         if self._new_size:
             self._picture.resize(*self._new_size)
             self._new_size = None
@@ -233,24 +233,24 @@ class Playground(ReactorApp):
         framecode.write_row(frame, 1, time.monotonic_ns() // 1000)
         if self._metadata:
             frame = TrackPayload(frame, metadata=f"frame-{counter}".encode())
-        # compute_time tags the frame with its true rate, which the recording relies on.
+        # compute_time tags the frame with its real rate, which the recording uses.
         await self.emit(PlaygroundOutput(main_video=frame, main_audio=sound), compute_time=period)
-        # Pictures with metadata would be repeated as often, and at that rate some arrived
-        # with the metadata of the picture before.
+        # Frames with metadata would be repeated at the playout rate, and some of them arrived
+        # with the metadata of the previous frame.
         self.output.fps = self._rate if self._metadata else PLAYOUT_RATE
 
     def _read_inputs(self) -> None:
         try:
             if pictures := self.media.camera.try_read(1, ReadMode.LATEST):
                 self._picture.set_camera(pictures[0].data)
-                self._note_metadata(pictures[0])
+                self._read_metadata(pictures[0])
             if waiting := self.media.microphone.available:
                 for part in self.media.microphone.try_read(waiting, ReadMode.FIFO) or ():
-                    self._sound.hear(part.data)
+                    self._sound.queue_microphone(part.data)
         except BufferClosed:
             pass
 
-    def _note_metadata(self, picture: InputFrame) -> None:
+    def _read_metadata(self, picture: InputFrame) -> None:
         if self._metadata:
             text = (picture.metadata or b"").decode(errors="replace")
-            self._heard = CameraMetadata(text, picture.capture_time_us or 0)
+            self._camera_metadata = CameraMetadata(text, picture.capture_time_us or 0)

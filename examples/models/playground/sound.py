@@ -1,4 +1,4 @@
-"""The playground's sound: a tone that marks every second, and the microphone mixed in."""
+"""The playground's audio: a tone that marks every second, mixed with the microphone's audio."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import numpy as np
 RATE = 48_000
 LEVEL = 0.1  # -20 dBFS peak
 MARK_SAMPLES = RATE // 10
-MAX_BACKLOG = RATE // 5  # of microphone sound; older samples are dropped
-HEAD_START = RATE // 50  # of microphone sound before it is heard, so that jitter makes no gaps
+MAX_BACKLOG = RATE // 5  # 200 ms of microphone samples; older ones are dropped
+PREROLL = (
+    RATE // 50
+)  # 20 ms of microphone samples that are queued first, so that jitter makes no gaps
 
 
 def _one_second() -> np.ndarray:
-    # Both tones make whole numbers of turns (88 and 396), so the second repeats seamlessly.
+    # Both tones have a whole number of periods (88 and 396), so the second repeats seamlessly.
     t = np.arange(RATE) / RATE
     hz = np.where(np.arange(RATE) < MARK_SAMPLES, 880.0, 440.0)
     tone = np.sin(2 * np.pi * hz * t) * LEVEL * 32767
@@ -30,7 +32,7 @@ class Sound:
         self._mic_samples = 0
         self._mixing = False
 
-    def hear(self, samples: np.ndarray) -> None:
+    def queue_microphone(self, samples: np.ndarray) -> None:
         """Queue microphone samples, int16 in any shape."""
         samples = samples.reshape(-1)
         self._mic.append(samples)
@@ -38,26 +40,26 @@ class Sound:
         while self._mic_samples > MAX_BACKLOG:
             self._mic_samples -= self._mic.popleft().size
 
-    def forget(self) -> None:
+    def clear_microphone(self) -> None:
         self._mic.clear()
         self._mic_samples = 0
         self._mixing = False
 
     def frame(self, counter: int) -> np.ndarray:
-        """The samples that belong to picture `counter`, as (1, N)."""
+        """Return the samples of video frame `counter`, as (1, N)."""
         start = counter * RATE // self._fps
         count = (counter + 1) * RATE // self._fps - start
         offset = start % RATE
         out = self._tone[offset : offset + count]
-        mic = self._take(count)
+        mic = self._take_microphone(count)
         if mic is not None:
             out = out.astype(np.int32)
             out[: mic.size] += mic
             out = out.clip(-32768, 32767).astype(np.int16)
         return out.reshape(1, -1)
 
-    def _take(self, count: int) -> np.ndarray | None:
-        self._mixing = bool(self._mic) and (self._mixing or self._mic_samples >= count + HEAD_START)
+    def _take_microphone(self, count: int) -> np.ndarray | None:
+        self._mixing = bool(self._mic) and (self._mixing or self._mic_samples >= count + PREROLL)
         if not self._mixing:
             return None
         parts, got = [], 0

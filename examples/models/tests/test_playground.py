@@ -1,4 +1,4 @@
-"""Checks of the playground's picture and sound, without a runtime session."""
+"""Unit tests of the playground's video and audio, without a session of the runtime."""
 
 import sys
 import time
@@ -104,7 +104,7 @@ class Sounds(unittest.TestCase):
         difference = []
         for counter in range(6):
             for _ in range(6 if counter == 1 else 0):
-                sound.hear(np.full((1, 480), 1000, np.int16))
+                sound.queue_microphone(np.full((1, 480), 1000, np.int16))
             mixed, plain = sound.frame(counter)[0], Sound(30).frame(counter)[0]
             difference.append(mixed.astype(int) - plain)
         difference = np.concatenate(difference)

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 
-//! Saves what a model showed, as MP4 files that are whole or not there.
+//! Saves clips of a model's stream as MP4 files.
 //!
 //! ```text
-//! save-clip fetch PLAYLIST_URL FILE.mp4     a clip whose address is known
-//! save-clip live DIRECTORY                  Enter saves the last seconds
+//! save-clip fetch PLAYLIST_URL FILE.mp4     save the clip with this playlist
+//! save-clip live DIRECTORY                  play; Enter saves the last seconds
 //! ```
 //!
-//! A file has another name until it is complete. Ctrl-C leaves none behind
-//! that is not.
+//! A file has a temporary name until it is complete. After Ctrl-C, no incomplete
+//! file remains.
 
 use std::{
     fs,
@@ -25,55 +25,55 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
 use gst::prelude::*;
 
-/// How often a pipeline that runs is asked whether it is to go on.
-const LOOK_INTERVAL: gst::ClockTime = gst::ClockTime::from_mseconds(100);
+/// How often a running pipeline checks whether it has to stop.
+const POLL_INTERVAL: gst::ClockTime = gst::ClockTime::from_mseconds(100);
 
-/// Saves what a real-time generative model showed, as MP4.
+/// Saves clips of a real-time generative model's stream as MP4.
 #[derive(Debug, Parser)]
 struct Options {
     #[command(subcommand)]
-    what: What,
+    mode: Mode,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
-    /// Save a clip whose playlist's address is known.
+enum Mode {
+    /// Save the clip whose playlist has this address.
     Fetch {
         #[command(flatten)]
-        server: Server,
+        server: ServerOptions,
         playlist_url: String,
         file: PathBuf,
-        /// Cut it to what was asked for; the platform gives whole chunks.
+        /// Cut the clip to the requested range; the platform returns whole chunks.
         #[arg(long)]
         trim: bool,
     },
-    /// Watch a model; Enter saves the last seconds, while it goes on.
+    /// Play a model's stream; Enter saves its last seconds while it continues.
     Live {
         #[command(flatten)]
-        server: Server,
-        /// Where to put clip-1.mp4, clip-2.mp4...
+        server: ServerOptions,
+        /// The directory for clip-1.mp4, clip-2.mp4...
         directory: PathBuf,
-        /// How much to save each time.
+        /// The duration of a clip in seconds.
         #[arg(long, value_name = "N", default_value_t = 10.0)]
         seconds: f64,
-        /// Open no window.
+        /// Play without a window and without sound.
         #[arg(long)]
         headless: bool,
     },
 }
 
 #[derive(Debug, Clone, Args)]
-struct Server {
-    /// Where the local runtime is, or the cloud.
+struct ServerOptions {
+    /// The address of the local runtime, or of the cloud's API.
     #[arg(long, value_name = "URL")]
     api_url: Option<String>,
-    /// Speak to the cloud, with the key in REACTOR_API_KEY, about this model.
+    /// Connect to this model in the cloud, with the key in REACTOR_API_KEY.
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
 }
 
-impl Server {
-    fn set_on(&self, element: &gst::Element) {
+impl ServerOptions {
+    fn apply(&self, element: &gst::Element) {
         element.set_property("local", self.model.is_none());
         if let Some(url) = &self.api_url {
             element.set_property("api-url", url);
@@ -90,54 +90,55 @@ fn main() -> Result<()> {
     let options = Options::parse();
     gst::init()?;
     let stop = Arc::new(AtomicBool::new(false));
-    let interrupted = stop.clone();
-    ctrlc::set_handler(move || interrupted.store(true, Ordering::Relaxed))?;
-    match options.what {
-        What::Fetch {
+    let signal_stop = stop.clone();
+    ctrlc::set_handler(move || signal_stop.store(true, Ordering::Relaxed))?;
+    match options.mode {
+        Mode::Fetch {
             server,
             playlist_url,
             file,
             trim,
         } => {
-            let clip = element("reactorclip")?;
-            server.set_on(&clip);
+            let clip = make_element("reactorclip")?;
+            server.apply(&clip);
             clip.set_property("playlist-url", playlist_url);
             clip.set_property("trim", trim);
-            save(&clip, &file, &stop)
+            save_clip(&clip, &file, &stop)
         }
-        What::Live {
+        Mode::Live {
             server,
             directory,
             seconds,
             headless,
-        } => watch(&server, &directory, seconds, headless, &stop),
+        } => play(&server, &directory, seconds, headless, &stop),
     }
 }
 
-fn element(factory: &str) -> Result<gst::Element> {
-    let made = gst::ElementFactory::make(factory).build();
-    made.with_context(|| format!("is GST_PLUGIN_PATH the directory of libgstreactor? no {factory}"))
+fn make_element(factory: &str) -> Result<gst::Element> {
+    let element = gst::ElementFactory::make(factory).build();
+    element
+        .with_context(|| format!("is GST_PLUGIN_PATH the directory of libgstreactor? no {factory}"))
 }
 
-/// A pipeline that goes to NULL when it is not needed any more.
-struct Running(gst::Pipeline);
+/// A pipeline that goes to NULL when it is dropped.
+struct RunningPipeline(gst::Pipeline);
 
-impl Drop for Running {
+impl Drop for RunningPipeline {
     fn drop(&mut self) {
-        // Nothing is left to be told of a failure.
+        // A failure has no consequence: the pipeline is not used any more.
         let _ = self.0.set_state(gst::State::Null);
     }
 }
 
-/// A file that has its name only when it is complete.
-struct Unfinished<'a> {
+/// A file that gets its name when it is complete, and is removed if it never is.
+struct PartialFile<'a> {
     part: PathBuf,
     file: &'a Path,
 }
 
-impl<'a> Unfinished<'a> {
+impl<'a> PartialFile<'a> {
     fn new(file: &'a Path) -> Result<Self> {
-        let name = file.file_name().context("that is no file's name")?;
+        let name = file.file_name().context("not the name of a file")?;
         let mut part = name.to_owned();
         part.push(format!(".{}.part", std::process::id()));
         Ok(Self {
@@ -147,65 +148,67 @@ impl<'a> Unfinished<'a> {
     }
 
     fn finish(&self) -> Result<()> {
-        // On disk before it has the name.
+        // The data is on disk before the name is.
         fs::File::open(&self.part)?.sync_all()?;
         fs::rename(&self.part, self.file)
             .with_context(|| format!("{} cannot be written", self.file.display()))
     }
 }
 
-impl Drop for Unfinished<'_> {
+impl Drop for PartialFile<'_> {
     fn drop(&mut self) {
-        // There is none any more if it was finished.
+        // This fails if the file was finished, since it was renamed.
         let _ = fs::remove_file(&self.part);
     }
 }
 
-/// Saves what this reactorclip gets.
-fn save(clip: &gst::Element, file: &Path, stop: &AtomicBool) -> Result<()> {
-    let unfinished = Unfinished::new(file)?;
+/// Saves the output of this reactorclip, and prints the clip's duration.
+fn save_clip(clip: &gst::Element, file: &Path, stop: &AtomicBool) -> Result<()> {
+    let partial = PartialFile::new(file)?;
     let sink = gst::ElementFactory::make("filesink")
-        .property("location", &unfinished.part)
+        .property("location", &partial.part)
         .build()?;
-    let running = Running(gst::Pipeline::new());
+    let running = RunningPipeline(gst::Pipeline::new());
     running.0.add_many([clip, &sink])?;
     clip.link(&sink)?;
-    let made = run(&running.0, stop)?;
+    let duration = run(&running.0, stop)?;
     drop(running);
-    unfinished.finish()?;
-    println!("saved {}{made}", file.display());
+    partial.finish()?;
+    println!("saved {}{duration}", file.display());
     Ok(())
 }
 
-/// Runs it to its end; says what was made.
+/// Runs a pipeline until EOS; returns the duration that reactorclip reported, as
+/// ` (10.00 s)`, or an empty string.
 fn run(pipeline: &gst::Pipeline, stop: &AtomicBool) -> Result<String> {
     let bus = pipeline.bus().context("no bus")?;
-    // A failure is on the bus as well, with its reason.
+    // If this fails, the bus has an error message with the reason.
     let _ = pipeline.set_state(gst::State::Playing);
-    let mut made = String::new();
+    let mut clip_duration = String::new();
     while !stop.load(Ordering::Relaxed) {
-        let Some(message) = bus.timed_pop(LOOK_INTERVAL) else {
+        let Some(message) = bus.timed_pop(POLL_INTERVAL) else {
             continue;
         };
         match message.view() {
-            gst::MessageView::Eos(_) => return Ok(made),
-            gst::MessageView::Error(error) => bail!(explain(error)),
+            gst::MessageView::Eos(_) => return Ok(clip_duration),
+            gst::MessageView::Error(error) => bail!(describe_error(error)),
             gst::MessageView::Progress(progress) => println!("{}", progress.get().2),
             gst::MessageView::Element(element) => {
                 if let Some(structure) = element.structure()
                     && structure.name() == "reactor-clip"
                     && let Ok(Some(duration)) = structure.get::<Option<gst::ClockTime>>("duration")
                 {
-                    made = format!(" ({:.2} s)", duration.mseconds() as f64 / 1000.0);
+                    clip_duration = format!(" ({:.2} s)", duration.mseconds() as f64 / 1000.0);
                 }
             }
             _ => {}
         }
     }
-    bail!("given up")
+    bail!("interrupted")
 }
 
-fn explain(error: &gst::message::Error) -> String {
+/// Describes an error with its code.
+fn describe_error(error: &gst::message::Error) -> String {
     let code = error
         .details()
         .and_then(|details| details.get::<String>("code").ok());
@@ -215,66 +218,66 @@ fn explain(error: &gst::message::Error) -> String {
     }
 }
 
-/// Shows the model, and saves its last seconds at each Enter.
-fn watch(
-    server: &Server,
+/// Plays a model's stream, and saves its last seconds at each Enter.
+fn play(
+    server: &ServerOptions,
     directory: &Path,
     seconds: f64,
     headless: bool,
     stop: &Arc<AtomicBool>,
 ) -> Result<()> {
-    let model = element("reactorsrc")?;
-    server.set_on(&model);
-    let running = Running(gst::Pipeline::new());
-    running.0.add(&model)?;
+    let src = make_element("reactorsrc")?;
+    server.apply(&src);
+    let running = RunningPipeline(gst::Pipeline::new());
+    running.0.add(&src)?;
     let weak = running.0.downgrade();
-    model.connect_pad_added(move |model, pad| {
+    src.connect_pad_added(move |src, pad| {
         if let Some(pipeline) = weak.upgrade()
-            && let Err(error) = show(&pipeline, pad, headless)
+            && let Err(error) = link_track(&pipeline, pad, headless)
         {
-            gst::element_error!(model, gst::CoreError::Pad, ("{error:#}"));
+            gst::element_error!(src, gst::CoreError::Pad, ("{error:#}"));
         }
     });
-    let saving = Arc::new(AtomicUsize::new(0));
-    let (count, keys) = (saving.clone(), stop.clone());
+    let pending_clips = Arc::new(AtomicUsize::new(0));
+    let (pending, input_stop) = (pending_clips.clone(), stop.clone());
     let (server, directory) = (server.clone(), directory.to_owned());
     thread::spawn(move || {
         let lines = std::io::stdin().lock().lines().map_while(Result::ok);
         for (number, _) in (1..).zip(lines) {
             let file = directory.join(format!("clip-{number}.mp4"));
-            let (model, server) = (model.clone(), server.clone());
-            let (count, stop) = (count.clone(), keys.clone());
-            count.fetch_add(1, Ordering::Relaxed);
-            // Each on its own: the next may be asked for meanwhile.
+            let (src, server) = (src.clone(), server.clone());
+            let (pending, stop) = (pending.clone(), input_stop.clone());
+            pending.fetch_add(1, Ordering::Relaxed);
+            // A thread for each clip: the next clip may be requested before this one is saved.
             thread::spawn(move || {
-                let result = save_last(&model, &server, seconds, &file, &stop);
+                let result = save_last_seconds(&src, &server, seconds, &file, &stop);
                 result.unwrap_or_else(|error| println!("{}: {error:#}", file.display()));
-                count.fetch_sub(1, Ordering::Relaxed);
+                pending.fetch_sub(1, Ordering::Relaxed);
             });
         }
-        // The end of the input is that of the last clip.
-        wait_for_none(&count);
-        keys.store(true, Ordering::Relaxed);
+        // At the end of the input, the application stops after the last clip.
+        wait_for_clips(&pending);
+        input_stop.store(true, Ordering::Relaxed);
     });
     println!("Enter saves the last {seconds} s; Ctrl-C ends");
     let result = match run(&running.0, stop) {
         Err(_) if stop.load(Ordering::Relaxed) => Ok(()),
         result => result.map(drop),
     };
-    // The model is gone; what is being saved is given up, or was complete.
+    // The stream has ended: clips that are still being saved are cancelled.
     stop.store(true, Ordering::Relaxed);
-    wait_for_none(&saving);
+    wait_for_clips(&pending_clips);
     result
 }
 
-fn wait_for_none(count: &AtomicUsize) {
-    while count.load(Ordering::Relaxed) > 0 {
-        thread::sleep(LOOK_INTERVAL.into());
+fn wait_for_clips(pending: &AtomicUsize) {
+    while pending.load(Ordering::Relaxed) > 0 {
+        thread::sleep(POLL_INTERVAL.into());
     }
 }
 
-/// Shows one of the model's tracks.
-fn show(pipeline: &gst::Pipeline, pad: &gst::Pad, headless: bool) -> Result<()> {
+/// Links one of the model's tracks to a player.
+fn link_track(pipeline: &gst::Pipeline, pad: &gst::Pad, headless: bool) -> Result<()> {
     let description = match (headless, pad.name().starts_with("video_")) {
         (true, _) => "queue ! fakesink",
         (false, true) => "queue ! videoconvert ! autovideosink",
@@ -287,25 +290,25 @@ fn show(pipeline: &gst::Pipeline, pad: &gst::Pad, headless: bool) -> Result<()> 
     Ok(())
 }
 
-/// Asks for a clip, and saves it while the model goes on.
-fn save_last(
-    model: &gst::Element,
-    server: &Server,
+/// Requests a clip of the last seconds, and saves it while the stream continues.
+fn save_last_seconds(
+    src: &gst::Element,
+    server: &ServerOptions,
     seconds: f64,
     file: &Path,
     stop: &AtomicBool,
 ) -> Result<()> {
     let promise = gst::Promise::new();
-    model.emit_by_name::<()>("request-clip", &[&seconds, &promise]);
+    src.emit_by_name::<()>("request-clip", &[&seconds, &promise]);
     promise.wait();
-    let answer = promise.get_reply().context("no answer")?.to_owned();
-    if let Ok(error) = answer.get::<gst::Structure>("error") {
-        let why = error.get::<String>("message").unwrap_or_default();
-        return Err(anyhow!("no clip: {why}"));
+    let reply = promise.get_reply().context("no reply")?.to_owned();
+    if let Ok(error) = reply.get::<gst::Structure>("error") {
+        let message = error.get::<String>("message").unwrap_or_default();
+        return Err(anyhow!("no clip: {message}"));
     }
-    let clip = element("reactorclip")?;
-    server.set_on(&clip);
-    clip.set_property("clip", answer);
+    let clip = make_element("reactorclip")?;
+    server.apply(&clip);
+    clip.set_property("clip", reply);
     clip.set_property("trim", true);
-    save(&clip, file, stop)
+    save_clip(&clip, file, stop)
 }

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT
 
-//! Camera in, the model's picture and sound out, steered from the terminal.
+//! Sends camera video to a model, plays or records the model's video and audio,
+//! and sends commands that are typed in the terminal.
 //!
 //! ```text
 //! cargo run --release -p steer -- [--camera [DEVICE]] [--output FILE.mp4]
 //! ```
 //!
-//! Each line that is typed becomes the prompt; a line such as
-//! `/set_brightness {"brightness":0.5}` is any other command. Ctrl-C, or the
-//! end of the input, ends it.
+//! Each input line is sent as the prompt; a line such as
+//! `/set_brightness {"brightness":0.5}` is sent as that command. Ctrl-C, or the
+//! end of the input, stops the application.
 
 use std::{
     io::BufRead,
@@ -20,13 +21,13 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Parser;
 use gst::{glib, prelude::*};
 
-/// How long the file may take to be finished.
-const FINISH_LIMIT: Duration = Duration::from_secs(10);
+/// How long the pipeline has to finish the file after EOS was sent.
+const EOS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Steers a real-time generative model: type prompts, or /COMMAND {JSON}.
 #[derive(Debug, Parser)]
 struct Options {
-    /// Where the local runtime is.
+    /// The address of the local runtime.
     #[arg(long, default_value = "http://localhost:8080")]
     api_url: String,
 
@@ -34,11 +35,11 @@ struct Options {
     #[arg(long, value_name = "FILE.mp4")]
     output: Option<PathBuf>,
 
-    /// Feed the model with a camera, such as /dev/video0, and not a test picture.
+    /// Send a camera's video, such as /dev/video0's, instead of a test pattern.
     #[arg(long, value_name = "DEVICE", num_args = 0..=1)]
     camera: Option<Option<String>>,
 
-    /// Stop after so long, and not at the end of the input.
+    /// Stop after N seconds instead of at the end of the input.
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
 }
@@ -46,46 +47,48 @@ struct Options {
 fn main() -> Result<()> {
     let options = Options::parse();
     gst::init()?;
-    let (pipeline, model) = build(&options)?;
+    let (pipeline, src) = build_pipeline(&options)?;
 
-    let interrupted = pipeline.clone();
-    ctrlc::set_handler(move || post(&interrupted, gst::Structure::new_empty("interrupt")))?;
-    let typed = pipeline.clone();
-    std::thread::spawn(move || read_lines(&typed));
+    let signal_pipeline = pipeline.clone();
+    ctrlc::set_handler(move || post(&signal_pipeline, gst::Structure::new_empty("interrupt")))?;
+    let input_pipeline = pipeline.clone();
+    std::thread::spawn(move || read_lines(&input_pipeline));
 
-    let result = run(&pipeline, &model, options.seconds.map(Duration::from_secs));
-    // Whatever has happened: this ends the session on the server.
+    let result = run(&pipeline, &src, options.seconds.map(Duration::from_secs));
+    // Also after a failure: the transition to NULL closes the session on the server.
     let stopped = pipeline.set_state(gst::State::Null);
     result.and_then(|()| stopped.map(drop).context("stopping"))
 }
 
-/// The whole pipeline but for the model's output, which is not known yet.
-fn build(options: &Options) -> Result<(gst::Pipeline, gst::Element)> {
+/// Builds the pipeline except for the branches of the model's output tracks,
+/// which are not known before the session is connected.
+fn build_pipeline(options: &Options) -> Result<(gst::Pipeline, gst::Element)> {
     let pipeline = gst::Pipeline::new();
-    let model = reactor("reactorsrc", options)?;
-    let sink = reactor("reactorsink", options)?;
-    let input = input(options)?;
-    pipeline.add_many([&model, &sink, input.upcast_ref()])?;
-    // The pad that this requests takes the model's first video input.
-    input.link(&sink)?;
+    let src = make_reactor_element("reactorsrc", options)?;
+    let sink = make_reactor_element("reactorsink", options)?;
+    let video_source = make_video_source(options)?;
+    pipeline.add_many([&src, &sink, video_source.upcast_ref()])?;
+    // The sink pad that is requested here sends to the model's first video input track.
+    video_source.link(&sink)?;
 
-    let recorder = match &options.output {
-        Some(file) => Some(recorder(&pipeline, file)?),
+    let mux = match &options.output {
+        Some(file) => Some(add_muxer(&pipeline, file)?),
         None => None,
     };
     let weak = pipeline.downgrade();
-    model.connect_pad_added(move |model, pad| {
+    src.connect_pad_added(move |src, pad| {
         if let Some(pipeline) = weak.upgrade()
-            && let Err(error) = attach(&pipeline, recorder.as_ref(), pad)
+            && let Err(error) = link_track(&pipeline, mux.as_ref(), pad)
         {
-            gst::element_error!(model, gst::CoreError::Pad, ("{error:#}"));
+            gst::element_error!(src, gst::CoreError::Pad, ("{error:#}"));
         }
     });
-    Ok((pipeline, model))
+    Ok((pipeline, src))
 }
 
-/// One of the two elements. They are in one pipeline, so they share a session.
-fn reactor(factory: &str, options: &Options) -> Result<gst::Element> {
+/// Makes one of the two elements, which share a session because they are in one
+/// pipeline.
+fn make_reactor_element(factory: &str, options: &Options) -> Result<gst::Element> {
     gst::ElementFactory::make(factory)
         .property("local", true)
         .property("api-url", &options.api_url)
@@ -93,8 +96,8 @@ fn reactor(factory: &str, options: &Options) -> Result<gst::Element> {
         .with_context(|| format!("is GST_PLUGIN_PATH the directory of libgstreactor? no {factory}"))
 }
 
-/// What the model is fed with.
-fn input(options: &Options) -> Result<gst::Bin> {
+/// Makes the source of the video that is sent to the model.
+fn make_video_source(options: &Options) -> Result<gst::Bin> {
     let description = match &options.camera {
         None => "videotestsrc is-live=true ! capsfilter caps=video/x-raw,width=640,height=360",
         Some(None) => "autovideosrc ! videoconvert",
@@ -107,7 +110,8 @@ fn input(options: &Options) -> Result<gst::Bin> {
     Ok(bin)
 }
 
-fn recorder(pipeline: &gst::Pipeline, file: &Path) -> Result<gst::Element> {
+/// Adds a muxer that writes to this file.
+fn add_muxer(pipeline: &gst::Pipeline, file: &Path) -> Result<gst::Element> {
     let mux = gst::ElementFactory::make("mp4mux").build()?;
     let sink = gst::ElementFactory::make("filesink")
         .property("location", file)
@@ -117,10 +121,10 @@ fn recorder(pipeline: &gst::Pipeline, file: &Path) -> Result<gst::Element> {
     Ok(mux)
 }
 
-/// Records or shows one of the model's tracks. The pads are all added before
-/// any of them has data, so the muxer learns of each in time. audiorate makes
-/// the sound seamless, which is of a network and so is not always.
-fn attach(pipeline: &gst::Pipeline, mux: Option<&gst::Element>, pad: &gst::Pad) -> Result<()> {
+/// Links one of the model's tracks to the muxer or to a player. All pads are
+/// added before one of them has data, so the muxer gets all its pads in time.
+/// audiorate fills the gaps that packet loss leaves in the audio.
+fn link_track(pipeline: &gst::Pipeline, mux: Option<&gst::Element>, pad: &gst::Pad) -> Result<()> {
     let video = pad.name().starts_with("video_");
     let description = match (video, mux.is_some()) {
         (true, true) => "queue ! videoconvert ! x264enc tune=zerolatency ! h264parse",
@@ -134,29 +138,30 @@ fn attach(pipeline: &gst::Pipeline, mux: Option<&gst::Element>, pad: &gst::Pad) 
         let input = if video { "video_%u" } else { "audio_%u" };
         branch.link_pads(Some("src"), mux, Some(input))?;
     }
-    // Started first: what is linked may be pushed to at once.
+    // The branch starts before it is linked: data may arrive as soon as it is linked.
     branch.sync_state_with_parent()?;
     pad.link(&branch.static_pad("sink").context("no sink pad")?)?;
     Ok(())
 }
 
-/// Everything that happens, in any thread, arrives here as a bus message.
-fn run(pipeline: &gst::Pipeline, model: &gst::Element, length: Option<Duration>) -> Result<()> {
+/// Runs the pipeline until EOS, an error or the second interrupt. What other
+/// threads report arrives as bus messages.
+fn run(pipeline: &gst::Pipeline, src: &gst::Element, duration: Option<Duration>) -> Result<()> {
     let bus = pipeline.bus().context("no bus")?;
-    // A failure is on the bus as well, with its reason.
+    // If this fails, the bus has an error message with the reason.
     let _ = pipeline.set_state(gst::State::Playing);
-    let mut deadline = length.map(|length| Instant::now() + length);
-    let (mut typing, mut unanswered, mut ending) = (true, 0_usize, false);
+    let mut deadline = duration.map(|duration| Instant::now() + duration);
+    let (mut input_open, mut pending_replies, mut eos_sent) = (true, 0_usize, false);
     loop {
         let mut end = false;
-        match pop(&bus, deadline) {
+        match pop_message(&bus, deadline) {
             Some(message) => match message.view() {
                 gst::MessageView::Eos(_) => return Ok(()),
-                gst::MessageView::Error(error) => return Err(describe(error)),
+                gst::MessageView::Error(error) => return Err(describe_error(error)),
                 gst::MessageView::Warning(warning) => eprintln!("warning: {}", warning.error()),
-                // Both elements post it; once is enough.
-                gst::MessageView::Element(message) if message.src() == Some(model.upcast_ref()) => {
-                    show(message.structure());
+                // Both elements post these messages.
+                gst::MessageView::Element(message) if message.src() == Some(src.upcast_ref()) => {
+                    print_message(message.structure());
                 }
                 gst::MessageView::Application(message) => {
                     let Some(structure) = message.structure() else {
@@ -164,46 +169,48 @@ fn run(pipeline: &gst::Pipeline, model: &gst::Element, length: Option<Duration>)
                     };
                     match structure.name().as_str() {
                         "line" => {
-                            unanswered += 1;
-                            send(pipeline, model, structure.get("text")?);
+                            pending_replies += 1;
+                            send_command(pipeline, src, structure.get("text")?);
                         }
                         "reply" => {
-                            unanswered -= 1;
+                            pending_replies -= 1;
                             println!("{}", structure.get::<&str>("text")?);
                         }
-                        "end-of-input" => typing = false,
-                        "interrupt" if ending => bail!("interrupted"),
+                        "end-of-input" => input_open = false,
+                        "interrupt" if eos_sent => bail!("interrupted"),
                         _ => end = true,
                     }
                 }
                 _ => {}
             },
-            None if ending => bail!("the pipeline did not end within {FINISH_LIMIT:?}"),
+            None if eos_sent => bail!("the pipeline did not end within {EOS_TIMEOUT:?}"),
             None => end = true,
         }
-        // Who pipes commands in wants to see what becomes of them.
-        end |= length.is_none() && !typing && unanswered == 0;
-        if end && !ending {
-            // EOS reaches the muxer, which finishes its file, and comes back on the bus.
-            ending = true;
-            deadline = Some(Instant::now() + FINISH_LIMIT);
+        // At the end of the input, replies to commands are still waited for.
+        end |= duration.is_none() && !input_open && pending_replies == 0;
+        if end && !eos_sent {
+            // The muxer finishes its file at EOS; the EOS message then ends the loop.
+            eos_sent = true;
+            deadline = Some(Instant::now() + EOS_TIMEOUT);
             pipeline.send_event(gst::event::Eos::new());
         }
     }
 }
 
-/// The next message, or nothing if it is not there in time.
-fn pop(bus: &gst::Bus, deadline: Option<Instant>) -> Option<gst::Message> {
-    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-    // One that is too long to be told in nanoseconds is as good as none.
-    bus.timed_pop(left.and_then(|left| gst::ClockTime::try_from(left).ok()))
+/// Waits for the next message until the deadline.
+fn pop_message(bus: &gst::Bus, deadline: Option<Instant>) -> Option<gst::Message> {
+    let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    // A timeout that exceeds 2^64 ns (584 years) means: without one.
+    bus.timed_pop(timeout.and_then(|timeout| gst::ClockTime::try_from(timeout).ok()))
 }
 
+/// Posts an application message, from any thread.
 fn post(pipeline: &gst::Pipeline, structure: gst::Structure) {
-    // It fails while the bus is flushing, when nobody is interested any more.
+    // This fails if the bus is flushing, after the loop has ended.
     let _ = pipeline.post_message(gst::message::Application::new(structure));
 }
 
+/// Posts each input line, in a thread of its own.
 fn read_lines(pipeline: &gst::Pipeline) {
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         let line = line.trim();
@@ -215,8 +222,9 @@ fn read_lines(pipeline: &gst::Pipeline) {
     post(pipeline, gst::Structure::new_empty("end-of-input"));
 }
 
-/// Sends what was typed. The reply comes in another thread; it goes to the bus.
-fn send(pipeline: &gst::Pipeline, model: &gst::Element, line: &str) {
+/// Sends an input line as a command. The reply arrives in another thread, which
+/// posts it on the bus.
+fn send_command(pipeline: &gst::Pipeline, src: &gst::Element, line: &str) {
     let (name, json) = match line.strip_prefix('/') {
         None => {
             let json = serde_json::json!({ "prompt": line });
@@ -231,7 +239,7 @@ fn send(pipeline: &gst::Pipeline, model: &gst::Element, line: &str) {
     let promise = gst::Promise::with_change_func(move |reply| {
         if let Some(pipeline) = weak.upgrade() {
             let text = match reply {
-                Ok(reply) => outcome(&command, reply),
+                Ok(reply) => format_reply(&command, reply),
                 Err(error) => format!("{command} was not answered: {error:?}"),
             };
             post(
@@ -240,12 +248,12 @@ fn send(pipeline: &gst::Pipeline, model: &gst::Element, line: &str) {
             );
         }
     });
-    model.emit_by_name::<()>("send-command", &[&name, &json, &promise]);
+    src.emit_by_name::<()>("send-command", &[&name, &json, &promise]);
 }
 
-/// A reply has `error`, or `type` and `data`, or nothing if all that there is
-/// to say is that it was done.
-fn outcome(command: &str, reply: Option<&gst::StructureRef>) -> String {
+/// Formats a reply: it has `error`, or `type` and `data`, or no fields if the
+/// command succeeded without a result.
+fn format_reply(command: &str, reply: Option<&gst::StructureRef>) -> String {
     let error = reply.and_then(|reply| reply.get::<gst::Structure>("error").ok());
     if let Some(error) = error {
         return format!(
@@ -262,8 +270,8 @@ fn outcome(command: &str, reply: Option<&gst::StructureRef>) -> String {
     }
 }
 
-/// What the model says, and where the session stands.
-fn show(structure: Option<&gst::StructureRef>) {
+/// Prints the model's messages, and changes of the session's status.
+fn print_message(structure: Option<&gst::StructureRef>) {
     match structure {
         Some(s) if s.name() == "reactor-message" => {
             println!("model: {} {}", text(s, "type"), text(s, "data"));
@@ -276,7 +284,7 @@ fn show(structure: Option<&gst::StructureRef>) {
     }
 }
 
-/// A field as text; empty if there is none.
+/// Returns a field as text, or an empty string if the field is missing.
 fn text(structure: &gst::StructureRef, field: &str) -> String {
     let value = structure.value(field).ok();
     let text = value.and_then(|value| value.transform::<Option<String>>().ok());
@@ -284,21 +292,21 @@ fn text(structure: &gst::StructureRef, field: &str) -> String {
         .unwrap_or_default()
 }
 
-/// The short name of an enumeration's value.
+/// Returns the nick of an enumeration's value, or an empty string.
 fn nick(structure: &gst::StructureRef, field: &str) -> String {
     let value = structure.value(field).ok();
-    let known = value.and_then(|value| glib::EnumValue::from_value(value));
-    known.map_or_else(String::new, |(_, value)| value.nick().to_owned())
+    let entry = value.and_then(|value| glib::EnumValue::from_value(value));
+    entry.map_or_else(String::new, |(_, value)| value.nick().to_owned())
 }
 
-/// Everything that is known of an error, for people.
-fn describe(message: &gst::message::Error) -> anyhow::Error {
+/// Describes an error with its details, for the user.
+fn describe_error(message: &gst::message::Error) -> anyhow::Error {
     let error = message.error();
     let mut lines = vec![error.to_string()];
     if let Some(details) = message.details() {
-        // The code, how long to wait, the HTTP status: what there is.
-        let known = details.iter().filter(|(field, _)| *field != "message");
-        lines.extend(known.map(|(field, _)| format!("{field}: {}", text(details, field))));
+        // For example the error's code, the HTTP status, when to retry.
+        let fields = details.iter().filter(|(field, _)| *field != "message");
+        lines.extend(fields.map(|(field, _)| format!("{field}: {}", text(details, field))));
     } else if let Some(debug) = message.debug() {
         lines.push(debug.to_string());
     }
@@ -306,6 +314,7 @@ fn describe(message: &gst::message::Error) -> anyhow::Error {
     anyhow!(lines.join("\n  "))
 }
 
+/// Returns what the user can do about an error.
 fn advice(error: &glib::Error) -> Option<&'static str> {
     use gst::{CoreError, ResourceError, StreamError};
     if error.matches(CoreError::MissingPlugin) || error.matches(StreamError::CodecNotFound) {
@@ -313,12 +322,10 @@ fn advice(error: &glib::Error) -> Option<&'static str> {
     }
     Some(match error.kind::<ResourceError>()? {
         ResourceError::OpenRead => "is the runtime running? examples/models/serve.sh run",
-        ResourceError::Read => {
-            "start it again; if that helps for a moment only, see to the network"
-        }
+        ResourceError::Read => "start it again; if the error returns, check the network",
         ResourceError::Busy => "try again a little later",
-        ResourceError::NotAuthorized => "see to the credentials",
-        ResourceError::Settings => "see to the options; this plugin may also be too old",
+        ResourceError::NotAuthorized => "check the credentials",
+        ResourceError::Settings => "check the options; this plugin may also be too old",
         _ => return None,
     })
 }
