@@ -18,7 +18,6 @@ use crate::{
     session::{TransportReport, bitrate_allocator::BitrateLimits},
 };
 
-const FACTORY: &str = "rtpgccbwe";
 /// The RTP header extension that numbers the packets of all tracks in one
 /// sequence.
 const TRANSPORT_CC_URI: &str =
@@ -36,7 +35,7 @@ impl BandwidthEstimator {
     /// connected. `None` if it is not installed: then the bitrate depends on the
     /// loss in the server's receiver reports.
     pub(super) fn install(webrtcbin: &gst::Element, handles: &TransportHandles) -> Option<Self> {
-        let element = gst::ElementFactory::make(FACTORY).build().ok()?;
+        let element = gst::ElementFactory::make("rtpgccbwe").build().ok()?;
         // Its task wakes up 200 times per second, so it is not started until
         // there is something to pace.
         element.set_locked_state(true);

@@ -122,45 +122,14 @@ pub(super) struct TransportHandles {
     pub last_received: Arc<LastReceived>,
     pub gate: MediaGate,
     pub negotiated: NegotiatedTracks,
-    /// The answer says that video frames may end in a trailer.
-    pub frame_trailers: Arc<AtomicBool>,
     /// Locked per packet by the streaming threads, to look a time up.
     pub rtp_clock: Arc<Mutex<RtpClock>>,
     /// All jitter buffers of the connection. Locked to copy or extend the list.
     pub jitter_buffers: Arc<Mutex<Vec<glib::WeakRef<gst::Element>>>>,
-    /// The RTP session's sender reports reach the `rtp_clock`.
-    pub sender_reports_connected: Arc<AtomicBool>,
-}
-
-impl TransportHandles {
-    pub(super) fn new(
-        reporter: Reporter,
-        commands: mpsc::Sender<TransportCommand>,
-        epoch: Instant,
-        taps: TrackTaps,
-        track_senders: TrackSenders,
-    ) -> Self {
-        Self {
-            reports: ReportSender(reporter),
-            commands,
-            taps,
-            track_senders,
-            last_received: Arc::new(LastReceived {
-                epoch,
-                milliseconds: AtomicU64::new(0),
-            }),
-            gate: MediaGate::default(),
-            negotiated: NegotiatedTracks::default(),
-            frame_trailers: Arc::default(),
-            rtp_clock: Arc::default(),
-            jitter_buffers: Arc::default(),
-            sender_reports_connected: Arc::default(),
-        }
-    }
 }
 
 /// Whether media may pass.
-#[derive(Debug, Default, Clone)]
+#[derive(Default, Clone)]
 pub(super) struct MediaGate {
     /// The peer's identity is verified.
     open: Arc<AtomicBool>,
@@ -187,7 +156,6 @@ impl MediaGate {
 }
 
 /// When media was last received.
-#[derive(Debug)]
 pub(super) struct LastReceived {
     epoch: Instant,
     /// Since `epoch`; 0 for never.
@@ -195,6 +163,13 @@ pub(super) struct LastReceived {
 }
 
 impl LastReceived {
+    pub(super) fn new(epoch: Instant) -> Self {
+        Self {
+            epoch,
+            milliseconds: AtomicU64::new(0),
+        }
+    }
+
     pub(super) fn mark(&self) {
         let now = self.now().as_millis() as u64;
         self.milliseconds.store(now.max(1), Ordering::Relaxed);
@@ -214,14 +189,19 @@ impl LastReceived {
     }
 }
 
-/// The m-sections that the answer accepts: set once by the transport thread,
-/// then read without a lock.
+/// What the answer accepts: set once by the transport thread, then read without
+/// a lock.
 #[derive(Default, Clone)]
-pub(super) struct NegotiatedTracks(Arc<OnceLock<Vec<NegotiatedTrack>>>);
+pub(super) struct NegotiatedTracks(Arc<OnceLock<NegotiatedAnswer>>);
 
 impl NegotiatedTracks {
-    pub(super) fn set(&self, tracks: Vec<NegotiatedTrack>) {
-        let _ = self.0.set(tracks);
+    pub(super) fn set(&self, answer: &NegotiatedAnswer) {
+        let _ = self.0.set(answer.clone());
+    }
+
+    /// Video frames may end in a trailer, in both directions.
+    pub(super) fn has_frame_trailers(&self) -> bool {
+        self.0.get().is_some_and(|answer| answer.frame_metadata)
     }
 
     /// Each track in which the answer gives this RTP payload type a codec, and
@@ -230,7 +210,7 @@ impl NegotiatedTracks {
         &self,
         payload_type: u8,
     ) -> impl Iterator<Item = (&NegotiatedTrack, &sdp::Codec)> {
-        let tracks = self.0.get().into_iter().flatten();
+        let tracks = self.0.get().into_iter().flat_map(|answer| &answer.tracks);
         let codecs = tracks.flat_map(|track| track.codecs.iter().map(move |codec| (track, codec)));
         codecs.filter(move |(_, codec)| codec.payload == payload_type)
     }

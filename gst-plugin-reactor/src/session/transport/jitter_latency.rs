@@ -9,16 +9,15 @@
 //! still and audio has a hole of that length. So it rises in few large steps, and
 //! falls in one, after a long time in which no packet had to be waited for.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Polls closer together than this count as one: they see too few packets.
 const MIN_POLL_DISTANCE: Duration = Duration::from_millis(400);
-/// The latency rises when this number of polls in the window saw avoidable loss.
-/// The burst at the start of a stream causes one or two such polls, and a longer
+/// The latency rises when this number of the last 8 polls saw avoidable loss. The
+/// burst at the start of a stream causes one or two such polls, and a longer
 /// latency is no remedy for it.
-const POLLS_TO_RAISE: usize = 3;
-const WINDOW_POLLS: usize = 8;
+const POLLS_TO_RAISE: u32 = 3;
 /// A longer time without packets is an outage. After it more packets are
 /// requested than can arrive in time, for as long as the recovery.
 const OUTAGE: Duration = Duration::from_millis(400);
@@ -81,8 +80,8 @@ pub(super) struct JitterLatencyController {
     latency_ms: u32,
     /// When the previous poll was, and its statistics.
     previous: Option<(Duration, JitterBufferStats)>,
-    /// Which polls saw avoidable loss.
-    window: VecDeque<bool>,
+    /// Which of the last 8 polls saw avoidable loss: the newest is bit 0.
+    lossy_polls: u8,
     /// Until then the statistics show the consequences of an outage.
     outage_until: Duration,
     /// Since when no packet was missing.
@@ -98,7 +97,7 @@ impl JitterLatencyController {
             max_ms,
             latency_ms: latency_ms.clamp(min_ms, max_ms.max(min_ms)),
             previous: None,
-            window: VecDeque::new(),
+            lossy_polls: 0,
             outage_until: Duration::ZERO,
             undisturbed_since: None,
             lower_after: LOWER_AFTER,
@@ -142,7 +141,7 @@ impl JitterLatencyController {
             self.outage_until = now + OUTAGE_RECOVERY;
         }
         if now < self.outage_until {
-            self.window.clear();
+            self.lossy_polls = 0;
             return None;
         }
         let latency_ms = self.choose_latency_ms(now, delta);
@@ -154,12 +153,9 @@ impl JitterLatencyController {
             self.undisturbed_since = None;
         }
         let undisturbed = now.saturating_sub(*self.undisturbed_since.get_or_insert(now));
-        if self.window.len() == WINDOW_POLLS {
-            self.window.pop_front();
-        }
-        self.window.push_back(delta.has_avoidable_loss());
-        if self.window.iter().filter(|lossy| **lossy).count() >= POLLS_TO_RAISE {
-            self.window.clear();
+        self.lossy_polls = self.lossy_polls << 1 | u8::from(delta.has_avoidable_loss());
+        if self.lossy_polls.count_ones() >= POLLS_TO_RAISE {
+            self.lossy_polls = 0;
             return self.raised_latency_ms(delta.required_latency_ms());
         }
         if undisturbed >= self.lower_after && self.latency_ms > self.min_ms {

@@ -33,24 +33,26 @@ use super::{
     codecs::Codec,
     participants::Offer,
 };
-use crate::platform::{
-    Code, Error,
-    sdp::{Fingerprint, NegotiatedAnswer},
-    signaling::IceServer,
-    wire::{Channel, WireFrame},
+use crate::{
+    gst_helpers::internal,
+    platform::{
+        Error,
+        sdp::{Fingerprint, NegotiatedAnswer},
+        signaling::IceServer,
+        wire::{Channel, WireFrame},
+    },
 };
-use handles::{LastReceived, MediaGate, TransportCommand, TransportHandles};
+use handles::{
+    LastReceived, MediaGate, NegotiatedTracks, ReportSender, TransportCommand, TransportHandles,
+};
 use thread::TransportThread;
 
 pub(super) use handles::Reporter;
 pub use handles::{TransportConfig, bridge_clock};
 
 /// The driver's end of the transport thread. Dropping it closes the connection.
-#[derive(Debug)]
 pub struct Transport {
-    commands: mpsc::Sender<TransportCommand>,
-    last_received: Arc<LastReceived>,
-    gate: MediaGate,
+    handles: TransportHandles,
 }
 
 impl Transport {
@@ -68,24 +70,29 @@ impl Transport {
         track_senders: TrackSenders,
     ) -> Result<Self, Error> {
         let (commands, receiver) = mpsc::channel();
-        let handles = TransportHandles::new(reporter, commands.clone(), epoch, taps, track_senders);
-        let last_received = handles.last_received.clone();
-        let gate = handles.gate.clone();
+        let handles = TransportHandles {
+            reports: ReportSender(reporter),
+            commands,
+            taps,
+            track_senders,
+            last_received: Arc::new(LastReceived::new(epoch)),
+            gate: MediaGate::default(),
+            negotiated: NegotiatedTracks::default(),
+            rtp_clock: Arc::default(),
+            jitter_buffers: Arc::default(),
+        };
+        let thread = TransportThread::new(config, handles.clone());
         Builder::new()
             .name("reactor-peer".into())
-            .spawn(move || TransportThread::new(config, handles).run(&receiver))
-            .map_err(|error| Error::gpu(Code::Internal, format!("no thread: {error}")))?;
-        Ok(Self {
-            commands,
-            last_received,
-            gate,
-        })
+            .spawn(move || thread.run(&receiver))
+            .map_err(|error| internal(format!("no thread: {error}")))?;
+        Ok(Self { handles })
     }
 
     /// When media was last received: the time since the `epoch` of
     /// [`Transport::new`].
     pub fn last_received(&self) -> Option<Duration> {
-        self.last_received.get()
+        self.handles.last_received.get()
     }
 
     /// Makes a peer connection with a transceiver per track; reports
@@ -144,17 +151,17 @@ impl Transport {
     /// Stops media at once; the transport thread takes the connection down and
     /// reports `TransportClosed`.
     pub fn close(&self) {
-        self.gate.close();
+        self.handles.gate.close();
         self.command(TransportCommand::Close);
     }
 
     pub fn is_closed(&self) -> bool {
-        self.gate.is_closed()
+        self.handles.gate.is_closed()
     }
 
     fn command(&self, command: TransportCommand) {
         // A thread that has ended has reported `TransportClosed`.
-        let _ = self.commands.send(command);
+        let _ = self.handles.commands.send(command);
     }
 }
 

@@ -26,7 +26,6 @@ use crate::{
         sdp::{Fingerprint, NegotiatedAnswer},
         signaling::IceServer,
         track::{Direction, Kind},
-        wire::{Channel, WireFrame},
     },
     session::{
         TransportReport,
@@ -37,11 +36,14 @@ use crate::{
     },
 };
 
+/// Dropping it shuts the pipeline down.
 pub(super) struct PeerConnection {
+    // Dropped before webrtcbin, whose disposal would use the channels after
+    // their end (fixed in 1.22.3).
+    pub channels: DataChannels,
     pipeline: gst::Pipeline,
     webrtcbin: gst::Element,
-    channels: DataChannels,
-    receivers: RtpReceivers,
+    pub receivers: RtpReceivers,
     senders: RtpSenders,
     bandwidth_estimator: Option<BandwidthEstimator>,
 }
@@ -79,14 +81,14 @@ impl PeerConnection {
         receivers.connect_pad_added(&pipeline, &webrtcbin, handles);
 
         let peer = Self {
+            channels,
             pipeline,
             webrtcbin,
-            channels,
             receivers,
             senders,
             bandwidth_estimator,
         };
-        set_state(&peer.pipeline, gst::State::Playing).inspect_err(|_| peer.stop())?;
+        set_state(&peer.pipeline, gst::State::Playing)?;
         peer.create_offer(handles);
         Ok(peer)
     }
@@ -164,10 +166,6 @@ impl PeerConnection {
         }
     }
 
-    pub(super) fn send(&self, channel: Channel, frames: Vec<WireFrame>) -> Result<(), Error> {
-        self.channels.send(channel, frames)
-    }
-
     pub(super) fn set_latency(&self, milliseconds: u32) {
         self.webrtcbin.set_property("latency", milliseconds);
     }
@@ -181,10 +179,6 @@ impl PeerConnection {
         if let Some(bandwidth_estimator) = &self.bandwidth_estimator {
             bandwidth_estimator.set_limits(limits);
         }
-    }
-
-    pub(super) fn request_keyframe(&self, track: &str) {
-        self.receivers.request_keyframe(track);
     }
 
     pub(super) fn open_sender(
@@ -218,8 +212,10 @@ impl PeerConnection {
         self.webrtcbin
             .emit_by_name::<()>("get-stats", &[&None::<gst::Pad>, &promise]);
     }
+}
 
-    fn stop(&self) {
+impl Drop for PeerConnection {
+    fn drop(&mut self) {
         if let Some(bus) = self.pipeline.bus() {
             bus.unset_sync_handler();
             bus.set_flushing(true);
@@ -230,17 +226,6 @@ impl PeerConnection {
         if self.pipeline.set_state(gst::State::Null).is_err() {
             gst::warning!(CAT, obj = self.pipeline, "could not be shut down");
         }
-    }
-
-    pub(super) fn close(self) {
-        self.stop();
-        // The channels are dropped before webrtcbin: its disposal would use
-        // them after their end (fixed in 1.22.3).
-        let Self {
-            pipeline, channels, ..
-        } = self;
-        drop(channels);
-        drop(pipeline);
     }
 }
 

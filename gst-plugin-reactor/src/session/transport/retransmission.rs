@@ -5,7 +5,7 @@
 //! the streaming threads that make them, and reads their statistics on the
 //! transport thread. It never chooses their latency.
 
-use std::time::Duration;
+use std::{sync::Once, time::Duration};
 
 use gst::{glib, prelude::*};
 
@@ -57,17 +57,19 @@ pub(super) fn watch_jitter_buffers(webrtcbin: &gst::Element, handles: &Transport
     };
     rtp_probes::disable_rtpbin_sync(&rtpbin);
     let handles = handles.clone();
+    // One session has several jitter buffers.
+    let first = Once::new();
     // Runs after webrtcbin's own handler.
     rtpbin.connect("new-jitterbuffer", false, move |values| {
-        let session = rtp_session(values);
-        if let Some(session) = &session {
-            raise_rtcp_bandwidth(session);
+        if let Some(session) = rtp_session(values) {
+            raise_rtcp_bandwidth(&session);
+            first.call_once(|| rtp_probes::observe_sender_reports(&session, &handles));
         }
         let buffer = values.get(1)?.get::<gst::Element>().ok()?;
         if let Some(sink) = buffer.static_pad("sink") {
             enable_video_retransmission(&sink, &handles);
             lock(&handles.jitter_buffers).push(buffer.downgrade());
-            rtp_probes::observe_stream(&sink, session.as_ref(), &handles);
+            rtp_probes::observe_packets(&sink, &handles);
         }
         None
     });

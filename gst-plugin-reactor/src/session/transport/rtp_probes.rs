@@ -5,10 +5,7 @@
 //! run on webrtcbin's streaming threads and hold the clock's lock for one
 //! packet; they never block and never drop a packet.
 
-use std::{
-    ops::ControlFlow,
-    sync::{Arc, Mutex, atomic::Ordering},
-};
+use std::{ops::ControlFlow, sync::Mutex};
 
 use gst::{glib, prelude::*};
 use gst_rtp::RTPBuffer;
@@ -37,23 +34,17 @@ pub(super) fn disable_rtpbin_sync(rtpbin: &gst::Element) {
     rtpbin.set_property("min-ts-offset", u64::MAX);
 }
 
-/// Shows the clock what arrives at a jitter buffer, and the sender reports of
-/// its RTP session.
-pub(super) fn observe_stream(
-    sink: &gst::Pad,
-    session: Option<&glib::Object>,
-    handles: &TransportHandles,
-) {
-    let observed = handles.clone();
+/// Shows the clock the packets that arrive at a jitter buffer.
+pub(super) fn observe_packets(sink: &gst::Pad, handles: &TransportHandles) {
+    let handles = handles.clone();
     sink.add_probe(PACKETS, move |_, info| {
-        for_each_packet(info, |packet| observe_packet(&observed, packet));
+        for_each_packet(info, |packet| observe_packet(&handles, packet));
         gst::PadProbeReturn::Ok
     });
-    // One session has several jitter buffers.
-    let connected = &handles.sender_reports_connected;
-    let Some(session) = session.filter(|_| !connected.swap(true, Ordering::Relaxed)) else {
-        return;
-    };
+}
+
+/// Shows the clock the sender reports that arrive at an RTP session.
+pub(super) fn observe_sender_reports(session: &glib::Object, handles: &TransportHandles) {
     if glib::subclass::SignalId::lookup("on-receiving-rtcp", session.type_()).is_none() {
         gst::warning!(CAT, "no sender reports: streams are aligned by arrival");
         return;
@@ -80,21 +71,18 @@ fn observe_packet(handles: &TransportHandles, packet: &gst::BufferRef) {
     }
 }
 
-/// Sets the presentation time of each packet that leaves this pad.
-pub(super) fn retime_packets(pad: &gst::Pad, rtp_clock: Arc<Mutex<RtpClock>>) {
-    pad.add_probe(PACKETS, move |_, info| {
-        match &mut info.data {
-            Some(gst::PadProbeData::Buffer(buffer)) => retime(&rtp_clock, buffer.make_mut()),
-            Some(gst::PadProbeData::BufferList(list)) => {
-                list.make_mut().foreach_mut(|mut buffer, _| {
-                    retime(&rtp_clock, buffer.make_mut());
-                    ControlFlow::Continue(Some(buffer))
-                });
-            }
-            _ => {}
+/// Sets the presentation time of each packet that a probe sees.
+pub(super) fn retime_packets(rtp_clock: &Mutex<RtpClock>, info: &mut gst::PadProbeInfo) {
+    match &mut info.data {
+        Some(gst::PadProbeData::Buffer(buffer)) => retime(rtp_clock, buffer.make_mut()),
+        Some(gst::PadProbeData::BufferList(list)) => {
+            list.make_mut().foreach_mut(|mut buffer, _| {
+                retime(rtp_clock, buffer.make_mut());
+                ControlFlow::Continue(Some(buffer))
+            });
         }
-        gst::PadProbeReturn::Ok
-    });
+        _ => {}
+    }
 }
 
 fn retime(rtp_clock: &Mutex<RtpClock>, packet: &mut gst::BufferRef) {

@@ -5,10 +5,7 @@
 //! tap. Pads are added on webrtcbin's streaming threads, and probes and appsink
 //! run there; nothing here waits or locks, but to read a tap.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Arc, OnceLock};
 
 use gst::{glib, prelude::*};
 use gst_webrtc::WebRTCRTPTransceiver;
@@ -123,13 +120,11 @@ impl RtpReceiver {
         let forwarder = Forwarder {
             pipeline: pipeline.downgrade(),
             gate: handles.gate.clone(),
-            may_have_trailers: handles.frame_trailers.clone(),
+            negotiated: handles.negotiated.clone(),
             is_video: self.track.kind == Kind::Video,
             tap: tap.clone(),
         };
-        mark_received(pad, handles);
-        rtp_probes::retime_packets(pad, handles.rtp_clock.clone());
-        divert_packets(pad, forwarder.clone());
+        probe_packets(pad, forwarder.clone(), handles);
         let sink = appsink(forwarder);
         if let Some(pad) = sink.static_pad("sink") {
             let _ = self.sink_pad.set(pad.downgrade());
@@ -154,18 +149,14 @@ impl RtpReceiver {
     }
 }
 
-/// Tells the driver's stall detection that media arrives.
-fn mark_received(pad: &gst::Pad, handles: &TransportHandles) {
+/// Before the depayloader: marks packets for stall detection, sets their times,
+/// and diverts them to a tap that wants packets instead of frames.
+fn probe_packets(pad: &gst::Pad, forwarder: Forwarder, handles: &TransportHandles) {
     let last_received = handles.last_received.clone();
-    pad.add_probe(PACKETS, move |_, _| {
-        last_received.mark();
-        gst::PadProbeReturn::Ok
-    });
-}
-
-/// Hands RTP packets to a tap that wants them, in place of frames.
-fn divert_packets(pad: &gst::Pad, forwarder: Forwarder) {
+    let rtp_clock = handles.rtp_clock.clone();
     pad.add_probe(PACKETS, move |pad, info| {
+        last_received.mark();
+        rtp_probes::retime_packets(&rtp_clock, info);
         let Some(consumer) = forwarder.consumer(true) else {
             return gst::PadProbeReturn::Ok;
         };
@@ -239,7 +230,7 @@ fn appsink(forwarder: Forwarder) -> gst_app::AppSink {
 struct Forwarder {
     pipeline: glib::WeakRef<gst::Pipeline>,
     gate: MediaGate,
-    may_have_trailers: Arc<AtomicBool>,
+    negotiated: NegotiatedTracks,
     is_video: bool,
     tap: TapSlot,
 }
@@ -257,7 +248,7 @@ impl Forwarder {
     fn frame(&self, sample: &gst::Sample) -> Option<gst::Buffer> {
         let buffer = sample.buffer_owned()?;
         let caps = sample.caps()?;
-        if self.is_video && self.may_have_trailers.load(Ordering::Acquire) {
+        if self.is_video && self.negotiated.has_frame_trailers() {
             return frame_trailer::strip(buffer, caps);
         }
         Some(buffer)

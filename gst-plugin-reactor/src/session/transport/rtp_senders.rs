@@ -5,7 +5,7 @@
 //! the appsrc through a `TrackSender`, and requests for keyframes leave on a
 //! streaming thread. It never encodes, and never waits for an element.
 
-use std::{collections::HashMap, sync::atomic::Ordering};
+use std::collections::HashMap;
 
 use gst::prelude::*;
 use gst_webrtc::{WebRTCRTPTransceiver, WebRTCRTPTransceiverDirection};
@@ -38,13 +38,12 @@ pub(super) struct RtpSenders {
 }
 
 struct RtpSender {
-    kind: Kind,
     appsrc: gst_app::AppSrc,
     webrtcbin_pad: gst::Pad,
     /// Announced in the offer, and kept as long as the connection.
     ssrc: u32,
-    /// Made when the element knows its codec.
-    payloader: Option<(&'static Codec, gst::Element)>,
+    /// The codec of the payloader, once there is one.
+    codec: Option<&'static Codec>,
 }
 
 impl RtpSenders {
@@ -97,11 +96,10 @@ impl RtpSenders {
         pipeline.add(&appsrc).map_err(internal)?;
         report_keyframe_requests(&appsrc, &offer.track.name, handles);
         let sender = RtpSender {
-            kind: offer.track.kind,
             appsrc,
             webrtcbin_pad,
             ssrc,
-            payloader: None,
+            codec: None,
         };
         self.senders.insert(offer.track.name.clone(), sender);
         Ok(())
@@ -134,10 +132,10 @@ impl RtpSenders {
             Error::gpu(Code::TrackRejected, text)
         };
         let sender = self.senders.get_mut(track).ok_or_else(unknown)?;
-        match &sender.payloader {
+        match sender.codec {
             None => sender.add_payloader(pipeline, codec, payload_type, transport_cc)?,
-            Some((old, _)) if *old == codec => {}
-            Some((old, _)) => {
+            Some(old) if old == codec => {}
+            Some(old) => {
                 let (old, new) = (old.encoding_name, codec.encoding_name);
                 let text = format!("track '{track}' is sent in {old} and cannot change to {new}");
                 return Err(Error::gpu(Code::TrackRejected, text));
@@ -147,7 +145,7 @@ impl RtpSenders {
             .base_time()
             .ok_or_else(|| internal("no base time"))?;
         let sends_trailers =
-            handles.frame_trailers.load(Ordering::Acquire) && frame_trailer::is_kept_by(codec);
+            handles.negotiated.has_frame_trailers() && frame_trailer::is_kept_by(codec);
         let trailer_writer = sends_trailers.then_some(frame_trailer::write as TrailerWriter);
         let track_sender = TrackSender::new(sender.appsrc.clone(), base, trailer_writer);
         handles.track_senders.set(track, track_sender);
@@ -175,7 +173,7 @@ impl RtpSender {
         if payloader.has_property("picture-id-mode") {
             payloader.set_property_from_str("picture-id-mode", "15-bit");
         }
-        if payloader.has_property("aggregate-mode") && self.kind == Kind::Video {
+        if payloader.has_property("aggregate-mode") && codec.kind == Kind::Video {
             payloader.set_property_from_str("aggregate-mode", "zero-latency");
         }
         if transport_cc {
@@ -188,7 +186,7 @@ impl RtpSender {
         src.link(&self.webrtcbin_pad).map_err(internal)?;
         payloader.sync_state_with_parent().map_err(internal)?;
         self.appsrc.sync_state_with_parent().map_err(internal)?;
-        self.payloader = Some((codec, payloader));
+        self.codec = Some(codec);
         Ok(())
     }
 }

@@ -6,7 +6,7 @@
 //! touches media.
 
 use std::{
-    sync::{atomic::Ordering, mpsc},
+    sync::mpsc,
     time::{Duration, Instant},
 };
 
@@ -65,9 +65,7 @@ impl TransportThread {
                 command => self.execute(command),
             }
         }
-        if let Some(peer) = self.peer.take() {
-            peer.close();
-        }
+        drop(self.peer.take());
         self.handles.reports.input(Input::TransportClosed);
     }
 
@@ -121,10 +119,12 @@ impl TransportThread {
                 self.handles.reports.input(Input::Verified(verified));
             }
             TransportCommand::Send(channel, frames) => {
-                self.handles.reports.check(peer.send(channel, frames));
+                self.handles
+                    .reports
+                    .check(peer.channels.send(channel, frames));
             }
             TransportCommand::SetBitrateLimits(limits) => peer.set_bitrate_limits(limits),
-            TransportCommand::RequestKeyframe(track) => peer.request_keyframe(&track),
+            TransportCommand::RequestKeyframe(track) => peer.receivers.request_keyframe(&track),
             TransportCommand::RecalculateLatency => peer.recalculate_latency(),
             _ => {}
         }
@@ -156,11 +156,7 @@ impl TransportThread {
     }
 
     fn apply_answer(&self, answer: &NegotiatedAnswer) {
-        self.handles.negotiated.set(answer.tracks.clone());
-        let trailers = answer.frame_metadata;
-        self.handles
-            .frame_trailers
-            .store(trailers, Ordering::Release);
+        self.handles.negotiated.set(answer);
         if let Some(peer) = &self.peer {
             self.handles.reports.check(peer.apply_answer(answer));
         }
