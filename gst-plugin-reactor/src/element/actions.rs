@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     platform::{Error, upload::UploadSource, wire::ClientMessage},
-    session::command_queue::{QueuedCommand, UploadCallback},
+    session::{UploadCallback, command_queue::QueuedCommand},
 };
 
 impl SessionMembership {
@@ -47,7 +47,7 @@ impl SessionMembership {
             }
         });
         match (self.require_session(), source) {
-            (Ok(session), Ok(source)) => session.command(QueuedCommand::Upload {
+            (Ok(session), Ok(source)) => session.queue_command(QueuedCommand::Upload {
                 source,
                 name,
                 mime,
@@ -60,14 +60,14 @@ impl SessionMembership {
     /// Pauses one of the model's output tracks on the server, or resumes it.
     fn set_track_paused(&self, track: &str, paused: bool) {
         if let Some(session) = self.session() {
-            session.want(track, !paused);
+            session.set_track_paused(track, paused);
         }
     }
 
     /// Publishes an input track again that was unpublished, or unpublishes it.
     fn set_track_published(&self, track: &str, published: bool) {
         if let Some(session) = self.session() {
-            session.publish(track, published);
+            session.set_published(track, published);
         }
     }
 }

@@ -5,12 +5,12 @@
 
 use crate::{
     platform::{Code, Error, endpoint::Endpoint, wire::Clip},
-    session::recordings,
+    session::recording_endpoints,
 };
 
 /// Of a clip of a session of this process; it says on which server it is.
 pub fn structure(clip: &Clip) -> gst::structure::Builder {
-    let endpoint = recordings::endpoint_of(&clip.session_id);
+    let endpoint = recording_endpoints::find_endpoint(&clip.session_id);
     let local = endpoint.as_ref().map(Endpoint::is_local);
     gst::Structure::builder("reactor-reply")
         .field("type", "clipReady")

@@ -29,7 +29,7 @@ pub trait Lifecycle: ElementImpl {
         let object = self.obj();
         let element = object.upcast_ref::<gst::Element>();
         match transition {
-            gst::StateChange::NullToReady => warm_up::begin(),
+            gst::StateChange::NullToReady => warm_up::start(),
             gst::StateChange::ReadyToPaused => {
                 if let Err(error) = self.start() {
                     self.membership().state.fail(element, &error);

@@ -143,7 +143,7 @@ impl SessionMembership {
         wait_session_closed(element, session.as_deref(), limit);
         self.state.publish_status(element, Status::Disconnected);
         self.state.publish_session_id(element, None);
-        session::warm_up::settle(limit);
+        session::warm_up::wait_for_threads(limit);
         self.context.release();
     }
 
@@ -176,7 +176,7 @@ impl SessionMembership {
         let reply = reply_to.callback(&command.name, self.state.session_id());
         let check = self.state.settings().check_commands;
         match self.require_session() {
-            Ok(session) => session.command(QueuedCommand::Command {
+            Ok(session) => session.queue_command(QueuedCommand::Command {
                 command,
                 check,
                 reply,
@@ -203,7 +203,7 @@ impl SessionMembership {
                 };
                 self.queue_commands(element, commands);
                 if let Some(delay) = delay {
-                    session::after(delay, flush);
+                    session::run_after(delay, flush);
                 }
                 true
             }

@@ -250,7 +250,7 @@ impl ElementImpl for ReactorClip {
                 let limit = self.state.settings().close_limit();
                 let element = self.obj();
                 wait_session_closed(element.upcast_ref(), session.as_deref(), limit);
-                warm_up::settle(limit);
+                warm_up::wait_for_threads(limit);
                 self.context.release();
             }
             _ => {}

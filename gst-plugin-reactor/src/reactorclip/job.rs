@@ -29,7 +29,7 @@ use crate::{
     },
     session::{
         self, MachineEvent, Participant, ParticipantRole, Session, SessionEvent, Status,
-        recordings, settings::Settings as Access,
+        recording_endpoints, settings::Settings as Access,
     },
 };
 
@@ -254,7 +254,7 @@ impl Worker {
                 return Ok((playlist, window));
             }
             Origin::Clip(clip, server) => {
-                let endpoint = match recordings::endpoint_of(&clip.session_id) {
+                let endpoint = match recording_endpoints::find_endpoint(&clip.session_id) {
                     Some(endpoint) => endpoint,
                     None => access
                         .with_server(server.api_url, server.local)
@@ -264,9 +264,10 @@ impl Worker {
             }
             Origin::Session { key, name } => {
                 let clip = self.ask(&key, &name).await?;
-                let endpoint = recordings::endpoint_of(&clip.session_id).ok_or_else(|| {
-                    Error::api(Code::Internal, "the recording's server is not known")
-                })?;
+                let endpoint =
+                    recording_endpoints::find_endpoint(&clip.session_id).ok_or_else(|| {
+                        Error::api(Code::Internal, "the recording's server is not known")
+                    })?;
                 (clip, endpoint)
             }
         };
@@ -381,7 +382,9 @@ impl Worker {
     fn input(&mut self, happening: JobEvent) -> Option<Input> {
         let event = match happening {
             JobEvent::Answer(answer) => return Some(Input::Answer(answer)),
-            JobEvent::End | JobEvent::Session(SessionEvent::Deserted) => return Some(Input::End),
+            JobEvent::End | JobEvent::Session(SessionEvent::MediaParticipantsLeft) => {
+                return Some(Input::End);
+            }
             JobEvent::Session(SessionEvent::Machine(event)) => *event,
             JobEvent::Session(_) | JobEvent::Cancel => return None,
         };

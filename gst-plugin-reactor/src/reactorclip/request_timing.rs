@@ -10,7 +10,7 @@ use crate::{
         Code, Error,
         wire::{ClientMessage, Clip},
     },
-    session::NO_CLIP,
+    session::CLIP_FAILED,
 };
 
 /// How often the recording is looked at while it grows. What was told last is
@@ -123,7 +123,7 @@ impl RequestTiming {
                 self.last = Some(clip);
             }
             Err(error) => {
-                let not_yet = matches!(&error.code, Code::Other(code) if code == NO_CLIP);
+                let not_yet = matches!(&error.code, Code::Other(code) if code == CLIP_FAILED);
                 if !not_yet && !error.recoverable() && error.code != Code::InvalidState {
                     return Some(Decision::Fail(error));
                 }

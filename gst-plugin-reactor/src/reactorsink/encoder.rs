@@ -151,7 +151,7 @@ mod tests {
     fn codecs(names: &[&str]) -> Vec<&'static Codec> {
         names
             .iter()
-            .map(|name| Codec::find(name).unwrap())
+            .map(|name| Codec::by_encoding_name(name).unwrap())
             .collect()
     }
 

@@ -78,10 +78,10 @@ impl super::imp::ReactorSink {
                 *lock(&self.tracks) = Some(tracks.clone());
                 let plan = self.bind(tracks);
                 if let Some(session) = self.membership.session() {
-                    session.plan(plan);
+                    session.set_media_plan(plan);
                 }
             }
-            session::SessionEvent::Claimed { track, result } => {
+            session::SessionEvent::Published { track, result } => {
                 match (self.by_track(&track), result) {
                     (Some(sink_pad), Ok(codecs)) => {
                         sink_pad.set_agreed(codecs);
@@ -91,13 +91,13 @@ impl super::imp::ReactorSink {
                     (None, Ok(_)) => {}
                 }
             }
-            session::SessionEvent::Withdrawn(track) => {
+            session::SessionEvent::Unpublished(track) => {
                 if let Some(sink_pad) = self.by_track(&track) {
                     lock(&self.delay).take();
                     sink_pad.suspend();
                 }
             }
-            session::SessionEvent::Open { track, result } => match result {
+            session::SessionEvent::SenderOpened { track, result } => match result {
                 Ok(()) => {
                     if let (Some(sink_pad), Some(session)) =
                         (self.by_track(&track), self.membership.session())
@@ -107,23 +107,26 @@ impl super::imp::ReactorSink {
                 }
                 Err(error) => self.fail(&error),
             },
-            session::SessionEvent::Deserted => {}
-            session::SessionEvent::KeyframeWanted(track) => {
+            session::SessionEvent::MediaParticipantsLeft => {}
+            session::SessionEvent::KeyframeRequested(track) => {
                 if let Some(sink_pad) = self.by_track(&track) {
                     sink_pad.request_keyframe();
                 }
             }
-            session::SessionEvent::Loss { track, lost } => {
+            session::SessionEvent::PacketLoss {
+                track,
+                fraction_lost,
+            } => {
                 if let Some(sink_pad) = self.by_track(&track) {
-                    sink_pad.adapt(|controller| controller.report(lost));
+                    sink_pad.adapt(|controller| controller.report(fraction_lost));
                 }
             }
-            session::SessionEvent::Share { track, bitrate } => {
+            session::SessionEvent::TargetBitrate { track, bitrate } => {
                 if let Some(sink_pad) = self.by_track(&track) {
                     sink_pad.adapt(|controller| controller.follow(bitrate));
                 }
             }
-            session::SessionEvent::Machine(_) | session::SessionEvent::Latency(_) => {}
+            session::SessionEvent::Machine(_) | session::SessionEvent::JitterBufferLatency(_) => {}
         }
     }
 
@@ -133,7 +136,7 @@ impl super::imp::ReactorSink {
         match tracks.map(|tracks| self.bind(tracks)) {
             Some(Ok(plan)) => {
                 if let Some(session) = self.membership.session() {
-                    session.plan(Ok(plan));
+                    session.set_media_plan(Ok(plan));
                 }
             }
             Some(Err(error)) => self.fail(&error),
@@ -209,7 +212,7 @@ impl super::imp::ReactorSink {
         match sink_pad.prepare(element.upcast_ref(), wanted.as_deref(), bitrate, setup) {
             Ok(Some(codec)) => {
                 if let Some(session) = self.membership.session() {
-                    session.format(&track.name, codec);
+                    session.set_codec(&track.name, codec);
                 }
             }
             Ok(None) => {}

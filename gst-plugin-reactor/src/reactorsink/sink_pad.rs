@@ -325,7 +325,7 @@ impl SinkPad {
                 ),
             ));
         }
-        let chain = match Codec::of_media_type(&media_type) {
+        let chain = match Codec::by_media_type(&media_type) {
             Some(codec) if agreed.contains(&codec) => Chain {
                 codec,
                 elements: Vec::new(),

@@ -11,7 +11,7 @@ use gst::prelude::*;
 use crate::{
     gst_helpers::{internal, make},
     platform::{Code, Error},
-    session::codecs::{Codec, offer_caps},
+    session::codecs::{Codec, codec_preferences},
 };
 
 /// The format in which a pad sends a track.
@@ -52,7 +52,7 @@ impl FormatChoice {
             });
             let choice = encoded.or_else(|| {
                 choose(OutputFormat::Rtp, &|codec| {
-                    offer_caps([codec]).can_intersect(caps)
+                    codec_preferences([codec]).can_intersect(caps)
                 })
             });
             if let Some(choice) = choice {
@@ -101,7 +101,7 @@ impl DecodeChain {
             format,
         };
         let media_type = caps.structure(0).map(|s| s.name());
-        let codec = media_type.and_then(|media_type| Codec::of_media_type(media_type));
+        let codec = media_type.and_then(|media_type| Codec::by_media_type(media_type));
         let added = match (format, codec) {
             (OutputFormat::Raw, Some(codec)) => chain.add_decoder(bin, codec),
             (OutputFormat::Encoded, Some(codec)) => chain.add_parser(bin, codec),

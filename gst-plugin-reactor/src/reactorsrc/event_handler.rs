@@ -45,7 +45,7 @@ impl ReactorSrc {
             {
                 match event {
                     SessionEvent::Tracks(tracks) => self.plan_tracks(generation, tracks),
-                    SessionEvent::Latency(milliseconds) => {
+                    SessionEvent::JitterBufferLatency(milliseconds) => {
                         self.membership.set_grown_latency(milliseconds);
                         self.update_latency();
                     }
@@ -78,7 +78,7 @@ impl ReactorSrc {
             self.expose_pads(generation, outputs)
         };
         if let Some(session) = self.membership.session() {
-            session.plan(plan);
+            session.set_media_plan(plan);
         }
     }
 
@@ -131,7 +131,7 @@ impl ReactorSrc {
             track: pad.stream.track.clone(),
             codecs: choice.codecs,
             rtp: choice.format == OutputFormat::Rtp,
-            flowing: self.is_wanted(&pad.pad),
+            paused: !self.is_wanted(&pad.pad),
             consumer: pad.stream.clone(),
         })
     }

@@ -127,7 +127,7 @@ impl ReactorSrc {
             if let Some(imp) = weak.upgrade()
                 && let Some(session) = imp.membership.session()
             {
-                session.want(&name, linked && imp.membership.state.is_playing());
+                session.set_track_paused(&name, !(linked && imp.membership.state.is_playing()));
             }
         };
         let weak = self.downgrade();
@@ -268,7 +268,7 @@ impl Lifecycle for ReactorSrc {
         self.membership.state.set_playing(playing);
         if let Some(session) = self.membership.session() {
             for track in self.tracks() {
-                session.want(&track.stream.track.name, self.is_wanted(&track.pad));
+                session.set_track_paused(&track.stream.track.name, !self.is_wanted(&track.pad));
             }
         }
     }

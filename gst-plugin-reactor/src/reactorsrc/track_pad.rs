@@ -111,7 +111,7 @@ impl TrackPad {
         latency: gst::ClockTime,
     ) -> Result<(), Error> {
         let media_type = caps.structure(0).map_or("", |s| s.name().as_str());
-        let format = match Codec::of_media_type(media_type) {
+        let format = match Codec::by_media_type(media_type) {
             None => OutputFormat::Rtp,
             Some(codec) => {
                 let refused = |_| {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 
-//! How fast may be sent: what the transport estimates that the network takes,
-//! shared out among the tracks that are fed.
+//! Allocates the bandwidth that the transport estimates to the tracks that are
+//! sent: equally, within the limits of each encoder. Used on the driver's task;
+//! it measures nothing itself.
 
-/// How fast a track may be sent, in bits per second.
+/// The bitrates of an encoder, in bits per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BitrateLimits {
     pub min: u32,
@@ -12,50 +13,50 @@ pub struct BitrateLimits {
 }
 
 impl BitrateLimits {
-    /// However they were set.
+    /// Brings a bitrate within the limits; `min` wins over a `max` below it.
     pub fn clamp(&self, bitrate: u32) -> u32 {
         bitrate.clamp(self.min, self.max.max(self.min))
     }
 }
 
-/// What goes over the network for each bit out of an encoder: RTP headers,
-/// retransmissions. A packet of 1200 bytes has 20 of header; those at the end
-/// of a frame are smaller.
-const OVERHEAD: f64 = 1.05;
+/// Bits on the network for each bit out of an encoder: RTP headers and
+/// retransmissions. A packet of 1200 bytes has a header of 20; those at the end of
+/// a frame are smaller.
+const NETWORK_OVERHEAD: f64 = 1.05;
 
-/// What the tracks that are fed have to share.
 #[derive(Debug, Default)]
 pub(super) struct BitrateAllocator {
     tracks: Vec<(String, BitrateLimits)>,
-    /// Over the network: as measured, else what the tracks start with.
+    /// Bits per second on the network: as measured, else the sum of the tracks'
+    /// start bitrates.
     estimate: u32,
     measured: bool,
     changed: bool,
 }
 
 impl BitrateAllocator {
-    /// A track is sent from now on. It brings what it starts with, as the
-    /// network is asked for that much more.
-    pub(super) fn open(&mut self, track: &str, limits: BitrateLimits) {
-        // A new transport has to hear of it even if it is not new here.
+    /// Adds a track that is sent from now on. The estimate grows by its start
+    /// bitrate.
+    pub(super) fn add_track(&mut self, track: &str, limits: BitrateLimits) {
+        // A new transport needs the limits even if the track is known here.
         self.changed = true;
         if self.tracks.iter().any(|(name, _)| name == track) {
             return;
         }
         self.tracks.push((track.to_owned(), limits));
-        let start = over_the_network(u64::from(limits.clamp(limits.start)));
+        let start = with_overhead(u64::from(limits.clamp(limits.start)));
         self.estimate = self.estimate.saturating_add(start);
     }
 
-    /// What a track leaves that is not fed any more is for the others.
-    pub(super) fn retain(&mut self, fed: impl Fn(&str) -> bool) {
+    /// Removes the tracks that are not sent any more; the others get their part.
+    pub(super) fn retain_tracks(&mut self, fed: impl Fn(&str) -> bool) {
         let before = self.tracks.len();
         self.tracks.retain(|(name, _)| fed(name));
         self.changed |= self.tracks.len() != before;
     }
 
-    /// The transport has measured what the network takes.
-    pub(super) fn measure(&mut self, estimate: u32) {
+    /// Sets the bandwidth that the transport measured, in bits per second.
+    pub(super) fn set_measurement(&mut self, estimate: u32) {
         self.estimate = estimate;
         self.measured = true;
     }
@@ -64,20 +65,21 @@ impl BitrateAllocator {
         self.measured
     }
 
-    /// Another transport may not be able to measure.
-    pub(super) fn forget_measure(&mut self) {
+    /// For another transport, which may not be able to measure. The estimate
+    /// stays.
+    pub(super) fn clear_measurement(&mut self) {
         self.measured = false;
     }
 
-    /// Within which limits to estimate, and from where to go on, if that is
-    /// not as before.
-    pub(super) fn take_change(&mut self) -> Option<BitrateLimits> {
+    /// The limits of the estimate and the value to continue from, on the network,
+    /// if tracks were added or removed since the last call.
+    pub(super) fn take_changed_limits(&mut self) -> Option<BitrateLimits> {
         if !std::mem::take(&mut self.changed) {
             return None;
         }
         let sum = |of: fn(&BitrateLimits) -> u32| {
             let each = self.tracks.iter().map(|(_, limits)| u64::from(of(limits)));
-            over_the_network(each.sum())
+            with_overhead(each.sum())
         };
         let mut all = BitrateLimits {
             min: sum(|limits| limits.min),
@@ -89,17 +91,18 @@ impl BitrateAllocator {
         Some(all)
     }
 
-    /// Who may send how much: all the same, within the limits of each. Those
-    /// that cannot change are left out.
-    pub(super) fn shares(&self) -> impl Iterator<Item = (&str, u32)> {
-        let total = (f64::from(self.estimate) / OVERHEAD) as u64;
-        let level = self.level(total);
+    /// The bitrate of each track's encoder: all equal, within the limits of each.
+    /// Tracks with a fixed bitrate are left out.
+    pub(super) fn allocations(&self) -> impl Iterator<Item = (&str, u32)> {
+        let total = (f64::from(self.estimate) / NETWORK_OVERHEAD) as u64;
+        let level = self.fair_share(total);
         let tracks = self.tracks.iter().filter(|(_, l)| l.min < l.max);
         tracks.map(move |(name, limits)| (name.as_str(), limits.clamp(level)))
     }
 
-    /// The highest that everybody can be raised to.
-    fn level(&self, total: u64) -> u32 {
+    /// The highest bitrate that all tracks can have, each within its limits, so
+    /// that their sum is at most `total`.
+    fn fair_share(&self, total: u64) -> u32 {
         let sum = |level| {
             let each = self.tracks.iter();
             each.map(|(_, l)| u64::from(l.clamp(level))).sum::<u64>()
@@ -117,8 +120,8 @@ impl BitrateAllocator {
     }
 }
 
-fn over_the_network(bitrate: u64) -> u32 {
-    (bitrate as f64 * OVERHEAD) as u32
+fn with_overhead(bitrate: u64) -> u32 {
+    (bitrate as f64 * NETWORK_OVERHEAD) as u32
 }
 
 #[cfg(test)]
@@ -139,15 +142,15 @@ mod tests {
     fn allocator(tracks: &[(&str, BitrateLimits)]) -> BitrateAllocator {
         let mut allocator = BitrateAllocator::default();
         for (name, limits) in tracks {
-            allocator.open(name, *limits);
+            allocator.add_track(name, *limits);
         }
-        allocator.take_change();
+        allocator.take_changed_limits();
         allocator
     }
 
     fn shares(allocator: &mut BitrateAllocator, encoded: u32) -> Vec<(String, u32)> {
-        allocator.measure(over_the_network(encoded.into()));
-        let shares = allocator.shares();
+        allocator.set_measurement(with_overhead(encoded.into()));
+        let shares = allocator.allocations();
         shares
             .map(|(name, share)| (name.to_owned(), share))
             .collect()
@@ -168,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn one_track_has_it_all_within_its_limits() {
+    fn single_track_gets_the_estimate_within_its_limits() {
         let one = || allocator(&[("camera", VIDEO)]);
         assert_shares(one(), 1_500_000, &[("camera", 1_500_000)]);
         assert_shares(one(), 9_000_000, &[("camera", VIDEO.max)]);
@@ -176,19 +179,19 @@ mod tests {
     }
 
     #[test]
-    fn sound_keeps_its_own() {
+    fn fixed_bitrate_is_reserved_and_not_reported() {
         let both = allocator(&[("microphone", AUDIO), ("camera", VIDEO)]);
         assert_shares(both, 1_064_000, &[("camera", 1_000_000)]);
     }
 
     #[test]
-    fn equals_have_equal_shares() {
+    fn equal_tracks_get_equal_bitrates() {
         let two = allocator(&[("left", VIDEO), ("right", VIDEO)]);
         assert_shares(two, 3_000_000, &[("left", 1_500_000), ("right", 1_500_000)]);
     }
 
     #[test]
-    fn what_one_does_not_use_is_for_the_others() {
+    fn bitrate_above_one_maximum_goes_to_the_other_track() {
         let small = BitrateLimits {
             max: 500_000,
             ..VIDEO
@@ -209,53 +212,53 @@ mod tests {
     }
 
     #[test]
-    fn the_estimator_hears_of_what_changes() {
+    fn changed_tracks_change_the_limits_of_the_estimate() {
         let mut allocator = BitrateAllocator::default();
-        assert_eq!(allocator.take_change(), None);
-        allocator.open("microphone", AUDIO);
-        allocator.open("camera", VIDEO);
-        let all = allocator.take_change().unwrap();
-        assert_eq!(all.min, over_the_network(264_000));
-        assert!(all.start.abs_diff(over_the_network(1_064_000)) <= 2);
-        assert_eq!(all.max, over_the_network(4_064_000));
-        assert_eq!(allocator.take_change(), None);
+        assert_eq!(allocator.take_changed_limits(), None);
+        allocator.add_track("microphone", AUDIO);
+        allocator.add_track("camera", VIDEO);
+        let all = allocator.take_changed_limits().unwrap();
+        assert_eq!(all.min, with_overhead(264_000));
+        assert!(all.start.abs_diff(with_overhead(1_064_000)) <= 2);
+        assert_eq!(all.max, with_overhead(4_064_000));
+        assert_eq!(allocator.take_changed_limits(), None);
 
-        // A late one brings its own share to what was measured.
-        allocator.measure(3_000_000);
-        allocator.open("second", VIDEO);
-        let all = allocator.take_change().unwrap();
-        assert_eq!(all.start, 3_000_000 + over_the_network(1_000_000));
-        assert_eq!(all.max, over_the_network(8_064_000));
+        // A track that is added later adds its start bitrate to the measurement.
+        allocator.set_measurement(3_000_000);
+        allocator.add_track("second", VIDEO);
+        let all = allocator.take_changed_limits().unwrap();
+        assert_eq!(all.start, 3_000_000 + with_overhead(1_000_000));
+        assert_eq!(all.max, with_overhead(8_064_000));
 
-        // What is too much for those that are left is not kept.
-        allocator.measure(8_000_000);
-        allocator.retain(|track| track == "camera");
-        let all = allocator.take_change().unwrap();
+        // The estimate is cut to the maximum of the remaining tracks.
+        allocator.set_measurement(8_000_000);
+        allocator.retain_tracks(|track| track == "camera");
+        let all = allocator.take_changed_limits().unwrap();
         assert_eq!((all.start, all.max), (4_200_000, 4_200_000));
         assert_eq!(
-            allocator.shares().collect::<Vec<_>>(),
+            allocator.allocations().collect::<Vec<_>>(),
             [("camera", VIDEO.max)]
         );
     }
 
     #[test]
-    fn a_new_transport_goes_on_from_there() {
+    fn new_transport_continues_from_the_last_estimate() {
         let mut allocator = allocator(&[("camera", VIDEO)]);
-        allocator.measure(2_500_000);
-        allocator.forget_measure();
+        allocator.set_measurement(2_500_000);
+        allocator.clear_measurement();
         assert!(!allocator.is_measured());
-        allocator.open("camera", VIDEO);
-        assert_eq!(allocator.take_change().unwrap().start, 2_500_000);
+        allocator.add_track("camera", VIDEO);
+        assert_eq!(allocator.take_changed_limits().unwrap().start, 2_500_000);
     }
 
     #[test]
-    fn nothing_and_nonsense_are_no_trouble() {
+    fn no_tracks_and_contradictory_limits_are_accepted() {
         let mut none = BitrateAllocator::default();
-        none.measure(u32::MAX);
-        assert_eq!(none.shares().count(), 0);
-        none.open("camera", VIDEO);
-        none.retain(|_| false);
-        assert_eq!(none.take_change().unwrap().max, 0);
+        none.set_measurement(u32::MAX);
+        assert_eq!(none.allocations().count(), 0);
+        none.add_track("camera", VIDEO);
+        none.retain_tracks(|_| false);
+        assert_eq!(none.take_changed_limits().unwrap().max, 0);
         let odd = BitrateLimits {
             min: 500,
             start: 10,

@@ -44,8 +44,8 @@ pub struct Subscription {
     pub codecs: Vec<&'static Codec>,
     /// Take RTP packets instead of frames.
     pub rtp: bool,
-    /// Whether the model should send it from the start.
-    pub flowing: bool,
+    /// The track stays paused on the server at first.
+    pub paused: bool,
     pub consumer: Arc<dyn MediaConsumer>,
 }
 
@@ -56,7 +56,7 @@ impl std::fmt::Debug for Subscription {
             .field("track", &self.track.name)
             .field("codecs", &codecs)
             .field("rtp", &self.rtp)
-            .field("flowing", &self.flowing)
+            .field("paused", &self.paused)
             .finish_non_exhaustive()
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! The codecs a track may come in, and the GStreamer elements for each.
+//! The codecs of tracks, with the GStreamer elements for each. A table and look-ups
+//! in GStreamer's registry, for any thread; no element is made here.
 
 use crate::platform::track::Kind;
 
@@ -12,8 +13,8 @@ pub struct Codec {
     pub encoding_name: &'static str,
     /// The media type of the depayloaded stream.
     pub media_type: &'static str,
-    /// The payload type of our offers: one each, since one number must not
-    /// mean two codecs in one bundle.
+    /// The payload type of our offers: one for each codec, since it must be unique
+    /// in a bundle (RFC 8843).
     pub payload: i32,
     pub clock_rate: i32,
     /// Format parameters. The older, GStreamer based servers drop a codec
@@ -21,12 +22,12 @@ pub struct Codec {
     fmtp: &'static [(&'static str, &'static str)],
     pub depayloader: &'static str,
     pub payloader: &'static str,
-    /// The parser that turns the stream into what any muxer takes, if the
-    /// depayloader does not do that already.
+    /// The parser that makes a stream that every muxer accepts, unless the
+    /// depayloader does.
     pub parser: Option<&'static str>,
 }
 
-/// In the order of the server's own preference.
+/// In the order of the server's preference.
 pub const CODECS: &[Codec] = &[
     Codec {
         kind: Kind::Video,
@@ -91,14 +92,14 @@ pub const CODECS: &[Codec] = &[
 ];
 
 impl Codec {
-    pub fn find(encoding_name: &str) -> Option<&'static Codec> {
+    pub fn by_encoding_name(encoding_name: &str) -> Option<&'static Codec> {
         CODECS
             .iter()
             .find(|codec| codec.encoding_name.eq_ignore_ascii_case(encoding_name))
     }
 
-    /// The codec of a depayloaded stream.
-    pub fn of_media_type(media_type: &str) -> Option<&'static Codec> {
+    /// The codec of a depayloaded stream, by its caps' name.
+    pub fn by_media_type(media_type: &str) -> Option<&'static Codec> {
         CODECS.iter().find(|codec| codec.media_type == media_type)
     }
 
@@ -106,14 +107,14 @@ impl Codec {
         CODECS.iter().filter(move |codec| codec.kind == kind)
     }
 
-    /// The depayloaded stream, whatever its details.
+    /// The caps of the depayloaded stream, without any detail.
     pub fn caps(&self) -> gst::Caps {
         gst::Caps::new_empty_simple(self.media_type)
     }
 
-    /// Whether what arrives can be taken off RTP here.
+    /// Whether the depayloader is installed.
     pub fn can_depayload(&self) -> bool {
-        installed(self.depayloader)
+        is_installed(self.depayloader)
     }
 
     /// The decoders for it, best rank first.
@@ -123,53 +124,47 @@ impl Codec {
             // Leaves out the bins for streams with an alpha channel.
             caps.make_mut().set("codec-alpha", false);
         }
-        let kind = match self.kind {
-            Kind::Audio => gst::ElementFactoryType::MEDIA_AUDIO,
-            Kind::Video => gst::ElementFactoryType::MEDIA_VIDEO,
-        };
-        gst::ElementFactory::factories_with_type(
-            gst::ElementFactoryType::DECODER | kind,
-            gst::Rank::MARGINAL,
-        )
-        .into_iter()
-        .filter(|factory| factory.can_sink_any_caps(&caps))
-        .collect()
+        let mut decoders = self.factories(gst::ElementFactoryType::DECODER);
+        decoders.retain(|factory| factory.can_sink_any_caps(&caps));
+        decoders
     }
 
     pub fn can_decode(&self) -> bool {
         self.can_depayload() && !self.decoders().is_empty()
     }
 
-    /// Whether what is encoded can be put into RTP here.
+    /// Whether the payloader is installed.
     pub fn can_payload(&self) -> bool {
-        installed(self.payloader)
+        is_installed(self.payloader)
     }
 
     /// The encoders for it, best first: hardware, then by rank.
     pub fn encoders(&self) -> Vec<gst::ElementFactory> {
         let caps = self.caps();
-        let kind = match self.kind {
-            Kind::Audio => gst::ElementFactoryType::MEDIA_AUDIO,
-            Kind::Video => gst::ElementFactoryType::MEDIA_VIDEO,
-        };
-        let mut encoders: Vec<_> = gst::ElementFactory::factories_with_type(
-            gst::ElementFactoryType::ENCODER | kind,
-            gst::Rank::MARGINAL,
-        )
-        .into_iter()
-        .filter(|factory| factory.can_src_any_caps(&caps))
-        .collect();
+        let mut encoders = self.factories(gst::ElementFactoryType::ENCODER);
+        encoders.retain(|factory| factory.can_src_any_caps(&caps));
         // Stable: the registry's order by rank stays within each half.
         encoders.sort_by_key(|factory| !factory.has_type(gst::ElementFactoryType::HARDWARE));
         encoders
+    }
+
+    /// The factories of a type for this kind of media, best rank first.
+    fn factories(&self, factory_type: gst::ElementFactoryType) -> Vec<gst::ElementFactory> {
+        let media_type = match self.kind {
+            Kind::Audio => gst::ElementFactoryType::MEDIA_AUDIO,
+            Kind::Video => gst::ElementFactoryType::MEDIA_VIDEO,
+        };
+        gst::ElementFactory::factories_with_type(factory_type | media_type, gst::Rank::MARGINAL)
+            .into_iter()
+            .collect()
     }
 
     pub fn can_encode(&self) -> bool {
         self.can_payload() && !self.encoders().is_empty()
     }
 
-    /// How the codec stands in an offer to receive it.
-    pub fn offer(&self) -> gst::Structure {
+    /// The codec in a transceiver's codec preferences.
+    pub fn rtp_structure(&self) -> gst::Structure {
         let mut s = gst::Structure::builder("application/x-rtp")
             .field("media", self.kind.as_str())
             .field("encoding-name", self.encoding_name)
@@ -185,16 +180,16 @@ impl Codec {
     }
 }
 
-fn installed(factory: &str) -> bool {
+fn is_installed(factory: &str) -> bool {
     gst::ElementFactory::find(factory).is_some()
 }
 
-/// The transceiver's codec preferences.
-pub fn offer_caps<'a>(codecs: impl IntoIterator<Item = &'a Codec>) -> gst::Caps {
+/// The codec preferences of a transceiver, best first.
+pub fn codec_preferences<'a>(codecs: impl IntoIterator<Item = &'a Codec>) -> gst::Caps {
     let mut caps = gst::Caps::new_empty();
     let list = caps.make_mut();
     for codec in codecs {
-        list.append_structure(codec.offer());
+        list.append_structure(codec.rtp_structure());
     }
     caps
 }
@@ -213,22 +208,25 @@ mod tests {
     }
 
     #[test]
-    fn offers_name_what_strict_servers_look_for() {
+    fn rtp_structure_has_the_parameters_of_strict_servers() {
         gst::init().unwrap();
-        let vp9 = Codec::find("vp9").unwrap().offer();
+        let vp9 = Codec::by_encoding_name("vp9").unwrap().rtp_structure();
         assert_eq!(vp9.get::<&str>("profile-id").unwrap(), "0");
-        let h264 = Codec::find("H264").unwrap().offer();
+        let h264 = Codec::by_encoding_name("H264").unwrap().rtp_structure();
         assert_eq!(h264.get::<&str>("profile-level-id").unwrap(), "42e01f");
         assert_eq!(h264.get::<&str>("packetization-mode").unwrap(), "1");
-        let opus = Codec::find("opus").unwrap().offer();
+        let opus = Codec::by_encoding_name("opus").unwrap().rtp_structure();
         assert_eq!(opus.get::<&str>("encoding-params").unwrap(), "2");
     }
 
     #[test]
-    fn what_debian_installs_can_be_decoded() {
+    fn codecs_of_debian_can_be_decoded() {
         gst::init().unwrap();
         for name in ["VP9", "VP8", "OPUS"] {
-            assert!(Codec::find(name).unwrap().can_decode(), "{name}");
+            assert!(
+                Codec::by_encoding_name(name).unwrap().can_decode(),
+                "{name}"
+            );
         }
     }
 }

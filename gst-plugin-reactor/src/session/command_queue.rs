@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 
-//! Commands on their way to the model: in order, with their files uploaded
-//! and their arguments checked first.
+//! The queue of commands and uploads: executes them in order once the session is
+//! ready, uploads the files of a command and checks its arguments first. Runs on
+//! a task of its own; it never waits for the reply to a command.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 
-use super::{DriverMessage, ReplyCallback};
+use super::replies::{ReplyCallback, UploadCallback};
 use crate::platform::{
     Code, Error,
     commands::ModelCommand,
@@ -17,39 +18,41 @@ use crate::platform::{
     wire::{ClientMessage, FileRef},
 };
 
-/// The schema comes with the server's first words. A model without one is
-/// spoken to unchecked.
+/// How long to wait for the schema, which the server sends with its first
+/// messages. Commands to a model without one are sent unchecked.
 const SCHEMA_LIMIT: Duration = Duration::from_secs(2);
 
-/// What the commands wait for.
+/// Whether commands can be sent.
 #[derive(Debug, Clone, Default)]
 pub(super) enum Readiness {
     #[default]
     NotYet,
-    /// The session's id; its schema once that is known.
-    Ready(String, Option<std::sync::Arc<Schema>>),
+    /// The session's id, and the model's schema once that is known.
+    Ready(String, Option<Arc<Schema>>),
     Over,
 }
 
-/// One thing to do, in its turn.
+/// A command or an upload that waits for its turn.
 pub enum QueuedCommand {
     Command {
         command: ModelCommand,
-        /// Against the schema.
+        /// Check the arguments against the schema.
         check: bool,
         reply: ReplyCallback,
     },
     Upload {
-        source: Result<UploadSource, std::path::PathBuf>,
-        /// Instead of what the file's name tells.
+        /// The content, or the path of the file to read.
+        source: Result<UploadSource, PathBuf>,
+        /// Instead of the file's name.
         name: Option<String>,
+        /// Instead of the type that the file's name stands for.
         mime: Option<String>,
         reply: UploadCallback,
     },
 }
 
 impl QueuedCommand {
-    /// Answers that it will not be done.
+    /// Replies with an error instead.
     pub(super) fn refuse(self, error: Error) {
         match self {
             Self::Command { reply, .. } => reply(Err(error)),
@@ -58,26 +61,26 @@ impl QueuedCommand {
     }
 }
 
-/// Called once with the reference to an uploaded file.
-pub type UploadCallback = Box<dyn FnOnce(Result<FileRef, Error>) + Send>;
+/// Sends a message to the server.
+pub(super) type RequestSender = Box<dyn Fn(ClientMessage, ReplyCallback) + Send + Sync>;
 
 pub(super) struct CommandQueue {
     pub coordinator: Coordinator,
     pub readiness: watch::Receiver<Readiness>,
-    pub messages: mpsc::WeakUnboundedSender<DriverMessage>,
+    pub request: RequestSender,
 }
 
 impl CommandQueue {
-    /// Carries orders out one after the other; replies come when they come.
-    pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<QueuedCommand>) {
-        while let Some(order) = orders.recv().await {
-            match order {
+    /// Executes commands one after the other, without waiting for their replies.
+    pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<QueuedCommand>) {
+        while let Some(command) = commands.recv().await {
+            match command {
                 QueuedCommand::Command {
                     command,
                     check,
                     reply,
                 } => match self.prepare(command, check).await {
-                    Ok(message) => self.send(message, reply),
+                    Ok(message) => (self.request)(message, reply),
                     Err(error) => reply(Err(error.during("send_command"))),
                 },
                 QueuedCommand::Upload {
@@ -85,26 +88,18 @@ impl CommandQueue {
                     name,
                     mime,
                     reply,
-                } => reply(self.upload_order(source, name, mime).await),
+                } => reply(self.upload_named(source, name, mime).await),
             }
         }
     }
 
-    fn send(&self, message: ClientMessage, reply: ReplyCallback) {
-        match self.messages.upgrade() {
-            Some(messages) => {
-                let _ = messages.send(DriverMessage::Request(message, reply));
-            }
-            None => reply(Err(super::closed())),
-        }
-    }
-
+    /// UploadReferences a command's files and checks its arguments.
     async fn prepare(
         &mut self,
         command: ModelCommand,
         check: bool,
     ) -> Result<ClientMessage, Error> {
-        let id = self.session().await?;
+        let id = self.session_id().await?;
         let ModelCommand { name, data, files } = command;
         let mut uploads = BTreeMap::new();
         for (parameter, path) in files {
@@ -121,13 +116,13 @@ impl CommandQueue {
         })
     }
 
-    async fn upload_order(
+    async fn upload_named(
         &mut self,
-        source: Result<UploadSource, std::path::PathBuf>,
+        source: Result<UploadSource, PathBuf>,
         name: Option<String>,
         mime: Option<String>,
     ) -> Result<FileRef, Error> {
-        let id = self.session().await?;
+        let id = self.session_id().await?;
         let source = match source {
             Ok(source) => source,
             Err(path) => read_file(&path, mime.as_deref()).await?,
@@ -141,13 +136,13 @@ impl CommandQueue {
 
     async fn upload(&self, session_id: &str, source: &UploadSource) -> Result<FileRef, Error> {
         let file = self.coordinator.uploads(session_id).upload(source).await?;
-        // Models with a hook for uploads hear of it; nothing is replied.
-        self.send(ClientMessage::FileUploaded(file.clone()), Box::new(|_| {}));
+        // For models with a hook for uploads; there is no reply to it.
+        (self.request)(ClientMessage::FileUploaded(file.clone()), Box::new(|_| {}));
         Ok(file)
     }
 
-    /// Waits until there is a session to command.
-    async fn session(&mut self) -> Result<String, Error> {
+    /// Waits until the session is ready.
+    async fn session_id(&mut self) -> Result<String, Error> {
         let ready = |r: &Readiness| !matches!(r, Readiness::NotYet);
         match self.readiness.wait_for(ready).await.as_deref() {
             Ok(Readiness::Ready(id, _)) => Ok(id.clone()),
@@ -158,7 +153,8 @@ impl CommandQueue {
         }
     }
 
-    async fn schema(&mut self) -> Option<std::sync::Arc<Schema>> {
+    /// Waits for the model's schema, at most for [`SCHEMA_LIMIT`].
+    async fn schema(&mut self) -> Option<Arc<Schema>> {
         let known = |r: &Readiness| matches!(r, Readiness::Ready(_, Some(_)) | Readiness::Over);
         let wait = self.readiness.wait_for(known);
         match tokio::time::timeout(SCHEMA_LIMIT, wait)

@@ -1,103 +1,78 @@
 // SPDX-License-Identifier: MIT
 
-//! Does what the state machine says: HTTP, timers, the transport. One task
-//! per session; everything else only sends it messages.
+//! Carries out the state machine's actions: HTTP requests, timers, the transport.
+//! One task per session on the I/O threads; elements and the transport only send
+//! it messages. It takes no decision about the session and never blocks.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use tokio::{
-    runtime::Runtime,
     sync::{mpsc, watch},
     task::JoinSet,
 };
 
 use super::{
-    DriverMessage, MediaPlan, ReplyCallback, SharedState, Status, TransportReport,
     codecs::Codec,
-    command_queue::{CommandQueue, QueuedCommand, Readiness},
-    lock,
-    machine::{Action, Input, Machine, MachineEvent, Policy},
-    participants::{Participants, Released},
-    settings::Settings,
-    transport::{self, Reporter, Transport},
+    command_queue::{CommandQueue, QueuedCommand, Readiness, RequestSender},
+    events::MediaPlan,
+    machine::{Action, Input, Machine, MachineEvent, Policy, Status},
+    messages::{DriverMessage, TransportReport},
+    participants::{Participants, ReleasedTrack},
+    replies::{ReplyCallback, closed_error},
+    runtime::runtime,
+    settings::{MIN_LATENCY, Settings},
+    shared_state::SharedState,
+    transport::{Reporter, Transport, TransportConfig},
 };
 use crate::platform::{
-    Code, Error,
+    Error,
     coordinator::{Coordinator, Ownership},
     http::HTTP_TIMEOUT,
+    lock,
     schema::Schema,
     signaling::{IceServer, Signaling},
     wire::{ClientMessage, ServerMessage},
 };
 
-mod calls;
+mod http_requests;
 
-/// All sessions of the process share these; none ever blocks on them.
-const WORKERS: usize = 2;
-
-/// The process's I/O threads.
-///
-/// # Errors
-///
-/// When it has no threads left.
-pub fn runtime() -> Result<&'static Runtime, Error> {
-    static RUNTIME: OnceLock<Result<Runtime, String>> = OnceLock::new();
-    let runtime = RUNTIME.get_or_init(|| {
-        tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(WORKERS)
-            .thread_name("reactor-io")
-            .enable_all()
-            .build()
-            .map_err(|error| error.to_string())
-    });
-    runtime
-        .as_ref()
-        .map_err(|error| Error::api(Code::Internal, format!("no I/O threads: {error}")))
-}
-
-/// Runs something later, on an I/O thread.
-pub fn after(delay: Duration, run: impl FnOnce() + Send + 'static) {
-    if let Ok(runtime) = runtime() {
-        runtime.spawn(async move {
-            tokio::time::sleep(delay).await;
-            run();
-        });
-    }
-}
-
-/// To get a session takes a token, perhaps another, and the session itself.
-const BEGIN_LIMIT: Duration = HTTP_TIMEOUT.saturating_mul(4);
+/// How long opening a session may take: the requests for a token, perhaps for
+/// another, and for the session itself.
+const OPEN_SESSION_LIMIT: Duration = HTTP_TIMEOUT.saturating_mul(4);
 
 pub(super) struct Driver {
     machine: Machine,
     policy: Policy,
     epoch: Instant,
     coordinator: Coordinator,
-    /// The last one, also when the machine is done with it.
+    /// Of the last session; it stays when that has ended.
     session_id: String,
     arguments: Option<serde_json::Map<String, serde_json::Value>>,
     signaling: Option<Signaling>,
-    /// For the connection that is being made.
-    calls: JoinSet<()>,
-    /// A session was asked for and the server has not answered.
-    beginning: bool,
+    /// The signaling requests of the connection that is being made.
+    signaling_tasks: JoinSet<()>,
+    /// The request for a session is pending.
+    opening_session: bool,
     transport: Transport,
-    /// Of how many: what the ones before still say is void.
+    /// The number of the transport; reports of earlier ones are ignored.
     generation: u64,
-    /// It is taken down, and how many before it are not yet.
-    down: bool,
-    closing: u32,
-    config: transport::TransportConfig,
+    /// The transport has closed.
+    transport_closed: bool,
+    /// The number of earlier transports that have not closed yet.
+    closing_transports: u32,
+    transport_config: TransportConfig,
     participants: Participants,
-    queued: mpsc::UnboundedSender<QueuedCommand>,
+    queued_commands: mpsc::UnboundedSender<QueuedCommand>,
     readiness: watch::Sender<Readiness>,
     /// The model's, once it is known.
     schema: Option<Arc<Schema>>,
+    /// Until it is started.
     command_queue: Option<(CommandQueue, mpsc::UnboundedReceiver<QueuedCommand>)>,
+    /// The callbacks of pending requests, by token.
     replies: HashMap<u64, ReplyCallback>,
     next_token: u64,
     messages: mpsc::UnboundedSender<DriverMessage>,
@@ -113,14 +88,14 @@ impl Driver {
         let coordinator = settings.coordinator()?;
         let epoch = Instant::now();
         let policy = settings.policy();
-        let config = settings.transport();
+        let transport_config = transport_config(settings);
         let participants = Participants::default();
-        let (queued, queue) = mpsc::unbounded_channel();
+        let (queued_commands, commands) = mpsc::unbounded_channel();
         let (readiness, ready) = watch::channel(Readiness::default());
         let command_queue = CommandQueue {
             coordinator: coordinator.clone(),
             readiness: ready,
-            messages: messages.downgrade(),
+            request: request_sender(&messages),
         };
         Ok(Self {
             machine: Machine::new(policy.clone()),
@@ -130,24 +105,24 @@ impl Driver {
             session_id: String::new(),
             arguments: settings.arguments.clone(),
             signaling: None,
-            calls: JoinSet::new(),
-            beginning: false,
+            signaling_tasks: JoinSet::new(),
+            opening_session: false,
             transport: Transport::new(
-                config.clone(),
+                transport_config.clone(),
                 epoch,
                 reporter(&messages, 0),
                 participants.taps(),
                 shared.track_senders.clone(),
             )?,
             generation: 0,
-            down: false,
-            closing: 0,
-            config,
+            transport_closed: false,
+            closing_transports: 0,
+            transport_config,
             participants,
-            queued,
+            queued_commands,
             readiness,
             schema: None,
-            command_queue: Some((command_queue, queue)),
+            command_queue: Some((command_queue, commands)),
             replies: HashMap::new(),
             next_token: 0,
             messages,
@@ -155,19 +130,21 @@ impl Driver {
         })
     }
 
-    pub(super) fn launch(
+    /// Spawns the driver's task, which begins once the `previous` session on the
+    /// server is closed.
+    pub(super) fn start(
         mut self,
         receiver: mpsc::UnboundedReceiver<DriverMessage>,
-        before: Option<Arc<SharedState>>,
+        previous: Option<Arc<SharedState>>,
     ) -> Result<(), Error> {
         let limit = self.policy.close_limit;
         let runtime = runtime()?;
-        if let Some((command_queue, queued)) = self.command_queue.take() {
-            runtime.spawn(command_queue.run(queued));
+        if let Some((command_queue, commands)) = self.command_queue.take() {
+            runtime.spawn(command_queue.run(commands));
         }
         runtime.spawn(async move {
-            if let Some(before) = before {
-                let _ = tokio::time::timeout(limit, before.wait_closed()).await;
+            if let Some(previous) = previous {
+                let _ = tokio::time::timeout(limit, previous.closed()).await;
             }
             self.run(receiver).await;
         });
@@ -187,107 +164,117 @@ impl Driver {
                 }
             };
             match message {
-                Some(message) => self.message(message),
+                Some(message) => self.receive(message),
                 None => self.input(Input::Stop),
             }
         }
         self.transport.close();
-        if !self.beginning {
+        if !self.opening_session {
             self.wait_for_transports(&mut receiver).await;
         }
         self.shared.set_closed();
-        if self.beginning && !self.policy.recoverable {
+        if self.opening_session && !self.policy.recoverable {
             self.end_late_session(receiver).await;
         }
     }
 
-    /// A process that ends must not have connections that are being taken down.
+    /// Waits until all transports have closed: a process must not exit while one
+    /// is being taken down.
     async fn wait_for_transports(&mut self, receiver: &mut mpsc::UnboundedReceiver<DriverMessage>) {
         let closed = async {
-            while self.closing > 0
+            while self.closing_transports > 0
                 && let Some(message) = receiver.recv().await
             {
                 if let DriverMessage::Transport(generation, report) = message
                     && generation != self.generation
                     && matches!(report, TransportReport::Input(Input::TransportClosed))
                 {
-                    self.closing -= 1;
+                    self.closing_transports -= 1;
                 }
             }
         };
         let _ = tokio::time::timeout(self.policy.close_limit, closed).await;
     }
 
-    /// Closed before the server said whether there is a session: if one comes
-    /// after all, nobody will use it.
+    /// Ends a session that the server opens after the driver was stopped.
     async fn end_late_session(self, mut receiver: mpsc::UnboundedReceiver<DriverMessage>) {
-        let begun = async {
+        let opened = async {
             loop {
                 match receiver.recv().await {
-                    Some(DriverMessage::Input(Input::Begun(result))) => return result.ok(),
+                    Some(DriverMessage::Input(Input::SessionOpened(result))) => return result.ok(),
                     Some(_) => {}
                     None => return None,
                 }
             }
         };
-        let begun = tokio::time::timeout(BEGIN_LIMIT, begun).await;
-        if let Ok(Some((session, Ownership::Created))) = begun {
-            // Nobody is left to hear how that goes.
+        let opened = tokio::time::timeout(OPEN_SESSION_LIMIT, opened).await;
+        if let Ok(Some((session, Ownership::Created))) = opened {
+            // No element takes part any more that could receive the result.
             let _ = self.coordinator.end(&session.session_id).await;
         }
     }
 
-    fn message(&mut self, message: DriverMessage) {
+    fn receive(&mut self, message: DriverMessage) {
         match message {
             DriverMessage::Input(input) => self.input(input),
-            DriverMessage::Signaled(number, input) if number == self.machine.connections() => {
+            DriverMessage::SignalingReply(number, input)
+                if number == self.machine.connections() =>
+            {
                 self.input(input);
             }
-            DriverMessage::Signaled(..) => {}
-            DriverMessage::Join(id, member, events) => self.participants.join(id, member, events),
+            DriverMessage::SignalingReply(..) => {}
+            DriverMessage::Join(id, participant, events) => {
+                self.participants.join(id, participant, events);
+            }
             DriverMessage::Leave(id) => self.leave(id),
-            DriverMessage::Plan(id, plan) => self.plan(id, plan),
+            DriverMessage::Plan(id, plan) => self.set_plan(id, plan),
             DriverMessage::Request(message, reply) => self.request(message, reply),
             DriverMessage::QueuedCommand(command) => {
-                if let Err(mpsc::error::SendError(command)) = self.queued.send(command) {
-                    command.refuse(super::closed());
+                if let Err(mpsc::error::SendError(command)) = self.queued_commands.send(command) {
+                    command.refuse(closed_error());
                 }
             }
             DriverMessage::SetLatency(milliseconds) => {
-                self.config.latency = milliseconds;
-                self.config.latency_now = milliseconds;
+                self.transport_config.latency = milliseconds;
+                self.transport_config.latency_now = milliseconds;
                 self.transport.set_latency(milliseconds);
             }
             DriverMessage::RequestKeyframe(track) => self.transport.request_keyframe(track),
-            DriverMessage::Format(track, codec) => self.open_sender(track, codec),
-            DriverMessage::Claimed(track, result) => self.participants.claimed(&track, result),
-            DriverMessage::Publish(track, publish) => self.publish(&track, publish),
+            DriverMessage::SetCodec(track, codec) => self.open_sender(track, codec),
+            DriverMessage::PublishReply(track, result) => {
+                self.participants.publish_replied(&track, &result)
+            }
+            DriverMessage::SetPublished(track, publish) => self.set_published(&track, publish),
             DriverMessage::Transport(generation, report) if generation == self.generation => {
-                self.report(report);
+                self.receive_report(report);
             }
             DriverMessage::Transport(_, TransportReport::Input(Input::TransportClosed)) => {
-                self.closing -= 1
+                self.closing_transports -= 1;
             }
             DriverMessage::Transport(..) => {}
         }
     }
 
-    fn report(&mut self, report: TransportReport) {
+    fn receive_report(&mut self, report: TransportReport) {
         match report {
             TransportReport::Input(input) => {
-                self.down |= matches!(input, Input::TransportClosed);
+                self.transport_closed |= matches!(input, Input::TransportClosed);
                 self.input(input);
             }
-            TransportReport::KeyframeWanted(track) => self.participants.keyframe_wanted(&track),
-            TransportReport::Loss(track, lost) => self.participants.loss(&track, lost),
-            TransportReport::Estimate(bitrate) => self.participants.estimate(bitrate),
-            TransportReport::Latency(milliseconds) => {
-                self.config.latency_now = milliseconds;
-                self.participants.latency(milliseconds);
+            TransportReport::KeyframeRequested(track) => self.participants.request_keyframe(&track),
+            TransportReport::PacketLoss(track, fraction_lost) => {
+                self.participants.report_packet_loss(&track, fraction_lost);
             }
-            TransportReport::SenderOpen(track, result) => {
-                self.participants.sender_open(&track, result);
-                self.limit();
+            TransportReport::BandwidthEstimate(bitrate) => {
+                self.participants.set_bandwidth_estimate(bitrate);
+            }
+            TransportReport::JitterBufferLatency(milliseconds) => {
+                self.transport_config.latency_now = milliseconds;
+                self.participants.set_jitter_buffer_latency(milliseconds);
+            }
+            TransportReport::SenderOpened(track, result) => {
+                self.participants.sender_opened(&track, &result);
+                self.update_bitrate_limits();
             }
         }
     }
@@ -300,8 +287,8 @@ impl Driver {
     }
 
     fn input(&mut self, input: Input) {
-        if let Input::Begun(result) = &input {
-            self.beginning = false;
+        if let Input::SessionOpened(result) = &input {
+            self.opening_session = false;
             if let Ok((session, _)) = result {
                 self.session_id.clone_from(&session.session_id);
                 self.signaling = None;
@@ -319,62 +306,63 @@ impl Driver {
         let before = self.machine.connections();
         let actions = self.machine.handle(self.epoch.elapsed(), input);
         if self.machine.connections() != before {
-            self.calls.abort_all();
+            self.signaling_tasks.abort_all();
         }
         *lock(&self.shared.timings) = self.machine.timings();
         for action in actions {
-            self.act(action);
+            self.execute(action);
         }
     }
 
-    fn act(&mut self, action: Action) {
+    fn execute(&mut self, action: Action) {
         match action {
             Action::Emit(event) => {
                 let ready = event == MachineEvent::Status(Status::Ready);
                 if matches!(event, MachineEvent::Interrupted(_)) {
-                    self.participants.interrupted();
+                    self.participants.interrupt();
                     self.shared.track_senders.clear();
                 }
-                self.update_command_queue(&event);
-                self.participants.tell(event);
+                self.update_readiness(&event);
+                self.participants.broadcast(&event);
                 if ready {
-                    self.publish_all();
+                    self.publish_tracks();
                 }
             }
-            Action::Announce(tracks) => {
-                self.participants.announce(tracks);
-                // Nobody may be left to ask.
-                self.settle();
+            Action::AnnounceTracks(tracks) => {
+                self.participants.announce_tracks(tracks);
+                // With no element that has to plan, the offer is complete.
+                self.plan_offer();
             }
             Action::Reply { token, result } => {
                 if let Ok(ServerMessage::ClipReady(clip)) = &result {
-                    self.recorded(&clip.session_id);
+                    self.remember_recording(&clip.session_id);
                 }
                 if let Some(reply) = self.replies.remove(&token) {
                     reply(result);
                 }
             }
-            Action::Build { ice_servers } => self.build(ice_servers),
+            Action::CreateOffer { ice_servers } => self.create_offer(ice_servers),
             Action::ApplyAnswer(answer) => {
-                self.participants.negotiated(&answer.tracks);
+                self.participants.set_negotiated(&answer.tracks);
                 self.transport.apply_answer(answer);
             }
-            Action::VerifyIdentity(fingerprint) => self.transport.verify_fingerprint(fingerprint),
+            Action::VerifyPeer(fingerprint) => self.transport.verify_fingerprint(fingerprint),
             Action::OpenMedia => self.transport.open_media(),
-            Action::Send(channel, frames) => self.transport.send(channel, frames),
+            Action::SendFrames(channel, frames) => self.transport.send(channel, frames),
             Action::CloseTransport => self.transport.close(),
-            http => self.ask(http),
+            request => self.send_http_request(request),
         }
     }
 }
 
 impl Driver {
-    /// Each offer is that of a peer connection of its own.
-    fn build(&mut self, ice_servers: Vec<IceServer>) {
+    /// Has the transport make an offer; each offer is that of a new peer
+    /// connection.
+    fn create_offer(&mut self, ice_servers: Vec<IceServer>) {
         if self.transport.is_closed() {
             self.generation += 1;
             let transport = Transport::new(
-                self.config.clone(),
+                self.transport_config.clone(),
                 self.epoch,
                 reporter(&self.messages, self.generation),
                 self.participants.taps(),
@@ -383,23 +371,46 @@ impl Driver {
             match transport {
                 Ok(transport) => {
                     self.transport = transport;
-                    self.closing += u32::from(!std::mem::take(&mut self.down));
+                    self.closing_transports +=
+                        u32::from(!std::mem::take(&mut self.transport_closed));
                 }
-                Err(error) => return self.later(Input::OfferBuilt(Err(error))),
+                Err(error) => return self.defer(Input::OfferCreated(Err(error))),
             }
         }
         self.transport
-            .create_offer(ice_servers, self.participants.offers());
+            .create_offer(ice_servers, self.participants.transceivers());
     }
 
-    /// Not now: the machine is at work.
-    fn later(&self, input: Input) {
+    /// Gives an input to the machine once it has handled the present one.
+    fn defer(&self, input: Input) {
         let _ = self.messages.send(DriverMessage::Input(input));
     }
 }
 
-/// How the transport with this number reports. Weak: one that closes late must
-/// not keep the driver waiting.
+fn transport_config(settings: &Settings) -> TransportConfig {
+    let latency = settings.latency.max(MIN_LATENCY);
+    TransportConfig {
+        latency,
+        max_latency: settings.max_latency,
+        latency_now: latency,
+        relay_only: settings.relay_only,
+    }
+}
+
+/// Sends the command queue's requests to the driver, as long as that runs.
+fn request_sender(messages: &mpsc::UnboundedSender<DriverMessage>) -> RequestSender {
+    let weak = messages.downgrade();
+    Box::new(move |message, reply| match weak.upgrade() {
+        Some(messages) => {
+            let _ = messages.send(DriverMessage::Request(message, reply));
+        }
+        None => reply(Err(closed_error())),
+    })
+}
+
+/// Sends the reports of the transport with this number to the driver. It holds a
+/// weak sender: a transport that closes late must not keep the driver's channel
+/// open.
 fn reporter(messages: &mpsc::UnboundedSender<DriverMessage>, generation: u64) -> Reporter {
     let weak = messages.downgrade();
     Arc::new(move |report| {
@@ -409,138 +420,138 @@ fn reporter(messages: &mpsc::UnboundedSender<DriverMessage>, generation: u64) ->
     })
 }
 
-/// The elements that take part.
+/// The elements that take part and their tracks.
 impl Driver {
     fn leave(&mut self, id: u64) {
         for released in self.participants.leave(id) {
-            self.release(released);
+            match released {
+                ReleasedTrack::Subscribed(track) => self.set_track_paused(track, true),
+                ReleasedTrack::Published(track) => self.unpublish(track),
+            }
         }
         if self.participants.is_empty() {
             self.input(Input::Stop);
         } else {
-            self.settle();
-            self.limit();
+            self.plan_offer();
+            self.update_bitrate_limits();
         }
     }
 
-    /// Tells the transport how much may be sent.
-    fn limit(&mut self) {
-        if let Some(limits) = self.participants.limits() {
+    fn set_track_paused(&mut self, track: String, paused: bool) {
+        self.input(Input::SetTrackPaused { track, paused });
+    }
+
+    /// Passes changed bitrate limits on to the transport.
+    fn update_bitrate_limits(&mut self) {
+        if let Some(limits) = self.participants.take_bitrate_limits() {
             self.transport.set_bitrate_limits(limits);
         }
     }
 
-    fn release(&mut self, released: Released) {
-        match released {
-            Released::Output(track) => self.input(Input::Want {
-                track,
-                flowing: false,
-            }),
-            Released::Input(track) => {
-                self.shared.track_senders.remove(&track);
-                self.transport.close_sender(track.clone());
-                self.unpublish(&track);
+    /// Tells the command queue whether commands can be sent, and the schema to
+    /// check them against.
+    fn update_readiness(&mut self, event: &MachineEvent) {
+        let readiness = match event {
+            MachineEvent::Status(Status::Ready) => self.ready(),
+            MachineEvent::Interrupted(_) => Readiness::NotYet,
+            // The next session, if there is one, has a schema of its own.
+            MachineEvent::SessionId(_) => {
+                self.schema = None;
+                return;
             }
-        }
-    }
-
-    /// Commands wait for the session, and are checked against its schema.
-    fn update_command_queue(&mut self, event: &MachineEvent) {
-        let machine = &self.machine;
-        let id = || machine.session_id().unwrap_or_default().to_owned();
-        match event {
-            MachineEvent::Status(Status::Ready) => {
-                let schema = self.schema.clone();
-                self.readiness.send_replace(Readiness::Ready(id(), schema));
-            }
-            MachineEvent::Interrupted(_) => {
-                self.readiness.send_replace(Readiness::NotYet);
-            }
-            // Of the next one, if there is any.
-            MachineEvent::SessionId(_) => self.schema = None,
             MachineEvent::RuntimeMessage { name, data } if *name == "modelSchema" => {
-                if let Ok(schema) = Schema::parse(data) {
-                    self.schema = Some(Arc::new(schema));
-                    let schema = self.schema.clone();
-                    self.readiness.send_replace(Readiness::Ready(id(), schema));
-                }
+                let Ok(schema) = Schema::parse(data) else {
+                    return;
+                };
+                self.schema = Some(Arc::new(schema));
+                self.ready()
             }
             MachineEvent::Failed(_) | MachineEvent::Ended { .. } | MachineEvent::Closed => {
-                self.readiness.send_replace(Readiness::Over);
+                Readiness::Over
             }
-            _ => {}
-        }
+            _ => return,
+        };
+        self.readiness.send_replace(readiness);
+    }
+
+    fn ready(&self) -> Readiness {
+        let id = self.machine.session_id().unwrap_or_default().to_owned();
+        Readiness::Ready(id, self.schema.clone())
     }
 
     fn open_sender(&mut self, track: String, codec: &'static Codec) {
-        if let Some(payload) = self.participants.payload(&track, codec) {
-            self.transport.open_sender(track, codec, payload);
+        if let Some(payload_type) = self.participants.payload_type(&track, codec) {
+            self.transport.open_sender(track, codec, payload_type);
         }
     }
 
-    fn plan(&mut self, id: u64, plan: Result<MediaPlan, Error>) {
+    fn set_plan(&mut self, id: u64, plan: Result<MediaPlan, Error>) {
         match plan {
             Ok(plan) => {
-                let wants = self.participants.planned(id, plan);
-                for (track, flowing) in wants {
-                    self.input(Input::Want { track, flowing });
+                for (track, paused) in self.participants.set_plan(id, plan) {
+                    self.set_track_paused(track, paused);
                 }
             }
-            // Alone with its trouble, the session has no purpose.
+            // Without any other element the session has no purpose.
             Err(error) if self.participants.is_alone(id) => {
-                return self.input(Input::Planned(Err(error)));
+                return self.input(Input::TracksPlanned(Err(error)));
             }
             Err(error) => self.participants.fail(id, error),
         }
-        self.limit();
-        self.settle();
+        self.update_bitrate_limits();
+        self.plan_offer();
         if self.participants.is_ready() {
-            self.publish_all();
+            self.publish_tracks();
         }
     }
 
-    /// Makes the offer once everybody who is there has said what they take.
-    fn settle(&mut self) {
-        if let Some(plan) = self.participants.settle() {
-            self.input(Input::Planned(plan));
+    /// Gives the plan of the offer to the machine once all elements have planned.
+    fn plan_offer(&mut self) {
+        if let Some(plan) = self.participants.plan_offer() {
+            self.input(Input::TracksPlanned(plan));
         }
     }
 
-    /// What an application asks for; nobody is fed before the claim is there.
-    fn publish(&mut self, track: &str, publish: bool) {
-        if self.participants.publish(track, publish) {
-            if publish {
-                if self.participants.is_ready() {
-                    self.publish_all();
-                }
-            } else {
-                self.shared.track_senders.remove(track);
-                self.transport.close_sender(track.to_owned());
-                self.unpublish(track);
-            }
+    /// Publishes or unpublishes a track for the application. Nothing is sent on
+    /// it before the server has granted that.
+    fn set_published(&mut self, track: &str, publish: bool) {
+        if !self.participants.set_published(track, publish) {
+            return;
+        }
+        if !publish {
+            self.unpublish(track.to_owned());
+        } else if self.participants.is_ready() {
+            self.publish_tracks();
         }
     }
 
-    fn unpublish(&mut self, track: &str) {
-        let message = ClientMessage::UnpublishTrack(track.to_owned());
-        self.request(message, Box::new(|_| {}));
+    /// Closes a track's sender and unpublishes the track on the server.
+    fn unpublish(&mut self, track: String) {
+        self.shared.track_senders.remove(&track);
+        self.transport.close_sender(track.clone());
+        self.request_unpublish(track);
     }
 
-    /// Claims the input tracks that elements feed and nobody has claimed yet.
-    fn publish_all(&mut self) {
-        for (track, lost) in self.participants.unclaimed() {
+    fn request_unpublish(&mut self, track: String) {
+        self.request(ClientMessage::UnpublishTrack(track), Box::new(|_| {}));
+    }
+
+    /// Publishes the input tracks that elements send and that are not published
+    /// yet.
+    fn publish_tracks(&mut self) {
+        for (track, lost) in self.participants.take_unpublished() {
             if lost {
-                // The server may not have noticed yet that the connection is
-                // gone which holds the claim. It is under the same number, and
-                // so may give it up.
-                self.unpublish(&track);
+                // The server may not have noticed yet that the connection is lost
+                // on which the track is published. The new one has the same
+                // number, and so may unpublish it.
+                self.request_unpublish(track.clone());
             }
             let messages = self.messages.downgrade();
             let name = track.clone();
             let reply: ReplyCallback = Box::new(move |result| {
                 if let Some(messages) = messages.upgrade() {
-                    let claim = DriverMessage::Claimed(name, result.map(|_| ()));
-                    let _ = messages.send(claim);
+                    let reply = DriverMessage::PublishReply(name, result.map(|_| ()));
+                    let _ = messages.send(reply);
                 }
             });
             self.request(ClientMessage::PublishTrack(track), reply);

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT
 
-//! The elements that take part in a session: what each takes and feeds, and
-//! what is offered to the server for all of them.
+//! The elements that take part in a session: which tracks each receives and sends,
+//! the offer made of all of them, and the events that each is sent. Owned by the
+//! driver, used on its task only; it sends nothing to the server.
 
 use std::collections::HashMap;
 
 use super::{
-    EventSender, MachineEvent, MediaPlan, ParticipantRole, SessionEvent, Status,
     bitrate_allocator::{BitrateAllocator, BitrateLimits},
     bridge::{Publication, Subscription, TrackTap, TrackTaps},
     codecs::Codec,
-    machine::PlannedTrack,
-    registry,
+    events::{EventSender, MediaPlan, SessionEvent},
+    machine::{MachineEvent, PlannedTrack, Status},
 };
 use crate::platform::{
     Code, Error,
@@ -19,60 +19,94 @@ use crate::platform::{
     track::{Direction, Kind, Track},
 };
 
-#[derive(Default)]
-pub(super) struct Participants {
-    entries: HashMap<u64, Entry>,
-    /// The model's tracks, once they are known.
-    tracks: Option<Vec<Track>>,
-    /// What is offered, in the order of the m-lines; fixed once it is there.
-    offer: Option<Vec<Offer>>,
-    /// What the answer made of it, by track.
-    codecs: HashMap<String, Vec<(&'static Codec, u8)>>,
-    taps: TrackTaps,
-    allocator: BitrateAllocator,
-    /// Of the jitter buffer, if it is not the one that was set.
-    latency: Option<u32>,
-    /// For those who come late.
-    told: Vec<MachineEvent>,
-    ready: bool,
-    /// The one that left last: it hears how the session ends.
-    last: Option<EventSender>,
+/// An element that takes part, as others see it.
+#[derive(Debug, Clone)]
+pub struct Participant {
+    /// Its path, for the errors of others.
+    pub element: String,
+    pub role: ParticipantRole,
 }
 
-struct Entry {
-    /// Its path.
-    element: String,
-    role: ParticipantRole,
+/// What an element does in a session, which has at most one source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ParticipantRole {
+    Source,
+    Sink,
+    /// It fetches what was recorded, and does not keep the session alive.
+    Clip,
+}
+
+#[derive(Default)]
+pub(super) struct Participants {
+    by_id: HashMap<u64, ParticipantState>,
+    /// The model's tracks, once they are known.
+    tracks: Option<Vec<Track>>,
+    /// The transceivers of the offer, in the order of its m-lines. They stay as
+    /// the first offer has them.
+    transceivers: Option<Vec<TransceiverInit>>,
+    /// The codecs of the answer with their payload types, by track.
+    negotiated: HashMap<String, Vec<(&'static Codec, u8)>>,
+    taps: TrackTaps,
+    allocator: BitrateAllocator,
+    /// In milliseconds, once the transport has reported it.
+    jitter_buffer_latency: Option<u32>,
+    /// The events that an element receives which joins later.
+    replayed_events: Vec<MachineEvent>,
+    ready: bool,
+    /// Of the element that left last: it still receives how the session ends.
+    last_events: Option<EventSender>,
+}
+
+struct ParticipantState {
+    participant: Participant,
     events: EventSender,
+    /// It has answered the announcement of the tracks.
     planned: bool,
     subscriptions: Vec<Subscription>,
-    publications: Vec<(Publication, Claim)>,
+    publications: Vec<(Publication, PublishState)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Claim {
-    None,
-    Asked,
+enum PublishState {
+    Unpublished,
+    Requested,
     Granted,
-    /// By a connection that is gone.
+    /// It was granted on a connection that is lost.
     Lost,
-    /// Given up by the application.
+    /// Unpublished by the application, or refused by the server.
     Withdrawn,
 }
 
-/// One m-line.
+/// What the transceiver of one m-line is made from.
 #[derive(Debug, Clone)]
-pub(super) struct Offer {
+pub(super) struct TransceiverInit {
     pub track: Track,
     pub codecs: Vec<&'static Codec>,
-    flowing: bool,
+    paused: bool,
 }
 
-/// What an element that leaves gives back.
+/// A track of an element that left.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Released {
-    Output(String),
-    Input(String),
+pub(super) enum ReleasedTrack {
+    Subscribed(String),
+    Published(String),
+}
+
+impl ParticipantState {
+    fn send(&self, event: MachineEvent) {
+        (self.events)(SessionEvent::Machine(Box::new(event)));
+    }
+
+    fn publication(&self, track: &str) -> Option<&Publication> {
+        let mut publications = self.publications.iter().map(|(publication, _)| publication);
+        publications.find(|publication| publication.track.name == track)
+    }
+
+    fn publish_state(&mut self, track: &str) -> Option<&mut PublishState> {
+        let mut publications = self.publications.iter_mut();
+        let found = publications.find(|(publication, _)| publication.track.name == track);
+        found.map(|(_, state)| state)
+    }
 }
 
 impl Participants {
@@ -81,119 +115,118 @@ impl Participants {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.by_id.is_empty()
     }
 
     pub(super) fn is_alone(&self, id: u64) -> bool {
-        self.entries.len() == 1 && self.entries.contains_key(&id)
+        self.by_id.len() == 1 && self.by_id.contains_key(&id)
     }
 
     pub(super) fn is_ready(&self) -> bool {
         self.ready
     }
 
-    pub(super) fn join(&mut self, id: u64, entry: registry::Participant, events: EventSender) {
-        for event in &self.told {
+    pub(super) fn join(&mut self, id: u64, participant: Participant, events: EventSender) {
+        for event in &self.replayed_events {
             events(SessionEvent::Machine(Box::new(event.clone())));
         }
-        if let Some(latency) = self.latency {
-            events(SessionEvent::Latency(latency));
+        if let Some(latency) = self.jitter_buffer_latency {
+            events(SessionEvent::JitterBufferLatency(latency));
         }
         if let Some(tracks) = &self.tracks {
             events(SessionEvent::Tracks(tracks.clone()));
         }
-        let entry = Entry {
-            element: entry.element,
-            role: entry.role,
+        let state = ParticipantState {
             events,
-            // Who only wants what was recorded takes and feeds no track.
-            planned: entry.role == ParticipantRole::Clip,
+            // A clip receives and sends no track.
+            planned: participant.role == ParticipantRole::Clip,
+            participant,
             subscriptions: Vec::new(),
             publications: Vec::new(),
         };
-        self.entries.insert(id, entry);
+        self.by_id.insert(id, state);
     }
 
-    pub(super) fn leave(&mut self, id: u64) -> Vec<Released> {
-        let Some(entry) = self.entries.remove(&id) else {
+    /// Removes an element; returns its tracks that are to be paused or
+    /// unpublished.
+    pub(super) fn leave(&mut self, id: u64) -> Vec<ReleasedTrack> {
+        let Some(left) = self.by_id.remove(&id) else {
             return Vec::new();
         };
-        if self.entries.is_empty() {
-            self.last = Some(entry.events);
-        } else {
-            // For the one that leaves it is over.
-            let over = [
-                MachineEvent::Status(Status::Disconnected),
-                MachineEvent::SessionId(None),
-            ];
-            for event in over {
-                (entry.events)(SessionEvent::Machine(Box::new(event)));
+        if !self.by_id.is_empty() {
+            // For the element that leaves the session is over.
+            left.send(MachineEvent::Status(Status::Disconnected));
+            left.send(MachineEvent::SessionId(None));
+        }
+        let mut others = self.by_id.values();
+        if others.all(|other| other.participant.role == ParticipantRole::Clip) {
+            for clip in self.by_id.values() {
+                (clip.events)(SessionEvent::MediaParticipantsLeft);
             }
         }
-        if self
-            .entries
-            .values()
-            .all(|m| m.role == ParticipantRole::Clip)
-        {
-            for left in self.entries.values() {
-                (left.events)(SessionEvent::Deserted);
-            }
-        }
-        let outputs = entry.subscriptions.into_iter().map(|s| {
-            self.taps.remove(&s.track.name);
-            Released::Output(s.track.name)
+        let subscribed = left.subscriptions.into_iter().map(|subscription| {
+            self.taps.remove(&subscription.track.name);
+            ReleasedTrack::Subscribed(subscription.track.name)
         });
-        let claimed = entry
+        let published = left
             .publications
             .into_iter()
-            .filter(|(_, c)| !matches!(c, Claim::None | Claim::Withdrawn));
-        let inputs = claimed.map(|(p, _)| Released::Input(p.track.name));
-        outputs.chain(inputs).collect()
+            .filter(|(_, state)| {
+                !matches!(state, PublishState::Unpublished | PublishState::Withdrawn)
+            })
+            .map(|(publication, _)| ReleasedTrack::Published(publication.track.name));
+        let released = subscribed.chain(published).collect();
+        if self.by_id.is_empty() {
+            self.last_events = Some(left.events);
+        }
+        released
     }
 
-    pub(super) fn tell(&mut self, event: MachineEvent) {
-        match &event {
+    /// Sends an event to all elements.
+    pub(super) fn broadcast(&mut self, event: &MachineEvent) {
+        match event {
             MachineEvent::Status(status) => {
                 self.ready = *status == Status::Ready;
-                self.told.retain(|e| !matches!(e, MachineEvent::Status(_)));
-                self.told.push(event.clone());
+                self.replayed_events
+                    .retain(|event| !matches!(event, MachineEvent::Status(_)));
+                self.replayed_events.push(event.clone());
             }
             MachineEvent::SessionId(_) | MachineEvent::Described(_) => {
-                self.told.push(event.clone());
+                self.replayed_events.push(event.clone());
             }
             _ => {}
         }
-        let entries = self.entries.values().map(|entry| &entry.events);
-        for events in entries.chain(&self.last) {
+        let senders = self.by_id.values().map(|state| &state.events);
+        for events in senders.chain(&self.last_events) {
             events(SessionEvent::Machine(Box::new(event.clone())));
         }
     }
 
-    /// Tells one element that it cannot go on.
+    /// Tells one element that the session failed for it.
     pub(super) fn fail(&self, id: u64, error: Error) {
-        if let Some(entry) = self.entries.get(&id) {
-            (entry.events)(SessionEvent::Machine(Box::new(MachineEvent::Failed(error))));
+        if let Some(state) = self.by_id.get(&id) {
+            state.send(MachineEvent::Failed(error));
         }
     }
 
-    pub(super) fn announce(&mut self, tracks: Vec<Track>) {
-        for entry in self.entries.values() {
-            (entry.events)(SessionEvent::Tracks(tracks.clone()));
+    pub(super) fn announce_tracks(&mut self, tracks: Vec<Track>) {
+        for state in self.by_id.values() {
+            (state.events)(SessionEvent::Tracks(tracks.clone()));
         }
         self.tracks = Some(tracks);
     }
 
-    /// Takes note of what an element takes and feeds; returns which tracks
-    /// should flow for it.
-    pub(super) fn planned(&mut self, id: u64, plan: MediaPlan) -> Vec<(String, bool)> {
-        if let Err(error) = self.check(id, &plan) {
+    /// Stores which tracks an element receives and sends; returns its received
+    /// tracks and whether each is paused.
+    pub(super) fn set_plan(&mut self, id: u64, plan: MediaPlan) -> Vec<(String, bool)> {
+        if let Err(error) = self.check_plan(id, &plan) {
             self.fail(id, error);
             return Vec::new();
         }
-        let Some(entry) = self.entries.get_mut(&id) else {
+        let Some(state) = self.by_id.get_mut(&id) else {
             return Vec::new();
         };
-        entry.planned = true;
+        state.planned = true;
         for subscription in &plan.subscriptions {
             let tap = TrackTap {
                 consumer: subscription.consumer.clone(),
@@ -201,60 +234,57 @@ impl Participants {
             };
             self.taps.set(&subscription.track.name, tap);
         }
-        // What was claimed stays so when an element plans anew, for a pad that
-        // came late.
-        let before = std::mem::take(&mut entry.publications);
-        let claim = |publication: &Publication| {
-            let mut before = before.iter();
-            let same = before.find(|(p, _)| p.track.name == publication.track.name);
-            same.map_or(Claim::None, |(_, claim)| *claim)
+        // A published track stays published when an element plans again, for a
+        // pad that was requested later.
+        let with_state = |publication: Publication| {
+            let before = state.publish_state(&publication.track.name);
+            let publish = before.map_or(PublishState::Unpublished, |state| *state);
+            (publication, publish)
         };
-        let publications = plan.publications.into_iter();
-        entry.publications = publications.map(|p| (p.clone(), claim(&p))).collect();
-        entry.subscriptions = plan.subscriptions;
-        let flowing = entry.subscriptions.iter();
-        flowing.map(|s| (s.track.name.clone(), s.flowing)).collect()
+        state.publications = plan.publications.into_iter().map(with_state).collect();
+        state.subscriptions = plan.subscriptions;
+        let subscriptions = state.subscriptions.iter();
+        subscriptions
+            .map(|s| (s.track.name.clone(), s.paused))
+            .collect()
     }
 
-    /// Whether what an element wants can still be had.
-    fn check(&self, id: u64, plan: &MediaPlan) -> Result<(), Error> {
+    /// Whether the tracks of a plan are free, and its codecs still possible.
+    fn check_plan(&self, id: u64, plan: &MediaPlan) -> Result<(), Error> {
         for publication in &plan.publications {
             let name = &publication.track.name;
-            let mut others = self.entries.iter().filter(|(other, _)| **other != id);
-            let feeds = |m: &Entry| m.publications.iter().any(|(p, _)| p.track.name == *name);
-            if let Some((_, other)) = others.find(|(_, m)| feeds(m)) {
+            let mut others = self.by_id.iter().filter(|(other, _)| **other != id);
+            if let Some((_, other)) = others.find(|(_, other)| other.publication(name).is_some()) {
+                let element = &other.participant.element;
                 return Err(Error::api(
                     Code::Conflict,
-                    format!("track '{name}' is already fed by {}", other.element),
+                    format!("track '{name}' is already fed by {element}"),
                 ));
             }
-            self.check_codecs(name, &publication.codecs, false)?;
+            self.check_codecs(name, &publication.codecs, usize::MAX)?;
         }
         for subscription in &plan.subscriptions {
-            self.check_codecs(&subscription.track.name, &subscription.codecs, true)?;
+            // The server sends the first codec of its answer.
+            self.check_codecs(&subscription.track.name, &subscription.codecs, 1)?;
         }
         Ok(())
     }
 
-    /// After the answer the codecs of a track are what they are.
+    /// After the answer a track has one of its first `usable` negotiated codecs.
     fn check_codecs(
         &self,
         track: &str,
         wanted: &[&'static Codec],
-        first_only: bool,
+        usable: usize,
     ) -> Result<(), Error> {
-        let Some(agreed) = self.codecs.get(track) else {
+        let Some(negotiated) = self.negotiated.get(track) else {
             return Ok(());
         };
-        let usable = if first_only {
-            &agreed[..agreed.len().min(1)]
-        } else {
-            &agreed[..]
-        };
-        if usable.iter().any(|(codec, _)| wanted.contains(codec)) {
+        let usable = || negotiated.iter().take(usable).map(|(codec, _)| *codec);
+        if usable().any(|codec| wanted.contains(&codec)) {
             return Ok(());
         }
-        let names: Vec<_> = usable.iter().map(|(c, _)| c.encoding_name).collect();
+        let names: Vec<_> = usable().map(|codec| codec.encoding_name).collect();
         Err(Error::gpu(
             Code::TrackRejected,
             format!(
@@ -265,266 +295,253 @@ impl Participants {
         ))
     }
 
-    /// The offer, once all who are there have said what they want. Every track
-    /// of the model's is in it: who comes later finds it there.
-    pub(super) fn settle(&mut self) -> Option<Result<Vec<PlannedTrack>, Error>> {
+    /// Makes the offer once all elements that take part have planned. It has all
+    /// of the model's tracks: an element that joins later finds its own there.
+    pub(super) fn plan_offer(&mut self) -> Option<Result<Vec<PlannedTrack>, Error>> {
         let tracks = self.tracks.as_ref()?;
-        if self.offer.is_some() || self.entries.values().any(|m| !m.planned) {
+        if self.transceivers.is_some() || self.by_id.values().any(|state| !state.planned) {
             return None;
         }
-        // The inputs first: webrtcbin would take a receiving transceiver for
-        // the sending one that is asked for.
+        // The inputs first: webrtcbin would use a receiving transceiver as the
+        // sending one that is asked for.
         let inputs = tracks.iter().filter(|t| t.direction == Direction::SendOnly);
         let outputs = tracks.iter().filter(|t| t.direction == Direction::RecvOnly);
-        let offer: Vec<_> = inputs
+        let transceivers: Vec<_> = inputs
             .chain(outputs)
-            .filter_map(|t| self.offer_of(t))
+            .filter_map(|track| self.transceiver(track))
             .collect();
-        let plans = offer.iter().map(|offer| PlannedTrack {
-            track: offer.track.clone(),
-            flowing: offer.flowing,
+        let planned = transceivers.iter().map(|transceiver| PlannedTrack {
+            track: transceiver.track.clone(),
+            paused: transceiver.paused,
         });
-        let plans: Vec<_> = plans.collect();
-        self.offer = Some(offer);
-        Some(if plans.is_empty() {
+        let planned: Vec<_> = planned.collect();
+        self.transceivers = Some(transceivers);
+        Some(if planned.is_empty() {
             let text = "there is no track of the model's that can be sent or received here";
             Err(Error::api(Code::BadRequest, text))
         } else {
-            Ok(plans)
+            Ok(planned)
         })
     }
 
-    fn offer_of(&self, track: &Track) -> Option<Offer> {
-        let entries = || self.entries.values();
-        let (codecs, flowing) = match track.direction {
+    fn transceiver(&self, track: &Track) -> Option<TransceiverInit> {
+        let mut states = self.by_id.values();
+        let (codecs, paused) = match track.direction {
             Direction::RecvOnly => {
-                let mut taken = entries().flat_map(|m| &m.subscriptions);
-                match taken.find(|s| s.track.name == track.name) {
-                    Some(s) => (s.codecs.clone(), s.flowing),
-                    None => (default_receive(track.kind), false),
+                let mut subscriptions = states.flat_map(|state| &state.subscriptions);
+                match subscriptions.find(|s| s.track.name == track.name) {
+                    Some(subscription) => (subscription.codecs.clone(), subscription.paused),
+                    None => (codecs_of_kind(track.kind, Codec::can_decode), true),
                 }
             }
             Direction::SendOnly => {
-                let mut fed = entries().flat_map(|m| &m.publications);
-                match fed.find(|(p, _)| p.track.name == track.name) {
-                    Some((p, _)) => (p.codecs.clone(), false),
-                    None => (default_send(track.kind), false),
-                }
+                let publication = states.find_map(|state| state.publication(&track.name));
+                let codecs = match publication {
+                    Some(publication) => publication.codecs.clone(),
+                    None => codecs_of_kind(track.kind, Codec::can_encode),
+                };
+                (codecs, true)
             }
         };
-        (!codecs.is_empty()).then(|| Offer {
+        (!codecs.is_empty()).then(|| TransceiverInit {
             track: track.clone(),
             codecs,
-            flowing,
+            paused,
         })
     }
 
-    fn offer(&self) -> &[Offer] {
-        self.offer.as_deref().unwrap_or_default()
-    }
-
-    /// What is offered on a new connection: after the first one, what was
-    /// agreed on there, since decoders and encoders are made for that.
-    pub(super) fn offers(&self) -> Vec<Offer> {
-        let agreed = |offer: &Offer| {
-            let codecs = self.codecs.get(&offer.track.name)?.iter();
+    /// The transceivers of a new connection. After the first one they have the
+    /// negotiated codecs only, since decoders and encoders are made for these.
+    pub(super) fn transceivers(&self) -> Vec<TransceiverInit> {
+        let negotiated = |transceiver: &TransceiverInit| {
+            let codecs = self.negotiated.get(&transceiver.track.name)?.iter();
             let mut codecs: Vec<_> = codecs.map(|(codec, _)| *codec).collect();
-            match offer.track.direction {
+            match transceiver.track.direction {
                 Direction::RecvOnly => codecs.truncate(1),
-                // In the order that was offered, not in the server's.
+                // In the order of the offer, not in that of the answer.
                 Direction::SendOnly => {
-                    codecs.sort_by_key(|codec| offer.codecs.iter().position(|c| c == codec));
+                    codecs.sort_by_key(|codec| transceiver.codecs.iter().position(|c| c == codec));
                 }
             }
             (!codecs.is_empty()).then_some(codecs)
         };
-        let offers = self.offer().iter();
-        offers
-            .map(|offer| Offer {
-                codecs: agreed(offer).unwrap_or_else(|| offer.codecs.clone()),
-                ..offer.clone()
+        let transceivers = self.transceivers.iter().flatten();
+        transceivers
+            .map(|transceiver| TransceiverInit {
+                codecs: negotiated(transceiver).unwrap_or_else(|| transceiver.codecs.clone()),
+                ..transceiver.clone()
             })
             .collect()
     }
 
-    /// Takes note of the answer; its m-lines are in the order of the offer.
-    pub(super) fn negotiated(&mut self, tracks: &[NegotiatedTrack]) {
-        self.allocator.forget_measure();
+    /// Stores the codecs of the answer; its m-lines are in the order of the
+    /// offer.
+    pub(super) fn set_negotiated(&mut self, tracks: &[NegotiatedTrack]) {
+        self.allocator.clear_measurement();
+        let transceivers = self.transceivers.as_deref().unwrap_or_default();
         for track in tracks {
-            let Some(offer) = self.offer().get(track.mline_index) else {
+            let Some(transceiver) = transceivers.get(track.mline_index) else {
                 continue;
             };
             let codecs = track.codecs.iter();
-            let known = codecs.filter_map(|c| Some((Codec::find(&c.name)?, c.payload)));
-            let (name, known) = (offer.track.name.clone(), known.collect());
-            self.codecs.insert(name, known);
+            let known = codecs.filter_map(|c| Some((Codec::by_encoding_name(&c.name)?, c.payload)));
+            self.negotiated
+                .insert(transceiver.track.name.clone(), known.collect());
         }
     }
 
-    /// The payload type agreed on for a track in this codec.
-    pub(super) fn payload(&self, track: &str, codec: &Codec) -> Option<u8> {
-        let agreed = self.codecs.get(track)?;
-        agreed
-            .iter()
-            .find(|(c, _)| *c == codec)
-            .map(|(_, payload)| *payload)
+    /// The negotiated payload type of a track in this codec.
+    pub(super) fn payload_type(&self, track: &str, codec: &Codec) -> Option<u8> {
+        let mut codecs = self.negotiated.get(track)?.iter();
+        let found = codecs.find(|(negotiated, _)| *negotiated == codec);
+        found.map(|(_, payload_type)| *payload_type)
     }
 
-    /// The connection is gone, and what it had claimed.
-    pub(super) fn interrupted(&mut self) {
-        let publications = self.entries.values_mut().flat_map(|m| &mut m.publications);
-        for (_, claim) in publications {
-            if matches!(claim, Claim::Asked | Claim::Granted) {
-                *claim = Claim::Lost;
+    /// The connection is lost, and with it what was published on it.
+    pub(super) fn interrupt(&mut self) {
+        for state in self.publish_states() {
+            if matches!(state, PublishState::Requested | PublishState::Granted) {
+                *state = PublishState::Lost;
             }
         }
     }
 
-    /// Has a track claimed again, or given up. Returns whether there is
-    /// anything to do: somebody feeds it, and it is not so already.
-    pub(super) fn publish(&mut self, track: &str, publish: bool) -> bool {
-        for entry in self.entries.values_mut() {
-            let mut fed = entry.publications.iter_mut();
-            let Some((_, claim)) = fed.find(|(p, _)| p.track.name == track) else {
+    fn publish_states(&mut self) -> impl Iterator<Item = &mut PublishState> {
+        let states = self.by_id.values_mut();
+        states.flat_map(|state| state.publications.iter_mut().map(|(_, state)| state))
+    }
+
+    /// Marks a track to be published again, or as unpublished. Returns whether
+    /// that changes anything: an element sends it, and it was not so before.
+    pub(super) fn set_published(&mut self, track: &str, publish: bool) -> bool {
+        for participant in self.by_id.values_mut() {
+            let Some(state) = participant.publish_state(track) else {
                 continue;
             };
-            let withdrawn = *claim == Claim::Withdrawn;
-            if publish == withdrawn {
-                *claim = match publish {
-                    true => Claim::None,
-                    false => Claim::Withdrawn,
-                };
-                if !publish {
-                    (entry.events)(SessionEvent::Withdrawn(track.to_owned()));
-                }
+            let withdrawn = *state == PublishState::Withdrawn;
+            if publish && withdrawn {
+                *state = PublishState::Unpublished;
+                return true;
+            }
+            if !publish && !withdrawn {
+                *state = PublishState::Withdrawn;
+                (participant.events)(SessionEvent::Unpublished(track.to_owned()));
                 return true;
             }
         }
         false
     }
 
-    /// The tracks that elements feed and that are not claimed yet, and whether
-    /// they were on a connection before; they are from now on.
-    pub(super) fn unclaimed(&mut self) -> Vec<(String, bool)> {
-        let publications = self.entries.values_mut().flat_map(|m| &mut m.publications);
+    /// The tracks that are to be published, and whether each was published on a
+    /// connection before. They count as requested from now on.
+    pub(super) fn take_unpublished(&mut self) -> Vec<(String, bool)> {
+        let states = self.by_id.values_mut();
+        let publications = states.flat_map(|state| &mut state.publications);
         let mut tracks = Vec::new();
-        for (publication, claim) in publications {
-            if matches!(claim, Claim::None | Claim::Lost) {
-                let lost = *claim == Claim::Lost;
-                *claim = Claim::Asked;
-                tracks.push((publication.track.name.clone(), lost));
+        for (publication, state) in publications {
+            if matches!(state, PublishState::Unpublished | PublishState::Lost) {
+                tracks.push((publication.track.name.clone(), *state == PublishState::Lost));
+                *state = PublishState::Requested;
             }
         }
         tracks
     }
 
-    pub(super) fn claimed(&mut self, track: &str, result: Result<(), Error>) {
-        let agreed = self.codecs.get(track).cloned().unwrap_or_default();
-        let codecs: Vec<_> = agreed.into_iter().map(|(codec, _)| codec).collect();
-        for entry in self.entries.values_mut() {
-            let mut fed = entry.publications.iter_mut();
-            let asked =
-                |(p, c): &&mut (Publication, Claim)| p.track.name == track && *c == Claim::Asked;
-            let Some((_, claim)) = fed.find(asked) else {
+    /// Stores the server's reply to `publish-track` and sends it to the element.
+    pub(super) fn publish_replied(&mut self, track: &str, result: &Result<(), Error>) {
+        let negotiated = self.negotiated.get(track).into_iter().flatten();
+        let codecs: Vec<_> = negotiated.map(|(codec, _)| *codec).collect();
+        for participant in self.by_id.values_mut() {
+            let state = participant.publish_state(track);
+            let Some(state) = state.filter(|state| **state == PublishState::Requested) else {
                 continue;
             };
-            *claim = if result.is_ok() {
-                Claim::Granted
-            } else {
-                // Until the application wants it again.
-                Claim::Withdrawn
+            *state = match result {
+                Ok(()) => PublishState::Granted,
+                // Until the application publishes it again.
+                Err(_) => PublishState::Withdrawn,
             };
-            (entry.events)(SessionEvent::Claimed {
+            (participant.events)(SessionEvent::Published {
                 track: track.to_owned(),
                 result: result.clone().map(|()| codecs.clone()),
             });
         }
     }
 
-    pub(super) fn sender_open(&mut self, track: &str, result: Result<(), Error>) {
-        let mut publications = self.entries.values().flat_map(|m| &m.publications);
-        let fed = publications.find(|(p, _)| p.track.name == track);
-        if let (Some((publication, _)), Ok(())) = (fed, &result) {
-            self.allocator.open(track, publication.bitrate);
+    pub(super) fn sender_opened(&mut self, track: &str, result: &Result<(), Error>) {
+        let mut states = self.by_id.values();
+        let publication = states.find_map(|state| state.publication(track));
+        if let (Some(publication), Ok(())) = (publication, result) {
+            self.allocator.add_track(track, publication.bitrate);
         }
-        self.to_feeder(track, || SessionEvent::Open {
+        self.send_to_publisher(track, || SessionEvent::SenderOpened {
             track: track.to_owned(),
             result: result.clone(),
         });
     }
 
-    pub(super) fn keyframe_wanted(&self, track: &str) {
-        self.to_feeder(track, || SessionEvent::KeyframeWanted(track.to_owned()));
+    pub(super) fn request_keyframe(&self, track: &str) {
+        self.send_to_publisher(track, || SessionEvent::KeyframeRequested(track.to_owned()));
     }
 
-    /// Means nothing where better is known.
-    pub(super) fn loss(&self, track: &str, lost: f64) {
+    /// Does nothing while the transport measures the bandwidth, which says more.
+    pub(super) fn report_packet_loss(&self, track: &str, fraction_lost: f64) {
         if self.allocator.is_measured() {
             return;
         }
-        self.to_feeder(track, || SessionEvent::Loss {
+        self.send_to_publisher(track, || SessionEvent::PacketLoss {
             track: track.to_owned(),
-            lost,
+            fraction_lost,
         });
     }
 
-    pub(super) fn latency(&mut self, milliseconds: u32) {
-        self.latency = Some(milliseconds);
-        for entry in self.entries.values() {
-            (entry.events)(SessionEvent::Latency(milliseconds));
+    /// In milliseconds.
+    pub(super) fn set_jitter_buffer_latency(&mut self, latency: u32) {
+        self.jitter_buffer_latency = Some(latency);
+        for state in self.by_id.values() {
+            (state.events)(SessionEvent::JitterBufferLatency(latency));
         }
     }
 
-    pub(super) fn estimate(&mut self, bitrate: u32) {
-        self.allocator.measure(bitrate);
-        self.share();
+    /// In bits per second, for all tracks.
+    pub(super) fn set_bandwidth_estimate(&mut self, bitrate: u32) {
+        self.allocator.set_measurement(bitrate);
+        self.send_target_bitrates();
     }
 
-    fn share(&self) {
-        for (track, bitrate) in self.allocator.shares() {
-            self.to_feeder(track, || SessionEvent::Share {
+    fn send_target_bitrates(&self) {
+        for (track, bitrate) in self.allocator.allocations() {
+            self.send_to_publisher(track, || SessionEvent::TargetBitrate {
                 track: track.to_owned(),
                 bitrate,
             });
         }
     }
 
-    /// Between which limits the transport is to estimate, if tracks have come
-    /// or gone.
-    pub(super) fn limits(&mut self) -> Option<BitrateLimits> {
-        let entries = &self.entries;
-        self.allocator.retain(|track| {
-            let mut publications = entries.values().flat_map(|m| &m.publications);
-            publications.any(|(p, _)| p.track.name == track)
+    /// The limits within which the transport is to estimate the bandwidth, if
+    /// tracks have been added or removed.
+    pub(super) fn take_bitrate_limits(&mut self) -> Option<BitrateLimits> {
+        let states = &self.by_id;
+        self.allocator.retain_tracks(|track| {
+            let mut states = states.values();
+            states.any(|state| state.publication(track).is_some())
         });
-        let limits = self.allocator.take_change()?;
+        let limits = self.allocator.take_changed_limits()?;
         if self.allocator.is_measured() {
-            self.share();
+            self.send_target_bitrates();
         }
         Some(limits)
     }
 
-    fn to_feeder(&self, track: &str, event: impl Fn() -> SessionEvent) {
-        for entry in self.entries.values() {
-            if entry
-                .publications
-                .iter()
-                .any(|(p, _)| p.track.name == track)
-            {
-                (entry.events)(event());
+    fn send_to_publisher(&self, track: &str, event: impl Fn() -> SessionEvent) {
+        for state in self.by_id.values() {
+            if state.publication(track).is_some() {
+                (state.events)(event());
             }
         }
     }
 }
 
-fn default_receive(kind: Kind) -> Vec<&'static Codec> {
-    Codec::of_kind(kind)
-        .filter(|codec| codec.can_decode())
-        .collect()
-}
-
-fn default_send(kind: Kind) -> Vec<&'static Codec> {
-    Codec::of_kind(kind)
-        .filter(|codec| codec.can_encode())
-        .collect()
+fn codecs_of_kind(kind: Kind, usable: fn(&Codec) -> bool) -> Vec<&'static Codec> {
+    Codec::of_kind(kind).filter(|codec| usable(codec)).collect()
 }

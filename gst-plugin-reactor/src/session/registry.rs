@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-//! Finding a session: elements that name the same one share it.
+//! The sessions of the process: elements that name one session share it. Called
+//! by elements in a state change, on any thread. It waits for nothing and sends
+//! nothing but messages to drivers.
 
 use std::{
     collections::HashMap,
@@ -10,66 +12,57 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::{
-    DriverMessage, EventSender, SharedState, driver::Driver, lock, machine::Input,
+    driver::Driver,
+    events::EventSender,
+    machine::Input,
+    messages::DriverMessage,
+    participants::{Participant, ParticipantRole},
     settings::Settings,
+    shared_state::SharedState,
 };
-use crate::platform::{Code, Error};
+use crate::platform::{Code, Error, lock};
 
-/// One running session and who takes part in it.
+/// One running session and the elements that take part in it.
 #[derive(Debug)]
 pub(super) struct SharedSession {
     pub messages: mpsc::UnboundedSender<DriverMessage>,
     pub shared: Arc<SharedState>,
     settings: Settings,
-    /// Under which it can be found.
+    /// Elements find it by this key; a private session has none.
     key: Option<String>,
-    state: Mutex<State>,
+    members: Mutex<Members>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Members {
     participants: Vec<(u64, Participant)>,
-    next: u64,
+    last_id: u64,
 }
 
-/// An element that takes part, as others see it.
-#[derive(Debug, Clone)]
-pub struct Participant {
-    /// Its path, for the errors of others.
-    pub element: String,
-    pub role: ParticipantRole,
-}
+/// The sessions that can be found, by key.
+static SESSIONS: Mutex<Option<HashMap<String, Weak<SharedSession>>>> = Mutex::new(None);
 
-/// What an element is to a session. There is one source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ParticipantRole {
-    Source,
-    Sink,
-    /// It wants what was recorded, and no session of its own.
-    Clip,
-}
-
-/// Sessions that can be found, by name.
-static NAMED: Mutex<Option<HashMap<String, Weak<SharedSession>>>> = Mutex::new(None);
-
-/// Sessions on their way out, by local runtime, which has one at a time: the
-/// next one there waits for them.
-static LEAVING: Mutex<Option<HashMap<String, Weak<SharedState>>>> = Mutex::new(None);
+/// The last session on each local runtime, by address, while it is being closed.
+/// A local runtime has one session at a time, so the next one waits for it.
+static CLOSING: Mutex<Option<HashMap<String, Weak<SharedState>>>> = Mutex::new(None);
 
 /// Joins the session with this key, or starts it.
 ///
 /// # Errors
 ///
-/// When the element does not fit those that are there.
+/// If the settings are invalid, or the element does not fit those that take part
+/// already.
 pub(super) fn join(
     key: Option<&str>,
     settings: &Settings,
     participant: Participant,
     events: EventSender,
 ) -> Result<(Arc<SharedSession>, u64), Error> {
-    let mut named = lock(&NAMED);
-    let named = named.get_or_insert_default();
-    let found = key.and_then(|key| named.get(key)).and_then(Weak::upgrade);
+    let mut sessions = lock(&SESSIONS);
+    let sessions = sessions.get_or_insert_default();
+    let found = key
+        .and_then(|key| sessions.get(key))
+        .and_then(Weak::upgrade);
     if let Some(shared_session) = found
         && let Some(id) = shared_session.admit(settings, &participant)?
     {
@@ -78,9 +71,9 @@ pub(super) fn join(
     }
     let shared_session = SharedSession::start(key, settings)?;
     if let Some(key) = key {
-        named.insert(key.to_owned(), Arc::downgrade(&shared_session));
+        sessions.insert(key.to_owned(), Arc::downgrade(&shared_session));
     }
-    let id = lock(&shared_session.state).add(participant.clone());
+    let id = lock(&shared_session.members).add(participant.clone());
     shared_session.send(DriverMessage::Join(id, participant, events));
     shared_session.send(DriverMessage::Input(Input::Start));
     Ok((shared_session, id))
@@ -92,24 +85,24 @@ pub(super) fn find(
     participant: Participant,
     events: EventSender,
 ) -> Option<(Arc<SharedSession>, u64)> {
-    let named = lock(&NAMED);
-    let shared_session = named.as_ref()?.get(key)?.upgrade()?;
+    let sessions = lock(&SESSIONS);
+    let shared_session = sessions.as_ref()?.get(key)?.upgrade()?;
     let id = {
-        let mut state = lock(&shared_session.state);
-        if state.participants.is_empty() {
+        let mut members = lock(&shared_session.members);
+        if members.participants.is_empty() {
             return None;
         }
-        state.add(participant.clone())
+        members.add(participant.clone())
     };
     shared_session.send(DriverMessage::Join(id, participant, events));
     Some((shared_session, id))
 }
 
-impl State {
+impl Members {
     fn add(&mut self, participant: Participant) -> u64 {
-        self.next += 1;
-        self.participants.push((self.next, participant));
-        self.next
+        self.last_id += 1;
+        self.participants.push((self.last_id, participant));
+        self.last_id
     }
 }
 
@@ -118,24 +111,25 @@ impl SharedSession {
         let (messages, receiver) = mpsc::unbounded_channel();
         let shared = Arc::new(SharedState::default());
         let driver = Driver::new(settings, messages.clone(), shared.clone())?;
-        let before = lock(&LEAVING)
+        let previous = lock(&CLOSING)
             .get_or_insert_default()
             .remove(settings.server())
-            .and_then(|leaving| leaving.upgrade());
-        driver.launch(receiver, before)?;
+            .and_then(|closing| closing.upgrade());
+        driver.start(receiver, previous)?;
         Ok(Arc::new(Self {
             messages,
             shared,
             settings: settings.clone(),
             key: key.map(str::to_owned),
-            state: Mutex::default(),
+            members: Mutex::default(),
         }))
     }
 
-    /// Takes a further element in, unless everybody has left.
+    /// Adds another element; `None` if all elements have left, so that the session
+    /// is ending.
     fn admit(&self, settings: &Settings, participant: &Participant) -> Result<Option<u64>, Error> {
-        let mut state = lock(&self.state);
-        let Some((_, first)) = state.participants.first() else {
+        let mut members = lock(&self.members);
+        let Some((_, first)) = members.participants.first() else {
             return Ok(None);
         };
         if let Some(property) = self.settings.conflict(settings) {
@@ -148,12 +142,9 @@ impl SharedSession {
                 ),
             ));
         }
-        let source = state
-            .participants
-            .iter()
-            .find(|(_, m)| m.role == ParticipantRole::Source);
+        let mut others = members.participants.iter().map(|(_, other)| other);
         if participant.role == ParticipantRole::Source
-            && let Some((_, other)) = source
+            && let Some(other) = others.find(|other| other.role == ParticipantRole::Source)
         {
             return Err(Error::api(
                 Code::InvalidSettings,
@@ -164,29 +155,26 @@ impl SharedSession {
                 ),
             ));
         }
-        Ok(Some(state.add(participant.clone())))
+        Ok(Some(members.add(participant.clone())))
     }
 
-    /// Takes an element out. The session ends with its last one.
+    /// Removes an element. The session ends with its last one.
     pub(super) fn leave(&self, id: u64) {
-        let mut named = lock(&NAMED);
-        let mut state = lock(&self.state);
-        let before = state.participants.len();
-        state
-            .participants
-            .retain(|(participant, _)| *participant != id);
-        if state.participants.len() == before {
+        let mut sessions = lock(&SESSIONS);
+        let mut members = lock(&self.members);
+        let before = members.participants.len();
+        members.participants.retain(|(other, _)| *other != id);
+        if members.participants.len() == before {
             return;
         }
-        if state.participants.is_empty() {
-            // Who comes now starts a new one.
-            if let (Some(key), Some(named)) = (&self.key, named.as_mut()) {
-                named.remove(key);
+        if members.participants.is_empty() {
+            // An element that joins now starts a new session.
+            if let (Some(key), Some(sessions)) = (&self.key, sessions.as_mut()) {
+                sessions.remove(key);
             }
             if self.settings.local {
-                let mut leaving = lock(&LEAVING);
                 let server = self.settings.server().to_owned();
-                leaving
+                lock(&CLOSING)
                     .get_or_insert_default()
                     .insert(server, Arc::downgrade(&self.shared));
             }
@@ -199,11 +187,11 @@ impl SharedSession {
     }
 
     pub(super) fn has_participants(&self) -> bool {
-        !lock(&self.state).participants.is_empty()
+        !lock(&self.members).participants.is_empty()
     }
 
     pub(super) fn send(&self, message: DriverMessage) {
-        // A driver that is gone has emitted `Closed`.
+        // A driver that has ended has sent `MachineEvent::Closed`.
         let _ = self.messages.send(message);
     }
 }

@@ -9,10 +9,7 @@ use std::{
 
 use url::Url;
 
-use super::{
-    machine::{Policy, WireChoice},
-    transport,
-};
+use super::machine::{Policy, WireChoice};
 use crate::platform::{
     Code, Error,
     auth::{ApiCredentials, Jwt, TokenCache, TokenProvider, TokenScope},
@@ -284,16 +281,6 @@ impl Settings {
             // On the same network host candidates do; a local runtime names
             // relays only where it was given some.
             ice_servers: !self.local || self.relay_only,
-        }
-    }
-
-    pub(super) fn transport(&self) -> transport::TransportConfig {
-        let latency = self.latency.max(MIN_LATENCY);
-        transport::TransportConfig {
-            latency,
-            max_latency: self.max_latency,
-            latency_now: latency,
-            relay_only: self.relay_only,
         }
     }
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 
-//! What only the first connection of a process has to wait for: GStreamer
-//! loads its plugins, the DTLS element makes an RSA key (50 to 500 ms on one
-//! measured machine), the HTTP client reads the system's certificates.
+//! Does in advance what the first connection of a process would wait for: GStreamer
+//! loads its plugins, the DTLS element generates an RSA key (50 to 500 ms on one
+//! measured machine), the HTTP client reads the system's certificates. Started by
+//! an element's change to READY, on a thread of its own; it opens no connection.
 
 use std::{
     sync::{Condvar, Mutex, Once},
@@ -10,56 +11,57 @@ use std::{
     time::Duration,
 };
 
-use super::{codecs::CODECS, lock};
-use crate::platform::http::HttpClient;
+use super::codecs::CODECS;
+use crate::platform::{http::HttpClient, lock};
 
 static DONE: Once = Once::new();
 
-/// Begins on a thread of its own.
-pub fn begin() {
+/// Starts a thread that does it, unless it is done.
+pub fn start() {
     if !DONE.is_completed() {
-        // Without a thread it is done when it is needed.
-        let busy = Busy::begin();
+        // If no thread can be started, it is done when it is needed.
+        let running = RunningThread::new();
         let _ = thread::Builder::new()
             .name("reactor-warm-up".into())
             .spawn(move || {
-                let _busy = busy;
-                wait();
+                let _running = running;
+                complete();
             });
     }
 }
 
-/// Threads that are at it.
+/// The number of running threads.
 static THREADS: Mutex<u32> = Mutex::new(0);
 static IDLE: Condvar = Condvar::new();
 
-struct Busy;
+/// Counts a thread for as long as it runs.
+struct RunningThread;
 
-impl Busy {
-    fn begin() -> Self {
+impl RunningThread {
+    fn new() -> Self {
         *lock(&THREADS) += 1;
         Self
     }
 }
 
-impl Drop for Busy {
+impl Drop for RunningThread {
     fn drop(&mut self) {
         *lock(&THREADS) -= 1;
         IDLE.notify_all();
     }
 }
 
-/// Waits, at most `limit`, until no thread is at it: a process that exits
-/// while OpenSSL makes a key crashes in it.
-pub fn settle(limit: Duration) {
+/// Blocks until no such thread runs, at most for `limit`: a process that exits
+/// while OpenSSL generates a key crashes in it.
+pub fn wait_for_threads(limit: Duration) {
     let threads = lock(&THREADS);
     let _ = IDLE.wait_timeout_while(threads, limit, |threads| *threads > 0);
 }
 
-/// Waits until it is done, or does it.
-pub(super) fn wait() {
+/// Does it now, or blocks until another thread has done it.
+pub(super) fn complete() {
     DONE.call_once(|| {
-        // Whatever is missing is reported when it is needed.
+        // A missing element is reported when it is needed.
         for name in ["dtlsdec", "webrtcbin", "sctpdec", "nicesrc", "appsink"] {
             let _ = gst::ElementFactory::make(name).build();
         }

@@ -49,7 +49,7 @@ fn a_clip_is_taken_when_it_is_full() {
 #[test]
 fn now_is_as_soon_as_there_is_anything() {
     let mut moment = ready(When::Now, 10.0);
-    assert_eq!(moment.handle(NOW, refusal(NO_CLIP)), wait(500));
+    assert_eq!(moment.handle(NOW, refusal(CLIP_FAILED)), wait(500));
     let later = NOW + RETRY_INTERVAL;
     assert_eq!(moment.handle(later, Input::Tick), ask(10.0));
     let taken = moment.handle(later, Input::Answer(Ok(clip(0.4))));
@@ -136,7 +136,7 @@ fn what_can_never_work_fails_at_once() {
     let mut moment = ready(When::End, 10.0);
     moment.handle(NOW, Input::End);
     assert!(matches!(
-        moment.handle(NOW, refusal(NO_CLIP)),
+        moment.handle(NOW, refusal(CLIP_FAILED)),
         Decision::Fail(_)
     ));
     let mut moment = RequestTiming::new(When::End, 10.0);

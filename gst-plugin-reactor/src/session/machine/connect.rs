@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT
 
-//! From nothing to a live session.
+//! The steps from [`Input::Start`](super::Input::Start) to a session that is ready:
+//! the session, the offer, the answer, the connection.
 
 use std::time::Duration;
 
 use super::{
-    Action, Beginning, CONFLICT_LIMIT, CONNECT_LIMIT, Connecting, Machine, MachineEvent, NEVER,
-    Negotiation, OFFER_LIMIT, Phase, PlannedTrack, Polling, Preparing, Progress, Status, Timings,
-    emit, live::Live, polling_patience,
+    state::{
+        CONFLICT_LIMIT, CONNECT_LIMIT, Connecting, Machine, Negotiation, OFFER_LIMIT, Opening,
+        Phase, Polling, Preparing, Ready, Timings,
+    },
+    types::{Action, MachineEvent, NEVER, PlannedTrack, Progress, Status, emit},
 };
 use crate::platform::{
     Code, Error,
@@ -18,15 +21,17 @@ use crate::platform::{
     wire::{Channel, chunking},
 };
 
-/// The first answer is usually there after some 160 ms.
+/// The interval of polls for the answer, which is usually there after some 160 ms:
+/// the first one, grown by half each time up to the slowest.
 const POLL_FIRST: Duration = Duration::from_millis(30);
 const POLL_SLOWEST: Duration = Duration::from_secs(1);
-/// How soon to ask again a server that is full and does not say when.
+/// When to retry on a full server that sends no `Retry-After`: the first interval,
+/// doubled each time up to the slowest.
 const RETRY_DEFAULT: Duration = Duration::from_secs(3);
 const RETRY_SLOWEST: Duration = Duration::from_secs(10);
-/// How often a server may fail to create a session, without a word of when.
-const FAILURES: u32 = 3;
-/// Whatever the server says: it is not flooded, and not forgotten.
+/// At most this number of 5xx replies without `Retry-After` are retried.
+const MAX_FAILURES: u32 = 3;
+/// The limits of the server's `Retry-After`.
 const RETRY_RANGE: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3600)];
 
 impl Machine {
@@ -43,101 +48,105 @@ impl Machine {
             out,
             MachineEvent::Progress(Progress::Start("Asking for a session")),
         );
-        self.begin(now, out);
+        self.open_session(now, out);
     }
 
-    pub(super) fn begin(&mut self, now: Duration, out: &mut Vec<Action>) {
-        self.phase = Phase::Beginning(Beginning {
-            asking: true,
+    pub(super) fn open_session(&mut self, now: Duration, out: &mut Vec<Action>) {
+        self.phase = Phase::Opening(Opening {
+            pending: true,
             since: now,
             next: NEVER,
-            give_up: self.policy.waiting_limit.map_or(NEVER, |limit| now + limit),
-            conflict_give_up: None,
-            last: None,
+            deadline: self.policy.waiting_limit.map_or(NEVER, |limit| now + limit),
+            conflict_deadline: None,
+            last_error: None,
             refusals: 0,
         });
-        out.push(Action::Begin);
+        out.push(Action::OpenSession);
     }
 
-    pub(super) fn begun(
+    pub(super) fn session_opened(
         &mut self,
         now: Duration,
         result: Result<(SessionDescriptor, Ownership), Error>,
         out: &mut Vec<Action>,
     ) {
-        if let Phase::Beginning(b) = &mut self.phase {
-            b.asking = false;
+        if let Phase::Opening(b) = &mut self.phase {
+            b.pending = false;
         }
         match (&mut self.phase, result) {
-            (Phase::Beginning(_), Ok((descriptor, ownership))) => {
-                self.obtained(now, descriptor, ownership, out);
+            (Phase::Opening(_), Ok((descriptor, ownership))) => {
+                self.session_obtained(now, descriptor, ownership, out);
             }
-            (Phase::Beginning(_), Err(error)) => self.put_off(now, error, out),
-            // Stopped meanwhile: what was created must still be ended.
+            (Phase::Opening(_), Err(error)) => self.session_refused(now, error, out),
+            // Stopped meanwhile: a session that was created must still be ended.
             (Phase::Closing(_), result) => {
                 if let Ok((descriptor, ownership)) = result {
-                    self.lease = Some((descriptor.session_id, ownership));
+                    self.session = Some((descriptor.session_id, ownership));
                 }
-                let ending = self.end_session(out);
-                self.close_step(out, |c| {
-                    c.beginning = false;
-                    c.ending |= ending;
+                let ending_session = self.end_session(out);
+                self.update_closing(out, |c| {
+                    c.opening_session = false;
+                    c.ending_session |= ending_session;
                 });
             }
             _ => {}
         }
     }
 
-    /// The server has no session for us: now, or at all.
-    fn put_off(&mut self, now: Duration, error: Error, out: &mut Vec<Action>) {
+    /// The server refused to open a session: retries if it is only busy.
+    fn session_refused(&mut self, now: Duration, error: Error, out: &mut Vec<Action>) {
         let unreachable = matches!(error.code, Code::NetworkError | Code::RequestTimeout);
-        if unreachable && self.restarts_until().is_some_and(|give_up| now < give_up) {
+        if unreachable
+            && self
+                .restart_deadline()
+                .is_some_and(|deadline| now < deadline)
+        {
             let text = format!("Starting another session: {}", error.message);
             emit(out, MachineEvent::Progress(Progress::Continue(text)));
-            let next = now + self.backoff();
-            if let Phase::Beginning(b) = &mut self.phase {
+            let next = now + self.next_backoff();
+            if let Phase::Opening(b) = &mut self.phase {
                 b.next = next;
             }
             return;
         }
-        let Phase::Beginning(b) = &mut self.phase else {
+        let Phase::Opening(b) = &mut self.phase else {
             return;
         };
         let busy = match error.code {
             Code::RateLimited => true,
-            // One that fails may do better in a moment.
+            // A server that failed may succeed on a retry.
             Code::ServerError => {
-                error.retry_after.is_some() || (self.policy.queues && b.refusals < FAILURES)
+                error.retry_after.is_some() || (self.policy.queues && b.refusals < MAX_FAILURES)
             }
             Code::Conflict => {
-                let give_up = *b.conflict_give_up.get_or_insert(now + CONFLICT_LIMIT);
-                error.retry_after.is_some() && now < give_up
+                let deadline = *b.conflict_deadline.get_or_insert(now + CONFLICT_LIMIT);
+                error.retry_after.is_some() && now < deadline
             }
             _ => false,
         };
-        if !busy || now >= b.give_up {
+        if !busy || now >= b.deadline {
             return self.fail(now, error, out);
         }
         let default = RETRY_DEFAULT.saturating_mul(1 << b.refusals.min(4));
         let wait = error.retry_after.unwrap_or(default.min(RETRY_SLOWEST));
         b.next = now + wait.clamp(RETRY_RANGE[0], RETRY_RANGE[1]);
         b.refusals += 1;
-        let first = b.last.is_none();
+        let first = b.last_error.is_none();
         let text = format!("Waiting for a GPU: {}", error.message);
-        b.last = Some(error);
+        b.last_error = Some(error);
         if first {
             emit(out, MachineEvent::Status(Status::Waiting));
         }
         emit(out, MachineEvent::Progress(Progress::Continue(text)));
     }
 
-    pub(super) fn tick_beginning(&mut self, now: Duration, out: &mut Vec<Action>) {
-        let Phase::Beginning(b) = &mut self.phase else {
+    pub(super) fn tick_opening(&mut self, now: Duration, out: &mut Vec<Action>) {
+        let Phase::Opening(b) = &mut self.phase else {
             return;
         };
-        if now >= b.give_up {
-            let waited = (b.give_up - b.since).as_millis();
-            let mut error = b.last.take().unwrap_or_else(|| {
+        if now >= b.deadline {
+            let waited = (b.deadline - b.since).as_millis();
+            let mut error = b.last_error.take().unwrap_or_else(|| {
                 Error::api(Code::RequestTimeout, "the server did not answer").during("session")
             });
             error.message = format!(
@@ -145,37 +154,37 @@ impl Machine {
                 error.message
             );
             self.fail(now, error, out);
-        } else if !b.asking && now >= b.next {
-            b.asking = true;
-            out.push(Action::Begin);
+        } else if !b.pending && now >= b.next {
+            b.pending = true;
+            out.push(Action::OpenSession);
         }
     }
 
-    fn obtained(
+    fn session_obtained(
         &mut self,
         now: Duration,
         descriptor: SessionDescriptor,
         ownership: Ownership,
         out: &mut Vec<Action>,
     ) {
-        let ownership = match self.was_ours(&descriptor.session_id) {
+        let ownership = match self.is_own_previous_session(&descriptor.session_id) {
             true => Ownership::Created,
             false => ownership,
         };
         self.timings.session = Some(now - self.timings.start);
-        self.lease = Some((descriptor.session_id.clone(), ownership));
+        self.session = Some((descriptor.session_id.clone(), ownership));
         emit(
             out,
             MachineEvent::SessionId(Some(descriptor.session_id.clone())),
         );
         if self.policy.queues && !descriptor.is_ready() {
-            return self.wait(now, &descriptor, out);
+            return self.wait_for_gpu(now, &descriptor, out);
         }
         emit(out, MachineEvent::Status(Status::Waiting));
-        self.prepare(now, descriptor, out);
+        self.prepare_connection(now, descriptor, out);
     }
 
-    pub(super) fn prepare(
+    pub(super) fn prepare_connection(
         &mut self,
         now: Duration,
         descriptor: SessionDescriptor,
@@ -194,22 +203,27 @@ impl Machine {
         );
         let tracks = descriptor.capabilities.as_ref().map(|c| c.tracks.clone());
         let tracks = tracks.unwrap_or_default();
-        // Another session of the same model: what is taken and fed stays.
-        let planned = !self.plan.is_empty();
-        if planned && self.plan.iter().any(|plan| !tracks.contains(&plan.track)) {
+        // Another session of the model: the elements keep their tracks.
+        let planned = !self.planned_tracks.is_empty();
+        if planned
+            && self
+                .planned_tracks
+                .iter()
+                .any(|plan| !tracks.contains(&plan.track))
+        {
             let text = "the tracks of the new session are not those of the one before";
             let error = Error::api(Code::TrackRejected, text).during("session");
             return self.fail(now, error, out);
         }
         if !planned {
-            out.push(Action::Announce(tracks));
+            out.push(Action::AnnounceTracks(tracks));
         }
         self.connection_id = self.policy.connection_id;
-        self.gather(now + OFFER_LIMIT, descriptor, planned, out);
+        self.prepare_offer(now + OFFER_LIMIT, descriptor, planned, out);
     }
 
-    /// Collects what the offer needs.
-    pub(super) fn gather(
+    /// Begins a connection: requests what its offer needs.
+    pub(super) fn prepare_offer(
         &mut self,
         deadline: Duration,
         descriptor: SessionDescriptor,
@@ -218,7 +232,7 @@ impl Machine {
     ) {
         self.connections += 1;
         if self.connection_id.is_none() {
-            out.push(Action::Register);
+            out.push(Action::RegisterConnection);
         }
         if self.policy.ice_servers {
             out.push(Action::FetchIceServers);
@@ -229,13 +243,13 @@ impl Machine {
             resume: self.connection_id.is_some() && self.is_resuming(),
             planned,
             ice_servers: (!self.policy.ice_servers).then(Vec::new),
-            building: false,
+            creating_offer: false,
             offer: None,
         });
-        self.build(out);
+        self.create_offer(out);
     }
 
-    pub(super) fn ice_servers(
+    pub(super) fn ice_servers_fetched(
         &mut self,
         now: Duration,
         result: Result<Vec<IceServer>, Error>,
@@ -247,13 +261,13 @@ impl Machine {
         match result {
             Ok(servers) => {
                 p.ice_servers = Some(servers);
-                self.build(out);
+                self.create_offer(out);
             }
             Err(error) => self.fail(now, error, out),
         }
     }
 
-    pub(super) fn registered(
+    pub(super) fn connection_registered(
         &mut self,
         now: Duration,
         result: Result<u32, Error>,
@@ -271,7 +285,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn planned(
+    pub(super) fn tracks_planned(
         &mut self,
         now: Duration,
         result: Result<Vec<PlannedTrack>, Error>,
@@ -283,34 +297,34 @@ impl Machine {
         match result {
             Ok(plan) => {
                 p.planned = true;
-                for plan in &plan {
+                for planned in &plan {
                     // A pad may have been linked or unlinked since.
-                    self.wanted
-                        .entry(plan.track.name.clone())
-                        .or_insert(plan.flowing);
+                    self.paused_tracks
+                        .entry(planned.track.name.clone())
+                        .or_insert(planned.paused);
                 }
-                self.plan = plan;
-                self.build(out);
+                self.planned_tracks = plan;
+                self.create_offer(out);
             }
             Err(error) => self.fail(now, error, out),
         }
     }
 
-    pub(super) fn build(&mut self, out: &mut Vec<Action>) {
+    fn create_offer(&mut self, out: &mut Vec<Action>) {
         let Phase::Preparing(p) = &mut self.phase else {
             return;
         };
-        if !p.planned || p.building {
+        if !p.planned || p.creating_offer {
             return;
         }
         if let Some(ice_servers) = p.ice_servers.take() {
-            p.building = true;
-            self.transport = true;
-            out.push(Action::Build { ice_servers });
+            p.creating_offer = true;
+            self.has_transport = true;
+            out.push(Action::CreateOffer { ice_servers });
         }
     }
 
-    pub(super) fn offer_built(
+    pub(super) fn offer_created(
         &mut self,
         now: Duration,
         result: Result<String, Error>,
@@ -337,14 +351,14 @@ impl Machine {
         };
         let resume = p.resume;
         self.requests
-            .expect_server(p.descriptor.server_version.as_deref());
-        match complete_offer(offer, &self.plan) {
+            .set_server_version(p.descriptor.server_version.as_deref());
+        match complete_offer(offer, &self.planned_tracks) {
             Ok((sdp, sections, mapping)) => {
                 self.timings.offered = Some(now - self.timings.start);
                 self.phase = Phase::Offering(Negotiation {
                     connection_id,
                     sections,
-                    deadline: now + self.limit(OFFER_LIMIT),
+                    deadline: now + self.step_limit(OFFER_LIMIT),
                 });
                 out.push(Action::PostOffer {
                     connection_id,
@@ -366,7 +380,7 @@ impl Machine {
         match (std::mem::replace(&mut self.phase, Phase::Idle), result) {
             (Phase::Offering(negotiation), Ok(())) => {
                 let polling = Polling {
-                    give_up: now + self.limit(polling_patience(self.policy.sdp_attempts)),
+                    deadline: now + self.step_limit(answer_limit(self.policy.sdp_attempts)),
                     interval: POLL_FIRST,
                     next: Some(now + POLL_FIRST),
                 };
@@ -384,12 +398,12 @@ impl Machine {
         let Phase::Polling(negotiation, polling) = &mut self.phase else {
             return;
         };
-        if now >= polling.give_up {
-            let patience = polling_patience(self.policy.sdp_attempts).as_secs_f32();
+        if now >= polling.deadline {
+            let limit = answer_limit(self.policy.sdp_attempts).as_secs_f32();
             let error = Error::api(
                 Code::RequestTimeout,
                 format!(
-                    "the server did not answer the offer within {patience:.1} s \
+                    "the server did not answer the offer within {limit:.1} s \
                      (max-sdp-attempts={}); it may be overloaded, or have refused the offer",
                     self.policy.sdp_attempts
                 ),
@@ -425,7 +439,7 @@ impl Machine {
                 match sdp::parse_answer(&answer.sdp, &negotiation.sections) {
                     Ok(negotiated) => self.apply_answer(now, negotiated, out),
                     Err(error) => {
-                        let error = name_tracks(error, &negotiation.sections, &self.plan);
+                        let error = name_tracks(error, &negotiation.sections, &self.planned_tracks);
                         self.fail(now, error.during("sdp_params"), out);
                     }
                 }
@@ -441,9 +455,9 @@ impl Machine {
         out: &mut Vec<Action>,
     ) {
         self.timings.answered = Some(now - self.timings.start);
-        self.requests.negotiated(negotiated.chunking);
+        self.requests.set_chunking(negotiated.chunking);
         self.phase = Phase::Connecting(Connecting {
-            deadline: now + self.limit(CONNECT_LIMIT),
+            deadline: now + self.step_limit(CONNECT_LIMIT),
             fingerprint: negotiated.fingerprint.clone(),
             verified: false,
             control: false,
@@ -456,11 +470,11 @@ impl Machine {
         if let Phase::Connecting(c) = &self.phase
             && !c.verified
         {
-            out.push(Action::VerifyIdentity(c.fingerprint.clone()));
+            out.push(Action::VerifyPeer(c.fingerprint.clone()));
         }
     }
 
-    pub(super) fn verified(
+    pub(super) fn peer_verified(
         &mut self,
         now: Duration,
         result: Result<(), Error>,
@@ -474,32 +488,37 @@ impl Machine {
                 c.verified = true;
                 self.timings.connected = Some(now - self.timings.start);
                 out.push(Action::OpenMedia);
-                self.maybe_live(now, out);
+                self.check_ready(now, out);
             }
             Err(error) => self.fail(now, error, out),
         }
     }
 
-    pub(super) fn channel_open(&mut self, now: Duration, channel: Channel, out: &mut Vec<Action>) {
+    pub(super) fn channel_opened(
+        &mut self,
+        now: Duration,
+        channel: Channel,
+        out: &mut Vec<Action>,
+    ) {
         if let Phase::Connecting(c) = &mut self.phase {
             match channel {
                 Channel::Control => c.control = true,
                 Channel::Data => c.data = true,
             }
-            self.maybe_live(now, out);
+            self.check_ready(now, out);
         }
     }
 
-    fn maybe_live(&mut self, now: Duration, out: &mut Vec<Action>) {
+    fn check_ready(&mut self, now: Duration, out: &mut Vec<Action>) {
         if let Phase::Connecting(c) = &self.phase
             && c.verified
             && c.control
             && c.data
         {
-            self.phase = Phase::Live(Live::new(now));
-            self.enter_live(now, out);
+            self.phase = Phase::Ready(Ready::new(now));
+            self.enter_ready(now, out);
             emit(out, MachineEvent::Status(Status::Ready));
-            let text = match self.resumed(now, out) {
+            let text = match self.report_resumed(now, out) {
                 true => "Reconnected to the model",
                 false => {
                     self.timings.ready = Some(now - self.timings.start);
@@ -512,7 +531,8 @@ impl Machine {
 }
 
 impl Connecting {
-    pub(super) fn describe_timeout(&self) -> Error {
+    /// Which step of connecting did not finish in time.
+    pub(super) fn timeout_error(&self) -> Error {
         let missing = match (self.verified, self.control && self.data) {
             (false, _) => "no ICE/DTLS connection to the server's media port; is UDP blocked?",
             (true, _) => "the data channels did not open",
@@ -526,10 +546,19 @@ impl Connecting {
     }
 }
 
+/// The total of the intervals in which the platform's clients poll for the answer:
+/// 200 ms, doubled, at most 15 s each, `attempts` of them. We poll more often, but
+/// wait for the answer for this total as well.
+pub(super) fn answer_limit(attempts: u32) -> Duration {
+    (0..attempts.min(1000))
+        .map(|n| Duration::from_millis(200u64.saturating_mul(1 << n.min(16)).min(15_000)))
+        .sum()
+}
+
 type CompleteOffer = (String, Vec<sdp::OfferedSection>, Vec<TrackMapping>);
 
-/// The offer as the server wants it, with the map from m-lines to tracks. The
-/// m-lines are in the order of the plan; inputs are bound by that order.
+/// The offer as the server requires it, with the map from m-lines to tracks. The
+/// m-lines are in the order of the plan, and the server binds inputs by that order.
 fn complete_offer(offer: &str, plan: &[PlannedTrack]) -> Result<CompleteOffer, Error> {
     let text = sdp::prepare_offer(offer, &[&chunking::attribute_line(), trailer::ATTRIBUTE])?;
     let sections = sdp::offered_sections(&text)?;
@@ -557,7 +586,7 @@ fn complete_offer(offer: &str, plan: &[PlannedTrack]) -> Result<CompleteOffer, E
     Ok((text, sections, mapping))
 }
 
-/// Users know tracks by name, the SDP by mid: say both.
+/// Adds the tracks' names to an error that names them by mid, as SDP does.
 fn name_tracks(mut error: Error, sections: &[sdp::OfferedSection], plan: &[PlannedTrack]) -> Error {
     if error.code == Code::TrackRejected {
         let media = sections.iter().filter(|s| s.kind.is_some());

@@ -1,58 +1,40 @@
 // SPDX-License-Identifier: MIT
 
-//! A connection that is lost, and how the session is resumed on a new one.
+//! What happens when the connection is lost, and how the session is resumed on a
+//! new one.
 //!
-//! The platform keeps a session for a while after its connection is gone: a
-//! new offer under the same connection id goes on where the old one ended. The
-//! server is asked what became of the session first, again and again until it
-//! can be reached, so that no connection is built for a session that is over.
+//! The platform keeps a session for a while after its connection is lost: a new
+//! offer with the connection's id resumes it. The server is asked for the session's
+//! state first, repeatedly until it can be reached, so that no connection is made
+//! for a session that is over.
 
 use std::time::Duration;
 
 use super::{
-    Action, CHECK_LIMIT, Machine, MachineEvent, Phase, Progress, RECOVERY_STEP_LIMIT,
-    RECOVERY_WINDOW, Status, emit, live::Live,
+    state::{
+        Machine, Phase, QUERY_LIMIT, RECOVERY_STEP_LIMIT, RECOVERY_WINDOW, Ready, Recovery,
+        SessionQuery,
+    },
+    types::{Action, MachineEvent, Progress, Status, emit},
 };
 use crate::platform::{
     Code, Error,
     coordinator::{Ownership, SessionDescriptor},
 };
 
-/// Between two questions: doubled from the one to the other.
+/// The intervals of requests: the first one, doubled each time up to the slowest.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_SLOWEST: Duration = Duration::from_millis(1000);
-/// What a server that answers with an error and does not say when to come back
-/// is given. (The platform's documents.)
+/// The delay after an error reply without `Retry-After`. (The platform's
+/// documents.)
 const REFUSED_DEFAULT: Duration = Duration::from_secs(3);
-/// A connection that held for so long was a good one.
-const GOOD: Duration = Duration::from_secs(10);
-
-#[derive(Debug)]
-pub(super) struct Recovery {
-    /// Why the connection was lost; nothing if the user asked for another.
-    cause: Option<Error>,
-    since: Duration,
-    /// The end of the platform's patience.
-    pub(super) give_up: Duration,
-    /// The elements know.
-    told: bool,
-    /// The session is to be resumed; if not, only its end is looked into.
-    pub(super) resume: bool,
-    /// It is another session now; the one before, if it was ours to end.
-    restarted: Option<Option<String>>,
-}
-
-/// Asking the server what became of the session, perhaps repeatedly.
-#[derive(Debug)]
-pub(super) struct Checking {
-    /// When to ask again. What was asked before may still be answered.
-    pub(super) next: Duration,
-}
+/// A connection that lasted longer resets the backoff.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
 
 impl Machine {
     pub(super) fn transport_failed(&mut self, now: Duration, error: Error, out: &mut Vec<Action>) {
         match &self.phase {
-            Phase::Live(_) => self.lost(now, Some(error), out),
+            Phase::Ready(_) => self.connection_lost(now, Some(error), out),
             Phase::Preparing(_)
             | Phase::Offering(_)
             | Phase::Polling(..)
@@ -63,64 +45,70 @@ impl Machine {
         }
     }
 
-    /// A server that ends a session just closes the connection: ask it before
-    /// calling that a failure.
-    pub(super) fn lost(&mut self, now: Duration, cause: Option<Error>, out: &mut Vec<Action>) {
-        if let Phase::Live(Live { since, .. }) = self.phase
-            && now.saturating_sub(since) > GOOD
+    /// A server that ends a session just closes the connection, so it is asked for
+    /// the session's state before that counts as a failure.
+    pub(super) fn connection_lost(
+        &mut self,
+        now: Duration,
+        cause: Option<Error>,
+        out: &mut Vec<Action>,
+    ) {
+        if let Phase::Ready(Ready { since, .. }) = self.phase
+            && now.saturating_sub(since) > STABLE_AFTER
         {
             self.attempts = 0;
         }
         let resume = self.policy.reconnect || cause.is_none();
-        let window = if resume { RECOVERY_WINDOW } else { CHECK_LIMIT };
+        let window = if resume { RECOVERY_WINDOW } else { QUERY_LIMIT };
         self.recovery = Some(Recovery {
             cause,
             since: now,
-            give_up: now + window,
-            told: false,
+            deadline: now + window,
+            reported: false,
             resume,
             restarted: None,
         });
-        // A connection that does not hold is not made anew in a hurry.
+        // Connections that are lost soon are replaced after a backoff.
         let wait = match self.attempts {
             0 => Duration::ZERO,
-            _ => self.backoff(),
+            _ => self.next_backoff(),
         };
-        self.check(now, wait, out);
+        self.query_session(now, wait, out);
     }
 
-    fn check(&mut self, now: Duration, wait: Duration, out: &mut Vec<Action>) {
+    fn query_session(&mut self, now: Duration, wait: Duration, out: &mut Vec<Action>) {
         let mut next = now + wait;
         if wait.is_zero() {
-            next = now + CHECK_LIMIT;
-            out.push(Action::Describe);
+            next = now + QUERY_LIMIT;
+            out.push(Action::DescribeSession);
         }
-        self.phase = Phase::Checking(Checking { next });
+        self.phase = Phase::QueryingSession(SessionQuery { next });
     }
 
-    pub(super) fn tick_checking(&mut self, now: Duration, out: &mut Vec<Action>) {
-        let (Phase::Checking(checking), Some(recovery)) = (&self.phase, &self.recovery) else {
+    pub(super) fn tick_querying(&mut self, now: Duration, out: &mut Vec<Action>) {
+        let (Phase::QueryingSession(checking), Some(recovery)) = (&self.phase, &self.recovery)
+        else {
             return;
         };
-        if now >= recovery.give_up {
-            let error = recovery.in_vain(None);
+        if now >= recovery.deadline {
+            let error = recovery.resume_error(None);
             self.give_up(now, error, out);
         } else if now >= checking.next {
             self.interrupt(out);
-            let wait = self.backoff();
-            out.push(Action::Describe);
-            self.phase = Phase::Checking(Checking { next: now + wait });
+            let wait = self.next_backoff();
+            out.push(Action::DescribeSession);
+            self.phase = Phase::QueryingSession(SessionQuery { next: now + wait });
         }
     }
 
-    /// The elements hear that nothing flows, and what was asked of the old
-    /// connection is not answered any more.
+    /// Tells the elements that the connection is lost, unless they know, and fails
+    /// the pending requests.
     fn interrupt(&mut self, out: &mut Vec<Action>) {
         if let Some(recovery) = &mut self.recovery
-            && !std::mem::replace(&mut recovery.told, true)
+            && !std::mem::replace(&mut recovery.reported, true)
         {
             let cause = recovery.cause.clone();
-            self.suspend(cause, out);
+            self.interrupt_connection(cause, out);
             emit(out, MachineEvent::Status(Status::Connecting));
             emit(
                 out,
@@ -129,95 +117,101 @@ impl Machine {
         }
     }
 
-    fn suspend(&mut self, cause: Option<Error>, out: &mut Vec<Action>) {
+    fn interrupt_connection(&mut self, cause: Option<Error>, out: &mut Vec<Action>) {
         let why = Error::gpu(
             Code::Disconnected,
             "the connection was interrupted before the reply came; it may have been acted on",
         );
-        self.requests.interrupt(&why, out);
+        self.requests.fail_sent(&why, out);
         self.drop_transport(out);
         emit(out, MachineEvent::Interrupted(cause));
     }
 
     fn drop_transport(&mut self, out: &mut Vec<Action>) {
-        if std::mem::take(&mut self.transport) {
+        if std::mem::take(&mut self.has_transport) {
             out.push(Action::CloseTransport);
         }
     }
 
-    pub(super) fn described(
+    pub(super) fn session_described(
         &mut self,
         now: Duration,
         result: Result<SessionDescriptor, Error>,
         out: &mut Vec<Action>,
     ) {
-        let (Phase::Checking(_), Some(recovery)) = (&self.phase, &self.recovery) else {
+        let (Phase::QueryingSession(_), Some(recovery)) = (&self.phase, &self.recovery) else {
             return;
         };
         match result {
-            // A runtime that goes down with its model is no end in order.
+            // A runtime that crashed with its model is a failure, no regular end.
             Ok(descriptor) if descriptor.has_crashed() => {
                 let text = "the runtime has terminated, perhaps because the model crashed";
-                let error = recovery.but(text);
+                let error = recovery.cause_with(text);
                 self.give_up(now, error, out);
             }
-            Ok(descriptor) if descriptor.is_over() => self.is_over(now, out),
+            Ok(descriptor) if descriptor.is_over() => self.session_gone(now, out),
             Ok(descriptor) if recovery.resume => self.resume(now, descriptor, out),
             Ok(_) => {
-                let error = recovery.but("the session itself is still there");
+                let error = recovery.cause_with("the session itself is still there");
                 self.give_up(now, error, out);
             }
             Err(error) if matches!(error.code, Code::NotFound | Code::SessionTerminal) => {
-                self.is_over(now, out);
+                self.session_gone(now, out);
             }
-            Err(error) if recovery.resume && is_worth_another_try(&error) => {
-                let wait = self.wait_after(&error);
+            Err(error) if recovery.resume && is_retryable(&error) => {
+                let wait = self.retry_delay(&error);
                 self.interrupt(out);
-                self.phase = Phase::Checking(Checking { next: now + wait });
+                self.phase = Phase::QueryingSession(SessionQuery { next: now + wait });
             }
             Err(error) if recovery.resume => self.give_up(now, error, out),
             Err(error) => {
-                let mut cause = recovery.but(&error.message);
+                let mut cause = recovery.cause_with(&error.message);
                 cause.http_status = error.http_status;
                 self.give_up(now, cause, out);
             }
         }
     }
 
-    /// The session ended: in order, if that is why the connection closed;
-    /// while nobody was connected, it is lost.
-    fn is_over(&mut self, now: Duration, out: &mut Vec<Action>) {
+    /// The session is over: ended by the server, if that closed the connection;
+    /// lost, if it ended while there was no connection.
+    fn session_gone(&mut self, now: Duration, out: &mut Vec<Action>) {
         match &self.recovery {
-            Some(recovery) if recovery.told => {
-                let error = recovery.in_vain(Some("the session is over"));
-                self.lease = None;
+            Some(recovery) if recovery.reported => {
+                let error = recovery.resume_error(Some("the session is over"));
+                self.session = None;
                 self.give_up(now, error, out);
             }
-            _ => self.end(now, None, out),
+            _ => self.session_over(now, None, out),
         }
     }
 
-    /// Makes a new connection to the session that is still there.
+    /// Makes a new connection to the session, which still exists.
     fn resume(&mut self, now: Duration, descriptor: SessionDescriptor, out: &mut Vec<Action>) {
         self.interrupt(out);
         self.attempts = self.attempts.saturating_add(1);
-        self.gather(now + RECOVERY_STEP_LIMIT, descriptor, true, out);
+        self.prepare_offer(now + RECOVERY_STEP_LIMIT, descriptor, true, out);
     }
 
-    /// Whether a step that failed is tried again, from the beginning.
-    pub(super) fn retry(&mut self, now: Duration, error: &Error, out: &mut Vec<Action>) -> bool {
+    /// Makes another connection after a failed step, if that makes sense; returns
+    /// whether the failure is dealt with.
+    pub(super) fn retry_connection(
+        &mut self,
+        now: Duration,
+        error: &Error,
+        out: &mut Vec<Action>,
+    ) -> bool {
         let Some(recovery) = self.recovery.as_ref().filter(|r| r.restarted.is_none()) else {
             return false;
         };
-        if !is_worth_another_try(error) {
+        if !is_retryable(error) {
             return false;
         }
-        if now >= recovery.give_up {
-            let error = recovery.in_vain(Some(&error.message));
+        if now >= recovery.deadline {
+            let error = recovery.resume_error(Some(&error.message));
             self.give_up(now, error, out);
             return true;
         }
-        // The session is there; it may have forgotten the connection.
+        // The session exists; the server may not know the connection any more.
         if matches!(
             error.code,
             Code::NotFound | Code::BadRequest | Code::Conflict
@@ -227,14 +221,14 @@ impl Machine {
         let text = format!("Reconnecting again: {}", error.message);
         emit(out, MachineEvent::Progress(Progress::Continue(text)));
         self.drop_transport(out);
-        let wait = self.wait_after(error);
-        self.phase = Phase::Checking(Checking { next: now + wait });
+        let wait = self.retry_delay(error);
+        self.phase = Phase::QueryingSession(SessionQuery { next: now + wait });
         true
     }
 
-    /// How long a step may take: shorter than at first, since nothing is
-    /// built up on the server any more.
-    pub(super) fn limit(&self, usual: Duration) -> Duration {
+    /// How long a step may take: for a session that is resumed less, since the
+    /// server need not start anything.
+    pub(super) fn step_limit(&self, usual: Duration) -> Duration {
         match self.is_resuming() {
             true => usual.min(RECOVERY_STEP_LIMIT),
             false => usual,
@@ -247,20 +241,21 @@ impl Machine {
             .is_some_and(|r| r.restarted.is_none())
     }
 
-    /// For how long another session is asked for in vain.
-    pub(super) fn restarts_until(&self) -> Option<Duration> {
+    /// Until when to keep trying to open another session.
+    pub(super) fn restart_deadline(&self) -> Option<Duration> {
         let recovery = self.recovery.as_ref().filter(|r| r.restarted.is_some());
-        recovery.map(|r| r.give_up)
+        recovery.map(|r| r.deadline)
     }
 
-    /// A local runtime that lost us may still have our session.
-    pub(super) fn was_ours(&self, id: &str) -> bool {
+    /// Whether a session is the lost one, which was ours to end. A local runtime may
+    /// still have it when another is opened.
+    pub(super) fn is_own_previous_session(&self, id: &str) -> bool {
         let restarted = self.recovery.as_ref().and_then(|r| r.restarted.as_ref());
         restarted.is_some_and(|before| before.as_deref() == Some(id))
     }
 
-    /// Live again.
-    pub(super) fn resumed(&mut self, now: Duration, out: &mut Vec<Action>) -> bool {
+    /// Emits that the session is ready again; returns whether it was interrupted.
+    pub(super) fn report_resumed(&mut self, now: Duration, out: &mut Vec<Action>) -> bool {
         let Some(recovery) = self.recovery.take() else {
             return false;
         };
@@ -277,53 +272,59 @@ impl Machine {
         true
     }
 
-    /// The session could not be resumed: another one, if the user wants that.
-    pub(super) fn restart(&mut self, now: Duration, error: &Error, out: &mut Vec<Action>) -> bool {
+    /// Opens another session instead of one that could not be resumed, if the user
+    /// wants that; returns whether it does.
+    pub(super) fn restart_session(
+        &mut self,
+        now: Duration,
+        error: &Error,
+        out: &mut Vec<Action>,
+    ) -> bool {
         let wanted = self.policy.restart && self.policy.adopt.is_none();
-        if !wanted || !self.is_resuming() || !is_worth_another_try(error) {
+        if !wanted || !self.is_resuming() || !is_retryable(error) {
             return false;
         }
         self.interrupt(out);
-        let before = self.lease.take();
+        let before = self.session.take();
         let ours = before.filter(|(_, ownership)| *ownership == Ownership::Created);
         if let Some(recovery) = &mut self.recovery {
             recovery.restarted = Some(ours.map(|(id, _)| id));
             // The network may be down for longer than the session was kept.
-            recovery.give_up = now + RECOVERY_WINDOW;
+            recovery.deadline = now + RECOVERY_WINDOW;
         }
         self.drop_transport(out);
         self.connection_id = self.policy.connection_id;
-        self.schema_told = false;
+        self.schema_reported = false;
         self.attempts = 0;
         let text = format!("Starting another session: {}", error.message);
         emit(out, MachineEvent::Warning(error.clone()));
         emit(out, MachineEvent::SessionId(None));
         emit(out, MachineEvent::Progress(Progress::Continue(text)));
-        self.begin(now, out);
+        self.open_session(now, out);
         true
     }
 
-    /// The user wants another connection, or the old one back.
+    /// Makes a new connection for the user.
     pub(super) fn reconnect(&mut self, now: Duration, out: &mut Vec<Action>) {
         match &mut self.phase {
-            Phase::Live(_) | Phase::Parked => {
+            Phase::Ready(_) | Phase::Suspended => {
                 self.attempts = 0;
-                let parked = matches!(self.phase, Phase::Parked);
-                self.lost(now, None, out);
-                if parked && let Some(recovery) = &mut self.recovery {
-                    recovery.told = true;
+                let suspended = matches!(self.phase, Phase::Suspended);
+                self.connection_lost(now, None, out);
+                if suspended && let Some(recovery) = &mut self.recovery {
+                    recovery.reported = true;
                     emit(out, MachineEvent::Status(Status::Connecting));
                     let text = "Reconnecting to the model";
                     emit(out, MachineEvent::Progress(Progress::Start(text)));
                 }
             }
-            Phase::Checking(_) => self.check(now, Duration::ZERO, out),
-            // It is being connected, or over.
+            Phase::QueryingSession(_) => self.query_session(now, Duration::ZERO, out),
+            // It is being connected, or is over.
             _ => {}
         }
     }
 
-    /// The user wants no connection: for now, or any more.
+    /// Takes the connection down for the user and keeps the session, or ends it.
     pub(super) fn disconnect(&mut self, now: Duration, recoverable: bool, out: &mut Vec<Action>) {
         let why = "disconnected by the application";
         match &self.phase {
@@ -334,19 +335,19 @@ impl Machine {
                 let error = Error::gpu(Code::Aborted, why);
                 self.close(now, &error, out);
             }
-            Phase::Parked => {}
-            _ if self.lease.is_some() && !self.plan.is_empty() => {
-                let told = self.recovery.take().is_some_and(|r| r.told);
-                if told {
+            Phase::Suspended => {}
+            _ if self.session.is_some() && !self.planned_tracks.is_empty() => {
+                let reported = self.recovery.take().is_some_and(|r| r.reported);
+                if reported {
                     emit(
                         out,
                         MachineEvent::Progress(Progress::Canceled("Disconnected")),
                     );
                     self.drop_transport(out);
                 } else {
-                    self.suspend(None, out);
+                    self.interrupt_connection(None, out);
                 }
-                self.phase = Phase::Parked;
+                self.phase = Phase::Suspended;
                 emit(out, MachineEvent::Status(Status::Disconnected));
             }
             _ => {
@@ -359,19 +360,20 @@ impl Machine {
         }
     }
 
-    /// How long to wait after this: what the server says, if it does.
-    fn wait_after(&mut self, error: &Error) -> Duration {
+    /// The delay before the next attempt: the server's `Retry-After`, if it sent
+    /// one.
+    fn retry_delay(&mut self, error: &Error) -> Duration {
         let refused = error.http_status.is_some();
         match error.retry_after {
-            Some(after) => after.clamp(RETRY_FIRST, RECOVERY_WINDOW),
+            Some(delay) => delay.clamp(RETRY_FIRST, RECOVERY_WINDOW),
             None if refused => REFUSED_DEFAULT,
-            None => self.backoff(),
+            None => self.next_backoff(),
         }
     }
 
-    /// Up to a quarter more or less, so that clients that lost the same server
-    /// do not all come back at once.
-    pub(super) fn backoff(&mut self) -> Duration {
+    /// The next delay of the backoff, with a jitter of up to a quarter, so that
+    /// clients that lost one server do not reconnect all at once.
+    pub(super) fn next_backoff(&mut self) -> Duration {
         let doubled = RETRY_FIRST.saturating_mul(1 << self.attempts.min(4));
         self.attempts = self.attempts.saturating_add(1);
         // xorshift64, George Marsaglia, 2003.
@@ -380,19 +382,14 @@ impl Machine {
         x ^= x >> 7;
         x ^= x << 17;
         self.random = x;
-        let part = (x % 512) as f64 / 1024.0;
-        doubled.min(RETRY_SLOWEST).mul_f64(0.75 + part)
+        let jitter = (x % 512) as f64 / 1024.0;
+        doubled.min(RETRY_SLOWEST).mul_f64(0.75 + jitter)
     }
 }
 
 impl Recovery {
-    /// Whether the elements know.
-    pub(super) fn told(&self) -> bool {
-        self.told
-    }
-
-    /// The cause, and what else is known.
-    fn but(&self, text: &str) -> Error {
+    /// The cause with an explanation added.
+    fn cause_with(&self, text: &str) -> Error {
         let mut error = self.cause.clone().unwrap_or_else(|| {
             Error::gpu(
                 Code::Disconnected,
@@ -404,7 +401,7 @@ impl Recovery {
     }
 
     /// The error for a session that could not be resumed.
-    fn in_vain(&self, last: Option<&str>) -> Error {
+    fn resume_error(&self, last: Option<&str>) -> Error {
         match (&self.cause, self.resume) {
             (Some(cause), false) => cause.clone(),
             (cause, _) => {
@@ -421,7 +418,7 @@ impl Recovery {
     }
 }
 
-fn is_worth_another_try(error: &Error) -> bool {
+fn is_retryable(error: &Error) -> bool {
     !matches!(
         error.code,
         Code::Unauthorized

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! What goes into the state machine and what comes out of it.
+//! The inputs of the state machine and its actions, with the types that they carry.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use crate::platform::{
     wire::{Channel, ClientMessage, ServerMessage, WireFrame, WireVersion},
 };
 
-/// Where a session stands, as the platform's own clients name it.
+/// The status of a session, in the words of the platform's own clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
     Disconnected,
-    /// The session is being asked for.
+    /// The session is being opened.
     Connecting,
     /// The session exists (or is queued) and is not connected yet.
     Waiting,
@@ -34,115 +34,119 @@ pub enum WireChoice {
     Only(WireVersion),
 }
 
-/// What the user's properties say about a session.
+/// The user's properties, as far as they decide what the machine does.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// How long to wait for the server to have room; `None` waits forever.
+    /// How long to wait for a GPU; `None` for no limit.
     pub waiting_limit: Option<Duration>,
-    /// Windows of the platform's answer-polling schedule before giving up.
+    /// After this number of polls on the platform's schedule the answer counts as
+    /// missing.
     pub sdp_attempts: u32,
-    /// Silence after which the connection counts as lost; `None` never.
+    /// The connection counts as lost when nothing was received for this time;
+    /// `None` for never.
     pub stall_limit: Option<Duration>,
     /// How long closing may take.
     pub close_limit: Duration,
     pub wire: WireChoice,
-    /// A session somebody else created; it is never ended from here.
+    /// The id of a session that another client created; it is never ended from
+    /// here.
     pub adopt: Option<String>,
-    /// A connection id to offer on instead of registering one.
+    /// The number of a connection to make the offer on instead of registering one.
     pub connection_id: Option<u32>,
     /// Leave the session alive on the server when stopping.
     pub recoverable: bool,
     /// Resume the session on a new connection when the old one is lost.
     pub reconnect: bool,
-    /// Start another session when that fails.
+    /// Open another session when that fails.
     pub restart: bool,
-    /// For the jitter of repeated attempts.
+    /// For the jitter of the backoff.
     pub seed: u64,
     /// The server gives out GPUs: a session may have to wait for one.
     pub queues: bool,
-    /// Whether the server's list of ICE servers is wanted at all.
+    /// Fetch the server's list of ICE servers.
     pub ice_servers: bool,
 }
 
-/// One thing that happened.
+/// What happened.
 #[derive(Debug, Clone)]
 pub enum Input {
-    /// The user wants the session.
+    /// The user starts the session.
     Start,
-    /// The user is done with it.
+    /// The user stops it.
     Stop,
-    /// The user wants a new connection, or the one back that was given up.
+    /// The user wants a new connection, also after [`Input::Disconnect`].
     Reconnect,
-    /// The user wants no connection for now, or no session any more.
+    /// The user takes the connection down and keeps the session, if
+    /// `recoverable`, or ends the session.
     Disconnect {
         recoverable: bool,
     },
-    /// Time has come to look at the deadlines.
+    /// [`Machine::deadline`](super::Machine::deadline) has passed.
     Tick,
-    /// The reply to [`Action::Begin`].
-    Begun(Result<(SessionDescriptor, Ownership), Error>),
+    /// The reply to [`Action::OpenSession`].
+    SessionOpened(Result<(SessionDescriptor, Ownership), Error>),
     /// The reply to [`Action::FetchIceServers`].
-    IceServers(Result<Vec<IceServer>, Error>),
-    /// The reply to [`Action::Register`].
-    Registered(Result<u32, Error>),
-    /// The elements said which tracks they receive: the reply to
-    /// [`Action::Announce`].
-    Planned(Result<Vec<PlannedTrack>, Error>),
-    /// The local description: the reply to [`Action::Build`].
-    OfferBuilt(Result<String, Error>),
+    IceServersFetched(Result<Vec<IceServer>, Error>),
+    /// The reply to [`Action::RegisterConnection`].
+    ConnectionRegistered(Result<u32, Error>),
+    /// The tracks of the offer: the reply to [`Action::AnnounceTracks`].
+    TracksPlanned(Result<Vec<PlannedTrack>, Error>),
+    /// The local description: the reply to [`Action::CreateOffer`].
+    OfferCreated(Result<String, Error>),
     /// The reply to [`Action::PostOffer`].
     OfferPosted(Result<(), Error>),
-    /// The reply to [`Action::PollAnswer`]: one poll.
+    /// The reply to [`Action::PollAnswer`]; `None` if there is no answer yet.
     AnswerPolled(Result<Option<SdpAnswer>, Error>),
-    /// ICE and DTLS are up.
+    /// ICE and DTLS are connected.
     PeerConnected,
-    /// The reply to [`Action::VerifyIdentity`].
-    Verified(Result<(), Error>),
-    ChannelOpen(Channel),
-    /// A data-channel message as it came.
-    Frame(Channel, WireFrame),
-    /// Media or control traffic was last heard at this time.
+    /// The reply to [`Action::VerifyPeer`].
+    PeerVerified(Result<(), Error>),
+    ChannelOpened(Channel),
+    /// A message of a data channel, not decoded.
+    FrameReceived(Channel, WireFrame),
+    /// Media was last received at this time.
     LastReceived(Duration),
     /// The peer connection broke: ICE failed, the SCTP association died, a
     /// media element failed.
     TransportFailed(Error),
-    /// An element wants a track to flow, or to rest.
-    Want {
+    /// An element pauses or resumes a track.
+    SetTrackPaused {
         track: String,
-        flowing: bool,
+        paused: bool,
     },
-    /// Something for the model, with the number under which to reply.
+    /// A message to the server, with the token for its reply.
     Request {
         token: u64,
         message: ClientMessage,
     },
-    /// The reply to [`Action::Describe`].
-    Described(Result<SessionDescriptor, Error>),
+    /// The reply to [`Action::DescribeSession`].
+    SessionDescribed(Result<SessionDescriptor, Error>),
     /// The reply to [`Action::EndSession`].
     SessionEnded(Result<(), Error>),
     /// The reply to [`Action::CloseTransport`].
     TransportClosed,
 }
 
-/// A track to receive.
+/// A track of the offer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlannedTrack {
     pub track: Track,
-    /// Whether to ask the model to send it right away.
-    pub flowing: bool,
+    /// Do not resume it once the connection is ready. Tracks that are sent are
+    /// always paused in this sense: the server only pauses its own.
+    pub paused: bool,
 }
 
-/// One thing to do.
+/// What the driver has to do.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Create, join or adopt the session.
-    Begin,
+    OpenSession,
     FetchIceServers,
-    Register,
+    RegisterConnection,
     /// Tell the elements which tracks the model has.
-    Announce(Vec<Track>),
-    /// Make the peer connection and its offer.
-    Build {
+    AnnounceTracks(Vec<Track>),
+    /// Make a peer connection and its offer.
+    CreateOffer {
         ice_servers: Vec<IceServer>,
     },
     PostOffer {
@@ -156,16 +160,16 @@ pub enum Action {
         connection_id: u32,
     },
     ApplyAnswer(NegotiatedAnswer),
-    /// Compare the peer's certificate with what the answer announced.
-    VerifyIdentity(Fingerprint),
-    /// The peer is who it should be: let its media pass.
+    /// Compare the peer's DTLS certificate with the fingerprint of the answer.
+    VerifyPeer(Fingerprint),
+    /// The peer is verified: let its media pass.
     OpenMedia,
-    Send(Channel, Vec<WireFrame>),
-    /// Ask the server what became of the session.
-    Describe,
+    SendFrames(Channel, Vec<WireFrame>),
+    /// Ask the server for the session's state.
+    DescribeSession,
     EndSession,
     CloseTransport,
-    /// The answer to a [`Input::Request`].
+    /// The reply to an [`Input::Request`].
     Reply {
         token: u64,
         result: Result<ServerMessage, Error>,
@@ -173,7 +177,7 @@ pub enum Action {
     Emit(MachineEvent),
 }
 
-/// One thing to tell the elements.
+/// What the elements are told.
 #[derive(Debug, Clone, PartialEq)]
 pub enum MachineEvent {
     Status(Status),
@@ -181,30 +185,30 @@ pub enum MachineEvent {
     SessionId(Option<String>),
     /// The server's description of the session.
     Described(SessionDescriptor),
-    /// For people who watch: what is being done.
+    /// For people who watch, see GST_MESSAGE_PROGRESS.
     Progress(Progress),
-    /// A message of the model's, as JSON.
+    /// A message from the model, as JSON.
     Message {
         name: String,
         data: serde_json::Value,
     },
-    /// A message of the platform's, as JSON.
+    /// A message from the platform, as JSON.
     RuntimeMessage {
         name: &'static str,
         data: serde_json::Value,
     },
-    /// Something failed that the session survives.
+    /// A failure that does not end the session.
     Warning(Error),
-    /// Nothing flows for now: the connection was lost (why), or given up by
-    /// the user.
+    /// No media or message passes for now: the connection was lost, for this
+    /// reason, or taken down by the user (`None`).
     Interrupted(Option<Error>),
-    /// It flows again.
+    /// Media and messages pass again.
     Resumed {
         outage: Duration,
         /// It is another session.
         restarted: bool,
     },
-    /// The session ended in order.
+    /// The session was ended by the server or the user, not by a failure.
     Ended {
         reason: Option<String>,
     },
@@ -222,4 +226,11 @@ pub enum Progress {
     Complete(&'static str),
     Error(String),
     Canceled(&'static str),
+}
+
+/// A deadline that never comes.
+pub(super) const NEVER: Duration = Duration::MAX;
+
+pub(super) fn emit(out: &mut Vec<Action>, event: MachineEvent) {
+    out.push(Action::Emit(event));
 }

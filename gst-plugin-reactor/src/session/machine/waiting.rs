@@ -1,44 +1,28 @@
 // SPDX-License-Identifier: MIT
 
-//! A session of the cloud that has no GPU yet: it keeps its place in the queue
-//! for as long as somebody asks for it.
+//! A session of the cloud that has no GPU yet. It keeps its place in the queue for
+//! as long as its state is polled.
 
 use std::time::Duration;
 
-use super::{Action, Machine, MachineEvent, NEVER, Phase, Progress, Status, emit};
+use super::{
+    state::{Machine, Phase, Waiting},
+    types::{Action, MachineEvent, NEVER, Progress, Status, emit},
+};
 use crate::platform::{Code, Error, coordinator::SessionDescriptor};
 
-/// The pace of the platform's own clients, which stop after some 150 s and
-/// give up their place.
+/// The intervals of the platform's own clients, which stop after some 150 s and
+/// lose their place.
 const POLL_FIRST: Duration = Duration::from_millis(200);
 const POLL_SLOWEST: Duration = Duration::from_secs(10);
-/// For so long only errors in answer, and there is no use in asking on.
+/// The session counts as lost when every poll failed for this time.
 const FAILING_LIMIT: Duration = Duration::from_secs(60);
-/// Whatever the server says.
+/// The upper limit of the server's `Retry-After`.
 const RETRY_SLOWEST: Duration = Duration::from_secs(60);
 
-#[derive(Debug)]
-pub(super) struct Waiting {
-    /// When to ask next; `None` while a question is under way.
-    next: Option<Duration>,
-    interval: Duration,
-    since: Duration,
-    give_up: Duration,
-    /// Since when there were only errors.
-    failing: Option<Duration>,
-    /// What the users know of it.
-    told: String,
-}
-
-impl Waiting {
-    pub(super) fn deadline(&self) -> Duration {
-        self.next.unwrap_or(NEVER).min(self.give_up)
-    }
-}
-
 impl Machine {
-    /// The session is there and has nobody to connect to.
-    pub(super) fn wait(
+    /// Waits for a GPU, to which the session can be connected.
+    pub(super) fn wait_for_gpu(
         &mut self,
         now: Duration,
         descriptor: &SessionDescriptor,
@@ -49,11 +33,11 @@ impl Machine {
             next: Some(now + POLL_FIRST),
             interval: POLL_FIRST,
             since: now,
-            give_up: limit.map_or(NEVER, |limit| now + limit),
-            failing: None,
-            told: String::new(),
+            deadline: limit.map_or(NEVER, |limit| now + limit),
+            failing_since: None,
+            reported: String::new(),
         };
-        waiting.tell(descriptor, out);
+        waiting.report_state(descriptor, out);
         self.phase = Phase::Waiting(waiting);
     }
 
@@ -61,18 +45,18 @@ impl Machine {
         let Phase::Waiting(waiting) = &mut self.phase else {
             return;
         };
-        if now >= waiting.give_up {
-            let waited = (waiting.give_up - waiting.since).as_millis();
+        if now >= waiting.deadline {
+            let waited = (waiting.deadline - waiting.since).as_millis();
             let text = format!("no GPU became free within waiting-timeout, {waited} ms");
             let error = Error::api(Code::WaitedTooLong, text).during("session");
             self.fail(now, error, out);
         } else if waiting.next.is_some_and(|next| now >= next) {
             waiting.next = None;
-            out.push(Action::Describe);
+            out.push(Action::DescribeSession);
         }
     }
 
-    pub(super) fn waited(
+    pub(super) fn queued_session_described(
         &mut self,
         now: Duration,
         result: Result<SessionDescriptor, Error>,
@@ -82,7 +66,7 @@ impl Machine {
             return;
         };
         if waiting.next.is_some() {
-            // An answer from before.
+            // The reply to an earlier request.
             return;
         }
         match result {
@@ -91,21 +75,23 @@ impl Machine {
                     "the session ended before it had a GPU; its state is {}",
                     descriptor.state
                 );
-                // There is nothing left to end.
-                self.lease = None;
+                // It needs no request to end it.
+                self.session = None;
                 let error = Error::api(Code::SessionTerminal, text).during("session");
                 self.fail(now, error, out);
             }
-            Ok(descriptor) if descriptor.is_ready() => self.prepare(now, descriptor, out),
+            Ok(descriptor) if descriptor.is_ready() => {
+                self.prepare_connection(now, descriptor, out)
+            }
             Ok(descriptor) => {
-                waiting.failing = None;
-                waiting.tell(&descriptor, out);
-                waiting.again(now, None);
+                waiting.failing_since = None;
+                waiting.report_state(&descriptor, out);
+                waiting.schedule_poll(now, None);
             }
             Err(error) => {
-                let since = *waiting.failing.get_or_insert(now);
+                let since = *waiting.failing_since.get_or_insert(now);
                 if error.recoverable() && now.saturating_sub(since) < FAILING_LIMIT {
-                    waiting.again(now, error.retry_after);
+                    waiting.schedule_poll(now, error.retry_after);
                 } else {
                     self.fail(now, error, out);
                 }
@@ -115,24 +101,25 @@ impl Machine {
 }
 
 impl Waiting {
-    fn again(&mut self, now: Duration, after: Option<Duration>) {
+    /// After the server's `Retry-After`, if it sent one.
+    fn schedule_poll(&mut self, now: Duration, retry_after: Option<Duration>) {
         self.interval = (self.interval * 2).min(POLL_SLOWEST);
-        let wait = after.map_or(self.interval, |after| {
-            after.clamp(POLL_FIRST, RETRY_SLOWEST)
+        let wait = retry_after.map_or(self.interval, |delay| {
+            delay.clamp(POLL_FIRST, RETRY_SLOWEST)
         });
         self.next = Some(now + wait);
     }
 
-    /// Says so once, and again when the server's word for it changes.
-    fn tell(&mut self, descriptor: &SessionDescriptor, out: &mut Vec<Action>) {
+    /// Emits the session's state when it has changed.
+    fn report_state(&mut self, descriptor: &SessionDescriptor, out: &mut Vec<Action>) {
         let text = format!("Waiting for a GPU ({})", descriptor.state);
-        if self.told != text {
+        if self.reported != text {
             emit(out, MachineEvent::Status(Status::Waiting));
             emit(
                 out,
                 MachineEvent::Progress(Progress::Continue(text.clone())),
             );
-            self.told = text;
+            self.reported = text;
         }
     }
 }

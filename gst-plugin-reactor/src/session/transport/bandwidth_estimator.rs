@@ -15,7 +15,7 @@ use super::handles::{CAT, TransportHandles};
 use crate::{
     gst_helpers::internal,
     platform::Error,
-    session::{TransportReport, bitrate_allocator::BitrateLimits},
+    session::{bitrate_allocator::BitrateLimits, messages::TransportReport},
 };
 
 /// The RTP header extension that numbers the packets of all tracks in one
@@ -48,7 +48,7 @@ impl BandwidthEstimator {
         });
         let reports = handles.reports.clone();
         let on_estimate = element.connect_notify(Some("estimated-bitrate"), move |element, _| {
-            reports.send(TransportReport::Estimate(
+            reports.send(TransportReport::BandwidthEstimate(
                 element.property("estimated-bitrate"),
             ));
         });

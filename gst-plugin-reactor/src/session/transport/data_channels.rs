@@ -79,17 +79,17 @@ fn create_channel(
         )));
     };
     let sender = reports.clone();
-    object.connect_on_open(move |_| sender.input(Input::ChannelOpen(channel)));
+    object.connect_on_open(move |_| sender.input(Input::ChannelOpened(channel)));
     let sender = reports.clone();
     object.connect_on_message_data(move |_, data| {
         let bytes = data.map(|data| Bytes::copy_from_slice(data));
         let frame = WireFrame::Binary(bytes.unwrap_or_default());
-        sender.input(Input::Frame(channel, frame));
+        sender.input(Input::FrameReceived(channel, frame));
     });
     let sender = reports.clone();
     object.connect_on_message_string(move |_, text| {
         let text = text.unwrap_or_default().to_owned();
-        sender.input(Input::Frame(channel, WireFrame::Text(text)));
+        sender.input(Input::FrameReceived(channel, WireFrame::Text(text)));
     });
     let sender = reports.clone();
     object.connect_on_error(move |_, error| {
@@ -102,7 +102,7 @@ fn create_channel(
         fail(&sender, format!("the server closed the {label} channel"));
     });
     if object.ready_state() == WebRTCDataChannelState::Open {
-        reports.input(Input::ChannelOpen(channel));
+        reports.input(Input::ChannelOpened(channel));
     }
     Ok(object)
 }

@@ -26,12 +26,12 @@ use crate::{
         wire::{Channel, WireFrame},
     },
     session::{
-        TransportReport,
         bitrate_allocator::BitrateLimits,
         bridge::{TrackSenders, TrackTaps},
         codecs::Codec,
         machine::Input,
-        participants::Offer,
+        messages::TransportReport,
+        participants::TransceiverInit,
     },
 };
 
@@ -67,7 +67,7 @@ pub(super) enum TransportCommand {
     // From the driver.
     CreateOffer {
         ice_servers: Vec<IceServer>,
-        offer: Vec<Offer>,
+        offer: Vec<TransceiverInit>,
     },
     ApplyAnswer(NegotiatedAnswer),
     VerifyFingerprint(Fingerprint),

@@ -5,7 +5,7 @@
 //! never waits for it. What happens comes back as [`TransportReport`]s, from
 //! that thread, from streaming threads and from webrtcbin's own thread.
 //!
-//! [`TransportReport`]: super::TransportReport
+//! [`TransportReport`]: super::messages::TransportReport
 
 mod bandwidth_estimator;
 mod data_channels;
@@ -31,7 +31,7 @@ use super::{
     bitrate_allocator::BitrateLimits,
     bridge::{TrackSenders, TrackTaps},
     codecs::Codec,
-    participants::Offer,
+    participants::TransceiverInit,
 };
 use crate::{
     gst_helpers::internal,
@@ -97,7 +97,7 @@ impl Transport {
 
     /// Makes a peer connection with a transceiver per track; reports
     /// `OfferBuilt`.
-    pub(super) fn create_offer(&self, ice_servers: Vec<IceServer>, offer: Vec<Offer>) {
+    pub(super) fn create_offer(&self, ice_servers: Vec<IceServer>, offer: Vec<TransceiverInit>) {
         self.command(TransportCommand::CreateOffer { ice_servers, offer });
     }
 

@@ -28,11 +28,11 @@ use crate::{
         track::{Direction, Kind},
     },
     session::{
-        TransportReport,
         bitrate_allocator::BitrateLimits,
-        codecs::{Codec, offer_caps},
+        codecs::{Codec, codec_preferences},
         machine::Input,
-        participants::Offer,
+        messages::TransportReport,
+        participants::TransceiverInit,
     },
 };
 
@@ -55,7 +55,7 @@ impl PeerConnection {
         relay_only: bool,
         handles: &TransportHandles,
         ice_servers: &[IceServer],
-        offer: Vec<Offer>,
+        offer: Vec<TransceiverInit>,
     ) -> Result<Self, Error> {
         let webrtcbin = make("webrtcbin")?;
         webrtcbin.set_property_from_str("bundle-policy", "max-bundle");
@@ -103,7 +103,7 @@ impl PeerConnection {
                 .and_then(|s| s.get::<WebRTCSessionDescription>("offer").ok());
             let (Some(offer), Some(webrtcbin)) = (offer, webrtcbin.upgrade()) else {
                 let error = internal("webrtcbin made no offer");
-                return handles.reports.input(Input::OfferBuilt(Err(error)));
+                return handles.reports.input(Input::OfferCreated(Err(error)));
             };
             let commands = handles.commands.clone();
             let set = gst::Promise::with_change_func(move |_| {
@@ -206,7 +206,7 @@ impl PeerConnection {
         let reports = handles.reports.clone();
         let promise = gst::Promise::with_change_func(move |reply| {
             for (track, lost) in rtp_senders::fractions_lost(reply.ok().flatten(), &tracks) {
-                reports.send(TransportReport::Loss(track, lost));
+                reports.send(TransportReport::PacketLoss(track, lost));
             }
         });
         self.webrtcbin
@@ -234,7 +234,7 @@ impl Drop for PeerConnection {
 fn add_transceivers(
     pipeline: &gst::Pipeline,
     webrtcbin: &gst::Element,
-    offer: &[Offer],
+    offer: &[TransceiverInit],
     handles: &TransportHandles,
     senders: &mut RtpSenders,
 ) -> Result<(), Error> {
@@ -243,7 +243,7 @@ fn add_transceivers(
             senders.add(pipeline, webrtcbin, offer, handles)?;
             continue;
         }
-        let caps = offer_caps(offer.codecs.iter().copied());
+        let caps = codec_preferences(offer.codecs.iter().copied());
         let transceiver = webrtcbin.emit_by_name::<Option<WebRTCRTPTransceiver>>(
             "add-transceiver",
             &[&WebRTCRTPTransceiverDirection::Recvonly, &caps],

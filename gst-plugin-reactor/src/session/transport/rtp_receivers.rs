@@ -188,7 +188,7 @@ fn depayloader(pad: &gst::Pad, track: &str) -> Result<gst::Element, Error> {
     let name = caps
         .structure(0)
         .and_then(|s| s.get::<&str>("encoding-name").ok());
-    let codec = name.and_then(Codec::find).ok_or_else(|| {
+    let codec = name.and_then(Codec::by_encoding_name).ok_or_else(|| {
         Error::gpu(
             Code::TransportError,
             format!("track '{track}' came in a codec that was not offered: {name:?}"),

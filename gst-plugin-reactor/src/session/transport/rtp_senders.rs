@@ -18,10 +18,10 @@ use crate::{
     gst_helpers::internal,
     platform::{Code, Error, track::Kind},
     session::{
-        TransportReport,
         bridge::{TrackSender, TrailerWriter},
-        codecs::{Codec, offer_caps},
-        participants::Offer,
+        codecs::{Codec, codec_preferences},
+        messages::TransportReport,
+        participants::TransceiverInit,
     },
 };
 
@@ -61,12 +61,12 @@ impl RtpSenders {
         &mut self,
         pipeline: &gst::Pipeline,
         webrtcbin: &gst::Element,
-        offer: &Offer,
+        offer: &TransceiverInit,
         handles: &TransportHandles,
     ) -> Result<(), Error> {
         let ssrc = gst::ClockTime::nseconds(gst::SystemClock::obtain().time()) as u32
             ^ (self.senders.len() as u32) << 24;
-        let mut caps = offer_caps(offer.codecs.iter().copied());
+        let mut caps = codec_preferences(offer.codecs.iter().copied());
         for structure in caps.make_mut().iter_mut() {
             structure.set("ssrc", ssrc);
         }
@@ -222,7 +222,7 @@ fn report_keyframe_requests(appsrc: &gst_app::AppSrc, track: &str, handles: &Tra
         if let Some(gst::PadProbeData::Event(event)) = &info.data
             && gst_video::UpstreamForceKeyUnitEvent::parse(event).is_ok()
         {
-            reports.send(TransportReport::KeyframeWanted(track.clone()));
+            reports.send(TransportReport::KeyframeRequested(track.clone()));
             return gst::PadProbeReturn::Handled;
         }
         gst::PadProbeReturn::Ok

@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     platform::{sdp::NegotiatedAnswer, signaling::IceServer},
-    session::{TransportReport, codecs::Codec, machine::Input, participants::Offer, warm_up},
+    session::{
+        codecs::Codec, machine::Input, messages::TransportReport, participants::TransceiverInit,
+        warm_up,
+    },
 };
 
 /// webrtcbin may never report that gathering is complete. With the candidates
@@ -58,7 +61,7 @@ impl TransportThread {
 
     /// Returns after [`TransportCommand::Close`], when the connection is down.
     pub(super) fn run(mut self, commands: &mpsc::Receiver<TransportCommand>) {
-        warm_up::wait();
+        warm_up::complete();
         loop {
             match self.next_command(commands) {
                 TransportCommand::Close => break,
@@ -116,7 +119,7 @@ impl TransportThread {
         match command {
             TransportCommand::VerifyFingerprint(fingerprint) => {
                 let verified = peer.verify_fingerprint(&fingerprint);
-                self.handles.reports.input(Input::Verified(verified));
+                self.handles.reports.input(Input::PeerVerified(verified));
             }
             TransportCommand::Send(channel, frames) => {
                 self.handles
@@ -130,12 +133,12 @@ impl TransportThread {
         }
     }
 
-    fn create_offer(&mut self, ice_servers: &[IceServer], offer: Vec<Offer>) {
+    fn create_offer(&mut self, ice_servers: &[IceServer], offer: Vec<TransceiverInit>) {
         let latency = self.jitter_latency.latency_ms();
         let relay_only = self.config.relay_only;
         match PeerConnection::new(latency, relay_only, &self.handles, ice_servers, offer) {
             Ok(peer) => self.peer = Some(peer),
-            Err(error) => self.handles.reports.input(Input::OfferBuilt(Err(error))),
+            Err(error) => self.handles.reports.input(Input::OfferCreated(Err(error))),
         }
     }
 
@@ -151,7 +154,7 @@ impl TransportThread {
             && let Some(peer) = &self.peer
         {
             let offer = peer.local_description();
-            self.handles.reports.input(Input::OfferBuilt(offer));
+            self.handles.reports.input(Input::OfferCreated(offer));
         }
     }
 
@@ -169,14 +172,14 @@ impl TransportThread {
             let result = peer.open_sender(&track, codec, payload_type, &self.handles);
             self.is_sending |= result.is_ok();
             peer.recalculate_latency();
-            let report = TransportReport::SenderOpen(track, result);
+            let report = TransportReport::SenderOpened(track, result);
             self.handles.reports.send(report);
         }
     }
 
     fn set_latency(&mut self, milliseconds: u32) {
         self.jitter_latency.set_min_latency(milliseconds);
-        let report = TransportReport::Latency(milliseconds);
+        let report = TransportReport::JitterBufferLatency(milliseconds);
         self.handles.reports.send(report);
         if let Some(peer) = &self.peer {
             peer.set_latency(milliseconds);
@@ -198,7 +201,7 @@ impl TransportThread {
         if let Some(latency) = self.jitter_latency.update(now, stats) {
             gst::info!(CAT, "jitter buffer latency is {latency} ms after {stats:?}");
             peer.set_latency(latency);
-            let report = TransportReport::Latency(latency);
+            let report = TransportReport::JitterBufferLatency(latency);
             self.handles.reports.send(report);
         }
     }

@@ -12,7 +12,7 @@ fn limited(milliseconds: u64) -> Policy {
 }
 
 fn refused(rig: &mut Rig, error: Error) -> Vec<Action> {
-    rig.give(Input::Begun(Err(error)))
+    rig.give(Input::SessionOpened(Err(error)))
 }
 
 /// How long until it asks again, in ms.
@@ -32,7 +32,7 @@ fn a_start_asks_for_a_session() {
         Action::Emit(MachineEvent::Progress(Progress::Start(
             "Asking for a session",
         ))),
-        Action::Begin,
+        Action::OpenSession,
     ];
     assert_eq!(rig.give(Input::Start), expected);
     assert_eq!(rig.give(Input::Start), []);
@@ -51,8 +51,8 @@ fn a_session_is_announced() {
         Action::Emit(MachineEvent::Progress(Progress::Continue(
             "Connecting to the model".into(),
         ))),
-        Action::Announce(tracks()),
-        Action::Register,
+        Action::AnnounceTracks(tracks()),
+        Action::RegisterConnection,
         Action::FetchIceServers,
     ];
     assert_eq!(rig.begun(), expected);
@@ -72,7 +72,7 @@ fn a_session_without_tracks_or_transport_is_of_no_use() {
     };
     for described in [without_tracks, without_transport] {
         let mut rig = Rig::asked(policy());
-        let out = rig.give(Input::Begun(Ok((described, Ownership::Created))));
+        let out = rig.give(Input::SessionOpened(Ok((described, Ownership::Created))));
         assert_eq!(failure(&out).code, Code::DecodeFailed);
         // The request has been answered: only the end is waited for.
         assert_eq!(
@@ -215,7 +215,7 @@ fn a_refusal_after_the_limit_is_final() {
 fn a_session_that_comes_at_the_limit_is_taken() {
     let mut rig = Rig::asked(limited(5000));
     rig.now += ms(5000);
-    assert!(rig.begun().contains(&Action::Register));
+    assert!(rig.begun().contains(&Action::RegisterConnection));
     assert_eq!(rig.machine.deadline(), Some(rig.now + OFFER_LIMIT));
 }
 
@@ -249,11 +249,11 @@ fn an_adopted_connection_needs_no_registration() {
         labels(&rig.begun()),
         "id waiting described continue announce"
     );
-    let build = Action::Build {
+    let build = Action::CreateOffer {
         ice_servers: Vec::new(),
     };
-    assert_eq!(rig.give(Input::Planned(Ok(plans()))), [build]);
-    let out = rig.give(Input::OfferBuilt(Ok(local_offer())));
+    assert_eq!(rig.give(Input::TracksPlanned(Ok(plans()))), [build]);
+    let out = rig.give(Input::OfferCreated(Ok(local_offer())));
     assert!(
         matches!(
             out[..],

@@ -58,12 +58,12 @@ fn a_session_that_does_not_come_after_the_stop_is_no_matter() {
     let mut rig = Rig::asked(policy());
     rig.give(Input::Stop);
     assert_eq!(
-        rig.told(Input::Begun(Err(busy(429, Some(1000))))),
+        rig.told(Input::SessionOpened(Err(busy(429, Some(1000))))),
         "no-id closed"
     );
     // Between two requests there is nothing to wait for.
     let mut rig = Rig::asked(policy());
-    rig.give(Input::Begun(Err(busy(429, Some(1000)))));
+    rig.give(Input::SessionOpened(Err(busy(429, Some(1000)))));
     assert_eq!(rig.told(Input::Stop), "canceled disconnected no-id closed");
 }
 
@@ -74,8 +74,8 @@ fn stages() -> [Stage; 8] {
         ("canceled", Rig::until_preparing),
         ("canceled", |rig| {
             let mut rig = rig.until_preparing();
-            rig.give(Input::Planned(Ok(plans())));
-            rig.give(Input::IceServers(Ok(ice_servers())));
+            rig.give(Input::TracksPlanned(Ok(plans())));
+            rig.give(Input::IceServersFetched(Ok(ice_servers())));
             rig
         }),
         ("canceled", Rig::until_offering),

@@ -2,7 +2,7 @@
 
 //! From the description of the session to a live one.
 
-use super::*;
+use super::{super::connect::answer_limit, *};
 use crate::platform::sdp::{NegotiatedAnswer, offered_sections, parse_answer};
 
 fn negotiated() -> NegotiatedAnswer {
@@ -49,14 +49,14 @@ fn the_offer_is_made_from_pieces_in_any_order() {
         let mut rig = Rig::new(policy()).until_preparing();
         for (step, piece) in order.iter().enumerate() {
             let out = rig.give(match piece {
-                0 => Input::Registered(Ok(CONNECTION)),
-                1 => Input::Planned(Ok(plans())),
-                2 => Input::IceServers(Ok(ice_servers())),
-                _ => Input::OfferBuilt(Ok(local_offer())),
+                0 => Input::ConnectionRegistered(Ok(CONNECTION)),
+                1 => Input::TracksPlanned(Ok(plans())),
+                2 => Input::IceServersFetched(Ok(ice_servers())),
+                _ => Input::OfferCreated(Ok(local_offer())),
             });
             let mut expected = Vec::new();
             if step == planned.max(ice) {
-                expected.push(Action::Build {
+                expected.push(Action::CreateOffer {
                     ice_servers: ice_servers(),
                 });
             }
@@ -91,10 +91,10 @@ fn posted_offer() -> Action {
 #[test]
 fn an_offer_that_does_not_fit_the_tracks_is_not_sent() {
     let mut rig = Rig::new(policy()).until_preparing();
-    rig.give(Input::Registered(Ok(CONNECTION)));
-    rig.give(Input::IceServers(Ok(Vec::new())));
-    rig.give(Input::Planned(Ok(plans()[..2].to_vec())));
-    let out = rig.give(Input::OfferBuilt(Ok(local_offer())));
+    rig.give(Input::ConnectionRegistered(Ok(CONNECTION)));
+    rig.give(Input::IceServersFetched(Ok(Vec::new())));
+    rig.give(Input::TracksPlanned(Ok(plans()[..2].to_vec())));
+    let out = rig.give(Input::OfferCreated(Ok(local_offer())));
     let error = failure(&out);
     let text = "the offer has 3 media sections for 2 tracks";
     assert_eq!((error.code, error.message.as_str()), (Code::Internal, text));
@@ -107,10 +107,10 @@ fn an_offer_that_does_not_fit_the_tracks_is_not_sent() {
 impl Rig {
     #[track_caller]
     fn prepare_with(&mut self, offer: &str, code: Code) {
-        self.give(Input::Registered(Ok(CONNECTION)));
-        self.give(Input::IceServers(Ok(ice_servers())));
-        self.give(Input::Planned(Ok(plans())));
-        let out = self.give(Input::OfferBuilt(Ok(offer.into())));
+        self.give(Input::ConnectionRegistered(Ok(CONNECTION)));
+        self.give(Input::IceServersFetched(Ok(ice_servers())));
+        self.give(Input::TracksPlanned(Ok(plans())));
+        let out = self.give(Input::OfferCreated(Ok(offer.into())));
         assert_eq!(failure(&out).code, code);
     }
 }
@@ -118,10 +118,10 @@ impl Rig {
 #[test]
 fn each_piece_can_fail() {
     let failures = [
-        Input::Registered(Err(network())),
-        Input::IceServers(Err(network())),
-        Input::Planned(Err(network())),
-        Input::OfferBuilt(Err(network())),
+        Input::ConnectionRegistered(Err(network())),
+        Input::IceServersFetched(Err(network())),
+        Input::TracksPlanned(Err(network())),
+        Input::OfferCreated(Err(network())),
     ];
     for input in failures {
         let mut rig = Rig::new(policy()).until_preparing();
@@ -191,7 +191,7 @@ fn polls_slow_down_and_end_with_the_patience() {
 
 #[test]
 fn patience_grows_as_the_platforms_own() {
-    let patience = |attempts| polling_patience(attempts).as_millis();
+    let patience = |attempts| answer_limit(attempts).as_millis();
     assert_eq!([0, 1, 2, 6].map(patience), [0, 200, 600, 12_600]);
     assert_eq!([7, 8, 9].map(patience), [25_400, 40_400, 55_400]);
     assert_eq!(patience(u32::MAX), patience(1000));
@@ -236,10 +236,10 @@ fn a_failed_poll_is_final() {
 #[test]
 fn a_rejected_track_is_named() {
     let mut rig = Rig::new(policy()).until_preparing();
-    rig.give(Input::Registered(Ok(CONNECTION)));
-    rig.give(Input::IceServers(Ok(ice_servers())));
-    rig.give(Input::Planned(Ok(plans())));
-    rig.give(Input::OfferBuilt(Ok(OFFER_H264.replace(CHUNKING, ""))));
+    rig.give(Input::ConnectionRegistered(Ok(CONNECTION)));
+    rig.give(Input::IceServersFetched(Ok(ice_servers())));
+    rig.give(Input::TracksPlanned(Ok(plans())));
+    rig.give(Input::OfferCreated(Ok(OFFER_H264.replace(CHUNKING, ""))));
     let error = failure(&rig.answered(ANSWER_H264));
     assert_eq!(error.code, Code::TrackRejected);
     assert_eq!(error.operation, Some("sdp_params"));
@@ -271,12 +271,12 @@ fn a_bad_answer_is_refused() {
 #[test]
 fn a_peer_with_another_certificate_is_refused() {
     let mut rig = Rig::new(policy()).until_connecting();
-    let verify = Action::VerifyIdentity(negotiated().fingerprint);
+    let verify = Action::VerifyPeer(negotiated().fingerprint);
     assert_eq!(rig.give(Input::PeerConnected), [verify]);
-    rig.give(Input::ChannelOpen(Channel::Control));
-    rig.give(Input::ChannelOpen(Channel::Data));
+    rig.give(Input::ChannelOpened(Channel::Control));
+    rig.give(Input::ChannelOpened(Channel::Data));
     let error = Error::gpu(Code::IdentityMismatch, "the peer's certificate is another");
-    let out = rig.give(Input::Verified(Err(error.clone())));
+    let out = rig.give(Input::PeerVerified(Err(error.clone())));
     assert_eq!(failure(&out), error);
     // Neither media nor a message has passed.
     assert_eq!(labels(&out), "error failed end close disconnected");
@@ -285,8 +285,8 @@ fn a_peer_with_another_certificate_is_refused() {
 #[test]
 fn nothing_of_an_unverified_peer_counts() {
     let mut rig = Rig::new(policy()).until_connecting();
-    rig.give(Input::ChannelOpen(Channel::Control));
-    rig.give(Input::ChannelOpen(Channel::Data));
+    rig.give(Input::ChannelOpened(Channel::Control));
+    rig.give(Input::ChannelOpened(Channel::Data));
     assert_eq!(rig.hear_control(server::session_ended("bye")), []);
     assert_eq!(rig.hear_data(server::model("", "pong", 1.0)), []);
 }
@@ -299,9 +299,9 @@ fn is_live_when_all_is_up_in_any_order() {
         for (step, link) in order.iter().enumerate() {
             rig.now += ms(10);
             let out = rig.give(match link {
-                0 => Input::Verified(Ok(())),
-                1 => Input::ChannelOpen(Channel::Control),
-                _ => Input::ChannelOpen(Channel::Data),
+                0 => Input::PeerVerified(Ok(())),
+                1 => Input::ChannelOpened(Channel::Control),
+                _ => Input::ChannelOpened(Channel::Data),
             });
             let mut expected = Vec::new();
             if *link == 0 {
@@ -333,10 +333,10 @@ fn the_answer_is_applied_and_its_steps_are_timed() {
     let out = rig.answered(ANSWER);
     assert_eq!(out, [Action::ApplyAnswer(negotiated())]);
     rig.now += ms(40);
-    rig.give(Input::Verified(Ok(())));
+    rig.give(Input::PeerVerified(Ok(())));
     rig.now += ms(5);
-    rig.give(Input::ChannelOpen(Channel::Data));
-    rig.give(Input::ChannelOpen(Channel::Control));
+    rig.give(Input::ChannelOpened(Channel::Data));
+    rig.give(Input::ChannelOpened(Channel::Control));
     let expected = Timings {
         start: START,
         session: Some(ms(100)),
@@ -372,9 +372,9 @@ fn a_connection_that_does_not_come_up_says_what_is_missing() {
     let channels = "the peer connection was not up within 30 s: the data channels did not open";
     assert_eq!(after(vec![]), ice);
     assert_eq!(after(vec![Input::PeerConnected]), ice);
-    assert_eq!(after(vec![Input::Verified(Ok(()))]), channels);
+    assert_eq!(after(vec![Input::PeerVerified(Ok(()))]), channels);
     for channel in [Channel::Control, Channel::Data] {
-        let one = vec![Input::Verified(Ok(())), Input::ChannelOpen(channel)];
+        let one = vec![Input::PeerVerified(Ok(())), Input::ChannelOpened(channel)];
         assert_eq!(after(one), channels);
     }
 }

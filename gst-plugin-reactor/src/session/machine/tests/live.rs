@@ -68,16 +68,16 @@ fn heard_media_does_not_resume_tracks() {
 fn wishes_before_the_tracks_flow_count_when_they_do() {
     // Linked and unlinked before there is an offer, and while connecting.
     let mut rig = Rig::new(policy());
-    assert_eq!(rig.told(want("main_audio", true)), "");
+    assert_eq!(rig.told(set_paused("main_audio", false)), "");
     let mut rig = rig.until_connecting();
-    assert_eq!(rig.told(want("main_video", false)), "");
+    assert_eq!(rig.told(set_paused("main_video", true)), "");
     rig.connect();
     let audio = rig.resume("main_audio");
     assert_eq!(rig.run(500), [(500, audio)]);
 
     // And while they rest.
     let mut rig = Rig::live(policy());
-    assert_eq!(rig.told(want("main_audio", true)), "");
+    assert_eq!(rig.told(set_paused("main_audio", false)), "");
     let out = rig.hear_control(server::unknown(""));
     assert_eq!(out, [rig.resume("main_video"), rig.resume("main_audio")]);
 }
@@ -85,10 +85,10 @@ fn wishes_before_the_tracks_flow_count_when_they_do() {
 #[test]
 fn no_track_is_resumed_if_none_is_wanted() {
     let mut rig = Rig::live(policy());
-    rig.give(want("main_video", false));
+    rig.give(set_paused("main_video", true));
     assert_eq!(rig.passes(1500), "");
     assert_eq!(
-        rig.give(want("main_video", true)),
+        rig.give(set_paused("main_video", false)),
         [rig.resume("main_video")]
     );
 }
@@ -96,19 +96,19 @@ fn no_track_is_resumed_if_none_is_wanted() {
 #[test]
 fn wishes_are_passed_on_as_they_change() {
     let mut rig = Rig::flowing(policy());
-    assert_eq!(rig.give(want("main_video", true)), []);
+    assert_eq!(rig.give(set_paused("main_video", false)), []);
     assert_eq!(
-        rig.give(want("main_video", false)),
+        rig.give(set_paused("main_video", true)),
         [rig.pause("main_video")]
     );
-    assert_eq!(rig.give(want("main_video", false)), []);
+    assert_eq!(rig.give(set_paused("main_video", true)), []);
     assert_eq!(
-        rig.give(want("main_video", true)),
+        rig.give(set_paused("main_video", false)),
         [rig.resume("main_video")]
     );
-    assert_eq!(rig.give(want("main_audio", false)), []);
+    assert_eq!(rig.give(set_paused("main_audio", true)), []);
     assert_eq!(
-        rig.give(want("main_audio", true)),
+        rig.give(set_paused("main_audio", false)),
         [rig.resume("main_audio")]
     );
 }

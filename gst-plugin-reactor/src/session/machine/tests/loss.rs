@@ -19,14 +19,14 @@ fn checking() -> Rig {
     let mut rig = Rig::flowing(policy());
     assert_eq!(
         rig.give(Input::TransportFailed(broken())),
-        [Action::Describe]
+        [Action::DescribeSession]
     );
     rig.mark();
     rig
 }
 
 fn described(rig: &mut Rig, result: Result<SessionDescriptor, Error>) -> Vec<Action> {
-    rig.give(Input::Described(result))
+    rig.give(Input::SessionDescribed(result))
 }
 
 #[test]
@@ -35,8 +35,11 @@ fn a_silent_server_is_probed_and_then_lost() {
     let ask = rig.v1(&ClientMessage::RequestSchema, "ctrl_2");
     let ping = rig.v1(&ClientMessage::Ping, "");
     let out = rig.run(5000);
-    assert_eq!(out, [(2600, ask), (5000, ping), (5100, Action::Describe)]);
-    let out = actions(rig.run(CHECK_LIMIT.as_millis().try_into().unwrap()));
+    assert_eq!(
+        out,
+        [(2600, ask), (5000, ping), (5100, Action::DescribeSession)]
+    );
+    let out = actions(rig.run(QUERY_LIMIT.as_millis().try_into().unwrap()));
     let error = failure(&out);
     let text = "nothing was received for 5000 ms (stall-timeout)";
     assert_eq!(
@@ -67,7 +70,7 @@ fn an_answered_probe_starts_the_patience_anew() {
 impl Rig {
     /// Puts the heartbeat off, so that only the watchdog speaks.
     fn machine_pings(&mut self) {
-        let Phase::Live(live) = &mut self.machine.phase else {
+        let Phase::Ready(live) = &mut self.machine.phase else {
             panic!("{:?}", self.machine.phase);
         };
         live.next_ping = self.now + ms(60_000);
@@ -184,7 +187,7 @@ fn what_is_lost_is_lost_once() {
     let mut rig = checking();
     assert_eq!(rig.told(Input::TransportFailed(network())), "");
     assert_eq!(rig.hear_control(server::session_ended("bye")), []);
-    assert_eq!(rig.told(want("main_audio", true)), "");
+    assert_eq!(rig.told(set_paused("main_audio", false)), "");
     assert_eq!(rig.told(Input::Stop), "end close disconnected");
 }
 
@@ -210,6 +213,6 @@ fn a_session_lost_before_the_wire_is_settled_waits_in_peace() {
     rig.give(Input::TransportFailed(broken()));
     // The end of the patience with v1 falls into this second.
     assert_eq!(rig.passes(999), "");
-    assert_eq!(observe(&rig.machine), State::Checking);
+    assert_eq!(observe(&rig.machine), State::QueryingSession);
     assert_eq!(rig.passes(1), "2900 error failed end close disconnected");
 }

@@ -21,9 +21,9 @@ mod wire;
 
 use serde_json::Value;
 
-use super::*;
+use super::{state::*, *};
 use crate::platform::{
-    coordinator::Capabilities,
+    coordinator::{Capabilities, Ownership, SessionDescriptor},
     signaling::{IceServer, SdpAnswer, TrackMapping},
     track::{Direction, Kind, Track},
     wire::{Channel, ClientMessage, Framing, UploadReferences, WireFrame, WireVersion, encode},
@@ -97,11 +97,10 @@ fn tracks() -> Vec<Track> {
 
 /// The video is linked, the audio is not.
 fn plans() -> Vec<PlannedTrack> {
-    let flowing = |track: &Track| track.name == "main_video";
     tracks()
         .into_iter()
         .map(|track| PlannedTrack {
-            flowing: flowing(&track),
+            paused: track.name != "main_video",
             track,
         })
         .collect()
@@ -154,10 +153,10 @@ fn request(token: u64, message: ClientMessage) -> Input {
     Input::Request { token, message }
 }
 
-fn want(track: &str, flowing: bool) -> Input {
-    Input::Want {
+fn set_paused(track: &str, paused: bool) -> Input {
+    Input::SetTrackPaused {
         track: track.into(),
-        flowing,
+        paused,
     }
 }
 
@@ -276,7 +275,7 @@ impl Rig {
     /// A message of the server's, framed as agreed.
     fn hear(&mut self, channel: Channel, message: WireFrame) -> Vec<Action> {
         let frames = self.framing.split(message).unwrap();
-        let inputs = frames.into_iter().map(|f| Input::Frame(channel, f));
+        let inputs = frames.into_iter().map(|f| Input::FrameReceived(channel, f));
         inputs.flat_map(|input| self.give(input)).collect()
     }
 
@@ -291,7 +290,7 @@ impl Rig {
     /// The action that sends a message, framed as agreed.
     fn sent(&self, version: WireVersion, message: &ClientMessage, id: &str) -> Action {
         let (channel, frame) = encode(version, message, Some(id)).unwrap();
-        Action::Send(channel, self.framing.split(frame).unwrap())
+        Action::SendFrames(channel, self.framing.split(frame).unwrap())
     }
 
     fn v1(&self, message: &ClientMessage, id: &str) -> Action {
@@ -321,19 +320,19 @@ impl Rig {
 
     fn begun(&mut self) -> Vec<Action> {
         let descriptor = descriptor("waiting", self.version);
-        self.give(Input::Begun(Ok((descriptor, self.ownership))))
+        self.give(Input::SessionOpened(Ok((descriptor, self.ownership))))
     }
 
     /// All that the offer needs, which is then handed in.
     fn prepare(&mut self) -> Vec<Action> {
         if self.machine.policy.connection_id.is_none() {
-            self.give(Input::Registered(Ok(CONNECTION)));
+            self.give(Input::ConnectionRegistered(Ok(CONNECTION)));
         }
         if self.machine.policy.ice_servers {
-            self.give(Input::IceServers(Ok(ice_servers())));
+            self.give(Input::IceServersFetched(Ok(ice_servers())));
         }
-        self.give(Input::Planned(Ok(plans())));
-        self.give(Input::OfferBuilt(Ok(local_offer())))
+        self.give(Input::TracksPlanned(Ok(plans())));
+        self.give(Input::OfferCreated(Ok(local_offer())))
     }
 
     /// The offer is taken and the first poll brings `sdp`.
@@ -354,9 +353,9 @@ impl Rig {
     /// From the answer to a live session; times count from there.
     fn connect(&mut self) -> Vec<Action> {
         self.give(Input::PeerConnected);
-        self.give(Input::Verified(Ok(())));
-        self.give(Input::ChannelOpen(Channel::Control));
-        let out = self.give(Input::ChannelOpen(Channel::Data));
+        self.give(Input::PeerVerified(Ok(())));
+        self.give(Input::ChannelOpened(Channel::Control));
+        let out = self.give(Input::ChannelOpened(Channel::Data));
         self.mark();
         out
     }
@@ -385,7 +384,7 @@ impl Rig {
         rig
     }
 
-    /// Live, and the server has answered in v1 at 100 ms: media flows.
+    /// Ready, and the server has answered in v1 at 100 ms: media flows.
     fn until_flowing(self) -> Self {
         let mut rig = self.until_live();
         rig.run(100);

@@ -25,23 +25,20 @@ fn restarting() -> Policy {
 /// Lost, and the server asked.
 fn lost(policy: Policy) -> Rig {
     let mut rig = Rig::flowing(policy);
-    rig.give(Input::Want {
-        track: "main_audio".into(),
-        flowing: true,
-    });
+    rig.give(set_paused("main_audio", false));
     assert_eq!(rig.told(Input::TransportFailed(broken())), "describe");
     rig.mark();
     rig
 }
 
 fn alive() -> Input {
-    Input::Described(Ok(descriptor("orphaned", "3.10.0")))
+    Input::SessionDescribed(Ok(descriptor("orphaned", "3.10.0")))
 }
 
 impl Rig {
     /// From the offer to a live session.
     fn resumes(&mut self) -> Vec<Action> {
-        self.give(Input::OfferBuilt(Ok(local_offer())));
+        self.give(Input::OfferCreated(Ok(local_offer())));
         self.answered(ANSWER);
         self.connect()
     }
@@ -54,7 +51,7 @@ fn a_session_that_is_still_there_is_resumed() {
     let out = rig.give(alive());
     assert_eq!(labels(&out), "close interrupted connecting start build");
     assert!(out.contains(&Action::Emit(MachineEvent::Interrupted(Some(broken())))));
-    let out = rig.give(Input::OfferBuilt(Ok(local_offer())));
+    let out = rig.give(Input::OfferCreated(Ok(local_offer())));
     // Under the same number, as another offer.
     assert!(
         matches!(
@@ -86,7 +83,10 @@ fn a_server_out_of_reach_is_asked_again_and_again() {
     let first = labels(&actions(out[..5].to_vec()));
     assert_eq!(first, "close interrupted connecting start describe");
     assert_eq!(out[0].0, 1000);
-    let asked: Vec<_> = out.iter().filter(|(_, a)| *a == Action::Describe).collect();
+    let asked: Vec<_> = out
+        .iter()
+        .filter(|(_, a)| *a == Action::DescribeSession)
+        .collect();
     assert!((28..60).contains(&asked.len()), "{} times", asked.len());
     // Never twice at once, and not far apart.
     let apart = asked.windows(2).map(|pair| pair[1].0 - pair[0].0);
@@ -125,12 +125,12 @@ fn any_answer_counts_however_late() {
 #[test]
 fn a_server_that_says_when_is_taken_at_its_word() {
     let mut rig = lost(resuming());
-    let out = rig.told(Input::Described(Err(busy(503, Some(4000)))));
+    let out = rig.told(Input::SessionDescribed(Err(busy(503, Some(4000)))));
     assert_eq!(out, "close interrupted connecting start");
     assert_eq!(rig.passes(3999), "");
     assert_eq!(rig.passes(1), "4000 describe");
     // Without a word of when: the platform's 3 s.
-    rig.give(Input::Described(Err(busy(500, None))));
+    rig.give(Input::SessionDescribed(Err(busy(500, None))));
     rig.mark();
     assert_eq!(rig.passes(2999), "");
     assert_eq!(rig.passes(1), "3000 describe");
@@ -139,7 +139,7 @@ fn a_server_that_says_when_is_taken_at_its_word() {
 #[test]
 fn a_session_that_ended_in_order_is_not_resumed() {
     let mut rig = lost(resuming());
-    let out = rig.told(Input::Described(Ok(descriptor("closing", "3.10.0"))));
+    let out = rig.told(Input::SessionDescribed(Ok(descriptor("closing", "3.10.0"))));
     assert_eq!(out, "ended close disconnected");
 }
 
@@ -152,7 +152,7 @@ fn a_session_that_ended_in_the_meantime_is_lost() {
     ] {
         let mut rig = lost(resuming());
         rig.run(5000);
-        let out = rig.give(Input::Described(result));
+        let out = rig.give(Input::SessionDescribed(result));
         // There is nothing to end.
         assert_eq!(labels(&out), "error failed disconnected no-id closed");
         assert_eq!(failure(&out).code, Code::ReconnectionFailed);
@@ -163,40 +163,40 @@ fn a_session_that_ended_in_the_meantime_is_lost() {
 fn what_no_other_try_can_mend_is_final() {
     let denied = Error::api(Code::Unauthorized, "expired").with_status(401);
     let mut rig = lost(restarting());
-    let out = rig.give(Input::Described(Err(denied)));
+    let out = rig.give(Input::SessionDescribed(Err(denied)));
     assert_eq!(failure(&out).http_status, Some(401));
 
     let mut rig = lost(restarting());
     rig.give(alive());
-    rig.give(Input::OfferBuilt(Ok(local_offer())));
+    rig.give(Input::OfferCreated(Ok(local_offer())));
     rig.answered(ANSWER);
     rig.give(Input::PeerConnected);
     let impostor = Error::gpu(Code::IdentityMismatch, "another certificate");
-    let out = rig.give(Input::Verified(Err(impostor)));
+    let out = rig.give(Input::PeerVerified(Err(impostor)));
     assert_eq!(failure(&out).code, Code::IdentityMismatch);
 }
 
 #[test]
 fn a_step_that_fails_is_taken_again() {
     let steps: [fn(&mut Rig) -> String; 5] = [
-        |rig| rig.told(Input::OfferBuilt(Err(broken()))),
+        |rig| rig.told(Input::OfferCreated(Err(broken()))),
         |rig| {
-            rig.give(Input::OfferBuilt(Ok(local_offer())));
+            rig.give(Input::OfferCreated(Ok(local_offer())));
             rig.told(Input::OfferPosted(Err(network())))
         },
         |rig| {
-            rig.give(Input::OfferBuilt(Ok(local_offer())));
+            rig.give(Input::OfferCreated(Ok(local_offer())));
             rig.give(Input::OfferPosted(Ok(())));
             rig.tick_at_deadline();
             rig.told(Input::AnswerPolled(Err(network())))
         },
         |rig| {
-            rig.give(Input::OfferBuilt(Ok(local_offer())));
+            rig.give(Input::OfferCreated(Ok(local_offer())));
             rig.answered(ANSWER);
             rig.told(Input::TransportFailed(broken()))
         },
         |rig| {
-            rig.give(Input::OfferBuilt(Ok(local_offer())));
+            rig.give(Input::OfferCreated(Ok(local_offer())));
             rig.answered(ANSWER);
             // ICE finds no way: sooner given up than at first.
             labels(&actions(rig.run(5000)))
@@ -218,13 +218,13 @@ fn a_step_that_fails_is_taken_again() {
 fn a_forgotten_connection_is_registered_anew() {
     let mut rig = lost(resuming());
     rig.give(alive());
-    rig.give(Input::OfferBuilt(Ok(local_offer())));
+    rig.give(Input::OfferCreated(Ok(local_offer())));
     let gone = Error::api(Code::NotFound, "no such connection").with_status(404);
     assert_eq!(rig.told(Input::OfferPosted(Err(gone))), "continue close");
     rig.run(3000);
     assert_eq!(rig.told(alive()), "register build");
-    rig.give(Input::Registered(Ok(5030)));
-    let out = rig.give(Input::OfferBuilt(Ok(local_offer())));
+    rig.give(Input::ConnectionRegistered(Ok(5030)));
+    let out = rig.give(Input::OfferCreated(Ok(local_offer())));
     assert!(
         matches!(
             &out[..],
@@ -305,10 +305,10 @@ fn another_session_takes_its_place_if_that_is_wanted() {
         session_id: "s-2".into(),
         ..descriptor("waiting", "3.10.0")
     };
-    let out = rig.told(Input::Begun(Ok((other, Ownership::Created))));
+    let out = rig.told(Input::SessionOpened(Ok((other, Ownership::Created))));
     // The elements have planned already.
     assert_eq!(out, "id waiting described continue register build");
-    rig.give(Input::Registered(Ok(5031)));
+    rig.give(Input::ConnectionRegistered(Ok(5031)));
     let out = rig.resumes();
     let resumed = out.iter().find_map(|action| match action {
         Action::Emit(MachineEvent::Resumed { restarted, .. }) => Some(*restarted),
@@ -326,14 +326,14 @@ fn another_session_is_waited_for_while_the_network_is_down() {
     let mut asked = 0;
     let end = rig.now + ms(30_000);
     while rig.now < end {
-        assert_eq!(rig.told(Input::Begun(Err(network()))), "continue");
+        assert_eq!(rig.told(Input::SessionOpened(Err(network()))), "continue");
         let out = rig.run(1250);
         assert_eq!(labels(&actions(out)), "begin");
         asked += 1;
     }
     assert!(asked > 20, "{asked}");
     // As long as the session before was waited for, and no longer.
-    let out = rig.give(Input::Begun(Err(network())));
+    let out = rig.give(Input::SessionOpened(Err(network())));
     assert_eq!(labels(&out), "error failed disconnected no-id closed");
     assert_eq!(failure(&out).code, Code::NetworkError);
 }
@@ -346,7 +346,7 @@ fn each_connection_has_a_number() {
     assert_eq!(rig.machine.connections(), first);
     rig.give(alive());
     assert_eq!(rig.machine.connections(), first + 1);
-    rig.give(Input::OfferBuilt(Ok(local_offer())));
+    rig.give(Input::OfferCreated(Ok(local_offer())));
     // The server is too slow: what it says to this offer is too late.
     rig.run(7000);
     assert_eq!(rig.machine.connections(), first + 1);
@@ -361,7 +361,7 @@ fn a_local_runtime_may_still_have_our_session() {
     let mut rig = lost(restarting());
     rig.run(30_000);
     let same = descriptor("orphaned", "3.10.0");
-    rig.give(Input::Begun(Ok((same, Ownership::Joined))));
+    rig.give(Input::SessionOpened(Ok((same, Ownership::Joined))));
     // It is ours to end nevertheless.
     assert_eq!(rig.told(Input::Stop), "canceled end close disconnected");
 }
@@ -391,7 +391,7 @@ fn another_model_cannot_take_its_place() {
     if let Some(capabilities) = &mut other.capabilities {
         capabilities.tracks.clear();
     }
-    let out = rig.give(Input::Begun(Ok((other, Ownership::Created))));
+    let out = rig.give(Input::SessionOpened(Ok((other, Ownership::Created))));
     assert_eq!(failure(&out).code, Code::TrackRejected);
     assert!(labels(&out).contains("end"));
 }
@@ -412,7 +412,7 @@ fn the_user_may_give_the_connection_up_and_have_it_back() {
     // The server has let it go in the meantime: that is no end in order.
     rig.give(Input::Disconnect { recoverable: true });
     rig.give(Input::Reconnect);
-    let out = rig.give(Input::Described(Ok(descriptor("ready", "3.10.0"))));
+    let out = rig.give(Input::SessionDescribed(Ok(descriptor("ready", "3.10.0"))));
     assert_eq!(failure(&out).code, Code::ReconnectionFailed);
 }
 

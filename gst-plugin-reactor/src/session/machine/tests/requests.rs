@@ -29,7 +29,7 @@ fn pong(n: i64) -> ServerMessage {
     }
 }
 
-/// Live with a server that speaks v0 only.
+/// Ready with a server that speaks v0 only.
 fn v0() -> Rig {
     let mut rig = Rig::new(policy()).version("2.10.1").until_live();
     rig.hear_data(server::v0_runtime("modelSchema", json!({})));

@@ -20,9 +20,9 @@ pub(super) enum State {
     /// A poll is under way.
     Polling,
     Connecting(Links),
-    Live(Mood),
-    Checking,
-    Parked,
+    Ready(Mood),
+    QueryingSession,
+    Suspended,
     Closing(Outstanding),
     Closed,
 }
@@ -60,20 +60,20 @@ pub(super) enum Mood {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Outstanding {
     pub transport: bool,
-    pub ending: bool,
-    pub beginning: bool,
+    pub ending_session: bool,
+    pub opening_session: bool,
 }
 
 pub(super) fn observe(machine: &Machine) -> State {
     match &machine.phase {
         Phase::Idle => State::Idle,
-        Phase::Beginning(b) if b.asking => State::Asking,
-        Phase::Beginning(_) => State::Retrying,
+        Phase::Opening(b) if b.pending => State::Asking,
+        Phase::Opening(_) => State::Retrying,
         Phase::Waiting(_) => State::Waiting,
         Phase::Preparing(p) => State::Preparing(Pieces {
             registered: machine.connection_id.is_some(),
             planned: p.planned,
-            ice: p.ice_servers.is_some() || p.building,
+            ice: p.ice_servers.is_some() || p.creating_offer,
             offer: p.offer.is_some(),
         }),
         Phase::Offering(_) => State::Offering,
@@ -84,21 +84,21 @@ pub(super) fn observe(machine: &Machine) -> State {
             control: c.control,
             data: c.data,
         }),
-        Phase::Live(live) => State::Live(mood(machine, live)),
-        Phase::Checking(_) => State::Checking,
-        Phase::Parked => State::Parked,
+        Phase::Ready(live) => State::Ready(mood(machine, live)),
+        Phase::QueryingSession(_) => State::QueryingSession,
+        Phase::Suspended => State::Suspended,
         Phase::Closing(c) => State::Closing(Outstanding {
             transport: c.transport,
-            ending: c.ending,
-            beginning: c.beginning,
+            ending_session: c.ending_session,
+            opening_session: c.opening_session,
         }),
         Phase::Closed => State::Closed,
     }
 }
 
-fn mood(machine: &Machine, live: &Live) -> Mood {
+fn mood(machine: &Machine, live: &Ready) -> Mood {
     let requests = &machine.requests;
-    match (requests.version, requests.settled, live.probed) {
+    match (requests.version, requests.version_known, live.probed) {
         _ if live.resume_by.is_some() => Mood::Resting,
         (WireVersion::V0, _, false) => Mood::Fallback,
         (WireVersion::V0, _, true) => Mood::FallbackProbing,
@@ -126,15 +126,16 @@ pub(super) fn states() -> Vec<State> {
         control,
         data,
     });
-    let closing = (1..8)
-        .map(bits)
-        .map(|[transport, ending, beginning, _]| Outstanding {
-            transport,
-            ending,
-            beginning,
-        });
+    let closing =
+        (1..8).map(bits).map(
+            |[transport, ending_session, opening_session, _]| Outstanding {
+                transport,
+                ending_session,
+                opening_session,
+            },
+        );
     // While the session is still asked for there is nothing else to close.
-    let closing = closing.filter(|c| !c.beginning || !(c.transport || c.ending));
+    let closing = closing.filter(|c| !c.opening_session || !(c.transport || c.ending_session));
     let mut all = vec![State::Idle, State::Asking, State::Retrying];
     all.extend(preparing.map(State::Preparing));
     all.extend([State::Offering, State::Pausing, State::Polling]);
@@ -148,9 +149,9 @@ pub(super) fn states() -> Vec<State> {
             Mood::Fallback,
             Mood::FallbackProbing,
         ]
-        .map(State::Live),
+        .map(State::Ready),
     );
-    all.extend([State::Checking, State::Parked]);
+    all.extend([State::QueryingSession, State::Suspended]);
     all.extend(closing.map(State::Closing));
     all.push(State::Closed);
     all
@@ -163,7 +164,7 @@ pub(super) fn reach(state: State, policy: Policy) -> Rig {
         State::Asking => Rig::asked(policy),
         State::Retrying => {
             let mut rig = Rig::asked(policy);
-            rig.give(Input::Begun(Err(busy(429, Some(3000)))));
+            rig.give(Input::SessionOpened(Err(busy(429, Some(3000)))));
             rig
         }
         State::Waiting => Rig::queued(Policy {
@@ -181,13 +182,13 @@ pub(super) fn reach(state: State, policy: Policy) -> Rig {
             rig
         }
         State::Connecting(links) => reach_connecting(links, policy),
-        State::Live(mood) => reach_live(mood, policy),
-        State::Checking => {
+        State::Ready(mood) => reach_live(mood, policy),
+        State::QueryingSession => {
             let mut rig = Rig::flowing(policy);
             rig.give(Input::TransportFailed(broken()));
             rig
         }
-        State::Parked => {
+        State::Suspended => {
             let mut rig = Rig::flowing(policy);
             rig.give(Input::Disconnect { recoverable: true });
             rig
@@ -206,16 +207,16 @@ pub(super) fn reach(state: State, policy: Policy) -> Rig {
 fn reach_preparing(pieces: Pieces, policy: Policy) -> Rig {
     let mut rig = Rig::new(policy).until_preparing();
     if pieces.planned {
-        rig.give(Input::Planned(Ok(plans())));
+        rig.give(Input::TracksPlanned(Ok(plans())));
     }
     if pieces.ice {
-        rig.give(Input::IceServers(Ok(ice_servers())));
+        rig.give(Input::IceServersFetched(Ok(ice_servers())));
     }
     if pieces.registered {
-        rig.give(Input::Registered(Ok(CONNECTION)));
+        rig.give(Input::ConnectionRegistered(Ok(CONNECTION)));
     }
     if pieces.offer {
-        rig.give(Input::OfferBuilt(Ok(local_offer())));
+        rig.give(Input::OfferCreated(Ok(local_offer())));
     }
     rig
 }
@@ -223,14 +224,14 @@ fn reach_preparing(pieces: Pieces, policy: Policy) -> Rig {
 fn reach_connecting(links: Links, policy: Policy) -> Rig {
     let mut rig = Rig::new(policy).until_connecting();
     if links.control {
-        rig.give(Input::ChannelOpen(Channel::Control));
+        rig.give(Input::ChannelOpened(Channel::Control));
     }
     if links.data {
-        rig.give(Input::ChannelOpen(Channel::Data));
+        rig.give(Input::ChannelOpened(Channel::Data));
     }
     if links.verified {
         rig.give(Input::PeerConnected);
-        rig.give(Input::Verified(Ok(())));
+        rig.give(Input::PeerVerified(Ok(())));
     }
     rig
 }
@@ -256,12 +257,16 @@ fn reach_live(mood: Mood, policy: Policy) -> Rig {
 fn reach_closing(outstanding: Outstanding, policy: Policy) -> Rig {
     let mut rig = match outstanding {
         Outstanding {
-            beginning: true, ..
+            opening_session: true,
+            ..
         } => Rig::asked(policy),
         Outstanding {
             transport: false, ..
         } => Rig::new(policy).until_preparing(),
-        Outstanding { ending: true, .. } => Rig::flowing(policy),
+        Outstanding {
+            ending_session: true,
+            ..
+        } => Rig::flowing(policy),
         _ => Rig::new(policy)
             .ownership(Ownership::Joined)
             .until_flowing(),
@@ -278,18 +283,18 @@ pub(super) fn labels(actions: &[Action]) -> String {
 /// A short name for a kind of action.
 fn label(action: &Action) -> &'static str {
     match action {
-        Action::Begin => "begin",
+        Action::OpenSession => "begin",
         Action::FetchIceServers => "ice",
-        Action::Register => "register",
-        Action::Announce(_) => "announce",
-        Action::Build { .. } => "build",
+        Action::RegisterConnection => "register",
+        Action::AnnounceTracks(_) => "announce",
+        Action::CreateOffer { .. } => "build",
         Action::PostOffer { .. } => "offer",
         Action::PollAnswer { .. } => "poll",
         Action::ApplyAnswer(_) => "apply",
-        Action::VerifyIdentity(_) => "verify",
+        Action::VerifyPeer(_) => "verify",
         Action::OpenMedia => "open",
-        Action::Send(..) => "send",
-        Action::Describe => "describe",
+        Action::SendFrames(..) => "send",
+        Action::DescribeSession => "describe",
         Action::EndSession => "end",
         Action::CloseTransport => "close",
         Action::Reply { .. } => "reply",

@@ -18,17 +18,18 @@ macro_rules! listed {
 
 // The variants of `Input`: `variant` ties them together.
 listed! { Variant, VARIANTS:
-    Start Stop Reconnect Disconnect Tick Begun IceServers Registered Planned OfferBuilt OfferPosted AnswerPolled
-    PeerConnected Verified ChannelOpen Frame LastReceived TransportFailed Want Request Described
+    Start Stop Reconnect Disconnect Tick SessionOpened IceServersFetched ConnectionRegistered
+    TracksPlanned OfferCreated OfferPosted AnswerPolled PeerConnected PeerVerified ChannelOpened
+    FrameReceived LastReceived TransportFailed SetTrackPaused Request SessionDescribed
     SessionEnded TransportClosed
 }
 
 listed! { Sample, SAMPLES:
-    Start Stop Reconnect Park Disconnect TickEarly TickDue
+    Start Stop Reconnect Suspend Disconnect TickEarly TickDue
     BegunOk BegunBusy BegunErr IceOk IceErr RegisteredOk RegisteredErr PlannedOk PlannedErr
     OfferOk OfferErr PostedOk PostedErr PolledNone PolledAnswer PolledBad PolledErr
     PeerConnected VerifiedOk VerifiedErr OpenControl OpenData
-    FrameModel FrameEnded FrameGarbage LastReceived TransportFailed Want Request
+    FrameModel FrameEnded FrameGarbage LastReceived TransportFailed ResumeTrack Request
     DescribedLive DescribedOver DescribedGone DescribedErr EndedOk EndedErr TransportClosed
 }
 
@@ -39,22 +40,22 @@ fn variant(input: &Input) -> Variant {
         Input::Reconnect => Variant::Reconnect,
         Input::Disconnect { .. } => Variant::Disconnect,
         Input::Tick => Variant::Tick,
-        Input::Begun(_) => Variant::Begun,
-        Input::IceServers(_) => Variant::IceServers,
-        Input::Registered(_) => Variant::Registered,
-        Input::Planned(_) => Variant::Planned,
-        Input::OfferBuilt(_) => Variant::OfferBuilt,
+        Input::SessionOpened(_) => Variant::SessionOpened,
+        Input::IceServersFetched(_) => Variant::IceServersFetched,
+        Input::ConnectionRegistered(_) => Variant::ConnectionRegistered,
+        Input::TracksPlanned(_) => Variant::TracksPlanned,
+        Input::OfferCreated(_) => Variant::OfferCreated,
         Input::OfferPosted(_) => Variant::OfferPosted,
         Input::AnswerPolled(_) => Variant::AnswerPolled,
         Input::PeerConnected => Variant::PeerConnected,
-        Input::Verified(_) => Variant::Verified,
-        Input::ChannelOpen(_) => Variant::ChannelOpen,
-        Input::Frame(..) => Variant::Frame,
+        Input::PeerVerified(_) => Variant::PeerVerified,
+        Input::ChannelOpened(_) => Variant::ChannelOpened,
+        Input::FrameReceived(..) => Variant::FrameReceived,
         Input::LastReceived(_) => Variant::LastReceived,
         Input::TransportFailed(_) => Variant::TransportFailed,
-        Input::Want { .. } => Variant::Want,
+        Input::SetTrackPaused { .. } => Variant::SetTrackPaused,
         Input::Request { .. } => Variant::Request,
-        Input::Described(_) => Variant::Described,
+        Input::SessionDescribed(_) => Variant::SessionDescribed,
         Input::SessionEnded(_) => Variant::SessionEnded,
         Input::TransportClosed => Variant::TransportClosed,
     }
@@ -65,26 +66,26 @@ fn input(sample: Sample, rig: &Rig) -> Input {
     let gone = Error::api(Code::NotFound, "no such session").with_status(404);
     let frame = |channel, frame| {
         let mut frames = rig.framing.split(frame).unwrap();
-        Input::Frame(channel, frames.remove(0))
+        Input::FrameReceived(channel, frames.remove(0))
     };
     match sample {
         Sample::Start => Input::Start,
         Sample::Stop => Input::Stop,
         Sample::Reconnect => Input::Reconnect,
-        Sample::Park => Input::Disconnect { recoverable: true },
+        Sample::Suspend => Input::Disconnect { recoverable: true },
         Sample::Disconnect => Input::Disconnect { recoverable: false },
         Sample::TickEarly | Sample::TickDue => Input::Tick,
-        Sample::BegunOk => Input::Begun(live("waiting").map(|d| (d, Ownership::Created))),
-        Sample::BegunBusy => Input::Begun(Err(busy(429, Some(3000)))),
-        Sample::BegunErr => Input::Begun(Err(network())),
-        Sample::IceOk => Input::IceServers(Ok(ice_servers())),
-        Sample::IceErr => Input::IceServers(Err(network())),
-        Sample::RegisteredOk => Input::Registered(Ok(CONNECTION)),
-        Sample::RegisteredErr => Input::Registered(Err(network())),
-        Sample::PlannedOk => Input::Planned(Ok(plans())),
-        Sample::PlannedErr => Input::Planned(Err(broken())),
-        Sample::OfferOk => Input::OfferBuilt(Ok(local_offer())),
-        Sample::OfferErr => Input::OfferBuilt(Err(broken())),
+        Sample::BegunOk => Input::SessionOpened(live("waiting").map(|d| (d, Ownership::Created))),
+        Sample::BegunBusy => Input::SessionOpened(Err(busy(429, Some(3000)))),
+        Sample::BegunErr => Input::SessionOpened(Err(network())),
+        Sample::IceOk => Input::IceServersFetched(Ok(ice_servers())),
+        Sample::IceErr => Input::IceServersFetched(Err(network())),
+        Sample::RegisteredOk => Input::ConnectionRegistered(Ok(CONNECTION)),
+        Sample::RegisteredErr => Input::ConnectionRegistered(Err(network())),
+        Sample::PlannedOk => Input::TracksPlanned(Ok(plans())),
+        Sample::PlannedErr => Input::TracksPlanned(Err(broken())),
+        Sample::OfferOk => Input::OfferCreated(Ok(local_offer())),
+        Sample::OfferErr => Input::OfferCreated(Err(broken())),
         Sample::PostedOk => Input::OfferPosted(Ok(())),
         Sample::PostedErr => Input::OfferPosted(Err(network())),
         Sample::PolledNone => Input::AnswerPolled(Ok(None)),
@@ -92,21 +93,21 @@ fn input(sample: Sample, rig: &Rig) -> Input {
         Sample::PolledBad => answer(ANSWER_H264),
         Sample::PolledErr => Input::AnswerPolled(Err(network())),
         Sample::PeerConnected => Input::PeerConnected,
-        Sample::VerifiedOk => Input::Verified(Ok(())),
-        Sample::VerifiedErr => Input::Verified(Err(broken())),
-        Sample::OpenControl => Input::ChannelOpen(Channel::Control),
-        Sample::OpenData => Input::ChannelOpen(Channel::Data),
+        Sample::VerifiedOk => Input::PeerVerified(Ok(())),
+        Sample::VerifiedErr => Input::PeerVerified(Err(broken())),
+        Sample::OpenControl => Input::ChannelOpened(Channel::Control),
+        Sample::OpenData => Input::ChannelOpened(Channel::Data),
         Sample::FrameModel => frame(Channel::Data, server::model("", "pong", 1.0)),
         Sample::FrameEnded => frame(Channel::Control, server::session_ended("bye")),
         Sample::FrameGarbage => frame(Channel::Control, server::garbage()),
         Sample::LastReceived => Input::LastReceived(rig.now),
         Sample::TransportFailed => Input::TransportFailed(broken()),
-        Sample::Want => want("main_audio", true),
+        Sample::ResumeTrack => set_paused("main_audio", false),
         Sample::Request => request(1, command("go")),
-        Sample::DescribedLive => Input::Described(live("streaming")),
-        Sample::DescribedOver => Input::Described(live("closing")),
-        Sample::DescribedGone => Input::Described(Err(gone)),
-        Sample::DescribedErr => Input::Described(Err(network())),
+        Sample::DescribedLive => Input::SessionDescribed(live("streaming")),
+        Sample::DescribedOver => Input::SessionDescribed(live("closing")),
+        Sample::DescribedGone => Input::SessionDescribed(Err(gone)),
+        Sample::DescribedErr => Input::SessionDescribed(Err(network())),
         Sample::EndedOk => Input::SessionEnded(Ok(())),
         Sample::EndedErr => Input::SessionEnded(Err(network())),
         Sample::TransportClosed => Input::TransportClosed,
@@ -128,10 +129,10 @@ fn column(state: State) -> usize {
         State::Offering => 3,
         State::Pausing | State::Polling => 4,
         State::Connecting(_) => 5,
-        State::Live(_) => 6,
-        State::Checking => 7,
+        State::Ready(_) => 6,
+        State::QueryingSession => 7,
         State::Waiting => unreachable!("only where sessions queue, see waiting.rs"),
-        State::Parked => 8,
+        State::Suspended => 8,
         State::Closing(_) => 9,
         State::Closed => 10,
     }
@@ -142,11 +143,11 @@ fn column(state: State) -> usize {
 const TABLE: [(Sample, [Rule; COLUMNS]); SAMPLES.len()] = {
     use Sample::*;
     [
-    //                 Idle   Begin.  Prepar. Offer. Poll.  Connec. Live   Check. Parked Closing Closed
+    //                 Idle   Open.  Prepar. Offer. Poll.  Connec. Ready   Check. Suspended Closing Closed
     (Start,           [begin, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____]),
     (Stop,            [over, cancel, cancel, cancel, cancel, cancel, close, close, close, ____, ____]),
     (Reconnect,       [____,  ____, ____, ____, ____, ____, again, ask, back, ____, ____]),
-    (Park,            [____, no_lease, park, park, park, park, park, park, ____, ____, ____]),
+    (Suspend,         [____, no_lease, suspend, suspend, suspend, suspend, suspend, suspend, ____, ____, ____]),
     (Disconnect,      [____, end_it, end_it, end_it, end_it, end_it, end_it, end_it, end_it, ____, ____]),
     (TickEarly,       [____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____]),
     (TickDue,         [____, due, fail, fail, due, fail, due, fail, ____, over, ____]),
@@ -175,9 +176,9 @@ const TABLE: [(Sample, [Rule; COLUMNS]); SAMPLES.len()] = {
     (FrameModel,      [____, ____, ____, ____, ____, ____, model, ____, ____, ____, ____]),
     (FrameEnded,      [____, ____, ____, ____, ____, ____, ended, ____, ____, ____, ____]),
     (FrameGarbage,    [____, ____, ____, ____, ____, ____, noise, ____, ____, ____, ____]),
-    (LastReceived,           [____, ____, ____, ____, ____, ____, last_received, ____, ____, ____, ____]),
+    (LastReceived,    [____, ____, ____, ____, ____, ____, last_received, ____, ____, ____, ____]),
     (TransportFailed, [____, ____, fail, fail, fail, fail, lost, ____, ____, ____, ____]),
-    (Want,            [____, ____, ____, ____, ____, ____, wants, ____, ____, ____, ____]),
+    (ResumeTrack,     [____, ____, ____, ____, ____, ____, resume, ____, ____, ____, ____]),
     (Request,         [____, ____, ____, ____, ____, ____, asks, reply, ____, reply, reply]),
     (DescribedLive,   [____, ____, ____, ____, ____, ____, ____, fail, ____, ____, ____]),
     (DescribedOver,   [____, ____, ____, ____, ____, ____, ____, end, ____, ____, ____]),
@@ -214,18 +215,18 @@ fn closing(state: State, first: &str, ours: bool) -> Outcome {
         | State::Pausing
         | State::Polling
         | State::Connecting(_)
-        | State::Live(_)
-        | State::Checking => (true, true),
-        State::Parked => (true, false),
+        | State::Ready(_)
+        | State::QueryingSession => (true, true),
+        State::Suspended => (true, false),
         State::Closing(_) | State::Closed => unreachable!("is closed already"),
     };
     let left = Outstanding {
         transport,
-        ending: session && ours,
-        beginning: state == State::Asking,
+        ending_session: session && ours,
+        opening_session: state == State::Asking,
     };
     let mut out: Vec<&str> = first.split_whitespace().collect();
-    out.extend(left.ending.then_some("end"));
+    out.extend(left.ending_session.then_some("end"));
     out.extend(left.transport.then_some("close"));
     out.push("disconnected");
     settle(left, &out.join(" "))
@@ -269,7 +270,7 @@ fn no_lease(state: State) -> Outcome {
 
 /// The old connection is kept until the session is known to be there.
 fn again(_: State) -> Outcome {
-    go(State::Checking, "describe")
+    go(State::QueryingSession, "describe")
 }
 
 fn ask(state: State) -> Outcome {
@@ -277,32 +278,35 @@ fn ask(state: State) -> Outcome {
 }
 
 fn back(_: State) -> Outcome {
-    go(State::Checking, "describe connecting start")
+    go(State::QueryingSession, "describe connecting start")
 }
 
-fn park(state: State) -> Outcome {
+fn suspend(state: State) -> Outcome {
     let close = match state {
         State::Preparing(p) if !p.planned => return no_lease(state),
         State::Preparing(p) => p.ice,
         _ => true,
     };
     let close = if close { "close " } else { "" };
-    go(State::Parked, &format!("{close}interrupted disconnected"))
+    go(
+        State::Suspended,
+        &format!("{close}interrupted disconnected"),
+    )
 }
 
 fn due(state: State) -> Outcome {
     match state {
         State::Retrying => go(State::Asking, "begin"),
         State::Pausing => go(State::Polling, "poll"),
-        State::Live(Mood::Resting) => go(State::Live(Mood::Silent), "send"),
+        State::Ready(Mood::Resting) => go(State::Ready(Mood::Silent), "send"),
         // A ping, the schema and the track once more.
-        State::Live(Mood::Silent) => go(State::Live(Mood::Fallback), "warning send send send"),
-        State::Live(Mood::Flowing) => go(State::Live(Mood::Probing), "send"),
+        State::Ready(Mood::Silent) => go(State::Ready(Mood::Fallback), "warning send send send"),
+        State::Ready(Mood::Flowing) => go(State::Ready(Mood::Probing), "send"),
         // The next ping comes before the end of the patience.
-        State::Live(Mood::Probing) => go(state, "send"),
-        State::Live(Mood::Fallback) => go(State::Live(Mood::FallbackProbing), "send"),
+        State::Ready(Mood::Probing) => go(state, "send"),
+        State::Ready(Mood::Fallback) => go(State::Ready(Mood::FallbackProbing), "send"),
         // Here it comes with it.
-        State::Live(Mood::FallbackProbing) => go(State::Checking, "send describe"),
+        State::Ready(Mood::FallbackProbing) => go(State::QueryingSession, "send describe"),
         _ => fail(state),
     }
 }
@@ -319,25 +323,25 @@ fn undo(state: State) -> Outcome {
         unreachable!()
     };
     let left = Outstanding {
-        beginning: false,
-        ending: true,
+        opening_session: false,
+        ending_session: true,
         ..left
     };
     // Only a request that is under way is answered.
     (state
         == State::Closing(Outstanding {
-            beginning: true,
+            opening_session: true,
             ..Outstanding::default()
         }))
     .then(|| settle(left, "end"))?
 }
 
 fn no_begin(state: State) -> Outcome {
-    outstanding(state, |left| left.beginning = false)
+    outstanding(state, |left| left.opening_session = false)
 }
 
 fn no_end(state: State) -> Outcome {
-    outstanding(state, |left| left.ending = false)
+    outstanding(state, |left| left.ending_session = false)
 }
 
 /// The session may still be there: the user should know.
@@ -425,7 +429,7 @@ fn link(state: State, out: &str, add: fn(&mut Links)) -> Outcome {
     add(&mut links);
     if links.verified && links.control && links.data {
         let out = format!("{out} send send ready complete");
-        return go(State::Live(Mood::Resting), out.trim());
+        return go(State::Ready(Mood::Resting), out.trim());
     }
     go(State::Connecting(links), out)
 }
@@ -444,12 +448,12 @@ fn data(state: State) -> Outcome {
 
 /// The tracks are resumed before anything else is made of a first frame.
 fn resumed(state: State, out: &str) -> String {
-    let first = state == State::Live(Mood::Resting);
+    let first = state == State::Ready(Mood::Resting);
     format!("{}{out}", if first { "send " } else { "" })
 }
 
 fn model(state: State) -> Outcome {
-    go(State::Live(Mood::Flowing), &resumed(state, "message"))
+    go(State::Ready(Mood::Flowing), &resumed(state, "message"))
 }
 
 fn ended(state: State) -> Outcome {
@@ -459,7 +463,7 @@ fn ended(state: State) -> Outcome {
 fn noise(state: State) -> Outcome {
     let (after, _) = last_received(state)?;
     let after = match after {
-        State::Live(Mood::Resting) => State::Live(Mood::Silent),
+        State::Ready(Mood::Resting) => State::Ready(Mood::Silent),
         other => other,
     };
     go(after, &resumed(state, "warning"))
@@ -467,28 +471,28 @@ fn noise(state: State) -> Outcome {
 
 fn last_received(state: State) -> Outcome {
     let after = match state {
-        State::Live(Mood::Probing) => State::Live(Mood::Flowing),
-        State::Live(Mood::FallbackProbing) => State::Live(Mood::Fallback),
+        State::Ready(Mood::Probing) => State::Ready(Mood::Flowing),
+        State::Ready(Mood::FallbackProbing) => State::Ready(Mood::Fallback),
         other => other,
     };
     go(after, "")
 }
 
 fn lost(_: State) -> Outcome {
-    go(State::Checking, "describe")
+    go(State::QueryingSession, "describe")
 }
 
-fn wants(state: State) -> Outcome {
-    let resting = state == State::Live(Mood::Resting);
+fn resume(state: State) -> Outcome {
+    let resting = state == State::Ready(Mood::Resting);
     go(state, if resting { "" } else { "send" })
 }
 
 fn asks(state: State) -> Outcome {
     let out = match state {
         // How to say it is not known yet.
-        State::Live(Mood::Resting | Mood::Silent) => "",
-        // Version 0 answers no command.
-        State::Live(Mood::Fallback | Mood::FallbackProbing) => "send reply",
+        State::Ready(Mood::Resting | Mood::Silent) => "",
+        // WireVersion 0 answers no command.
+        State::Ready(Mood::Fallback | Mood::FallbackProbing) => "send reply",
         _ => "send",
     };
     go(state, out)
@@ -522,7 +526,7 @@ fn every_state_takes_every_input() {
             let input = input(sample, &rig);
             assert_eq!(rig.told(input), out, "{sample:?} in {state:?}");
             assert_eq!(observe(&rig.machine), next, "{sample:?} in {state:?}");
-            let over = matches!(next, State::Idle | State::Parked | State::Closed);
+            let over = matches!(next, State::Idle | State::Suspended | State::Closed);
             assert_eq!(
                 rig.machine.deadline().is_none(),
                 over,

@@ -24,17 +24,20 @@ fn slim(state: &str) -> SessionDescriptor {
 }
 
 fn described(state: &str) -> Input {
-    Input::Described(Ok(slim(state)))
+    Input::SessionDescribed(Ok(slim(state)))
 }
 
 fn ready() -> Input {
-    Input::Described(Ok(descriptor("ACTIVE", "1.0")))
+    Input::SessionDescribed(Ok(descriptor("ACTIVE", "1.0")))
 }
 
 impl Rig {
     pub(super) fn queued(policy: Policy) -> Self {
         let mut rig = Self::asked(policy);
-        rig.give(Input::Begun(Ok((slim("CREATED"), Ownership::Created))));
+        rig.give(Input::SessionOpened(Ok((
+            slim("CREATED"),
+            Ownership::Created,
+        ))));
         rig.mark();
         rig
     }
@@ -50,7 +53,10 @@ impl Rig {
 #[test]
 fn a_session_without_a_gpu_waits_for_one() {
     let mut rig = Rig::asked(cloud());
-    let out = rig.give(Input::Begun(Ok((slim("CREATED"), Ownership::Created))));
+    let out = rig.give(Input::SessionOpened(Ok((
+        slim("CREATED"),
+        Ownership::Created,
+    ))));
     assert_eq!(labels(&out), "id waiting continue");
     assert_eq!(observe(&rig.machine), State::Waiting);
     rig.mark();
@@ -111,7 +117,7 @@ fn an_error_now_and_then_does_not_cost_the_place() {
     for error in [busy(429, Some(7000)), busy(500, None), network()] {
         rig.polls();
         let after = error.retry_after;
-        assert_eq!(rig.told(Input::Described(Err(error))), "");
+        assert_eq!(rig.told(Input::SessionDescribed(Err(error))), "");
         let pause = rig.polls();
         assert!(after.is_none_or(|after| ms(pause) == after), "{pause}");
         rig.give(described("WAITING"));
@@ -120,7 +126,7 @@ fn an_error_now_and_then_does_not_cost_the_place() {
     let begun = rig.now;
     let failed = loop {
         rig.tick_at_deadline();
-        let out = rig.give(Input::Described(Err(busy(500, None))));
+        let out = rig.give(Input::SessionDescribed(Err(busy(500, None))));
         if !out.is_empty() {
             break out;
         }
@@ -139,7 +145,7 @@ fn what_is_no_accident_ends_the_wait() {
     ] {
         let mut rig = Rig::queued(cloud());
         rig.polls();
-        let out = rig.give(Input::Described(Err(busy(status, None))));
+        let out = rig.give(Input::SessionDescribed(Err(busy(status, None))));
         assert_eq!(failure(&out).code, code);
     }
 }
@@ -173,16 +179,16 @@ fn a_server_that_fails_to_create_is_asked_again_a_few_times() {
     let mut rig = Rig::asked(cloud());
     for _ in 0..3 {
         assert!(
-            rig.told(Input::Begun(Err(busy(500, None))))
+            rig.told(Input::SessionOpened(Err(busy(500, None))))
                 .contains("continue")
         );
         assert_eq!(labels(&rig.tick_at_deadline()), "begin");
     }
-    let out = rig.give(Input::Begun(Err(busy(500, None))));
+    let out = rig.give(Input::SessionOpened(Err(busy(500, None))));
     assert_eq!(failure(&out).http_status, Some(500));
     // An answer that is lost may have been a session: one is enough.
     let mut rig = Rig::asked(cloud());
-    let out = rig.give(Input::Begun(Err(network())));
+    let out = rig.give(Input::SessionOpened(Err(network())));
     assert_eq!(failure(&out).code, Code::NetworkError);
 }
 
@@ -194,8 +200,8 @@ fn nothing_else_happens_meanwhile() {
         Input::TransportFailed(broken()),
         Input::PeerConnected,
         request(1, command("go")),
-        want("main_audio", true),
-        Input::Described(Err(network())),
+        set_paused("main_audio", false),
+        Input::SessionDescribed(Err(network())),
     ] {
         assert_eq!(rig.told(input), "");
     }

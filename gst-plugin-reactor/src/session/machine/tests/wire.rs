@@ -77,7 +77,7 @@ fn a_server_silent_in_v1_is_spoken_to_in_v0() {
     assert_eq!(labels(&out), "reply");
     // All that follows is v0.
     let pause = rig.v0(&ClientMessage::PauseTrack("main_video".into()), "");
-    assert_eq!(rig.give(want("main_video", false)), [pause]);
+    assert_eq!(rig.give(set_paused("main_video", true)), [pause]);
     rig.hear_data(server::v0_model("tick", json!({})));
     let ping = rig.v0(&ClientMessage::Ping, "");
     assert!(rig.run(3000).contains(&(5000, ping)));
@@ -124,9 +124,9 @@ fn garbage_settles_nothing() {
 #[test]
 fn an_old_server_is_spoken_to_in_v0_at_once() {
     let mut rig = Rig::new(policy()).version("2.10.1").until_connecting();
-    rig.give(Input::Verified(Ok(())));
-    rig.give(Input::ChannelOpen(Channel::Data));
-    let out = rig.give(Input::ChannelOpen(Channel::Control));
+    rig.give(Input::PeerVerified(Ok(())));
+    rig.give(Input::ChannelOpened(Channel::Data));
+    let out = rig.give(Input::ChannelOpened(Channel::Control));
     assert_eq!(out[..2], v0_greeting(&rig, ""));
     rig.mark();
     // Nor is there anything to find out.
@@ -166,7 +166,7 @@ fn without_the_attribute_messages_go_as_they_are() {
     assert_eq!(rig.framing, Framing::plain());
     let out = rig.connect();
     let (channel, ping) = encode(WireVersion::V1, &ClientMessage::Ping, None).unwrap();
-    assert_eq!(out[0], Action::Send(channel, vec![ping]));
+    assert_eq!(out[0], Action::SendFrames(channel, vec![ping]));
     let out = rig.hear_control(server::schema("ctrl_1"));
     assert_eq!(labels(&out), "send runtime");
 }
@@ -179,7 +179,7 @@ fn with_the_attribute_messages_are_framed() {
     let framed = WireFrame::Binary(Bytes::from(framed));
     let out = rig.run(5000);
     assert!(
-        out.contains(&(5000, Action::Send(channel, vec![framed]))),
+        out.contains(&(5000, Action::SendFrames(channel, vec![framed]))),
         "{out:?}"
     );
 }
@@ -194,7 +194,7 @@ fn a_large_command_goes_in_pieces() {
         uploads: UploadReferences::new(),
     };
     let expected = rig.v1(&large, "data_1");
-    let Action::Send(Channel::Data, frames) = &expected else {
+    let Action::SendFrames(Channel::Data, frames) = &expected else {
         panic!("{expected:?}");
     };
     assert_eq!(frames.len(), 3);
@@ -220,7 +220,7 @@ fn a_message_in_pieces_is_put_together_on_its_channel() {
     };
     let piece = |flags: u8, part: &[u8]| {
         let bytes = [&[flags][..], part].concat();
-        Input::Frame(Channel::Data, WireFrame::Binary(Bytes::from(bytes)))
+        Input::FrameReceived(Channel::Data, WireFrame::Binary(Bytes::from(bytes)))
     };
     assert_eq!(rig.told(piece(1, &whole[..5])), "");
     // The other channel goes its own way.
@@ -240,7 +240,7 @@ fn a_bad_frame_is_a_warning_and_no_more() {
     let no_json = WireFrame::Binary(Bytes::from_static(b"\x02{"));
     for frame in [unframed, flagged, empty, garbage, no_json] {
         for channel in [Channel::Control, Channel::Data] {
-            let out = rig.give(Input::Frame(channel, frame.clone()));
+            let out = rig.give(Input::FrameReceived(channel, frame.clone()));
             assert_eq!(labels(&out), "warning", "{frame:?}");
             assert_eq!(warning(&out).code, Code::DecodeFailed);
         }

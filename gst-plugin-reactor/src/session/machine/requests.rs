@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 
-//! The conversation on the data channels: which encoding, which request an
-//! answer belongs to, and what still waits to be said.
+//! The messages on the data channels: their encoding, the queue of those that
+//! cannot be sent yet, and the requests whose replies are pending.
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{Action, NEVER, REQUEST_LIMIT, WireChoice};
+use super::types::{Action, NEVER, WireChoice};
 use crate::platform::{
     Code, Error,
     wire::{
@@ -14,42 +14,47 @@ use crate::platform::{
     },
 };
 
-/// A server that answers v1 does so within milliseconds.
-const V1_PROBE_LIMIT: Duration = Duration::from_secs(2);
-/// The last runtime that spoke JSON only was a 2.x.
+/// How long to wait for the reply of a server that speaks v1: it takes
+/// milliseconds.
+const V1_PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How the version of a runtime begins that speaks JSON (v0) only: 2.x was the
+/// last.
 const V0_ONLY_SERVERS: &str = "2.";
 
-/// The code of a clip that there is not, perhaps not yet.
-pub const NO_CLIP: &str = "clip_failed";
+/// A request fails when its reply takes longer. (The platform's clients: 10 s.)
+pub(super) const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+
+/// The error code when there is no clip, perhaps not yet.
+pub const CLIP_FAILED: &str = "clip_failed";
 
 #[derive(Debug)]
 pub(super) struct Requests {
     choice: WireChoice,
     pub(super) version: WireVersion,
-    /// The server answered in v1, or there is nothing to find out.
-    pub(super) settled: bool,
+    /// The server has sent v1, or only one version is possible.
+    pub(super) version_known: bool,
     probe_deadline: Duration,
     framing: Framing,
     control: Reassembler,
     data: Reassembler,
     ids: RequestIds,
-    /// Not sent yet, in order.
-    queued: VecDeque<(u64, ClientMessage)>,
-    /// Sent and not answered yet.
-    awaited: PendingRequests<Awaited>,
+    /// The requests that are not sent yet, with their tokens.
+    queue: VecDeque<(u64, ClientMessage)>,
+    /// The requests that are sent and not answered yet.
+    pending: PendingRequests<PendingRequest>,
 }
 
 #[derive(Debug)]
-struct Awaited {
-    subject: Subject,
-    /// `None` for a question of the machine's own.
+struct PendingRequest {
+    kind: ReplyKind,
+    /// `None` for a request of the machine's own.
     token: Option<u64>,
 }
 
-/// In v0 an answer carries no id: it belongs to the oldest question of its
-/// subject.
+/// In v0 a reply carries no id: it belongs to the oldest pending request of its
+/// kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Subject {
+enum ReplyKind {
     Schema,
     Clip,
     Publish,
@@ -57,10 +62,10 @@ enum Subject {
 }
 
 #[derive(Debug)]
-pub(super) struct Arrival {
+pub(super) struct Received {
     pub message: ServerMessage,
-    /// It answers a request.
-    pub solicited: bool,
+    /// It is the reply to a request.
+    pub is_reply: bool,
 }
 
 impl Requests {
@@ -72,82 +77,83 @@ impl Requests {
                 WireChoice::Only(version) => version,
                 WireChoice::Auto => WireVersion::V1,
             },
-            settled: choice != WireChoice::Auto,
+            version_known: choice != WireChoice::Auto,
             probe_deadline: NEVER,
             control: Reassembler::new(framing),
             data: Reassembler::new(framing),
             framing,
             ids: RequestIds::new(),
-            queued: VecDeque::new(),
-            awaited: PendingRequests::new(),
+            queue: VecDeque::new(),
+            pending: PendingRequests::new(),
         }
     }
 
-    /// Takes the server's own word for what it is, where that says enough.
-    pub(super) fn expect_server(&mut self, version: Option<&str>) {
+    /// Decides for v0 if the server's version is one that speaks nothing else.
+    pub(super) fn set_server_version(&mut self, version: Option<&str>) {
         if self.choice == WireChoice::Auto
             && version.is_some_and(|v| v.starts_with(V0_ONLY_SERVERS))
         {
             self.version = WireVersion::V0;
-            self.settled = true;
+            self.version_known = true;
         }
     }
 
-    /// What the answer says about large messages.
-    pub(super) fn negotiated(&mut self, chunking: Option<usize>) {
+    /// Sets the chunk size of large messages from the answer.
+    pub(super) fn set_chunking(&mut self, chunking: Option<usize>) {
         self.framing = chunking.map_or_else(Framing::plain, Framing::chunked);
         self.control = Reassembler::new(self.framing);
         self.data = Reassembler::new(self.framing);
     }
 
-    /// `limit`: when the watchdog would call a silent server lost.
-    pub(super) fn open(&mut self, now: Duration, limit: Duration) {
-        if !self.settled {
-            self.probe_deadline = now + V1_PROBE_LIMIT.min(limit / 2);
+    /// Starts to wait for a sign of v1. The watchdog calls the connection lost
+    /// after `stall_limit`.
+    pub(super) fn start_probe(&mut self, now: Duration, stall_limit: Duration) {
+        if !self.version_known {
+            self.probe_deadline = now + V1_PROBE_TIMEOUT.min(stall_limit / 2);
         }
     }
 
     pub(super) fn deadline(&self) -> Duration {
-        self.awaited.next_deadline().unwrap_or(NEVER)
+        self.pending.next_deadline().unwrap_or(NEVER)
     }
 
-    /// When a live session gives up on v1.
+    /// When a session that is ready falls back to v0.
     pub(super) fn probe_deadline(&self) -> Duration {
         self.probe_deadline
     }
 
-    /// Whether it is time to take the server for one that knows v0 only.
-    pub(super) fn give_up_on_v1(&mut self, now: Duration) -> bool {
+    /// Falls back to v0 if v1 was not answered in time; returns whether it did.
+    pub(super) fn fall_back_to_v0(&mut self, now: Duration) -> bool {
         if now < self.probe_deadline {
             return false;
         }
         self.probe_deadline = NEVER;
         self.version = WireVersion::V0;
-        // What was asked in v1 was never understood. Only our own probe was:
-        // the users' requests wait until the encoding is settled.
-        self.awaited.drain();
+        // Requests in v1 were never understood. Only our own probe was sent: the
+        // users' requests wait in the queue until the version is known.
+        self.pending.drain();
         true
     }
 
     pub(super) fn notify(&mut self, message: &ClientMessage, out: &mut Vec<Action>) {
         // Ids and names are the only content: encoding cannot fail on them.
         if let Ok((channel, frames)) = self.encode(message, None) {
-            out.push(Action::Send(channel, frames));
+            out.push(Action::SendFrames(channel, frames));
         }
     }
 
-    pub(super) fn ask_schema(&mut self, now: Duration, out: &mut Vec<Action>) {
+    pub(super) fn request_schema(&mut self, now: Duration, out: &mut Vec<Action>) {
         self.send(now, None, &ClientMessage::RequestSchema, out);
     }
 
-    pub(super) fn queue(&mut self, token: u64, message: ClientMessage) {
-        self.queued.push_back((token, message));
+    pub(super) fn enqueue(&mut self, token: u64, message: ClientMessage) {
+        self.queue.push_back((token, message));
     }
 
-    /// Sends what waits, once it is known how to say it.
+    /// Sends the queued requests, once the version is known.
     pub(super) fn flush(&mut self, now: Duration, out: &mut Vec<Action>) {
-        while self.settled || self.version == WireVersion::V0 {
-            let Some((token, message)) = self.queued.pop_front() else {
+        while self.version_known || self.version == WireVersion::V0 {
+            let Some((token, message)) = self.queue.pop_front() else {
                 return;
             };
             self.send(now, Some(token), &message, out);
@@ -165,16 +171,16 @@ impl Requests {
         let encoded = self.encode(message, Some(&id));
         let result = match encoded {
             Ok((channel, frames)) => {
-                out.push(Action::Send(channel, frames));
-                if let Some(subject) = Subject::of(message)
+                out.push(Action::SendFrames(channel, frames));
+                if let Some(kind) = ReplyKind::of_request(message)
                     && message.expects_reply(self.version)
                 {
                     let deadline = now + REQUEST_LIMIT;
-                    self.awaited
-                        .insert(id, deadline, Awaited { subject, token });
+                    self.pending
+                        .insert(id, deadline, PendingRequest { kind, token });
                     return;
                 }
-                // Nothing will come back: to have sent it is all there is.
+                // There will be no reply: it succeeds once it is sent.
                 Ok(ServerMessage::Ack)
             }
             Err(error) => Err(error),
@@ -193,14 +199,15 @@ impl Requests {
         Ok((channel, self.framing.split(frame)?))
     }
 
-    /// Puts a frame together, finds out whose answer it is.
-    pub(super) fn arrived(
+    /// Decodes a frame once its message is complete, and replies to the request
+    /// that it answers.
+    pub(super) fn receive(
         &mut self,
         now: Duration,
         channel: Channel,
         frame: WireFrame,
         out: &mut Vec<Action>,
-    ) -> Result<Option<Arrival>, Error> {
+    ) -> Result<Option<Received>, Error> {
         let reassembler = match channel {
             Channel::Control => &mut self.control,
             Channel::Data => &mut self.data,
@@ -212,51 +219,53 @@ impl Requests {
         if inbound.version == WireVersion::V1 && self.choice == WireChoice::Auto {
             // Only a server that reads v1 writes it.
             self.version = WireVersion::V1;
-            self.settled = true;
+            self.version_known = true;
             self.probe_deadline = NEVER;
             self.flush(now, out);
         }
-        let awaited = self.answered(
+        let request = self.take_pending(
             inbound.role,
             inbound.request_id.as_deref(),
             &inbound.message,
         );
-        let solicited = awaited.is_some();
-        if let Some(token) = awaited.and_then(|a| a.token) {
+        let is_reply = request.is_some();
+        if let Some(token) = request.and_then(|request| request.token) {
             let result = match inbound.message.clone() {
                 ServerMessage::Error { code, message } => {
                     Err(Error::gpu(Code::Other(code.into()), message))
                 }
-                ServerMessage::ClipFailed { reason } => Err(no_clip(reason)),
+                ServerMessage::ClipFailed { reason } => Err(clip_error(reason)),
                 message => Ok(message),
             };
             out.push(Action::Reply { token, result });
         }
-        Ok(Some(Arrival {
+        Ok(Some(Received {
             message: inbound.message,
-            solicited,
+            is_reply,
         }))
     }
 
-    fn answered(
+    /// Finds the request that a message answers, and removes it.
+    fn take_pending(
         &mut self,
         role: MessageRole,
         id: Option<&str>,
         message: &ServerMessage,
-    ) -> Option<Awaited> {
+    ) -> Option<PendingRequest> {
         match id {
-            Some(id) => self.awaited.take(id),
+            Some(id) => self.pending.take(id),
             None if role == MessageRole::Notification && self.version == WireVersion::V1 => None,
             None => {
-                let subject = Subject::answered_by(message)?;
-                let oldest = self.awaited.take_oldest(|a| a.subject == subject);
-                oldest.map(|(_, awaited)| awaited)
+                let kind = ReplyKind::of_reply(message)?;
+                let oldest = self.pending.take_oldest(|request| request.kind == kind);
+                oldest.map(|(_, request)| request)
             }
         }
     }
 
+    /// Fails the requests whose reply is late.
     pub(super) fn expire(&mut self, now: Duration, out: &mut Vec<Action>) {
-        let late = self.awaited.expire(now);
+        let late = self.pending.expire(now);
         for token in late.into_iter().filter_map(|(_, a)| a.token) {
             let limit = REQUEST_LIMIT.as_secs();
             let error = Error::gpu(
@@ -270,34 +279,33 @@ impl Requests {
         }
     }
 
-    /// What was sent on a connection that is gone is not answered any more;
-    /// what was not sent yet goes out on the next one.
-    pub(super) fn interrupt(&mut self, why: &Error, out: &mut Vec<Action>) {
-        let awaited = self.awaited.drain().into_iter();
-        for token in awaited.filter_map(|(_, a)| a.token) {
+    /// Fails the requests that were sent on a connection that is lost. The queued
+    /// ones are sent on the next.
+    pub(super) fn fail_sent(&mut self, why: &Error, out: &mut Vec<Action>) {
+        for token in self
+            .pending
+            .drain()
+            .into_iter()
+            .filter_map(|(_, r)| r.token)
+        {
             let result = Err(why.clone());
             out.push(Action::Reply { token, result });
         }
         self.probe_deadline = NEVER;
     }
 
-    /// Nothing will be answered any more.
-    pub(super) fn abort(&mut self, why: &Error, out: &mut Vec<Action>) {
-        let awaited = self.awaited.drain();
-        let queued = std::mem::take(&mut self.queued);
-        let tokens = awaited.into_iter().filter_map(|(_, a)| a.token);
-        for token in tokens.chain(queued.into_iter().map(|(token, _)| token)) {
-            out.push(Action::Reply {
-                token,
-                result: Err(why.clone()),
-            });
+    /// Fails all requests, sent or not.
+    pub(super) fn fail_all(&mut self, why: &Error, out: &mut Vec<Action>) {
+        self.fail_sent(why, out);
+        for (token, _) in std::mem::take(&mut self.queue) {
+            let result = Err(why.clone());
+            out.push(Action::Reply { token, result });
         }
-        self.probe_deadline = NEVER;
     }
 }
 
-impl Subject {
-    fn of(message: &ClientMessage) -> Option<Self> {
+impl ReplyKind {
+    fn of_request(message: &ClientMessage) -> Option<Self> {
         match message {
             ClientMessage::RequestSchema => Some(Self::Schema),
             ClientMessage::RequestClip { .. } | ClientMessage::RequestRecording => Some(Self::Clip),
@@ -307,7 +315,7 @@ impl Subject {
         }
     }
 
-    fn answered_by(message: &ServerMessage) -> Option<Self> {
+    fn of_reply(message: &ServerMessage) -> Option<Self> {
         match message {
             ServerMessage::Schema(_) => Some(Self::Schema),
             ServerMessage::ClipReady(_) | ServerMessage::ClipFailed { .. } => Some(Self::Clip),
@@ -317,14 +325,14 @@ impl Subject {
     }
 }
 
-/// Why there is no clip, in the codes of the platform's clients.
-fn no_clip(reason: String) -> Error {
+/// The error for a clip that failed, in the codes of the platform's clients.
+fn clip_error(reason: String) -> Error {
     let code = if reason.starts_with("recorder disabled") {
         "RECORDER_DISABLED"
     } else if reason.contains("must be positive") {
         "INVALID_DURATION"
     } else {
-        NO_CLIP
+        CLIP_FAILED
     };
     Error::gpu(Code::Other(code.into()), reason)
 }

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+
+//! The driver's state that elements may read: the open track senders, the
+//! timings, and whether the session is closed. The driver's task writes, any
+//! thread reads; no lock is held while anything else is done.
+
+use std::{
+    sync::{Condvar, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+
+use super::{bridge::TrackSenders, machine::Timings};
+use crate::platform::lock;
+
+#[derive(Debug, Default)]
+pub(super) struct SharedState {
+    pub(super) timings: Mutex<Timings>,
+    pub(super) track_senders: TrackSenders,
+    closed: Mutex<bool>,
+    /// Wakes the threads that wait for the end.
+    closed_condvar: Condvar,
+    /// Wakes the tasks that wait for the end.
+    closed_notify: Notify,
+}
+
+impl SharedState {
+    pub(super) fn set_closed(&self) {
+        *lock(&self.closed) = true;
+        self.closed_condvar.notify_all();
+        self.closed_notify.notify_waiters();
+    }
+
+    fn is_closed(&self) -> bool {
+        *lock(&self.closed)
+    }
+
+    pub(super) async fn closed(&self) {
+        loop {
+            let notified = self.closed_notify.notified();
+            if self.is_closed() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// Blocks until everything is closed, at most for `limit`; returns whether
+    /// it is.
+    pub(super) fn wait_closed(&self, limit: Duration) -> bool {
+        let closed = lock(&self.closed);
+        let waited = self
+            .closed_condvar
+            .wait_timeout_while(closed, limit, |closed| !*closed);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
