@@ -1,38 +1,46 @@
 // SPDX-License-Identifier: MIT
 
-//! Encoders for what comes in raw: which one, and tuned for real time.
+//! Chooses an encoder for raw media, and configures it for real time.
+//!
+//! Owns nothing: it makes elements for `EncodeChain`, on the element's event
+//! thread. It never starts an element.
 
 use gst::prelude::*;
 
 use crate::{
+    gst_helpers::make,
     platform::{Code, Error, track::Kind},
     session::codecs::Codec,
 };
 
-/// How to encode.
+/// An encoder, and the codec that it produces.
 #[derive(Debug, Clone)]
-pub struct Choice {
+pub struct EncoderChoice {
     pub codec: &'static Codec,
     pub factory: gst::ElementFactory,
 }
 
-impl Choice {
-    /// The best encoder for any of these codecs, or the one the user names.
-    /// Hardware comes first, then the order of the codecs: the software
-    /// encoders for VP8 are the ones that keep up everywhere.
+impl EncoderChoice {
+    /// Chooses the best encoder for any of these codecs, or the factory that the
+    /// user names. Hardware comes first, then VP8, whose software encoders are
+    /// fast enough on any machine, then the order of the codecs.
     ///
     /// # Errors
     ///
-    /// When nothing installed encodes any of them.
-    pub fn new(kind: Kind, codecs: &[&'static Codec], wanted: Option<&str>) -> Result<Self, Error> {
+    /// When no installed encoder produces any of the codecs.
+    pub fn new(
+        kind: Kind,
+        codecs: &[&'static Codec],
+        factory_name: Option<&str>,
+    ) -> Result<Self, Error> {
         let mut choices: Vec<_> = codecs
             .iter()
             .filter(|codec| codec.can_payload())
             .flat_map(|codec| {
                 let encoders = codec.encoders().into_iter();
-                encoders.map(|factory| Choice { codec, factory })
+                encoders.map(|factory| Self { codec, factory })
             })
-            .filter(|choice| wanted.is_none_or(|name| choice.factory.name() == name))
+            .filter(|choice| factory_name.is_none_or(|name| choice.factory.name() == name))
             .collect();
         choices.sort_by_key(|choice| {
             let hardware = choice.factory.has_type(gst::ElementFactoryType::HARDWARE);
@@ -41,32 +49,35 @@ impl Choice {
         choices.into_iter().next().ok_or_else(|| {
             let names: Vec<_> = codecs.iter().map(|c| c.encoding_name).collect();
             let (names, kind) = (names.join(", "), kind.as_str());
-            let text = match wanted {
-                Some(wanted) => format!("{kind}-encoder={wanted} makes none of {names}"),
+            let text = match factory_name {
+                Some(name) => format!("{kind}-encoder={name} makes none of {names}"),
                 None => format!("no installed element encodes {kind} as any of {names}"),
             };
             Error::gpu(Code::MissingPlugin, text)
         })
     }
 
-    /// Everything between a raw stream and the encoded one, in order.
+    /// Makes the elements between a raw stream and the encoded one, in order; the
+    /// encoder is the last. `bitrate` is in bit/s.
     ///
     /// # Errors
     ///
     /// When an element is not installed.
-    pub fn elements(&self, bitrate: u32) -> Result<Vec<gst::Element>, Error> {
+    pub fn make_elements(&self, bitrate: u32) -> Result<Vec<gst::Element>, Error> {
         let mut elements = match self.codec.kind {
             Kind::Video => vec![make("videoconvert")?],
             Kind::Audio => vec![make("audioconvert")?, make("audioresample")?],
         };
-        let encoder = self.factory.create().build().map_err(missing)?;
-        tune(&encoder, bitrate);
+        let encoder = self.factory.create().build();
+        let encoder =
+            encoder.map_err(|error| Error::gpu(Code::MissingPlugin, error.to_string()))?;
+        configure(&encoder, bitrate);
         elements.push(encoder);
         Ok(elements)
     }
 }
 
-/// Sets an encoder's target, in bits per second.
+/// Sets an encoder's target bitrate, in bit/s.
 pub fn set_bitrate(encoder: &gst::Element, bitrate: u32) {
     let factory = encoder.factory();
     let name = factory.as_ref().map(|f| f.name());
@@ -74,17 +85,17 @@ pub fn set_bitrate(encoder: &gst::Element, bitrate: u32) {
         Some("vp8enc" | "vp9enc") => encoder.set_property("target-bitrate", bitrate as i32),
         Some("opusenc") => {}
         Some("openh264enc") => encoder.set_property("bitrate", bitrate),
-        // The others count in kbit/s.
+        // The others have kbit/s, as numbers of different types.
         _ if encoder.has_property("bitrate") => {
-            set_number(encoder, "bitrate", i64::from(bitrate / 1000));
+            encoder.set_property_from_str("bitrate", &(bitrate / 1000).to_string());
         }
         _ => {}
     }
 }
 
-/// For a picture that is seen while it is made: no look-ahead, constant rate,
+/// Configures an encoder for interactive use: no look-ahead, constant bitrate,
 /// keyframes on demand.
-fn tune(encoder: &gst::Element, bitrate: u32) {
+fn configure(encoder: &gst::Element, bitrate: u32) {
     let factory = encoder.factory();
     let name = factory.as_ref().map(|f| f.name());
     let settings: &[(&str, &str)] = match name.as_deref() {
@@ -132,18 +143,6 @@ fn tune(encoder: &gst::Element, bitrate: u32) {
     set_bitrate(encoder, bitrate);
 }
 
-fn set_number(element: &gst::Element, property: &str, value: i64) {
-    element.set_property_from_str(property, &value.to_string());
-}
-
-fn make(factory: &str) -> Result<gst::Element, Error> {
-    gst::ElementFactory::make(factory).build().map_err(missing)
-}
-
-fn missing(error: impl std::fmt::Display) -> Error {
-    Error::gpu(Code::MissingPlugin, error.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,32 +155,32 @@ mod tests {
     }
 
     #[test]
-    fn vp8_is_the_software_choice() {
+    fn encoder_choice_without_hardware_is_vp8() {
         gst::init().unwrap();
-        let choice = Choice::new(Kind::Video, &codecs(&["VP9", "VP8"]), None).unwrap();
+        let choice = EncoderChoice::new(Kind::Video, &codecs(&["VP9", "VP8"]), None).unwrap();
         if !choice.factory.has_type(gst::ElementFactoryType::HARDWARE) {
             assert_eq!(choice.codec.encoding_name, "VP8");
         }
     }
 
     #[test]
-    fn the_user_decides() {
+    fn encoder_choice_named_factory_is_used_or_refused() {
         gst::init().unwrap();
         let both = codecs(&["VP9", "VP8"]);
-        let choice = Choice::new(Kind::Video, &both, Some("vp9enc")).unwrap();
+        let choice = EncoderChoice::new(Kind::Video, &both, Some("vp9enc")).unwrap();
         assert_eq!(choice.codec.encoding_name, "VP9");
-        let error = Choice::new(Kind::Video, &both, Some("x264enc")).unwrap_err();
+        let error = EncoderChoice::new(Kind::Video, &both, Some("x264enc")).unwrap_err();
         assert_eq!(error.code, Code::MissingPlugin);
         assert!(error.message.contains("video-encoder=x264enc"), "{error}");
     }
 
     #[test]
-    fn bitrates_come_in_each_encoders_own_unit() {
+    fn encoder_bitrate_is_set_in_its_own_unit() {
         gst::init().unwrap();
         let elements = |name| {
             let both = codecs(&["VP9", "VP8", "H264"]);
-            let choice = Choice::new(Kind::Video, &both, Some(name)).unwrap();
-            choice.elements(1_500_000).unwrap().pop().unwrap()
+            let choice = EncoderChoice::new(Kind::Video, &both, Some(name)).unwrap();
+            choice.make_elements(1_500_000).unwrap().pop().unwrap()
         };
         assert_eq!(
             elements("vp8enc").property::<i32>("target-bitrate"),

@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: MIT
 
+//! The element as a GObject: properties, request pads, state changes.
+//!
+//! Owns the pads. Called on the application's threads; what the session and the
+//! pads report comes through `event_handler`, on the event thread. It never
+//! waits for the network, but for `close-timeout` in READY -> NULL.
+
 use std::sync::{Arc, LazyLock, Mutex, mpsc};
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 
-use super::{events::SinkEvent, sink_pad::SinkPad};
+use super::{debug::CAT, event::SinkEvent, sink_pad::SinkPad};
 use crate::{
     element::{
         SessionMembership, event_thread, gobject, lifecycle::Lifecycle, lock, properties, templates,
@@ -16,21 +22,14 @@ use crate::{
     session::{ParticipantRole, bitrate_allocator::BitrateLimits},
 };
 
-pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new(
-        "reactorsink",
-        gst::DebugColorFlags::empty(),
-        Some("Reactor sink"),
-    )
-});
-
-/// The server's own encoder may use 10 Mbit/s; a camera of 640x360 at 30
-/// frames/s is well served with 2.
+/// Of video, in bit/s. The server's own encoder may use 10 Mbit/s; a camera
+/// with 640x360 at 30 frames/s looks good with 2.
 const DEFAULT_BITRATE: BitrateLimits = BitrateLimits {
     min: 150_000,
     start: 2_000_000,
     max: 8_000_000,
 };
+/// In bit/s.
 const AUDIO_BITRATE: u32 = 64_000;
 
 #[derive(Default)]
@@ -40,24 +39,24 @@ const AUDIO_BITRATE: u32 = 64_000;
 )]
 pub struct ReactorSink {
     pub(super) membership: SessionMembership,
-    own: Mutex<Own>,
+    settings: Mutex<SinkSettings>,
     sink_pads: Mutex<Vec<Arc<SinkPad>>>,
     events: Mutex<Option<mpsc::Sender<SinkEvent>>>,
-    /// The model's, once they are known.
+    /// The model's tracks, once the session has announced them.
     pub(super) tracks: Mutex<Option<Vec<Track>>>,
-    /// By how much what is not live has waited, in nanoseconds.
-    pub(super) delay: Mutex<Option<i64>>,
+    /// By how much the streams that were held are delayed, in ns.
+    pub(super) hold_delay: Mutex<Option<i64>>,
 }
 
 /// The properties that only this element has.
 #[derive(Debug, Clone)]
-struct Own {
+struct SinkSettings {
     video_encoder: Option<String>,
     audio_encoder: Option<String>,
     bitrate: BitrateLimits,
 }
 
-impl Default for Own {
+impl Default for SinkSettings {
     fn default() -> Self {
         Self {
             video_encoder: None,
@@ -72,26 +71,24 @@ impl ReactorSink {
         lock(&self.sink_pads).clone()
     }
 
-    pub(super) fn by_pad(&self, name: &str) -> Option<Arc<SinkPad>> {
-        self.sink_pads().into_iter().find(|i| i.pad.name() == name)
+    pub(super) fn find_pad(&self, matches: impl Fn(&SinkPad) -> bool) -> Option<Arc<SinkPad>> {
+        self.sink_pads()
+            .into_iter()
+            .find(|sink_pad| matches(sink_pad))
     }
 
-    pub(super) fn by_track(&self, track: &str) -> Option<Arc<SinkPad>> {
-        let bound = |i: &Arc<SinkPad>| i.track().is_some_and(|t| t.name == track);
-        self.sink_pads().into_iter().find(bound)
-    }
-
-    pub(super) fn wanted_encoder(&self, kind: Kind) -> Option<String> {
-        let own = lock(&self.own);
+    /// The factory that the user wants, if any.
+    pub(super) fn encoder_name(&self, kind: Kind) -> Option<String> {
+        let settings = lock(&self.settings);
         match kind {
-            Kind::Video => own.video_encoder.clone(),
-            Kind::Audio => own.audio_encoder.clone(),
+            Kind::Video => settings.video_encoder.clone(),
+            Kind::Audio => settings.audio_encoder.clone(),
         }
     }
 
-    pub(super) fn bitrate(&self, kind: Kind) -> BitrateLimits {
+    pub(super) fn bitrate_limits(&self, kind: Kind) -> BitrateLimits {
         match kind {
-            Kind::Video => lock(&self.own).bitrate,
+            Kind::Video => lock(&self.settings).bitrate,
             Kind::Audio => BitrateLimits {
                 min: AUDIO_BITRATE,
                 start: AUDIO_BITRATE,
@@ -100,10 +97,10 @@ impl ReactorSink {
         }
     }
 
-    fn open_events(&self) -> Result<(), Error> {
-        let handle = |element: &super::ReactorSink, event| element.imp().handle(event);
-        *lock(&self.events) = Some(event_thread::spawn("reactorsink", &*self.obj(), handle)?);
-        Ok(())
+    fn send_event(&self, event: SinkEvent) {
+        if let Some(events) = &*lock(&self.events) {
+            let _ = events.send(event);
+        }
     }
 
     fn stats(&self) -> gst::Structure {
@@ -114,13 +111,11 @@ impl ReactorSink {
         stats.build()
     }
 
-    /// A name for a pad that was asked for without one.
-    fn free_name(&self, kind: Kind) -> String {
-        let taken: Vec<_> = self.sink_pads().iter().map(|i| i.pad.name()).collect();
-        let name = |n: usize| format!("{}_{n}", kind.as_str());
-        let free = (0..=taken.len())
-            .map(name)
-            .find(|n| taken.iter().all(|t| t != n));
+    /// Generates a name for a pad that is requested without one.
+    fn generate_pad_name(&self, kind: Kind) -> String {
+        let names: Vec<_> = self.sink_pads().iter().map(|s| s.pad.name()).collect();
+        let mut candidates = (0..=names.len()).map(|n| format!("{}_{n}", kind.as_str()));
+        let free = candidates.find(|candidate| names.iter().all(|name| name != candidate));
         free.unwrap_or_default()
     }
 }
@@ -132,12 +127,11 @@ impl Lifecycle for ReactorSink {
 
     fn start(&self) -> Result<(), Error> {
         let generation = self.membership.begin_generation();
-        self.open_events()?;
-        let events = lock(&self.events).clone();
+        let handle = |element: &super::ReactorSink, event| element.imp().handle_event(event);
+        let events = event_thread::spawn("reactorsink", &*self.obj(), handle)?;
+        *lock(&self.events) = Some(events.clone());
         let sender = Box::new(move |event| {
-            if let Some(events) = &events {
-                let _ = events.send(SinkEvent::Session(generation, event));
-            }
+            let _ = events.send(SinkEvent::Session(generation, event));
         });
         let joined = self
             .membership
@@ -148,7 +142,7 @@ impl Lifecycle for ReactorSink {
     fn stop(&self) {
         self.membership.leave();
         lock(&self.events).take();
-        lock(&self.delay).take();
+        lock(&self.hold_delay).take();
         lock(&self.tracks).take();
         let element = self.obj();
         for sink_pad in self.sink_pads() {
@@ -175,7 +169,7 @@ impl ObjectImpl for ReactorSink {
     fn properties() -> &'static [glib::ParamSpec] {
         static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             let mut specs = gobject::properties();
-            specs.extend(own_properties());
+            specs.extend(sink_properties());
             specs
         });
         &PROPERTIES
@@ -185,11 +179,11 @@ impl ObjectImpl for ReactorSink {
         let name = pspec.name();
         let number = || value.get::<u32>().unwrap_or_default();
         match name {
-            "video-encoder" => lock(&self.own).video_encoder = properties::text(value),
-            "audio-encoder" => lock(&self.own).audio_encoder = properties::text(value),
-            "start-bitrate" => lock(&self.own).bitrate.start = number(),
-            "min-bitrate" => lock(&self.own).bitrate.min = number(),
-            "max-bitrate" => lock(&self.own).bitrate.max = number(),
+            "video-encoder" => lock(&self.settings).video_encoder = properties::text(value),
+            "audio-encoder" => lock(&self.settings).audio_encoder = properties::text(value),
+            "start-bitrate" => lock(&self.settings).bitrate.start = number(),
+            "min-bitrate" => lock(&self.settings).bitrate.min = number(),
+            "max-bitrate" => lock(&self.settings).bitrate.max = number(),
             _ => self
                 .membership
                 .set_property(self.obj().upcast_ref(), name, value),
@@ -198,11 +192,11 @@ impl ObjectImpl for ReactorSink {
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         match pspec.name() {
-            "video-encoder" => lock(&self.own).video_encoder.to_value(),
-            "audio-encoder" => lock(&self.own).audio_encoder.to_value(),
-            "start-bitrate" => lock(&self.own).bitrate.start.to_value(),
-            "min-bitrate" => lock(&self.own).bitrate.min.to_value(),
-            "max-bitrate" => lock(&self.own).bitrate.max.to_value(),
+            "video-encoder" => lock(&self.settings).video_encoder.to_value(),
+            "audio-encoder" => lock(&self.settings).audio_encoder.to_value(),
+            "start-bitrate" => lock(&self.settings).bitrate.start.to_value(),
+            "min-bitrate" => lock(&self.settings).bitrate.min.to_value(),
+            "max-bitrate" => lock(&self.settings).bitrate.max.to_value(),
             "stats" => self.stats().to_value(),
             _ => self.membership.state.property(pspec),
         }
@@ -223,7 +217,7 @@ impl ObjectImpl for ReactorSink {
     }
 }
 
-fn own_properties() -> Vec<glib::ParamSpec> {
+fn sink_properties() -> Vec<glib::ParamSpec> {
     let encoder = |name: &str, nick: &str, kind: &str| {
         glib::ParamSpecString::builder(name)
             .nick(nick)
@@ -267,7 +261,7 @@ fn own_properties() -> Vec<glib::ParamSpec> {
     ]
 }
 
-/// For the signals, which know the element only.
+/// Finds the session membership of an element, for the signals' class handlers.
 pub(crate) fn membership(element: &gst::Element) -> Option<&SessionMembership> {
     let element = element.downcast_ref::<super::ReactorSink>()?;
     Some(&element.imp().membership)
@@ -303,16 +297,14 @@ impl ElementImpl for ReactorSink {
             true => Kind::Video,
             false => Kind::Audio,
         };
-        let name = name.map_or_else(|| self.free_name(kind), str::to_owned);
-        let weak = element.downgrade();
-        let events = move |event| {
-            if let Some(element) = weak.upgrade()
-                && let Some(events) = &*lock(&element.imp().events)
-            {
-                let _ = events.send(event);
+        let name = name.map_or_else(|| self.generate_pad_name(kind), str::to_owned);
+        let weak = self.downgrade();
+        let send_event = move |event| {
+            if let Some(imp) = weak.upgrade() {
+                imp.send_event(event);
             }
         };
-        let sink_pad = SinkPad::new(element.upcast_ref(), template, &name, kind, events)
+        let sink_pad = SinkPad::new(element.upcast_ref(), template, &name, kind, send_event)
             .inspect_err(|error| gst::error!(CAT, imp = self, "no pad {name}: {error}"))
             .ok()?;
         let _ = sink_pad
@@ -331,15 +323,15 @@ impl ElementImpl for ReactorSink {
             let mut sink_pads = lock(&self.sink_pads);
             let position = sink_pads
                 .iter()
-                .position(|i| i.pad.upcast_ref::<gst::Pad>() == pad);
+                .position(|sink_pad| sink_pad.pad.upcast_ref::<gst::Pad>() == pad);
             position.map(|position| sink_pads.remove(position))
         };
         if let Some(sink_pad) = sink_pad {
             let element = self.obj();
             let _ = sink_pad.pad.set_active(false);
             sink_pad.close(element.upcast_ref());
-            if let (Some(track), Some(events)) = (sink_pad.track(), &*lock(&self.events)) {
-                let _ = events.send(SinkEvent::Released(track));
+            if let Some(track) = sink_pad.track() {
+                self.send_event(SinkEvent::PadReleased(track));
             }
             let _ = element.remove_pad(&sink_pad.pad);
         }

@@ -1,41 +1,47 @@
 // SPDX-License-Identifier: MIT
 
-//! How fast to send: a track's share of what the transport estimates, where it
-//! can, else what the server's loss reports allow.
+//! The target bitrate of one track's encoder.
 //!
-//! The latter is the loss-based half of Google's congestion control (RFC 8888's
-//! companion draft-ietf-rmcat-gcc, section 6): a loss above 10 % takes half of
-//! it off the rate, one below 2 % lets it grow, in between it stays.
+//! It is the track's share of the transport's estimate where there is one, else
+//! what the loss reports of the server allow. `EncodeChain` calls it on the
+//! element's event thread. It never touches the encoder, and reads no clock.
+//!
+//! The reaction to loss is the loss-based half of Google's congestion control
+//! (RFC 8888's companion draft-ietf-rmcat-gcc, section 6): a loss above 10 %
+//! takes half of it off the rate, one below 2 % lets it grow, in between it
+//! stays.
 
 use crate::session::bitrate_allocator::BitrateLimits;
 
 const HIGH_LOSS: f64 = 0.10;
 const LOW_LOSS: f64 = 0.02;
-/// Per report, of which there is one a second.
-const GROWTH: f64 = 1.08;
-/// An encoder is told of changes that are worth it.
-const WORTHWHILE: f64 = 0.05;
+/// Growth with each report; there is one per second.
+const INCREASE_FACTOR: f64 = 1.08;
+/// The least change of which the encoder is told, relative to its bitrate.
+const MIN_CHANGE: f64 = 0.05;
 
 #[derive(Debug, Clone, Copy)]
 pub struct LossBasedController {
     limits: BitrateLimits,
     target: f64,
-    told: u32,
-    /// What said so last.
-    source: Source,
+    /// The bitrate that the encoder was told.
+    bitrate: u32,
+    source: BitrateSource,
 }
 
+/// What the last target was made from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub enum BitrateSource {
     Loss,
     Estimate,
 }
 
-impl Source {
+impl BitrateSource {
+    /// The value of `bitrate-from` in the statistics.
     pub fn as_str(self) -> &'static str {
         match self {
-            Source::Loss => "loss",
-            Source::Estimate => "estimate",
+            BitrateSource::Loss => "loss",
+            BitrateSource::Estimate => "estimate",
         }
     }
 }
@@ -46,51 +52,53 @@ impl LossBasedController {
         Self {
             limits,
             target: f64::from(start),
-            told: start,
-            source: Source::Loss,
+            bitrate: start,
+            source: BitrateSource::Loss,
         }
     }
 
-    pub fn source(&self) -> Source {
+    pub fn source(&self) -> BitrateSource {
         self.source
     }
 
-    pub fn target(&self) -> u32 {
-        self.told
+    /// The bitrate that the encoder has, in bit/s.
+    pub fn bitrate(&self) -> u32 {
+        self.bitrate
     }
 
-    /// Takes a report: the part of the packets that was lost (0 to 1). Returns
-    /// the new target if the encoder should hear of it.
-    pub fn report(&mut self, lost: f64) -> Option<u32> {
-        self.source = Source::Loss;
+    /// Adapts to a loss report: the fraction of packets lost, from 0 to 1.
+    /// Returns the new bitrate in bit/s if the encoder has to change.
+    pub fn apply_loss(&mut self, lost: f64) -> Option<u32> {
+        self.source = BitrateSource::Loss;
         let lost = lost.clamp(0.0, 1.0);
         if lost > HIGH_LOSS {
             self.target *= 1.0 - 0.5 * lost;
         } else if lost < LOW_LOSS {
-            self.target *= GROWTH;
+            self.target *= INCREASE_FACTOR;
         }
-        self.set(self.target)
+        self.set_target(self.target)
     }
 
-    /// Takes the track's share of what is estimated. Returns the new target if
-    /// the encoder should hear of it.
-    pub fn follow(&mut self, share: u32) -> Option<u32> {
-        self.source = Source::Estimate;
-        self.set(share.into())
+    /// Adapts to the track's share of the estimate, in bit/s. Returns the new
+    /// bitrate in bit/s if the encoder has to change.
+    pub fn apply_estimate(&mut self, share: u32) -> Option<u32> {
+        self.source = BitrateSource::Estimate;
+        self.set_target(share.into())
     }
 
-    fn set(&mut self, target: f64) -> Option<u32> {
+    fn set_target(&mut self, target: f64) -> Option<u32> {
         let (min, max) = (f64::from(self.limits.min), f64::from(self.limits.max));
         self.target = target.clamp(min, max.max(min));
-        let change = (self.target - f64::from(self.told)).abs() / f64::from(self.told.max(1));
-        // The limits themselves are always reached.
+        let before = f64::from(self.bitrate);
+        let change = (self.target - before).abs() / before.max(1.0);
+        // A small last step to a limit is taken, too.
         let at_limit = self.target <= min || self.target >= max;
         let bitrate = self.target as u32;
-        if change >= WORTHWHILE || (at_limit && bitrate != self.told) {
-            self.told = bitrate;
-            return Some(bitrate);
+        let is_new = change >= MIN_CHANGE || (at_limit && bitrate != self.bitrate);
+        if is_new {
+            self.bitrate = bitrate;
         }
-        None
+        is_new.then_some(bitrate)
     }
 }
 
@@ -105,66 +113,69 @@ mod tests {
     };
 
     #[test]
-    fn a_clean_network_is_used_up_to_the_limit() {
+    fn controller_without_loss_grows_to_the_maximum() {
         let mut controller = LossBasedController::new(LIMITS);
-        let told: Vec<_> = (0..20).filter_map(|_| controller.report(0.0)).collect();
-        assert!(told.windows(2).all(|pair| pair[1] > pair[0]), "{told:?}");
-        assert_eq!(controller.target(), LIMITS.max);
-        assert_eq!(controller.report(0.0), None);
+        let bitrates: Vec<_> = (0..20).filter_map(|_| controller.apply_loss(0.0)).collect();
+        assert!(
+            bitrates.windows(2).all(|pair| pair[1] > pair[0]),
+            "{bitrates:?}"
+        );
+        assert_eq!(controller.bitrate(), LIMITS.max);
+        assert_eq!(controller.apply_loss(0.0), None);
     }
 
     #[test]
-    fn a_lossy_one_is_left_room_down_to_the_limit() {
+    fn controller_high_loss_shrinks_to_the_minimum() {
         let mut controller = LossBasedController::new(LIMITS);
-        assert_eq!(controller.report(0.2), Some(900_000));
-        assert_eq!(controller.report(1.0), Some(450_000));
+        assert_eq!(controller.apply_loss(0.2), Some(900_000));
+        assert_eq!(controller.apply_loss(1.0), Some(450_000));
         for _ in 0..10 {
-            controller.report(0.5);
+            controller.apply_loss(0.5);
         }
-        assert_eq!(controller.target(), LIMITS.min);
+        assert_eq!(controller.bitrate(), LIMITS.min);
     }
 
     #[test]
-    fn a_little_loss_changes_nothing() {
+    fn controller_medium_loss_keeps_the_bitrate() {
         let mut controller = LossBasedController::new(LIMITS);
-        assert_eq!(controller.report(0.05), None);
-        assert_eq!(controller.target(), LIMITS.start);
+        assert_eq!(controller.apply_loss(0.05), None);
+        assert_eq!(controller.bitrate(), LIMITS.start);
     }
 
     #[test]
-    fn a_share_is_followed_where_that_is_worth_it() {
+    fn controller_estimate_changes_bitrate_by_5_percent_or_more() {
         let mut controller = LossBasedController::new(LIMITS);
-        assert_eq!(controller.source(), Source::Loss);
-        assert_eq!(controller.follow(1_040_000), None);
-        assert_eq!(controller.source(), Source::Estimate);
-        // From what the encoder was told, not from one share to the next.
-        assert_eq!(controller.follow(1_060_000), Some(1_060_000));
-        assert_eq!(controller.follow(1_010_000), None);
-        assert_eq!(controller.follow(300_000), Some(300_000));
-        assert_eq!(controller.follow(1), Some(LIMITS.min));
-        assert_eq!(controller.follow(u32::MAX), Some(LIMITS.max));
-        assert_eq!(controller.follow(u32::MAX), None);
+        assert_eq!(controller.source(), BitrateSource::Loss);
+        assert_eq!(controller.apply_estimate(1_040_000), None);
+        assert_eq!(controller.source(), BitrateSource::Estimate);
+        // The change counts from the encoder's bitrate, not from the last share.
+        assert_eq!(controller.apply_estimate(1_060_000), Some(1_060_000));
+        assert_eq!(controller.apply_estimate(1_010_000), None);
+        assert_eq!(controller.apply_estimate(300_000), Some(300_000));
+        assert_eq!(controller.apply_estimate(1), Some(LIMITS.min));
+        assert_eq!(controller.apply_estimate(u32::MAX), Some(LIMITS.max));
+        assert_eq!(controller.apply_estimate(u32::MAX), None);
     }
 
     #[test]
-    fn loss_takes_over_from_where_the_estimate_left_off() {
+    fn controller_loss_after_estimate_starts_from_it() {
         let mut controller = LossBasedController::new(LIMITS);
-        controller.follow(500_000);
-        assert_eq!(controller.report(0.0), Some(540_000));
-        assert_eq!(controller.source(), Source::Loss);
+        controller.apply_estimate(500_000);
+        assert_eq!(controller.apply_loss(0.0), Some(540_000));
+        assert_eq!(controller.source(), BitrateSource::Loss);
     }
 
     #[test]
-    fn nonsense_is_kept_within_the_limits() {
+    fn controller_contradictory_limits_keep_the_minimum() {
         let odd = BitrateLimits {
             min: 500,
             start: 10,
             max: 100,
         };
         let mut controller = LossBasedController::new(odd);
-        assert_eq!(controller.target(), 500);
-        controller.report(f64::INFINITY);
-        controller.report(-1.0);
-        assert_eq!(controller.target(), 500);
+        assert_eq!(controller.bitrate(), 500);
+        controller.apply_loss(f64::INFINITY);
+        controller.apply_loss(-1.0);
+        assert_eq!(controller.bitrate(), 500);
     }
 }

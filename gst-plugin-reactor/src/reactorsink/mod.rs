@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: MIT
 
+mod debug;
+mod encode_chain;
 mod encoder;
-mod events;
+mod event;
+mod event_handler;
+mod gate;
 mod imp;
 /**
  * SECTION:element-reactorsink

@@ -1,16 +1,23 @@
 // SPDX-License-Identifier: MIT
 
-//! One sink pad and the way from it to the transport: a queue that never
-//! blocks, an encoder where one is needed, an appsink.
+//! One sink pad and its path to the transport: gate, encoder, appsink.
+//!
+//! Owns the elements and the binding to a track. Called on the element's event
+//! thread and in state changes; the appsink's callback runs on a streaming
+//! thread of the application's pipeline, and never waits for the transport.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, AtomicU64, Ordering},
-};
+use std::sync::{Arc, Mutex};
 
 use gst::{glib, prelude::*};
 
-use super::{encoder, events::SinkEvent, imp::CAT, loss_based_controller::LossBasedController};
+use super::{
+    debug::CAT,
+    encode_chain::{self, EncodeChain},
+    encoder::EncoderChoice,
+    event::SinkEvent,
+    gate::Gate,
+    loss_based_controller::LossBasedController,
+};
 use crate::{
     element::{clock_bridge::ClockBridge, lock},
     platform::{
@@ -22,203 +29,67 @@ use crate::{
     },
 };
 
-/// What waits for an encoder that is slower than the camera: then the oldest
-/// is dropped.
-const QUEUE_BUFFERS: u32 = 5;
-
 pub struct SinkPad {
     pub pad: gst::GhostPad,
     pub kind: Kind,
-    queue: gst::Element,
+    gate: Gate,
     sink: gst_app::AppSink,
-    valve: Arc<Gate>,
-    state: Mutex<State>,
-}
-
-/// What the pad's streaming threads look at.
-#[derive(Default)]
-struct Gate {
-    /// What comes in goes through; until then a camera's pictures are
-    /// dropped, and a file's wait.
-    open: AtomicBool,
-    /// Upstream does not wait for anybody.
-    live: AtomicBool,
-    /// The running time of the first buffer that waits.
-    waiting: Mutex<Option<gst::ClockTime>>,
-    pub received: AtomicU64,
-    pub sent: AtomicU64,
-    pub dropped: AtomicU64,
+    state: Mutex<SinkPadState>,
 }
 
 #[derive(Default)]
-struct State {
-    /// The track it is bound to.
+struct SinkPadState {
+    /// The track that the pad is bound to.
     track: Option<Track>,
-    /// What upstream sends.
+    /// The caps that upstream sends.
     caps: Option<gst::Caps>,
-    /// What the server takes on the track.
+    /// The codecs that the server accepts on the track.
     agreed: Option<Vec<&'static Codec>>,
-    chain: Option<Chain>,
-    /// The session knows in which codec we send.
-    told: bool,
-    /// Keeps back what is not live.
-    hold: Option<gst::PadProbeId>,
-}
-
-/// What stands between queue and appsink.
-struct Chain {
-    codec: &'static Codec,
-    elements: Vec<gst::Element>,
-    controller: LossBasedController,
+    chain: Option<EncodeChain>,
+    /// The session knows in which codec the track is sent.
+    is_codec_reported: bool,
 }
 
 impl SinkPad {
+    /// Makes the pad and its elements, in the bin's state; the caller adds the
+    /// pad. `send_event` is called on a streaming thread.
+    ///
+    /// # Errors
+    ///
+    /// When an element is not installed, or does not start.
     pub fn new(
         bin: &gst::Bin,
         template: &gst::PadTemplate,
         name: &str,
         kind: Kind,
-        events: impl Fn(SinkEvent) + Send + Sync + Clone + 'static,
+        send_event: impl Fn(SinkEvent) + Send + Sync + 'static,
     ) -> Result<Arc<Self>, glib::BoolError> {
-        let queue = gst::ElementFactory::make("queue")
-            .property("max-size-buffers", QUEUE_BUFFERS)
-            .property("max-size-bytes", 0u32)
-            .property("max-size-time", 0u64)
-            .property_from_str("leaky", "downstream")
-            .build()?;
+        let pad = gst::GhostPad::builder_from_template(template)
+            .name(name)
+            .build();
+        let name = pad.name();
+        let on_caps = move |caps| send_event(SinkEvent::Caps(name.to_string(), caps));
+        let gate = Gate::new(on_caps)?;
         let sink = gst_app::AppSink::builder()
             .sync(true)
             .async_(false)
             .qos(false)
             .enable_last_sample(false)
             .build();
-        bin.add_many([&queue, sink.upcast_ref()])?;
-        queue.link(&sink)?;
-        let target = queue.static_pad("sink");
-        let pad = gst::GhostPad::builder_from_template(template)
-            .name(name)
-            .build();
-        pad.set_target(target.as_ref())?;
-        let sink_pad = Arc::new(Self {
-            pad,
-            kind,
-            queue,
-            sink,
-            valve: Arc::default(),
-            state: Mutex::default(),
-        });
-        sink_pad.watch_liveness();
-        sink_pad.watch(events);
-        sink_pad.hold();
-        for element in [sink_pad.sink.upcast_ref(), &sink_pad.queue] {
+        bin.add_many([&gate.queue, sink.upcast_ref()])?;
+        gate.queue.link(&sink)?;
+        pad.set_target(gate.queue.static_pad("sink").as_ref())?;
+        gate.follow_liveness(&pad, &sink);
+        for element in [sink.upcast_ref(), &gate.queue] {
             element.sync_state_with_parent()?;
         }
-        Ok(sink_pad)
-    }
-
-    /// A camera must never wait; a file can, and is sent whole, at its pace.
-    fn watch_liveness(&self) {
-        let Some(entry) = self.queue.static_pad("sink") else {
-            return;
-        };
-        let (pad, queue, sink) = (
-            self.pad.downgrade(),
-            self.queue.downgrade(),
-            self.sink.downgrade(),
-        );
-        let valve = self.valve.clone();
-        entry.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
-            let Some(gst::PadProbeData::Event(event)) = &info.data else {
-                return gst::PadProbeReturn::Ok;
-            };
-            if event.type_() == gst::EventType::Segment
-                && let (Some(pad), Some(queue), Some(sink)) =
-                    (pad.upgrade(), queue.upgrade(), sink.upgrade())
-            {
-                let mut query = gst::query::Latency::new();
-                let live = !pad.peer_query(&mut query) || query.result().0;
-                valve.live.store(live, Ordering::Release);
-                queue.set_property_from_str("leaky", if live { "downstream" } else { "no" });
-                sink.set_sync(!live);
-            }
-            gst::PadProbeReturn::Ok
-        });
-    }
-
-    /// Lets what is not live wait for the session.
-    fn hold(&self) {
-        let Some(src) = self.queue.static_pad("src") else {
-            return;
-        };
-        if lock(&self.state).hold.is_some() {
-            return;
-        }
-        let valve = self.valve.clone();
-        let hold = src.add_probe(
-            gst::PadProbeType::BLOCK | gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST,
-            move |pad, info| {
-                if valve.live.load(Ordering::Acquire) || valve.open.load(Ordering::Acquire) {
-                    return gst::PadProbeReturn::Pass;
-                }
-                let pts = match &info.data {
-                    Some(gst::PadProbeData::Buffer(buffer)) => buffer.pts(),
-                    Some(gst::PadProbeData::BufferList(list)) => list.get(0).and_then(|b| b.pts()),
-                    _ => None,
-                };
-                *lock(&valve.waiting) = running_time(pad, pts);
-                gst::PadProbeReturn::Ok
-            },
-        );
-        lock(&self.state).hold = hold;
-    }
-
-    /// What waited goes on now. Its running times are those of the moment it
-    /// was to go, so they are moved by `delay`, or to `now`; returns by how
-    /// much.
-    fn release(&self, now: gst::ClockTime, delay: Option<i64>) -> Option<i64> {
-        let src = self.queue.static_pad("src")?;
-        let hold = lock(&self.state).hold.take();
-        let waiting = lock(&self.valve.waiting).take();
-        let delay = waiting.map(|time| {
-            delay.unwrap_or(now.nseconds().cast_signed() - time.nseconds().cast_signed())
-        });
-        if let Some(delay) = delay {
-            src.set_offset(delay);
-        }
-        if let Some(hold) = hold {
-            src.remove_probe(hold);
-        }
-        delay
-    }
-
-    /// Drops what comes before its time, and tells of the format.
-    fn watch(&self, events: impl Fn(SinkEvent) + Send + Sync + 'static) {
-        let Some(src) = self.queue.static_pad("src") else {
-            return;
-        };
-        let valve = self.valve.clone();
-        let name = self.pad.name();
-        src.add_probe(
-            gst::PadProbeType::BUFFER
-                | gst::PadProbeType::BUFFER_LIST
-                | gst::PadProbeType::EVENT_DOWNSTREAM,
-            move |_, info| match &info.data {
-                Some(gst::PadProbeData::Event(event)) => {
-                    if let gst::EventView::Caps(caps) = event.view() {
-                        events(SinkEvent::Caps(name.to_string(), caps.caps_owned()));
-                    }
-                    gst::PadProbeReturn::Ok
-                }
-                _ => {
-                    valve.received.fetch_add(1, Ordering::Relaxed);
-                    if valve.open.load(Ordering::Acquire) {
-                        return gst::PadProbeReturn::Ok;
-                    }
-                    valve.dropped.fetch_add(1, Ordering::Relaxed);
-                    gst::PadProbeReturn::Drop
-                }
-            },
-        );
+        Ok(Arc::new(Self {
+            pad,
+            kind,
+            gate,
+            sink,
+            state: Mutex::default(),
+        }))
     }
 
     pub fn track(&self) -> Option<Track> {
@@ -229,55 +100,55 @@ impl SinkPad {
         lock(&self.state).track = Some(track);
     }
 
-    /// The session is over or was left: everything is dropped again.
+    /// Unbinds the pad, because the session has ended or was left: all buffers
+    /// are dropped again.
     pub fn unbind(&self) {
         self.shut();
         lock(&self.state).track = None;
     }
 
-    /// Nothing can be sent for now: a camera's pictures are dropped, a file
-    /// waits.
+    /// Suspends sending: a live stream is dropped, any other waits.
     pub fn suspend(&self) {
         self.shut();
-        self.hold();
+        self.gate.hold();
     }
 
     fn shut(&self) {
-        self.valve.open.store(false, Ordering::Release);
+        self.gate.close();
         let mut state = lock(&self.state);
         state.agreed = None;
-        state.told = false;
+        state.is_codec_reported = false;
     }
 
-    /// What may be offered for this pad's track: what upstream sends, if it
-    /// is encoded already, else what can be encoded here. What will be sent,
-    /// if the server takes it, comes first: webrtcbin before 1.24.12 offers to
-    /// repeat that only.
-    pub fn codecs(&self, wanted: Option<&str>) -> Result<Vec<&'static Codec>, Error> {
-        let upstream = lock(&self.state).caps.clone();
-        let upstream =
-            upstream.or_else(|| self.pad.is_linked().then(|| self.pad.peer_query_caps(None)));
-        let of_kind = || Codec::of_kind(self.kind).filter(|codec| codec.can_payload());
-        if let Some(caps) = upstream.filter(|caps| !caps.is_any() && !caps.is_empty()) {
-            let raw = caps.iter().any(|s| s.name().ends_with("/x-raw"));
-            if !raw {
-                let encoded: Vec<_> = of_kind()
-                    .filter(|c| c.caps().can_intersect(&caps))
-                    .collect();
-                if !encoded.is_empty() {
-                    return Ok(encoded);
-                }
-                return Err(Error::gpu(
-                    Code::TrackRejected,
-                    format!(
-                        "pad {} is fed {caps}, which no model takes",
-                        self.pad.name()
-                    ),
-                ));
+    /// The codecs that may be offered for the pad's track: that of upstream if
+    /// it encodes, else those that can be encoded here. The one that will be
+    /// sent, if the server accepts it, comes first: webrtcbin before 1.24.12
+    /// offers retransmission (RFC 4588) for the first one only.
+    ///
+    /// # Errors
+    ///
+    /// When upstream's format cannot be sent, and as [`EncoderChoice::new`].
+    pub fn codecs(&self, encoder_name: Option<&str>) -> Result<Vec<&'static Codec>, Error> {
+        let caps = lock(&self.state).caps.clone();
+        let caps = caps.or_else(|| self.pad.is_linked().then(|| self.pad.peer_query_caps(None)));
+        let sendable = || Codec::of_kind(self.kind).filter(|codec| codec.can_payload());
+        if let Some(caps) = caps.filter(|caps| !caps.is_any() && !caps.is_empty())
+            && !caps.iter().any(|s| s.name().ends_with("/x-raw"))
+        {
+            let encoded: Vec<_> = sendable()
+                .filter(|codec| codec.caps().can_intersect(&caps))
+                .collect();
+            if encoded.is_empty() {
+                let text = format!(
+                    "pad {} is fed {caps}, which no model takes",
+                    self.pad.name()
+                );
+                return Err(Error::gpu(Code::TrackRejected, text));
             }
+            return Ok(encoded);
         }
-        let mut encodable: Vec<_> = of_kind().filter(|codec| codec.can_encode()).collect();
-        let choice = encoder::Choice::new(self.kind, &encodable, wanted)?;
+        let mut encodable: Vec<_> = sendable().filter(|codec| codec.can_encode()).collect();
+        let choice = EncoderChoice::new(self.kind, &encodable, encoder_name)?;
         encodable.sort_by_key(|codec| *codec != choice.codec);
         Ok(encodable)
     }
@@ -290,109 +161,61 @@ impl SinkPad {
         lock(&self.state).agreed = Some(codecs);
     }
 
-    /// Once it is known what comes and what the server takes: makes the way.
-    /// Returns in which codec, the first time.
+    /// Makes the encode chain once upstream's caps and the agreed codecs are
+    /// known. Returns the codec, if the session does not know it yet.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not accept what upstream sends, when upstream
+    /// changes its media type in mid-stream, and as [`EncodeChain::encoding`].
     pub fn prepare(
         &self,
         bin: &gst::Bin,
-        wanted: Option<&str>,
+        encoder_name: Option<&str>,
         bitrate: BitrateLimits,
         setup: impl Fn(&gst::Element),
     ) -> Result<Option<&'static Codec>, Error> {
-        let mut state = lock(&self.state);
+        let mut guard = lock(&self.state);
+        let state = &mut *guard;
         let (Some(caps), Some(agreed)) = (&state.caps, &state.agreed) else {
             return Ok(None);
         };
-        let media_type = caps
-            .structure(0)
-            .map(|s| s.name().to_string())
-            .unwrap_or_default();
-        if let Some(chain) = &state.chain {
-            let raw = media_type.ends_with("/x-raw");
-            let same = agreed.contains(&chain.codec)
-                && (raw != chain.elements.is_empty())
-                && (raw || chain.codec.media_type == media_type);
-            if same {
-                let codec = chain.codec;
-                let first = !std::mem::replace(&mut state.told, true);
-                return Ok(first.then_some(codec));
+        let media_type = caps.structure(0).map_or("", |s| s.name().as_str());
+        let codec = match &state.chain {
+            Some(chain) if chain.accepts(media_type, agreed) => chain.codec,
+            Some(_) => {
+                let change = format!("cannot change to {media_type} in mid-stream");
+                return Err(self.rejected(&change));
             }
-            return Err(Error::gpu(
-                Code::TrackRejected,
-                format!(
-                    "pad {} cannot change to {media_type} in mid-stream",
-                    self.pad.name()
-                ),
-            ));
-        }
-        let chain = match Codec::by_media_type(&media_type) {
-            Some(codec) if agreed.contains(&codec) => Chain {
-                codec,
-                elements: Vec::new(),
-                controller: LossBasedController::new(bitrate),
-            },
-            Some(codec) => {
-                let names: Vec<_> = agreed.iter().map(|c| c.encoding_name).collect();
-                let (sent, taken) = (codec.encoding_name, names.join(", "));
-                let text = format!(
-                    "pad {} is fed {sent}, the server takes {taken}",
-                    self.pad.name()
-                );
-                return Err(Error::gpu(Code::TrackRejected, text));
+            None => {
+                let chain = match Codec::by_media_type(media_type) {
+                    Some(codec) if agreed.contains(&codec) => {
+                        EncodeChain::passthrough(codec, bitrate)
+                    }
+                    Some(codec) => {
+                        let names: Vec<_> = agreed.iter().map(|c| c.encoding_name).collect();
+                        let (sent, taken) = (codec.encoding_name, names.join(", "));
+                        return Err(
+                            self.rejected(&format!("is fed {sent}, the server takes {taken}"))
+                        );
+                    }
+                    None => EncodeChain::encoding(self.kind, agreed, encoder_name, bitrate, setup)?,
+                };
+                chain.insert(bin, &self.gate.queue, &self.sink)?;
+                state.chain.insert(chain).codec
             }
-            None => self.encoding(agreed, wanted, bitrate, setup)?,
         };
-        self.insert(bin, &chain)?;
-        let codec = chain.codec;
-        state.chain = Some(chain);
-        state.told = true;
-        Ok(Some(codec))
+        let is_reported = std::mem::replace(&mut state.is_codec_reported, true);
+        Ok((!is_reported).then_some(codec))
     }
 
-    fn encoding(
-        &self,
-        agreed: &[&'static Codec],
-        wanted: Option<&str>,
-        bitrate: BitrateLimits,
-        setup: impl Fn(&gst::Element),
-    ) -> Result<Chain, Error> {
-        let choice = encoder::Choice::new(self.kind, agreed, wanted)?;
-        let controller = LossBasedController::new(bitrate);
-        let elements = choice.elements(controller.target())?;
-        if let Some(encoder) = elements.last() {
-            setup(encoder);
-        }
-        Ok(Chain {
-            codec: choice.codec,
-            elements,
-            controller,
-        })
+    fn rejected(&self, problem: &str) -> Error {
+        let text = format!("pad {} {problem}", self.pad.name());
+        Error::gpu(Code::TrackRejected, text)
     }
 
-    /// Puts the elements between queue and appsink. Buffers do not pass yet;
-    /// events wait in the meantime.
-    fn insert(&self, bin: &gst::Bin, chain: &Chain) -> Result<(), Error> {
-        let (Some(first), Some(last)) = (chain.elements.first(), chain.elements.last()) else {
-            return Ok(());
-        };
-        let internal = |error: glib::BoolError| Error::gpu(Code::Internal, error.to_string());
-        bin.add_many(&chain.elements).map_err(internal)?;
-        gst::Element::link_many(&chain.elements).map_err(internal)?;
-        last.link(&self.sink)
-            .or_else(|_| {
-                // Still linked to the queue.
-                self.queue.unlink(&self.sink);
-                last.link(&self.sink)
-            })
-            .map_err(internal)?;
-        for element in chain.elements.iter().rev() {
-            element.sync_state_with_parent().map_err(internal)?;
-        }
-        self.queue.link(first).map_err(internal)
-    }
-
-    /// Lets what comes in pass, beginning with a keyframe. What waited is
-    /// moved by `delay`, or to `now`; returns by how much.
+    /// Opens the pad for a session that takes its track, with a keyframe first.
+    /// `now`, `delay` and the result are those of [`Gate::open`].
     pub fn open(
         &self,
         session: &Arc<Session>,
@@ -400,48 +223,37 @@ impl SinkPad {
         delay: Option<i64>,
     ) -> Option<i64> {
         let track = self.track()?;
-        self.deliver(session, track.name);
-        self.valve.open.store(true, Ordering::Release);
-        let delay = self.release(now, delay);
+        self.forward_samples(session, track.name);
+        let delay = self.gate.open(now, delay);
         self.request_keyframe();
         delay
     }
 
-    fn deliver(&self, session: &Arc<Session>, track: String) {
+    fn forward_samples(&self, session: &Arc<Session>, track: String) {
         let session = Arc::downgrade(session);
-        let valve = self.valve.clone();
-        let timing = Mutex::new(ClockBridge::default());
+        let flow = self.gate.flow().clone();
+        let clock_bridge = Mutex::new(ClockBridge::default());
         let callbacks = gst_app::AppSinkCallbacks::builder().new_sample(move |sink| {
             let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-            let track_sender = session
-                .upgrade()
-                .and_then(|session| session.track_sender(&track));
-            let sent = track_sender.zip(unit(sink, &sample, &mut lock(&timing)));
-            let sent = sent.is_some_and(|(track_sender, unit)| track_sender.push(unit));
-            let counter = if sent { &valve.sent } else { &valve.dropped };
-            counter.fetch_add(1, Ordering::Relaxed);
+            let session = session.upgrade();
+            let sender = session.and_then(|session| session.track_sender(&track));
+            let sent = sender.zip(media_unit(sink, &sample, &mut lock(&clock_bridge)));
+            flow.count_sample(sent.is_some_and(|(sender, unit)| sender.push(unit)));
             Ok(gst::FlowSuccess::Ok)
         });
         self.sink.set_callbacks(callbacks.build());
     }
 
-    /// Takes what is known of the network.
-    pub fn adapt(&self, steer: impl FnOnce(&mut LossBasedController) -> Option<u32>) {
+    /// Has `adapt` update the bitrate, and sets the encoder to a new one.
+    pub fn adapt(&self, adapt: impl FnOnce(&mut LossBasedController) -> Option<u32>) {
         let mut state = lock(&self.state);
-        let Some(chain) = &mut state.chain else {
-            return;
-        };
-        // What is encoded upstream is not ours to change.
-        if let Some(encoder) = chain.elements.last()
-            && self.kind == Kind::Video
-            && let Some(bitrate) = steer(&mut chain.controller)
-        {
+        let bitrate = state.chain.as_mut().and_then(|chain| chain.adapt(adapt));
+        if let Some(bitrate) = bitrate {
             gst::debug!(CAT, obj = self.pad, "{bitrate} bit/s");
-            encoder::set_bitrate(encoder, bitrate);
         }
     }
 
-    /// From our encoder, or from whoever encodes upstream.
+    /// Asks the encoder for a keyframe, ours or upstream's.
     pub fn request_keyframe(&self) {
         if self.kind == Kind::Video
             && let Some(pad) = self.sink.static_pad("sink")
@@ -454,85 +266,55 @@ impl SinkPad {
         }
     }
 
-    /// Takes everything down that belongs to the pad.
+    /// Removes all elements of the pad.
     pub fn close(&self, bin: &gst::Bin) {
-        self.valve.open.store(false, Ordering::Release);
+        self.gate.close();
         let chain = lock(&self.state).chain.take();
-        let elements = chain.into_iter().flat_map(|chain| chain.elements);
-        let own = [self.queue.clone(), self.sink.clone().upcast()];
-        for element in elements.chain(own) {
-            let _ = element.set_state(gst::State::Null);
-            // A bin that is being disposed of has let go of them already.
-            if element.parent().as_ref() == Some(bin.upcast_ref()) {
-                let _ = bin.remove(&element);
-            }
+        if let Some(chain) = chain {
+            chain.remove(bin);
         }
+        encode_chain::remove(&self.gate.queue, bin);
+        encode_chain::remove(self.sink.upcast_ref(), bin);
     }
 
-    /// Takes the encoder out again, for a new session.
+    /// Unbinds the pad and removes the encoder, for a new session.
     pub fn reset(&self, bin: &gst::Bin) {
         self.unbind();
-        self.release(gst::ClockTime::ZERO, None);
-        if let Some(src) = self.queue.static_pad("src") {
-            src.set_offset(0);
-        }
-        self.hold();
+        self.gate.reset();
         let chain = lock(&self.state).chain.take();
-        let Some(chain) = chain.filter(|chain| !chain.elements.is_empty()) else {
-            return;
-        };
-        for element in &chain.elements {
-            let _ = element.set_state(gst::State::Null);
-            let _ = bin.remove(element);
+        if chain.is_some_and(|chain| chain.remove(bin)) {
+            let _ = self.gate.queue.link(&self.sink);
         }
-        let _ = self.queue.link(&self.sink);
     }
 
+    /// The pad's part of the element's `stats` property.
     pub fn stats(&self) -> gst::Structure {
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let state = lock(&self.state);
-        // What is encoded upstream follows nothing.
-        let adapted = |chain: &&Chain| self.kind == Kind::Video && !chain.elements.is_empty();
-        let chain = state.chain.as_ref().filter(adapted);
-        let source = chain.map(|chain| chain.controller.source().as_str());
-        gst::Structure::builder("track")
+        let chain = state.chain.as_ref();
+        let mut stats = gst::Structure::builder("track")
             .field("kind", self.kind.as_str())
             .field("track", state.track.as_ref().map(|t| t.name.clone()))
-            .field("codec", state.chain.as_ref().map(|c| c.codec.encoding_name))
-            .field_if_some(
-                "bitrate",
-                state.chain.as_ref().map(|c| c.controller.target()),
-            )
-            .field_if_some("bitrate-from", source)
-            .field("received", count(&self.valve.received))
-            .field("sent", count(&self.valve.sent))
-            .field("dropped", count(&self.valve.dropped))
-            .build()
+            .field("codec", chain.map(|chain| chain.codec.encoding_name));
+        if let Some(chain) = chain {
+            stats = chain.add_stats(stats);
+        }
+        self.gate.add_stats(stats).build()
     }
 }
 
-/// Where a time stands in the stream that passes a pad.
-fn running_time(pad: &gst::Pad, pts: Option<gst::ClockTime>) -> Option<gst::ClockTime> {
-    let segment = pad.sticky_event::<gst::event::Segment>(0)?;
-    let segment = segment
-        .segment()
-        .downcast_ref::<gst::ClockTime>()?
-        .to_owned();
-    segment.to_running_time(pts?)
-}
-
-/// A sample with its time on the bridge's clock.
-fn unit(
+/// A sample as a unit with its time on the bridge's clock; `None` without a
+/// timestamp.
+fn media_unit(
     sink: &gst_app::AppSink,
     sample: &gst::Sample,
-    bridge: &mut ClockBridge,
+    clock_bridge: &mut ClockBridge,
 ) -> Option<MediaUnit> {
     let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
     let buffer = sample.buffer_owned()?;
     let running = segment.to_running_time(buffer.pts()?)?;
     Some(MediaUnit {
         arrived: bridge_clock().time(),
-        time: bridge.bridge_time(sink.upcast_ref(), running),
+        time: clock_bridge.bridge_time(sink.upcast_ref(), running),
         caps: sample.caps_owned()?,
         buffer,
     })

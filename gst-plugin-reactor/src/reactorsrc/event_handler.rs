@@ -131,7 +131,7 @@ impl ReactorSrc {
             track: pad.stream.track.clone(),
             codecs: choice.codecs,
             rtp: choice.format == OutputFormat::Rtp,
-            paused: !self.is_wanted(&pad.pad),
+            paused: self.is_paused(&pad.pad),
             consumer: pad.stream.clone(),
         })
     }

@@ -56,9 +56,9 @@ impl ReactorSrc {
         running.as_ref().map_or_else(Vec::new, |r| r.tracks.clone())
     }
 
-    /// Whether the model should send the track of this pad now.
-    pub(super) fn is_wanted(&self, pad: &impl IsA<gst::Pad>) -> bool {
-        self.membership.state.is_playing() && pad.is_linked()
+    /// Whether the model should not send the track of this pad now.
+    pub(super) fn is_paused(&self, pad: &impl IsA<gst::Pad>) -> bool {
+        !(self.membership.state.is_playing() && pad.is_linked())
     }
 
     fn start_gap_timer(&self) -> Option<mpsc::Sender<()>> {
@@ -268,7 +268,7 @@ impl Lifecycle for ReactorSrc {
         self.membership.state.set_playing(playing);
         if let Some(session) = self.membership.session() {
             for track in self.tracks() {
-                session.set_track_paused(&track.stream.track.name, !self.is_wanted(&track.pad));
+                session.set_track_paused(&track.stream.track.name, self.is_paused(&track.pad));
             }
         }
     }

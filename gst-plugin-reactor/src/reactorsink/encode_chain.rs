@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: MIT
+
+//! The elements between a sink pad's queue and its appsink, and their bitrate.
+//!
+//! Owns the converter and the encoder; both are absent where upstream encodes.
+//! Called on the element's event thread and in state changes. It never drops a
+//! buffer: while the chain is inserted the gate is closed.
+
+use gst::prelude::*;
+
+use super::{
+    encoder::{self, EncoderChoice},
+    loss_based_controller::LossBasedController,
+};
+use crate::{
+    gst_helpers::internal,
+    platform::{Error, track::Kind},
+    session::{bitrate_allocator::BitrateLimits, codecs::Codec},
+};
+
+pub struct EncodeChain {
+    /// The codec in which the track is sent.
+    pub codec: &'static Codec,
+    elements: Vec<gst::Element>,
+    controller: LossBasedController,
+}
+
+impl EncodeChain {
+    /// A chain for a stream that upstream has encoded.
+    pub fn passthrough(codec: &'static Codec, bitrate: BitrateLimits) -> Self {
+        Self {
+            codec,
+            elements: Vec::new(),
+            controller: LossBasedController::new(bitrate),
+        }
+    }
+
+    /// A chain that encodes as one of the `agreed` codecs. `setup` gets the
+    /// encoder before it starts.
+    ///
+    /// # Errors
+    ///
+    /// As [`EncoderChoice::new`], and when a converter is not installed.
+    pub fn encoding(
+        kind: Kind,
+        agreed: &[&'static Codec],
+        encoder_name: Option<&str>,
+        bitrate: BitrateLimits,
+        setup: impl Fn(&gst::Element),
+    ) -> Result<Self, Error> {
+        let choice = EncoderChoice::new(kind, agreed, encoder_name)?;
+        let mut chain = Self::passthrough(choice.codec, bitrate);
+        chain.elements = choice.make_elements(chain.controller.bitrate())?;
+        if let Some(encoder) = chain.elements.last() {
+            setup(encoder);
+        }
+        Ok(chain)
+    }
+
+    /// Whether the chain accepts this media type and sends an `agreed` codec.
+    pub fn accepts(&self, media_type: &str, agreed: &[&'static Codec]) -> bool {
+        let is_raw = media_type.ends_with("/x-raw");
+        agreed.contains(&self.codec)
+            && is_raw != self.elements.is_empty()
+            && (is_raw || self.codec.media_type == media_type)
+    }
+
+    /// Links the elements between `queue` and `sink`. Events wait in the queue
+    /// meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// When elements cannot be linked or started.
+    pub fn insert(
+        &self,
+        bin: &gst::Bin,
+        queue: &gst::Element,
+        sink: &gst_app::AppSink,
+    ) -> Result<(), Error> {
+        let (Some(first), Some(last)) = (self.elements.first(), self.elements.last()) else {
+            return Ok(());
+        };
+        bin.add_many(&self.elements).map_err(internal)?;
+        gst::Element::link_many(&self.elements).map_err(internal)?;
+        last.link(sink)
+            .or_else(|_| {
+                // The sink is still linked to the queue.
+                queue.unlink(sink);
+                last.link(sink)
+            })
+            .map_err(internal)?;
+        for element in self.elements.iter().rev() {
+            element.sync_state_with_parent().map_err(internal)?;
+        }
+        queue.link(first).map_err(internal)
+    }
+
+    /// Stops the elements and takes them out of the bin. Returns whether there
+    /// were any.
+    pub fn remove(self, bin: &gst::Bin) -> bool {
+        self.elements
+            .iter()
+            .for_each(|element| remove(element, bin));
+        !self.elements.is_empty()
+    }
+
+    /// Has `adapt` update the bitrate, and sets the encoder to a new one.
+    /// Returns it, in bit/s. A stream that upstream encodes is not changed.
+    pub fn adapt(
+        &mut self,
+        adapt: impl FnOnce(&mut LossBasedController) -> Option<u32>,
+    ) -> Option<u32> {
+        let encoder = self.elements.last().filter(|_| self.is_adaptive())?;
+        let bitrate = adapt(&mut self.controller)?;
+        encoder::set_bitrate(encoder, bitrate);
+        Some(bitrate)
+    }
+
+    /// Whether the bitrate follows the network: of video that is encoded here.
+    fn is_adaptive(&self) -> bool {
+        self.codec.kind == Kind::Video && !self.elements.is_empty()
+    }
+
+    /// Adds the codec and the bitrate to the pad's statistics.
+    pub fn add_stats(&self, stats: gst::structure::Builder) -> gst::structure::Builder {
+        let source = self.controller.source().as_str();
+        stats
+            .field("bitrate", self.controller.bitrate())
+            .field_if_some("bitrate-from", self.is_adaptive().then_some(source))
+    }
+}
+
+/// Stops an element and takes it out of the bin. A bin that is being disposed
+/// of has removed it already.
+pub fn remove(element: &gst::Element, bin: &gst::Bin) {
+    let _ = element.set_state(gst::State::Null);
+    if element.parent().as_ref() == Some(bin.upcast_ref()) {
+        let _ = bin.remove(element);
+    }
+}

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: MIT
+
+//! Handles the events of the session and of the pads: gives pads their tracks,
+//! makes encoders, opens and suspends pads.
+//!
+//! Runs on the element's event thread, because posting messages and emitting
+//! `encoder-setup` run the application's code. It never pushes data.
+
+use gst::{prelude::*, subclass::prelude::*};
+
+use super::{debug::CAT, event::SinkEvent, imp::ReactorSink, sink_pad::SinkPad};
+use crate::{
+    element::{Outcome, lock},
+    platform::{
+        Code, Error,
+        track::{Direction, Track},
+        wire::ClientMessage,
+    },
+    session::{MediaPlan, SessionEvent, bridge::Publication},
+};
+
+impl ReactorSink {
+    pub(super) fn handle_event(&self, event: SinkEvent) {
+        match event {
+            SinkEvent::Session(generation, SessionEvent::Machine(event)) => {
+                let outcome = self
+                    .membership
+                    .publish(self.obj().upcast_ref(), generation, *event);
+                match outcome {
+                    Some(Outcome::Ended(_)) => self.end_session(),
+                    Some(Outcome::Failed(error)) => self.fail(&error),
+                    Some(Outcome::Interrupted) => {
+                        lock(&self.hold_delay).take();
+                        for sink_pad in self.sink_pads() {
+                            sink_pad.suspend();
+                        }
+                    }
+                    Some(Outcome::Resumed) | None => {}
+                }
+            }
+            SinkEvent::Session(generation, event) => {
+                if self.membership.state.is_current(generation) {
+                    self.handle_session_event(event);
+                }
+            }
+            SinkEvent::Caps(name, caps) => {
+                if let Some(sink_pad) = self.find_pad(|sink_pad| sink_pad.pad.name() == name) {
+                    sink_pad.set_caps(caps);
+                    if sink_pad.track().is_none() {
+                        self.update_plan();
+                    }
+                    self.prepare(&sink_pad);
+                }
+            }
+            SinkEvent::PadReleased(track) => {
+                self.update_plan();
+                if let Some(session) = self.membership.session() {
+                    // Else the model would keep the last picture as its input.
+                    let message = ClientMessage::UnpublishTrack(track.name);
+                    session.request(message, Box::new(|_| {}));
+                }
+            }
+        }
+    }
+
+    fn handle_session_event(&self, event: SessionEvent) {
+        match event {
+            SessionEvent::Tracks(tracks) => {
+                *lock(&self.tracks) = Some(tracks.clone());
+                let plan = self.assign_tracks(tracks);
+                if let Some(session) = self.membership.session() {
+                    session.set_media_plan(plan);
+                }
+            }
+            SessionEvent::Published { track, result } => match result {
+                Ok(codecs) => self.with_track(&track, |sink_pad| {
+                    sink_pad.set_agreed(codecs);
+                    self.prepare(sink_pad);
+                }),
+                Err(error) => self.fail(&track_refused(&track, error)),
+            },
+            SessionEvent::Unpublished(track) => {
+                self.with_track(&track, |sink_pad| {
+                    lock(&self.hold_delay).take();
+                    sink_pad.suspend();
+                });
+            }
+            SessionEvent::SenderOpened { track, result } => match result {
+                Ok(()) => self.with_track(&track, |sink_pad| self.open(sink_pad)),
+                Err(error) => self.fail(&error),
+            },
+            SessionEvent::KeyframeRequested(track) => {
+                self.with_track(&track, |sink_pad| sink_pad.request_keyframe());
+            }
+            SessionEvent::PacketLoss {
+                track,
+                fraction_lost,
+            } => self.with_track(&track, |sink_pad| {
+                sink_pad.adapt(|controller| controller.apply_loss(fraction_lost));
+            }),
+            SessionEvent::TargetBitrate { track, bitrate } => self.with_track(&track, |sink_pad| {
+                sink_pad.adapt(|controller| controller.apply_estimate(bitrate));
+            }),
+            SessionEvent::MediaParticipantsLeft
+            | SessionEvent::Machine(_)
+            | SessionEvent::JitterBufferLatency(_) => {}
+        }
+    }
+
+    /// Calls `f` with the pad that feeds the track, if there is one.
+    fn with_track(&self, track: &str, f: impl FnOnce(&SinkPad)) {
+        let feeds = |sink_pad: &SinkPad| sink_pad.track().is_some_and(|t| t.name == track);
+        if let Some(sink_pad) = self.find_pad(feeds) {
+            f(&sink_pad);
+        }
+    }
+
+    /// Plans again for a pad that was requested or released after the session
+    /// announced the tracks.
+    fn update_plan(&self) {
+        let tracks = lock(&self.tracks).clone();
+        match tracks.map(|tracks| self.assign_tracks(tracks)) {
+            Some(Ok(plan)) => {
+                if let Some(session) = self.membership.session() {
+                    session.set_media_plan(Ok(plan));
+                }
+            }
+            Some(Err(error)) => self.fail(&error),
+            None => {}
+        }
+    }
+
+    /// Gives each pad its track: the one it has, the one it is named after,
+    /// or the first free one of its kind.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, and as [`SinkPad::codecs`].
+    fn assign_tracks(&self, tracks: Vec<Track>) -> Result<MediaPlan, Error> {
+        let mut free: Vec<_> = tracks
+            .into_iter()
+            .filter(|track| track.direction == Direction::SendOnly)
+            .collect();
+        let mut publications = Vec::new();
+        // First, so that the other pads cannot take these tracks.
+        let (named, unnamed): (Vec<_>, Vec<_>) = self
+            .sink_pads()
+            .into_iter()
+            .partition(|sink_pad| find_track(sink_pad, &free).is_some());
+        for sink_pad in named.iter().chain(&unnamed) {
+            let position = find_track(sink_pad, &free).or_else(|| {
+                let of_kind = |t: &Track| t.kind == sink_pad.kind;
+                has_generated_name(sink_pad)
+                    .then(|| free.iter().position(of_kind))
+                    .flatten()
+            });
+            let Some(position) = position else {
+                return Err(no_track_for(sink_pad, &free));
+            };
+            let track = free.remove(position);
+            let encoder_name = self.encoder_name(sink_pad.kind);
+            publications.push(Publication {
+                codecs: sink_pad.codecs(encoder_name.as_deref())?,
+                track: track.clone(),
+                bitrate: self.bitrate_limits(sink_pad.kind),
+            });
+            gst::debug!(CAT, obj = sink_pad.pad, "feeds {}", track.name);
+            sink_pad.bind(track);
+        }
+        Ok(MediaPlan {
+            subscriptions: Vec::new(),
+            publications,
+        })
+    }
+
+    /// Makes a pad's encoder once its track, caps and codecs are known, and
+    /// tells the session the codec.
+    fn prepare(&self, sink_pad: &SinkPad) {
+        let element = self.obj();
+        let Some(track) = sink_pad.track() else {
+            return;
+        };
+        let encoder_name = self.encoder_name(sink_pad.kind);
+        let bitrate = self.bitrate_limits(sink_pad.kind);
+        let setup = |encoder: &gst::Element| {
+            element.emit_by_name::<()>("encoder-setup", &[&track.name, encoder]);
+        };
+        match sink_pad.prepare(
+            element.upcast_ref(),
+            encoder_name.as_deref(),
+            bitrate,
+            setup,
+        ) {
+            Ok(Some(codec)) => {
+                if let Some(session) = self.membership.session() {
+                    session.set_codec(&track.name, codec);
+                }
+            }
+            Ok(None) => {}
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    /// Opens a pad. Streams that were held on several pads are all moved by the
+    /// same delay, so that they stay in sync.
+    fn open(&self, sink_pad: &SinkPad) {
+        let Some(session) = self.membership.session() else {
+            return;
+        };
+        let element = self.obj();
+        let now = match element.current_state() {
+            gst::State::Playing => element.current_running_time(),
+            _ => element.start_time(),
+        };
+        let before = *lock(&self.hold_delay);
+        let delay = sink_pad.open(&session, now.unwrap_or_default(), before);
+        *lock(&self.hold_delay) = before.or(delay);
+    }
+
+    /// The server ended the session: unbinds all pads and posts EOS.
+    fn end_session(&self) {
+        lock(&self.tracks).take();
+        for sink_pad in self.sink_pads() {
+            sink_pad.unbind();
+        }
+        let element = self.obj();
+        let eos = gst::message::Eos::builder().src(&*element).build();
+        let _ = element.post_message(eos);
+    }
+
+    pub(super) fn fail(&self, error: &Error) {
+        self.membership.state.fail(self.obj().upcast_ref(), error);
+    }
+}
+
+/// The error for a pad without a track; it names the tracks that are free.
+fn no_track_for(sink_pad: &SinkPad, free: &[Track]) -> Error {
+    let kind = sink_pad.kind.as_str();
+    let of_kind = free.iter().filter(|t| t.kind == sink_pad.kind);
+    let names: Vec<_> = of_kind.map(|t| t.name.as_str()).collect();
+    let choice = match names.is_empty() {
+        true => format!("the model has no {kind} input that is free"),
+        false => format!("it may be {kind}_{}", names.join(&format!(", {kind}_"))),
+    };
+    let name = sink_pad.pad.name();
+    Error::api(
+        Code::NotFound,
+        format!("the model has no input track for pad '{name}': {choice}"),
+    )
+}
+
+/// Whether the pad was requested without a name, as `video_0` is.
+fn has_generated_name(sink_pad: &SinkPad) -> bool {
+    let name = sink_pad.pad.name();
+    let rest = name.split_once('_').map_or("", |(_, rest)| rest);
+    !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// The position of the track that the pad has, or is named after.
+fn find_track(sink_pad: &SinkPad, tracks: &[Track]) -> Option<usize> {
+    let bound = sink_pad.track();
+    let pad = sink_pad.pad.name();
+    let wanted = match &bound {
+        Some(track) => track.name.as_str(),
+        None => pad.split_once('_')?.1,
+    };
+    let matches = |t: &Track| t.kind == sink_pad.kind && t.name == wanted;
+    tracks.iter().position(matches)
+}
+
+fn track_refused(track: &str, mut error: Error) -> Error {
+    error.message = format!(
+        "the model does not take track '{track}' from us: {}",
+        error.message
+    );
+    error
+}
