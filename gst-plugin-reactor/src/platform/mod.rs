@@ -9,6 +9,7 @@ pub mod coordinator;
 pub mod endpoint;
 pub mod error;
 pub mod http;
+pub mod mp4_boxes;
 pub mod navigation;
 pub mod recording;
 pub mod schema;

@@ -7,7 +7,6 @@
 //! see `fragment.rs` for why not to qtdemux. The finished file's edit lists
 //! are ours (`edits.rs`), since mp4mux has none that begin within a track.
 
-mod boxes;
 mod caps;
 mod edits;
 mod errors;

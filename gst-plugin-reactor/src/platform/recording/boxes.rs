@@ -5,16 +5,22 @@
 //! and an error page that was sent as one.
 
 use super::PieceKind;
+use crate::platform::mp4_boxes::boxes;
 
 /// What is wrong with a piece, if something is.
 pub(super) fn flaw(kind: PieceKind, bytes: &[u8]) -> Option<&'static str> {
     if bytes.is_empty() {
         return Some("is empty");
     }
-    let mut boxes = Boxes { rest: bytes };
     let (mut moov, mut moof, mut mdat) = (false, false, false);
-    for (n, kind) in boxes.by_ref().enumerate() {
-        match &kind {
+    for (n, found) in boxes(bytes).enumerate() {
+        let Ok(found) = found else {
+            return match n > 0 || begins_like_mp4(bytes) {
+                true => Some("is cut short or damaged"),
+                false => Some("is not MP4"),
+            };
+        };
+        match found.kind.as_ref() {
             b"moov" => moov = true,
             b"moof" => moof = true,
             b"mdat" => mdat |= moof,
@@ -23,13 +29,6 @@ pub(super) fn flaw(kind: PieceKind, bytes: &[u8]) -> Option<&'static str> {
             _ if n == 0 => return Some("is not MP4"),
             _ => {}
         }
-    }
-    if !boxes.rest.is_empty() {
-        let known = moov || moof || boxes.rest.len() < bytes.len();
-        return match known || begins_like_mp4(bytes) {
-            true => Some("is cut short or damaged"),
-            false => Some("is not MP4"),
-        };
     }
     match kind {
         PieceKind::Header if !moov => Some("holds no moov box, so it is no header"),
@@ -43,31 +42,6 @@ fn begins_like_mp4(bytes: &[u8]) -> bool {
         b"ftyp", b"styp", b"moov", b"moof", b"sidx", b"emsg", b"mdat",
     ];
     bytes.get(4..8).is_some_and(|kind| kinds.contains(&kind))
-}
-
-/// The types of the boxes, as far as they are whole.
-struct Boxes<'a> {
-    rest: &'a [u8],
-}
-
-impl Iterator for Boxes<'_> {
-    type Item = [u8; 4];
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let (size, rest) = self.rest.split_first_chunk::<4>()?;
-        let (kind, rest) = rest.split_first_chunk::<4>()?;
-        let (head, size) = match u32::from_be_bytes(*size) {
-            // To the end.
-            0 => (8, self.rest.len() as u64),
-            1 => (16, u64::from_be_bytes(*rest.first_chunk::<8>()?)),
-            size => (8, size.into()),
-        };
-        if size < head {
-            return None;
-        }
-        self.rest = self.rest.get(usize::try_from(size).ok()?..)?;
-        Some(*kind)
-    }
 }
 
 #[cfg(test)]

@@ -5,12 +5,10 @@
 //! mp4mux writes an edit list of its own, which begins at a track's first
 //! picture. It cannot be told to begin later, nor to end earlier.
 
-use mp4_atom::{Co64, Edts, Elst, ElstEntry, Encode, FourCC, Mvhd, Stco, Stsz, StszSamples, Tkhd};
+use mp4_atom::{Co64, Edts, Elst, ElstEntry, Encode, Mvhd, Stco, Stsz, StszSamples, Tkhd};
 
-use super::{
-    boxes::{self, Found},
-    timeline::{scale, to_ns, to_ticks},
-};
+use super::timeline::{scale, to_ns, to_ticks};
+use crate::platform::mp4_boxes::{Mp4Box, all_boxes};
 
 /// What a track was fed.
 #[derive(Debug, Clone, Default)]
@@ -96,32 +94,32 @@ fn gcd(a: u64, b: u64) -> u64 {
 
 /// The header (everything before the media data) as it should be.
 pub(super) fn rewrite(head: &[u8], plan: &Plan) -> Result<Vec<u8>, String> {
-    let found = boxes::all(head)?;
+    let found = all_boxes(head)?;
     let moov = found.iter().find(|found| found.is(b"moov"));
     let moov = moov.ok_or("mp4mux wrote no moov box")?;
+    let mvhd = moov.descendant(&[b"mvhd"]);
+    let mvhd = mvhd.ok_or("mp4mux wrote no mvhd box")?;
     let mut movie = Movie {
-        head,
         plan,
-        timescale: child(head, moov, b"mvhd")?.decode::<Mvhd>(head)?.timescale,
+        timescale: mvhd.decode::<Mvhd>()?.timescale,
         moved: 0,
     };
     // Once to see how far it moves the media data, once with that.
     let mut out = Vec::with_capacity(head.len() + 256);
     movie.moov(moov, &mut out)?;
-    movie.moved = out.len() as i64 - moov.whole.len() as i64;
+    movie.moved = out.len() as i64 - moov.range.len() as i64;
     out.clear();
     for found in &found {
         if found.is(b"moov") {
             movie.moov(found, &mut out)?;
         } else {
-            out.extend_from_slice(raw(head, found));
+            out.extend_from_slice(found.bytes());
         }
     }
     Ok(out)
 }
 
 struct Movie<'a> {
-    head: &'a [u8],
     plan: &'a Plan,
     timescale: u32,
     /// How many bytes the media data come later.
@@ -129,12 +127,12 @@ struct Movie<'a> {
 }
 
 impl Movie<'_> {
-    fn moov(&self, moov: &Found, out: &mut Vec<u8>) -> Result<(), String> {
+    fn moov(&self, moov: &Mp4Box<'_>, out: &mut Vec<u8>) -> Result<(), String> {
         let begun = open(b"moov", out);
         let mut tracks = self.plan.tracks.iter();
-        for found in boxes::children(self.head, moov)? {
+        for found in moov.children()? {
             if found.is(b"mvhd") {
-                let mut mvhd: Mvhd = found.decode(self.head)?;
+                let mut mvhd: Mvhd = found.decode()?;
                 mvhd.duration = self.movie_time(self.plan.duration(), 1_000_000_000);
                 encode(&mvhd, out)?;
             } else if found.is(b"trak") {
@@ -144,7 +142,7 @@ impl Movie<'_> {
                     self.trak(&found, fed, &shown, out)?;
                 }
             } else {
-                out.extend_from_slice(raw(self.head, &found));
+                out.extend_from_slice(found.bytes());
             }
         }
         if tracks.next().is_some() {
@@ -155,14 +153,14 @@ impl Movie<'_> {
 
     fn trak(
         &self,
-        trak: &Found,
+        trak: &Mp4Box<'_>,
         fed: &Fed,
         shown: &Shown,
         out: &mut Vec<u8>,
     ) -> Result<(), String> {
         let sizes = [b"mdia", b"minf", b"stbl", b"stsz"];
-        let sizes = boxes::child(self.head, trak, &sizes).ok_or("mp4mux wrote no stsz box")?;
-        let written = match sizes.decode::<Stsz>(self.head)?.samples {
+        let sizes = trak.descendant(&sizes).ok_or("mp4mux wrote no stsz box")?;
+        let written = match sizes.decode::<Stsz>()?.samples {
             StszSamples::Identical { count, .. } => u64::from(count),
             StszSamples::Different { sizes } => sizes.len() as u64,
         };
@@ -175,9 +173,9 @@ impl Movie<'_> {
         let until = self.movie_time(shown.empty + shown.duration, fed.timescale);
         let empty = self.movie_time(shown.empty, fed.timescale);
         let begun = open(b"trak", out);
-        for found in boxes::children(self.head, trak)? {
+        for found in trak.children()? {
             if found.is(b"tkhd") {
-                let mut tkhd: Tkhd = found.decode(self.head)?;
+                let mut tkhd: Tkhd = found.decode()?;
                 tkhd.duration = until;
                 encode(&tkhd, out)?;
                 encode(&edit_list(empty, until - empty, shown.media_time), out)?;
@@ -189,29 +187,29 @@ impl Movie<'_> {
     }
 
     /// A box as it is, but for where the media data lie.
-    fn copy(&self, found: &Found, into: &mut Vec<u8>) -> Result<(), String> {
+    fn copy(&self, found: &Mp4Box<'_>, into: &mut Vec<u8>) -> Result<(), String> {
         let kinds = [b"mdia", b"minf", b"stbl"];
         if let Some(kind) = kinds.into_iter().find(|kind| found.is(kind)) {
             let begun = open(kind, into);
-            for inner in boxes::children(self.head, found)? {
+            for inner in found.children()? {
                 self.copy(&inner, into)?;
             }
             close(begun, into)?;
         } else if found.is(b"stco") {
-            let mut offsets: Stco = found.decode(self.head)?;
+            let mut offsets: Stco = found.decode()?;
             for offset in &mut offsets.entries {
                 let moved = i64::from(*offset) + self.moved;
                 *offset = u32::try_from(moved).map_err(|_| "the file is too large")?;
             }
             encode(&offsets, into)?;
         } else if found.is(b"co64") {
-            let mut offsets: Co64 = found.decode(self.head)?;
+            let mut offsets: Co64 = found.decode()?;
             for offset in &mut offsets.entries {
                 *offset = offset.saturating_add_signed(self.moved);
             }
             encode(&offsets, into)?;
         } else {
-            into.extend_from_slice(raw(self.head, found));
+            into.extend_from_slice(found.bytes());
         }
         Ok(())
     }
@@ -235,15 +233,6 @@ fn edit_list(empty: u64, duration: u64, media_time: i64) -> Edts {
     Edts {
         elst: Some(Elst { entries }),
     }
-}
-
-fn child(data: &[u8], parent: &Found, kind: &[u8; 4]) -> Result<Found, String> {
-    let found = boxes::child(data, parent, &[kind]);
-    found.ok_or_else(|| format!("mp4mux wrote no {} box", FourCC::new(kind)))
-}
-
-fn raw<'a>(data: &'a [u8], found: &Found) -> &'a [u8] {
-    data.get(found.whole.clone()).unwrap_or_default()
 }
 
 fn encode(value: &impl Encode, into: &mut Vec<u8>) -> Result<(), String> {

@@ -11,11 +11,14 @@ use bytes::Bytes;
 use mp4_atom::{Tfdt, Tfhd, Trun, TrunEntry};
 
 use super::{
-    boxes::{self, Found},
     errors::corrupt,
     header::{Header, Track},
 };
-use crate::platform::{Error, track::Kind};
+use crate::platform::{
+    Error,
+    mp4_boxes::{Mp4Box, all_boxes},
+    track::Kind,
+};
 
 /// A picture, or a frame of audio.
 #[derive(Debug, Clone)]
@@ -41,7 +44,7 @@ pub(super) fn samples(header: &Header, segment: &Bytes) -> Result<Vec<Vec<Sample
 }
 
 fn parse(header: &Header, segment: &Bytes) -> Result<Vec<Vec<Sample>>, String> {
-    let found = boxes::all(segment)?;
+    let found = all_boxes(segment)?;
     if let Some(odd) = found.iter().find(|found| !is_known(found)) {
         return Err(format!("it has a {} box", odd.kind));
     }
@@ -66,7 +69,7 @@ fn parse(header: &Header, segment: &Bytes) -> Result<Vec<Vec<Sample>>, String> {
 }
 
 /// What may lie in a segment next to its fragments.
-fn is_known(found: &Found) -> bool {
+fn is_known(found: &Mp4Box<'_>) -> bool {
     const KNOWN: [&[u8; 4]; 10] = [
         b"styp", b"sidx", b"ssix", b"moof", b"mdat", b"emsg", b"prft", b"free", b"skip", b"mfra",
     ];
@@ -81,10 +84,10 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn fragment(&mut self, moof: &Found) -> Result<(), String> {
+    fn fragment(&mut self, moof: &Mp4Box<'_>) -> Result<(), String> {
         // Where runs without an offset begin.
-        let mut end = moof.whole.start;
-        for traf in boxes::children(self.segment, moof)? {
+        let mut end = moof.range.start;
+        for traf in moof.children()? {
             if traf.is(b"traf") {
                 end = self.track_fragment(moof, &traf, end)?;
             }
@@ -92,12 +95,17 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn track_fragment(&mut self, moof: &Found, traf: &Found, end: usize) -> Result<usize, String> {
-        let inside = boxes::children(self.segment, traf)?;
+    fn track_fragment(
+        &mut self,
+        moof: &Mp4Box<'_>,
+        traf: &Mp4Box<'_>,
+        end: usize,
+    ) -> Result<usize, String> {
+        let inside = traf.children()?;
         let one = |kind| inside.iter().find(|found| found.is(kind));
         let tfhd: Tfhd = one(b"tfhd")
             .ok_or("a track's fragment has no tfhd box")?
-            .decode(self.segment)?;
+            .decode()?;
         let id = tfhd.track_id;
         if self.header.others.contains(&id) {
             return Ok(end);
@@ -107,17 +115,17 @@ impl Reader<'_> {
             .find(|(_, track)| track.id == id)
             .ok_or_else(|| format!("it has a track {id}, which the header does not know"))?;
         let mut dts = match one(b"tfdt") {
-            Some(found) => found.decode::<Tfdt>(self.segment)?.base_media_decode_time,
+            Some(found) => found.decode::<Tfdt>()?.base_media_decode_time,
             None => return Err("a track's fragment does not say when it begins".into()),
         };
         let base = match tfhd.base_data_offset {
             Some(offset) => usize::try_from(offset).map_err(|error| error.to_string())?,
-            None if tfhd.default_base_is_moof => moof.whole.start,
+            None if tfhd.default_base_is_moof => moof.range.start,
             None => end,
         };
         let mut at = base;
         for found in inside.iter().filter(|found| found.is(b"trun")) {
-            let trun: Trun = found.decode(self.segment)?;
+            let trun: Trun = found.decode()?;
             if let Some(offset) = trun.data_offset {
                 at = base
                     .checked_add_signed(offset as isize)

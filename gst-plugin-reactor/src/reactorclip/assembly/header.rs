@@ -7,12 +7,15 @@ use gst::prelude::*;
 use mp4_atom::{Elst, FourCC, Hdlr, Mdhd, Mvhd, Tkhd, Trex};
 
 use super::{
-    boxes::{self, Found},
     caps,
     errors::{invalid, unsupported},
     timeline::scale,
 };
-use crate::platform::{Error, track::Kind};
+use crate::platform::{
+    Error,
+    mp4_boxes::{Mp4Box, all_boxes},
+    track::Kind,
+};
 
 /// The tracks of a header, in its order.
 #[derive(Debug)]
@@ -115,23 +118,23 @@ fn differences(old: &Track, new: &Track) -> Vec<String> {
 }
 
 fn parse(data: &[u8]) -> Result<(Vec<Track>, Vec<u32>), String> {
-    let moov = boxes::all(data)?
+    let moov = all_boxes(data)?
         .into_iter()
         .find(|found| found.is(b"moov"))
         .ok_or("it has no moov box")?;
-    let movie: Mvhd = required(data, &moov, &[b"mvhd"])?.decode(data)?;
+    let movie: Mvhd = required(&moov, &[b"mvhd"])?.decode()?;
     let mut defaults: Vec<Trex> = Vec::new();
-    if let Some(mvex) = boxes::child(data, &moov, &[b"mvex"]) {
-        for found in boxes::children(data, &mvex)? {
+    if let Some(mvex) = moov.descendant(&[b"mvex"]) {
+        for found in mvex.children()? {
             if found.is(b"trex") {
-                defaults.push(found.decode(data)?);
+                defaults.push(found.decode()?);
             }
         }
     }
     let (mut tracks, mut others) = (Vec::new(), Vec::new());
-    for trak in boxes::children(data, &moov)? {
+    for trak in moov.children()? {
         if trak.is(b"trak") {
-            match track(data, &trak, &movie, &defaults)? {
+            match track(&trak, &movie, &defaults)? {
                 Ok(track) => tracks.push(track),
                 Err(id) => others.push(id),
             }
@@ -141,16 +144,9 @@ fn parse(data: &[u8]) -> Result<(Vec<Track>, Vec<u32>), String> {
 }
 
 /// A track, or the ID of one whose kind does not go into the file.
-fn track(
-    data: &[u8],
-    trak: &Found,
-    movie: &Mvhd,
-    defaults: &[Trex],
-) -> Result<Result<Track, u32>, String> {
-    let id = required(data, trak, &[b"tkhd"])?
-        .decode::<Tkhd>(data)?
-        .track_id;
-    let handler: Hdlr = required(data, trak, &[b"mdia", b"hdlr"])?.decode(data)?;
+fn track(trak: &Mp4Box<'_>, movie: &Mvhd, defaults: &[Trex]) -> Result<Result<Track, u32>, String> {
+    let id = required(trak, &[b"tkhd"])?.decode::<Tkhd>()?.track_id;
+    let handler: Hdlr = required(trak, &[b"mdia", b"hdlr"])?.decode()?;
     let kind = match handler.handler {
         kind if kind == FourCC::new(b"vide") => Kind::Video,
         kind if kind == FourCC::new(b"soun") => Kind::Audio,
@@ -159,12 +155,12 @@ fn track(
             return Ok(Err(id));
         }
     };
-    let media: Mdhd = required(data, trak, &[b"mdia", b"mdhd"])?.decode(data)?;
+    let media: Mdhd = required(trak, &[b"mdia", b"mdhd"])?.decode()?;
     if media.timescale == 0 || movie.timescale == 0 {
         return Err("its time scale is 0".into());
     }
-    let edits = match boxes::child(data, trak, &[b"edts", b"elst"]) {
-        Some(found) => found.decode(data)?,
+    let edits = match trak.descendant(&[b"edts", b"elst"]) {
+        Some(found) => found.decode()?,
         None => Elst::default(),
     };
     let defaults = defaults.iter().find(|trex| trex.track_id == id);
@@ -195,8 +191,8 @@ fn shift(edits: &Elst, movie: u32, media: u32) -> i64 {
     shift
 }
 
-fn required(data: &[u8], parent: &Found, path: &[&[u8; 4]]) -> Result<Found, String> {
-    boxes::child(data, parent, path).ok_or_else(|| {
+fn required<'a>(parent: &Mp4Box<'a>, path: &[&[u8; 4]]) -> Result<Mp4Box<'a>, String> {
+    parent.descendant(path).ok_or_else(|| {
         let path: Vec<_> = path
             .iter()
             .map(|kind| FourCC::new(kind).to_string())
@@ -207,18 +203,17 @@ fn required(data: &[u8], parent: &Found, path: &[&[u8; 4]]) -> Result<Found, Str
 
 /// How the header names the format of a track, for messages.
 fn sample_entry(data: &[u8], id: u32) -> Option<String> {
-    let moov = boxes::all(data).ok()?.into_iter().find(|b| b.is(b"moov"))?;
-    for trak in boxes::children(data, &moov).ok()? {
-        let header = boxes::child(data, &trak, &[b"tkhd"]);
-        let header = header.and_then(|tkhd| tkhd.decode::<Tkhd>(data).ok());
-        if header.is_some_and(|tkhd| tkhd.track_id == id) {
-            let stsd = boxes::child(data, &trak, &[b"mdia", b"minf", b"stbl", b"stsd"])?;
-            // After version, flags, count and the entry's length.
-            let name = data.get(stsd.body.start + 12..stsd.body.start + 16)?;
-            return Some(String::from_utf8_lossy(name).into_owned());
-        }
-    }
-    None
+    let moov = all_boxes(data).ok()?.into_iter().find(|b| b.is(b"moov"))?;
+    let is_of_track = |trak: &Mp4Box<'_>| {
+        let tkhd = trak.descendant(&[b"tkhd"]);
+        let tkhd = tkhd.and_then(|tkhd| tkhd.decode::<Tkhd>().ok());
+        tkhd.is_some_and(|tkhd| tkhd.track_id == id)
+    };
+    let trak = moov.children().ok()?.into_iter().find(is_of_track)?;
+    let stsd = trak.descendant(&[b"mdia", b"minf", b"stbl", b"stsd"])?;
+    // Its entries are boxes, after version, flags and count.
+    let entry = stsd.children_after(8).next()?.ok()?;
+    Some(entry.kind.to_string())
 }
 
 fn nal_length(caps: &gst::Caps) -> Option<usize> {

@@ -10,10 +10,8 @@ use std::{
 
 use mp4_atom::{Decode, Header};
 
-use super::{
-    boxes,
-    edits::{self, Plan},
-};
+use super::edits::{self, Plan};
+use crate::platform::mp4_boxes::{Mp4Box, boxes};
 
 /// Bytes written at once.
 const BLOCK: usize = 1 << 18;
@@ -61,7 +59,7 @@ impl Output {
             return self.pass(data);
         };
         head.extend_from_slice(data);
-        let Some(media) = media_data(head) else {
+        let Some(media) = media_data_offset(head) else {
             return Ok(());
         };
         let head = std::mem::take(head);
@@ -99,18 +97,15 @@ impl Output {
     }
 }
 
-/// Where the media data begin, if that is known yet.
-fn media_data(head: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    loop {
-        let rest = head.get(at..)?;
-        if rest.get(4..8)? == b"mdat" {
-            // With all of its header, which may be the long form.
-            return (rest.len() >= 16).then_some(at);
-        }
-        let size = u32::from_be_bytes(rest.get(..4)?.try_into().ok()?) as usize;
-        // Fails as long as the box is not complete.
-        let found = boxes::boxes(head, at..at.checked_add(size)?.min(head.len())).ok()?;
-        at = found.first()?.whole.end;
-    }
+/// The offset of the mdat box, once all of its header has come.
+fn media_data_offset(head: &[u8]) -> Option<usize> {
+    let is_before = |found: &Result<Mp4Box<'_>, String>| match found {
+        Ok(found) => !found.is(b"mdat"),
+        Err(_) => false,
+    };
+    let before = boxes(head).take_while(is_before).flatten().last();
+    let offset = before.map_or(0, |found| found.range.end);
+    // The header may have the long form, with a size of 64 bits.
+    let header = head.get(offset..offset + 16)?;
+    header.get(4..8)?.eq(b"mdat").then_some(offset)
 }

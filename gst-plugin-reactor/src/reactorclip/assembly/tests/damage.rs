@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{super::boxes, media::*};
-use crate::platform::recording::Piece;
+use super::media::*;
+use crate::platform::{
+    mp4_boxes::{Mp4Box, all_boxes},
+    recording::Piece,
+};
 
 fn fails(pieces: Vec<Piece>, code: &str, text: &str) {
     let error = assemble(pieces, None).unwrap_err();
@@ -25,8 +28,8 @@ fn damaged(damage: impl FnOnce(&mut Vec<u8>)) -> Vec<Piece> {
     clip
 }
 
-fn find(bytes: &[u8], kind: &[u8; 4]) -> boxes::Found {
-    let mut all = boxes::all(bytes).unwrap().into_iter();
+fn find<'a>(bytes: &'a [u8], kind: &[u8; 4]) -> Mp4Box<'a> {
+    let mut all = all_boxes(bytes).unwrap().into_iter();
     all.find(|found| found.is(kind)).unwrap()
 }
 
@@ -37,12 +40,12 @@ fn a_segment_that_lacks_something_is_an_error() {
     fails(damaged(truncated), code, "lacks its last 1 bytes");
     let no_media = |bytes: &mut Vec<u8>| {
         let media = find(bytes, b"mdat");
-        bytes.drain(media.whole);
+        bytes.drain(media.range);
     };
     fails(damaged(no_media), code, "not in its media data");
     let no_fragment = |bytes: &mut Vec<u8>| {
         let fragment = find(bytes, b"moof");
-        bytes.drain(fragment.whole);
+        bytes.drain(fragment.range);
     };
     fails(damaged(no_fragment), code, "no fragment");
     fails(damaged(Vec::clear), code, "no fragment");

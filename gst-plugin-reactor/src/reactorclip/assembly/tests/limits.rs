@@ -16,13 +16,13 @@ use mp4_atom::Tfdt;
 
 use super::{
     super::{
-        Assembly, Window, boxes,
+        Assembly, Window,
         edits::{Fed, Plan},
         output::{Failure, Output},
     },
     media::*,
 };
-use crate::platform::{Code, Error};
+use crate::platform::{Code, Error, mp4_boxes::all_boxes};
 
 /// Set in a test process of its own.
 const ALONE: &str = "REACTOR_ASSEMBLY_TEST";
@@ -52,11 +52,11 @@ fn alone(with: &[&str], test: &str, value: &str) {
 fn later(segment: &Bytes, header: &Bytes, later: u64) -> Bytes {
     let header = super::super::header::Header::parse(header).unwrap();
     let mut bytes = segment.to_vec();
-    for moof in boxes::all(segment).unwrap() {
-        let inside = boxes::children(segment, &moof).unwrap_or_default();
+    for moof in all_boxes(segment).unwrap() {
+        let inside = moof.children().unwrap_or_default();
         for (traf, track) in inside.iter().filter(|b| b.is(b"traf")).zip(&header.tracks) {
-            let tfdt = boxes::child(segment, traf, &[b"tfdt"]).unwrap();
-            let begins = tfdt.decode::<Tfdt>(segment).unwrap().base_media_decode_time;
+            let tfdt = traf.descendant(&[b"tfdt"]).unwrap();
+            let begins = tfdt.decode::<Tfdt>().unwrap().base_media_decode_time;
             let begins = begins + later * u64::from(track.timescale);
             // The version tells how long it is.
             let at = tfdt.body.start + 4;
@@ -96,10 +96,11 @@ fn pushed(
 
 /// Takes the fragments of the second track, the audio, out of a segment.
 fn mute(bytes: &mut [u8]) {
-    for moof in boxes::all(bytes).unwrap() {
-        let inside = boxes::children(bytes, &moof).unwrap_or_default();
+    let unchanged = bytes.to_vec();
+    for moof in all_boxes(&unchanged).unwrap() {
+        let inside = moof.children().unwrap_or_default();
         if let Some(traf) = inside.iter().filter(|b| b.is(b"traf")).nth(1) {
-            let kind = traf.whole.start + 4;
+            let kind = traf.range.start + 4;
             bytes[kind..kind + 4].copy_from_slice(b"free");
         }
     }

@@ -265,7 +265,7 @@ pub fn heard(path: &Path) -> usize {
 
 /// The boxes of the file, in their order.
 pub fn layout(bytes: &[u8]) -> Vec<String> {
-    let boxes = super::super::boxes::all(bytes).unwrap();
+    let boxes = crate::platform::mp4_boxes::all_boxes(bytes).unwrap();
     boxes.iter().map(|found| found.kind.to_string()).collect()
 }
 
