@@ -37,7 +37,7 @@ use crate::{
     platform::{
         Code, Error,
         error::Component,
-        recording::{Piece, PieceKind},
+        recording::{ClipSegment, SegmentKind},
         track::Kind,
     },
 };
@@ -157,15 +157,15 @@ impl Assembly {
     ///
     /// When the piece is damaged, does not go on from what was before, or
     /// cannot be in an ordinary MP4; when the disk is full; when cancelled.
-    pub fn push(&mut self, piece: Piece) -> Result<(), Error> {
+    pub fn push(&mut self, piece: ClipSegment) -> Result<(), Error> {
         self.push_piece(&piece).map_err(of_the_api)
     }
 
-    fn push_piece(&mut self, piece: &Piece) -> Result<(), Error> {
+    fn push_piece(&mut self, piece: &ClipSegment) -> Result<(), Error> {
         self.shared.check()?;
         match piece.kind {
-            PieceKind::Header => self.header(Header::parse(&piece.bytes)?),
-            PieceKind::Segment => match &mut self.work {
+            SegmentKind::InitSection => self.header(Header::parse(&piece.bytes)?),
+            SegmentKind::Media => match &mut self.work {
                 Some(work) => work.segment(piece),
                 None => Err(invalid("the clip has no header before its first segment")),
             },
@@ -208,7 +208,7 @@ impl Assembly {
 }
 
 impl Work {
-    fn segment(&mut self, piece: &Piece) -> Result<(), Error> {
+    fn segment(&mut self, piece: &ClipSegment) -> Result<(), Error> {
         let header = self.header.as_ref().unwrap_or(&self.first);
         let mut samples = fragment::samples(header, &piece.bytes)?;
         let apart = std::mem::take(&mut self.apart) || piece.discontinuity;

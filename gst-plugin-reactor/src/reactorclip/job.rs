@@ -24,7 +24,7 @@ use crate::{
     platform::{
         Code, Error,
         http::HttpClient,
-        recording::{Download, Limits, Piece, Playlist, Step},
+        recording::{ClipSegment, Download, DownloadEvent, DownloadLimits, PlaylistLocation},
         wire::{Clip, ServerMessage},
     },
     session::{
@@ -227,9 +227,9 @@ impl Worker {
     fn work(&mut self) -> Result<(), Error> {
         let runtime = session::runtime()?;
         let (playlist, window) = runtime.block_on(self.locate())?;
-        let limits = Limits {
+        let limits = DownloadLimits {
             ready_timeout: self.task.ready_limit,
-            ..Limits::default()
+            ..DownloadLimits::default()
         };
         let _entered = runtime.enter();
         let mut download = Download::start(playlist, limits);
@@ -243,13 +243,16 @@ impl Worker {
     }
 
     /// Where the clip is, and which part of it was asked for.
-    async fn locate(&mut self) -> Result<(Playlist, Option<Window>), Error> {
+    async fn locate(&mut self) -> Result<(PlaylistLocation, Option<Window>), Error> {
         let access = &self.task.access;
         let origin = std::mem::replace(&mut self.task.origin, Origin::Playlist(String::new()));
         let (clip, endpoint) = match origin {
             Origin::Playlist(url) => {
-                let playlist =
-                    Playlist::at(HttpClient::shared()?, &url, access.bearer(Some(&url))?)?;
+                let playlist = PlaylistLocation::from_url(
+                    HttpClient::shared()?,
+                    &url,
+                    access.bearer(Some(&url))?,
+                )?;
                 let window = playlist.window().map(|(start, end)| Window { start, end });
                 return Ok((playlist, window));
             }
@@ -271,7 +274,7 @@ impl Worker {
                 (clip, endpoint)
             }
         };
-        let playlist = Playlist::of_clip(&endpoint, &clip.playlist_url)?;
+        let playlist = PlaylistLocation::of_clip(&endpoint, &clip.playlist_url)?;
         let window = Window {
             start: clip.start_marker,
             end: clip.end_marker,
@@ -404,7 +407,7 @@ impl Worker {
     }
 
     /// The next piece of the download.
-    async fn piece(&mut self, download: &mut Download) -> Result<Option<Step>, Error> {
+    async fn piece(&mut self, download: &mut Download) -> Result<Option<DownloadEvent>, Error> {
         loop {
             tokio::select! {
                 step = download.next() => return step.transpose(),
@@ -424,19 +427,19 @@ impl Worker {
     fn fetch(
         &mut self,
         download: &mut Download,
-        mut take: impl FnMut(Piece) -> Result<(), Error>,
+        mut take: impl FnMut(ClipSegment) -> Result<(), Error>,
     ) -> Result<Saved, Error> {
         let runtime = session::runtime()?;
         let mut saved = Saved::default();
         let mut total = 0;
         while let Some(step) = runtime.block_on(self.piece(download))? {
             match step {
-                Step::Waiting(_) => (self.report)(Report::Waiting),
-                Step::Listed { total: known, .. } => total = known,
-                Step::Piece(piece) => {
+                DownloadEvent::NotReady(_) => (self.report)(Report::Waiting),
+                DownloadEvent::Playlist { total: known, .. } => total = known,
+                DownloadEvent::Segment(segment) => {
                     saved.pieces += 1;
-                    saved.bytes += piece.bytes.len() as u64;
-                    take(piece)?;
+                    saved.bytes += segment.bytes.len() as u64;
+                    take(segment)?;
                     (self.report)(Report::Progress {
                         fetched: saved.pieces,
                         total: total.max(saved.pieces),

@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: MIT
 
-//! How much of a clip is in memory at once.
+//! Limits the bytes of a clip that are in memory at once. Shared by the tasks
+//! of a download. Never holds up the segment that is needed next.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-/// What the budget is counted in, in bytes.
+/// The bytes that one permit of the semaphore stands for.
 const UNIT: usize = 1024;
 
-/// Memory for pieces that nobody has taken yet.
+/// Memory for segments that have not been received yet.
 #[derive(Debug)]
 pub(super) struct MemoryLimit {
     free: Arc<Semaphore>,
     units: u32,
-    /// The number of the piece that is to be taken next. It gets what it
-    /// needs, for all others wait for it.
+    /// The index of the segment that is needed next. It is never held up, for
+    /// all others wait for it.
     next: watch::Sender<usize>,
 }
 
@@ -30,17 +31,17 @@ impl MemoryLimit {
         })
     }
 
-    /// The pieces before this one have been taken.
-    pub(super) fn advance(&self, next: usize) {
+    /// The segments before this index have been received.
+    pub(super) fn set_next(&self, next: usize) {
         self.next.send_replace(next);
     }
 
-    /// MemoryPermit for a piece, of which nothing is taken yet.
-    pub(super) fn room(self: &Arc<Self>, piece: usize) -> MemoryPermit {
+    /// A permit for the segment with that index, of 0 bytes at first.
+    pub(super) fn permit(self: &Arc<Self>, index: usize) -> MemoryPermit {
         MemoryPermit {
-            budget: self.clone(),
-            piece,
-            covered: 0,
+            limit: self.clone(),
+            index,
+            bytes: 0,
             permit: None,
         }
     }
@@ -50,38 +51,38 @@ fn units(bytes: usize) -> usize {
     bytes.div_ceil(UNIT).max(1)
 }
 
-/// What one piece takes of the budget, until it is dropped.
+/// The memory of one segment, released when this is dropped.
 #[derive(Debug)]
 pub(super) struct MemoryPermit {
-    budget: Arc<MemoryLimit>,
-    piece: usize,
-    covered: usize,
+    limit: Arc<MemoryLimit>,
+    index: usize,
+    bytes: usize,
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl MemoryPermit {
-    /// Waits until there is room for so many bytes, all in all, or this is the
-    /// piece that is to be taken next.
-    pub(super) async fn cover(&mut self, bytes: usize) {
-        if bytes <= self.covered {
+    /// Waits until there is memory for `bytes` in total, or this is the segment
+    /// that is needed next.
+    pub(super) async fn grow_to(&mut self, bytes: usize) {
+        if bytes <= self.bytes {
             return;
         }
         let held = self
             .permit
             .as_ref()
             .map_or(0, |permit| permit.num_permits());
-        // No more than there is.
-        let wanted = units(bytes).min(self.budget.units as usize);
-        self.covered = bytes;
+        // Not more than the limit.
+        let wanted = units(bytes).min(self.limit.units as usize);
+        self.bytes = bytes;
         let more = u32::try_from(wanted.saturating_sub(held)).unwrap_or(u32::MAX);
         if more == 0 {
             return;
         }
-        let mut next = self.budget.next.subscribe();
+        let mut next = self.limit.next.subscribe();
         let permit = tokio::select! {
             biased;
-            permit = self.budget.free.clone().acquire_many_owned(more) => permit.ok(),
-            _ = next.wait_for(|next| *next >= self.piece) => None,
+            permit = self.limit.free.clone().acquire_many_owned(more) => permit.ok(),
+            _ = next.wait_for(|next| *next >= self.index) => None,
         };
         match (&mut self.permit, permit) {
             (Some(held), Some(more)) => held.merge(more),
@@ -102,18 +103,18 @@ mod tests {
     const SOON: Duration = Duration::from_millis(30);
 
     #[tokio::test]
-    async fn the_next_piece_never_waits() {
-        let budget = MemoryLimit::new(4 * UNIT);
-        let mut later = budget.room(2);
-        later.cover(3 * UNIT).await;
-        later.cover(4 * UNIT).await;
-        let mut waits = budget.room(1);
-        assert!(timeout(SOON, waits.cover(UNIT)).await.is_err());
-        let mut next = budget.room(0);
-        next.cover(99 * UNIT).await;
-        let mut waits = budget.room(1);
-        let task = tokio::spawn(async move { waits.cover(9 * UNIT).await });
-        budget.advance(1);
+    async fn next_segment_beyond_limit_does_not_wait() {
+        let limit = MemoryLimit::new(4 * UNIT);
+        let mut later = limit.permit(2);
+        later.grow_to(3 * UNIT).await;
+        later.grow_to(4 * UNIT).await;
+        let mut waits = limit.permit(1);
+        assert!(timeout(SOON, waits.grow_to(UNIT)).await.is_err());
+        let mut next = limit.permit(0);
+        next.grow_to(99 * UNIT).await;
+        let mut waits = limit.permit(1);
+        let task = tokio::spawn(async move { waits.grow_to(9 * UNIT).await });
+        limit.set_next(1);
         timeout(Duration::from_secs(5), task)
             .await
             .unwrap()
@@ -121,18 +122,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn room_is_given_back() {
-        let budget = MemoryLimit::new(4 * UNIT);
-        let mut one = budget.room(1);
-        one.cover(2 * UNIT + 1).await;
-        assert_eq!(budget.free.available_permits(), 1);
-        let mut two = budget.room(2);
-        assert!(timeout(SOON, two.cover(2 * UNIT)).await.is_err());
+    async fn permit_dropped_releases_memory() {
+        let limit = MemoryLimit::new(4 * UNIT);
+        let mut one = limit.permit(1);
+        one.grow_to(2 * UNIT + 1).await;
+        assert_eq!(limit.free.available_permits(), 1);
+        let mut two = limit.permit(2);
+        assert!(timeout(SOON, two.grow_to(2 * UNIT)).await.is_err());
         drop((one, two));
-        assert_eq!(budget.free.available_permits(), 4);
-        // More than there is: all of it.
-        let mut three = budget.room(3);
-        timeout(SOON, three.cover(9 * UNIT)).await.unwrap();
-        assert_eq!(budget.free.available_permits(), 0);
+        assert_eq!(limit.free.available_permits(), 4);
+        // Beyond the limit: as much as there is.
+        let mut three = limit.permit(3);
+        timeout(SOON, three.grow_to(9 * UNIT)).await.unwrap();
+        assert_eq!(limit.free.available_permits(), 0);
     }
 }

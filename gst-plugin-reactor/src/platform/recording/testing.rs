@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! A server of clips on 127.0.0.1 that does what a test wants, and clips for
-//! it.
+//! A server of clips on 127.0.0.1 with scripted answers, and clips for it.
 
 use std::{
     collections::HashMap,
@@ -20,7 +19,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Download, Limits, Piece, PieceKind, Playlist, Step};
+use super::{ClipSegment, Download, DownloadEvent, DownloadLimits, PlaylistLocation, SegmentKind};
 use crate::platform::{Error, http::testing::http};
 
 /// One request, as a test's handler sees it.
@@ -140,7 +139,7 @@ struct Busy {
 
 type Handler = dyn Fn(&Request) -> Answer + Send + Sync;
 
-pub(super) struct Site {
+pub(super) struct ClipServer {
     pub(super) base: String,
     log: Arc<Mutex<Vec<Request>>>,
     /// Connections that are there.
@@ -149,13 +148,13 @@ pub(super) struct Site {
     task: JoinHandle<()>,
 }
 
-impl Drop for Site {
+impl Drop for ClipServer {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl Site {
+impl ClipServer {
     pub(super) async fn start(
         handler: impl Fn(&Request) -> Answer + Send + Sync + 'static,
     ) -> Self {
@@ -190,7 +189,7 @@ impl Site {
         }
     }
 
-    /// A site of files, by their paths.
+    /// A server of files, by their paths.
     pub(super) async fn of(files: impl IntoIterator<Item = (&'static str, Vec<u8>)>) -> Self {
         let files: HashMap<_, _> = files.into_iter().collect();
         Self::start(move |request| match files.get(request.path()) {
@@ -220,12 +219,12 @@ impl Site {
         self.busy.most.swap(0, Ordering::SeqCst)
     }
 
-    pub(super) fn playlist(&self) -> Playlist {
+    pub(super) fn playlist(&self) -> PlaylistLocation {
         self.at("/clip.m3u8")
     }
 
-    pub(super) fn at(&self, target: &str) -> Playlist {
-        Playlist::at(http(), &format!("{}{target}", self.base), None).unwrap()
+    pub(super) fn at(&self, target: &str) -> PlaylistLocation {
+        PlaylistLocation::from_url(http(), &format!("{}{target}", self.base), None).unwrap()
     }
 }
 
@@ -307,12 +306,12 @@ fn atom(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
     [&size.to_be_bytes()[..], kind, body].concat()
 }
 
-/// A header, different for each number.
-pub(super) fn header(n: u8) -> Vec<u8> {
+/// An initialization section, different for each number.
+pub(super) fn init_section(n: u8) -> Vec<u8> {
     [atom(b"ftyp", b"iso5\0\0\0\0"), atom(b"moov", &[n; 30])].concat()
 }
 
-/// A segment of so many bytes, different for each number.
+/// A segment of `size` bytes of media, different for each number.
 pub(super) fn segment(n: usize, size: usize) -> Vec<u8> {
     let mut mdat = vec![0; size];
     let mut state = n as u32 + 1;
@@ -332,7 +331,7 @@ pub(super) fn playlist<'a>(map: &str, addresses: impl IntoIterator<Item = &'a st
     text
 }
 
-/// The same without its end.
+/// A playlist without EXT-X-ENDLIST.
 pub(super) fn open_playlist<'a>(map: &str, addresses: impl IntoIterator<Item = &'a str>) -> String {
     let mut text =
         format!("#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:4\n#EXT-X-MAP:URI=\"{map}\"\n");
@@ -342,29 +341,32 @@ pub(super) fn open_playlist<'a>(map: &str, addresses: impl IntoIterator<Item = &
     text
 }
 
-/// Limits under which a test does not take long.
-pub(super) fn quick() -> Limits {
-    Limits {
+/// DownloadLimits under which a test does not take long.
+pub(super) fn quick() -> DownloadLimits {
+    DownloadLimits {
         backoff: Duration::from_millis(5),
-        ask_again: (Duration::from_millis(10), Duration::from_millis(30)),
+        poll_interval: (Duration::from_millis(10), Duration::from_millis(30)),
         reload: (Duration::from_millis(10), Duration::from_millis(20)),
         idle: Duration::from_secs(10),
         tries: 3,
-        ..Limits::default()
+        ..DownloadLimits::default()
     }
 }
 
-/// All steps of a download, and how it ended. Nothing comes after that.
-pub(super) async fn all(playlist: Playlist, limits: Limits) -> (Vec<Step>, Option<Error>) {
+/// All events of a download, and its error. Nothing follows.
+pub(super) async fn all(
+    playlist: PlaylistLocation,
+    limits: DownloadLimits,
+) -> (Vec<DownloadEvent>, Option<Error>) {
     rest(Download::start(playlist, limits)).await
 }
 
-pub(super) async fn rest(mut download: Download) -> (Vec<Step>, Option<Error>) {
-    let mut steps = Vec::new();
+pub(super) async fn rest(mut download: Download) -> (Vec<DownloadEvent>, Option<Error>) {
+    let mut events = Vec::new();
     let work = async {
-        while let Some(step) = download.next().await {
-            match step {
-                Ok(step) => steps.push(step),
+        while let Some(event) = download.next().await {
+            match event {
+                Ok(event) => events.push(event),
                 Err(e) => {
                     assert!(download.next().await.is_none());
                     return Some(e);
@@ -375,32 +377,38 @@ pub(super) async fn rest(mut download: Download) -> (Vec<Step>, Option<Error>) {
         None
     };
     let error = tokio::time::timeout(Duration::from_secs(30), work).await;
-    (steps, error.unwrap())
+    (events, error.unwrap())
 }
 
-/// The pieces of a download that must succeed.
-pub(super) async fn pieces(playlist: Playlist, limits: Limits) -> Vec<Piece> {
-    let (steps, error) = all(playlist, limits).await;
+/// The segments of a download that must succeed.
+pub(super) async fn segments(
+    playlist: PlaylistLocation,
+    limits: DownloadLimits,
+) -> Vec<ClipSegment> {
+    let (events, error) = all(playlist, limits).await;
     assert_eq!(error, None);
-    pieces_of(steps)
+    segments_of(events)
 }
 
-pub(super) fn pieces_of(steps: Vec<Step>) -> Vec<Piece> {
-    let piece = |step| match step {
-        Step::Piece(piece) => Some(piece),
+pub(super) fn segments_of(events: Vec<DownloadEvent>) -> Vec<ClipSegment> {
+    let segment = |event| match event {
+        DownloadEvent::Segment(segment) => Some(segment),
         _ => None,
     };
-    steps.into_iter().filter_map(piece).collect()
+    events.into_iter().filter_map(segment).collect()
 }
 
-/// The bytes of pieces, and whether each is a header.
-pub(super) fn contents(pieces: &[Piece]) -> Vec<(bool, &[u8])> {
-    let content = |piece: &'_ Piece| piece.kind == PieceKind::Header;
-    pieces.iter().map(|p| (content(p), &p.bytes[..])).collect()
+/// The bytes of segments, and whether each is an initialization section.
+pub(super) fn contents(segments: &[ClipSegment]) -> Vec<(bool, &[u8])> {
+    let content = |segment: &'_ ClipSegment| segment.kind == SegmentKind::InitSection;
+    segments
+        .iter()
+        .map(|p| (content(p), &p.bytes[..]))
+        .collect()
 }
 
 /// The error of a download that must fail.
-pub(super) async fn failure(playlist: Playlist, limits: Limits) -> Error {
+pub(super) async fn failure(playlist: PlaylistLocation, limits: DownloadLimits) -> Error {
     let (_, error) = all(playlist, limits).await;
     let error = error.unwrap();
     assert_eq!(error.operation, Some("clip"), "{error}");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! One request for a piece, or for what is missing of it.
+//! One request for a segment, or for the bytes of it that are missing, and
+//! the body that arrives. Called by the task of the segment. Never retries.
 
 use std::time::{Duration, Instant};
 
@@ -10,39 +11,39 @@ use reqwest::header::{
 };
 
 use super::{
-    Limits, OPERATION,
-    fetch::judge,
-    listing::{Part, Range},
+    errors::{clip_error, is_of_clip, is_transient},
+    limits::DownloadLimits,
+    media_playlist::{ByteRange, PlaylistEntry},
     memory_limit::MemoryPermit,
-    source::Source,
+    playlist_loader::PlaylistLoader,
 };
 use crate::platform::{
     Code, Error,
     http::{ResponseStream, ServerRole, display_url},
 };
 
-/// Why a try failed.
-pub(super) enum Failure {
-    /// It may lie elsewhere by now.
+/// Why a request failed.
+pub(super) enum TransferFailure {
+    /// The segment may have another address by now.
     Moved(Error),
-    /// The next try may succeed, and goes on where this one ended.
-    Passing(Error),
-    /// All of it came, but it is no such piece.
-    Broken(Error),
-    Final(Error),
+    /// A retry may succeed, and continues where this request ended.
+    Transient(Error),
+    /// The segment arrived complete, but is not MP4.
+    Corrupt(Error),
+    Fatal(Error),
 }
 
-/// What has come of a piece.
+/// The bytes of a segment that have arrived.
 #[derive(Default)]
-pub(super) struct Partial {
+pub(super) struct PartialSegment {
     bytes: Vec<u8>,
-    /// What tells that the file is still the same.
+    /// For If-Range: identifies this version of the file.
     validator: Option<HeaderValue>,
-    /// The size of the whole file.
+    /// The size of the complete file, in bytes.
     size: Option<u64>,
 }
 
-impl Partial {
+impl PartialSegment {
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -55,12 +56,13 @@ impl Partial {
         *self = Self::default();
     }
 
-    pub(super) fn take(self) -> Bytes {
+    pub(super) fn into_bytes(self) -> Bytes {
         self.bytes.into()
     }
 
-    /// What to ask for, besides the address.
-    fn headers(&self, range: Option<Range>) -> HeaderMap {
+    /// Range and If-Range for the missing bytes (RFC 9110, sections 13.1.5 and
+    /// 14.2).
+    fn range_headers(&self, range: Option<ByteRange>) -> HeaderMap {
         let mut headers = HeaderMap::new();
         let first = self.len() as u64 + range.map_or(0, |range| range.offset);
         let text = match range {
@@ -78,135 +80,162 @@ impl Partial {
     }
 }
 
-/// What is to be taken of an answer.
-struct Portion {
-    /// Left out at its beginning.
+/// The bytes of a response body that are wanted.
+struct WantedBytes {
+    /// To be skipped at the beginning.
     skip: u64,
-    /// Taken from there; all that comes if it is not known.
+    /// Wanted from there; None: to the end of the body.
     length: Option<u64>,
 }
 
-/// Asks for what is missing of a piece, and takes what comes.
-pub(super) async fn attempt(
-    source: &Source,
-    part: &Part,
+/// Requests the missing bytes of a segment, and adds those that arrive.
+/// `limit` is the largest size of the segment, in bytes.
+pub(super) async fn request_missing(
+    loader: &PlaylistLoader,
+    entry: &PlaylistEntry,
     limit: usize,
-    got: &mut Partial,
-    room: &mut MemoryPermit,
-) -> Result<(), Failure> {
-    if part
-        .range
-        .is_some_and(|range| got.len() as u64 == range.length)
-    {
+    partial: &mut PartialSegment,
+    permit: &mut MemoryPermit,
+) -> Result<(), TransferFailure> {
+    let received = partial.len() as u64;
+    if entry.range.is_some_and(|range| range.length == received) {
         return Ok(());
     }
-    let headers = got.headers(part.range);
-    let answer = source
-        .playlist
-        .get(&part.url, headers, ServerRole::Segments)
-        .await;
-    let answer = answer.map_err(|e| judge(e, part, got))?;
-    let portion = match answer.status() {
-        200 => whole(&answer, part, limit, got)?,
-        206 => portion(&answer, part, got)?,
+    let headers = partial.range_headers(entry.range);
+    let response = loader
+        .location
+        .get(&entry.url, headers, ServerRole::Segments);
+    let response = response.await.map_err(|e| classify(e, entry, partial))?;
+    let wanted = match response.status() {
+        200 => accept_whole_file(&response, entry, limit, partial)?,
+        206 => accept_range(&response, entry, partial)?,
         status => {
-            let what = format!("answered {status} where a piece of a clip was due");
-            return Err(Failure::Final(wrong(part, &what).with_status(status)));
+            let reason = format!("answered {status} where a piece of a clip was due");
+            let error = segment_error(entry, &reason).with_status(status);
+            return Err(TransferFailure::Fatal(error));
         }
     };
-    if portion
-        .length
-        .is_some_and(|length| got.len() as u64 + length > limit as u64)
-    {
-        return Err(too_large(part, limit));
+    let length = wanted.length.unwrap_or_default();
+    if partial.len() as u64 + length > limit as u64 {
+        return Err(too_large(entry, limit));
     }
-    take(answer, &source.limits, part, limit, portion, got, room).await
+    read_body(
+        response,
+        &loader.limits,
+        entry,
+        limit,
+        wanted,
+        partial,
+        permit,
+    )
+    .await
 }
 
-fn wrong(part: &Part, what: &str) -> Error {
-    let message = format!("{} {what}", display_url(&part.url));
-    Error::api(Code::ChunkFetchFailed, message).during(OPERATION)
+/// What a failed request means for the next one.
+fn classify(e: Error, entry: &PlaylistEntry, partial: &mut PartialSegment) -> TransferFailure {
+    match e.http_status {
+        _ if is_transient(&e) => TransferFailure::Transient(e),
+        _ if !is_of_clip(&e) => TransferFailure::Fatal(e),
+        // A signed address is valid for minutes, and some storage answers 400
+        // after that. Whether a segment is gone, the playlist tells.
+        Some(401 | 403 | 404 | 410) => TransferFailure::Moved(e),
+        Some(400) if entry.url.query().is_some() => TransferFailure::Moved(e),
+        Some(416) if partial.len() > 0 => {
+            partial.clear();
+            TransferFailure::Transient(e)
+        }
+        _ => TransferFailure::Fatal(e),
+    }
 }
 
-fn too_large(part: &Part, limit: usize) -> Failure {
-    let what = format!("is larger than the {limit} bytes that a piece of a clip may have");
-    Failure::Final(wrong(part, &what))
+fn segment_error(entry: &PlaylistEntry, reason: &str) -> Error {
+    let message = format!("{} {reason}", display_url(&entry.url));
+    clip_error(Code::ChunkFetchFailed, message)
 }
 
-/// An answer with all of the file: the beginning of it, or what is to be cut
-/// out of it.
-fn whole(
-    answer: &ResponseStream,
-    part: &Part,
+fn too_large(entry: &PlaylistEntry, limit: usize) -> TransferFailure {
+    let reason = format!("is larger than the {limit} bytes that a piece of a clip may have");
+    TransferFailure::Fatal(segment_error(entry, &reason))
+}
+
+/// A response with the complete file: the segment, or a file with the segment
+/// in it.
+fn accept_whole_file(
+    response: &ResponseStream,
+    entry: &PlaylistEntry,
     limit: usize,
-    got: &mut Partial,
-) -> Result<Portion, Failure> {
-    got.clear();
-    got.size = answer.length();
-    got.validator = validator(answer);
-    let Some(range) = part.range else {
-        return Ok(Portion {
+    partial: &mut PartialSegment,
+) -> Result<WantedBytes, TransferFailure> {
+    partial.clear();
+    partial.size = response.length();
+    partial.validator = validator(response);
+    let Some(range) = entry.range else {
+        return Ok(WantedBytes {
             skip: 0,
-            length: answer.length(),
+            length: response.length(),
         });
     };
     let end = range.offset.saturating_add(range.length);
-    if answer.length().is_some_and(|size| size < end) {
-        let what = "is shorter than the playlist says";
-        return Err(Failure::Final(wrong(part, what)));
+    if response.length().is_some_and(|size| size < end) {
+        let reason = "is shorter than the playlist says";
+        return Err(TransferFailure::Fatal(segment_error(entry, reason)));
     }
     if end > limit as u64 {
-        let what = "is large, and its server does not give a part of it (Range)";
-        return Err(Failure::Final(wrong(part, what)));
+        let reason = "is large, and its server does not give a part of it (Range)";
+        return Err(TransferFailure::Fatal(segment_error(entry, reason)));
     }
-    Ok(Portion {
+    Ok(WantedBytes {
         skip: range.offset,
         length: Some(range.length),
     })
 }
 
-/// An answer with a part of the file, which must be the one asked for.
-fn portion(answer: &ResponseStream, part: &Part, got: &mut Partial) -> Result<Portion, Failure> {
-    let told = answer.header(CONTENT_RANGE).and_then(content_range);
-    let first = got.len() as u64 + part.range.map_or(0, |range| range.offset);
-    let last = part.range.map(|range| range.offset + range.length - 1);
-    let fits = |(from, to, _): &(u64, u64, Option<u64>)| {
+/// A response with a part of the file, which must be the requested one.
+fn accept_range(
+    response: &ResponseStream,
+    entry: &PlaylistEntry,
+    partial: &mut PartialSegment,
+) -> Result<WantedBytes, TransferFailure> {
+    let range = response.header(CONTENT_RANGE).and_then(parse_content_range);
+    let first = partial.len() as u64 + entry.range.map_or(0, |range| range.offset);
+    let last = entry.range.map(|range| range.offset + range.length - 1);
+    let is_requested = |(from, to, _): &(u64, u64, Option<u64>)| {
         *from == first && last.is_none_or(|last| *to <= last)
     };
-    let Some((from, to, size)) = told.filter(fits) else {
-        let error = wrong(part, "gave another part of itself than was asked for");
-        return Err(match got.len() {
-            0 => Failure::Final(error),
+    let Some((from, to, size)) = range.filter(is_requested) else {
+        let error = segment_error(entry, "gave another part of itself than was asked for");
+        return Err(match partial.len() {
+            0 => TransferFailure::Fatal(error),
             _ => {
-                got.clear();
-                Failure::Passing(error)
+                partial.clear();
+                TransferFailure::Transient(error)
             }
         });
     };
-    if got.len() == 0 {
-        got.validator = validator(answer);
-        got.size = size;
-    } else if size.is_some() && got.size.is_some() && size != got.size {
-        got.clear();
-        let error = wrong(part, "is not the same any more as when it was begun");
-        return Err(Failure::Passing(error));
+    if partial.len() == 0 {
+        partial.validator = validator(response);
+        partial.size = size;
+    } else if size.is_some() && partial.size.is_some() && size != partial.size {
+        partial.clear();
+        let error = segment_error(entry, "is not the same any more as when it was begun");
+        return Err(TransferFailure::Transient(error));
     }
-    Ok(Portion {
+    Ok(WantedBytes {
         skip: 0,
         length: Some(to - from + 1),
     })
 }
 
-/// What tells one state of a file from another: a strong ETag, or its date
-/// (RFC 9110, 13.1.5).
-fn validator(answer: &ResponseStream) -> Option<HeaderValue> {
-    let tag = answer.header(ETAG).filter(|tag| tag.starts_with('"'));
-    let value = tag.or_else(|| answer.header(LAST_MODIFIED))?;
+/// A strong ETag, or Last-Modified (RFC 9110, section 13.1.5).
+fn validator(response: &ResponseStream) -> Option<HeaderValue> {
+    let tag = response.header(ETAG).filter(|tag| tag.starts_with('"'));
+    let value = tag.or_else(|| response.header(LAST_MODIFIED))?;
     HeaderValue::from_str(value).ok()
 }
 
-/// `bytes 0-9/100` or `bytes 0-9/*` (RFC 9110, 14.4).
-fn content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
+/// First byte, last byte and size of `bytes 0-9/100` or `bytes 0-9/*`
+/// (RFC 9110, section 14.4).
+fn parse_content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
     let (range, size) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (from, to) = range.trim().split_once('-')?;
     let (from, to) = (from.parse().ok()?, to.parse().ok()?);
@@ -218,36 +247,36 @@ fn content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
     fits.then_some((from, to, size))
 }
 
-/// Takes what comes.
-async fn take(
-    mut answer: ResponseStream,
-    limits: &Limits,
-    part: &Part,
+/// Adds the wanted bytes of a body.
+async fn read_body(
+    mut response: ResponseStream,
+    limits: &DownloadLimits,
+    entry: &PlaylistEntry,
     limit: usize,
-    portion: Portion,
-    got: &mut Partial,
-    room: &mut MemoryPermit,
-) -> Result<(), Failure> {
-    if let Some(length) = portion.length {
+    wanted: WantedBytes,
+    partial: &mut PartialSegment,
+    permit: &mut MemoryPermit,
+) -> Result<(), TransferFailure> {
+    if let Some(length) = wanted.length {
         // Not more than the limit, which was checked.
         let length = usize::try_from(length).unwrap_or(limit);
-        room.cover(got.len() + length).await;
-        got.bytes.reserve_exact(length);
+        permit.grow_to(partial.len() + length).await;
+        partial.bytes.reserve_exact(length);
     }
-    let mut pace = Pace::default();
-    let (mut skip, mut missing) = (portion.skip, portion.length);
+    let mut rate = TransferRate::default();
+    let (mut skip, mut missing) = (wanted.skip, wanted.length);
     while missing != Some(0) {
-        let Some(patience) = pace.patience(limits) else {
-            let what = format!("comes too slowly, {} bytes so far", pace.bytes);
-            return Err(Failure::Passing(wrong(part, &what)));
+        let Some(timeout) = rate.next_timeout(limits) else {
+            let reason = format!("comes too slowly, {} bytes so far", rate.bytes);
+            let error = segment_error(entry, &reason);
+            return Err(TransferFailure::Transient(error));
         };
         let since = Instant::now();
-        let chunk = answer
-            .next_chunk(patience)
-            .await
-            .map_err(Failure::Passing)?;
-        let Some(mut chunk) = chunk else { break };
-        pace.count(since.elapsed(), chunk.len());
+        let chunk = response.next_chunk(timeout).await;
+        let Some(mut chunk) = chunk.map_err(TransferFailure::Transient)? else {
+            break;
+        };
+        rate.count(since.elapsed(), chunk.len());
         let skipped = skip.min(chunk.len() as u64);
         skip -= skipped;
         // Both are no more than the length of the chunk.
@@ -257,40 +286,41 @@ async fn take(
             *missing -= taken;
             chunk.truncate(usize::try_from(taken).unwrap_or_default());
         }
-        if got.len() + chunk.len() > limit {
-            return Err(too_large(part, limit));
+        if partial.len() + chunk.len() > limit {
+            return Err(too_large(entry, limit));
         }
-        room.cover(got.len() + chunk.len()).await;
-        got.bytes.extend_from_slice(&chunk);
+        permit.grow_to(partial.len() + chunk.len()).await;
+        partial.bytes.extend_from_slice(&chunk);
     }
-    let whole = part.range.map(|range| range.length).or(got.size);
-    match whole.or(portion.length) {
-        // An answer with a part may hold less than was asked for.
-        Some(whole) if (got.len() as u64) < whole => {
-            let what = format!("broke off after {} bytes", got.len());
-            Err(Failure::Passing(wrong(part, &what)))
+    let size = entry.range.map(|range| range.length).or(partial.size);
+    match size.or(wanted.length) {
+        // A response with a part may be shorter than the requested range.
+        Some(size) if (partial.len() as u64) < size => {
+            let reason = format!("broke off after {} bytes", partial.len());
+            let error = segment_error(entry, &reason);
+            Err(TransferFailure::Transient(error))
         }
         _ => Ok(()),
     }
 }
 
-/// How fast something comes. Time in which nobody reads does not count.
+/// How fast a body arrives. Only time spent in waiting for it counts.
 #[derive(Default)]
-struct Pace {
-    spent: Duration,
+struct TransferRate {
+    waited: Duration,
     bytes: u64,
 }
 
-impl Pace {
-    fn count(&mut self, time: Duration, bytes: usize) {
-        self.spent += time;
+impl TransferRate {
+    fn count(&mut self, waited: Duration, bytes: usize) {
+        self.waited += waited;
         self.bytes += bytes as u64;
     }
 
-    /// How long the next bytes may take to come.
-    fn patience(&self, limits: &Limits) -> Option<Duration> {
+    /// How long the next bytes may take; None when the body is too slow.
+    fn next_timeout(&self, limits: &DownloadLimits) -> Option<Duration> {
         let granted = Duration::from_secs(self.bytes / limits.bytes_per_second.max(1));
-        let left = (limits.grace + granted).saturating_sub(self.spent);
+        let left = (limits.grace + granted).saturating_sub(self.waited);
         (!left.is_zero()).then(|| left.min(limits.idle))
     }
 }
@@ -300,9 +330,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_of_answers() {
-        assert_eq!(content_range("bytes 0-9/100"), Some((0, 9, Some(100))));
-        assert_eq!(content_range(" bytes 5-5/*"), Some((5, 5, None)));
+    fn content_range_parsed_only_if_valid() {
+        assert_eq!(
+            parse_content_range("bytes 0-9/100"),
+            Some((0, 9, Some(100)))
+        );
+        assert_eq!(parse_content_range(" bytes 5-5/*"), Some((5, 5, None)));
         for text in [
             "",
             "bytes",
@@ -314,20 +347,20 @@ mod tests {
             "items 0-9/100",
             "bytes -1-9/100",
         ] {
-            assert_eq!(content_range(text), None, "{text}");
+            assert_eq!(parse_content_range(text), None, "{text}");
         }
     }
 
     #[test]
-    fn patience_ends() {
-        let limits = Limits::default();
-        let mut pace = Pace::default();
-        assert_eq!(pace.patience(&limits), Some(super::super::IDLE));
-        pace.count(Duration::from_secs(25), 0);
-        assert_eq!(pace.patience(&limits), Some(Duration::from_secs(5)));
-        pace.count(Duration::from_secs(5), 1000);
-        assert_eq!(pace.patience(&limits), None);
-        pace.count(Duration::ZERO, 2 << 14);
-        assert_eq!(pace.patience(&limits), Some(Duration::from_secs(2)));
+    fn timeout_shrinks_with_time_and_grows_with_bytes() {
+        let limits = DownloadLimits::default();
+        let mut rate = TransferRate::default();
+        assert_eq!(rate.next_timeout(&limits), Some(limits.idle));
+        rate.count(Duration::from_secs(25), 0);
+        assert_eq!(rate.next_timeout(&limits), Some(Duration::from_secs(5)));
+        rate.count(Duration::from_secs(5), 1000);
+        assert_eq!(rate.next_timeout(&limits), None);
+        rate.count(Duration::ZERO, 2 << 14);
+        assert_eq!(rate.next_timeout(&limits), Some(Duration::from_secs(2)));
     }
 }

@@ -1,31 +1,36 @@
 // SPDX-License-Identifier: MIT
 
-//! What may happen to a piece on its way.
+//! Transfers of segments, and their failures.
 
 use std::sync::{Arc, Mutex};
 
 use super::*;
 
-/// A clip of a header and one segment, whose answers come from a function.
-async fn one(segment: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Site {
-    Site::start(move |request| match request.path() {
+/// A clip of an initialization section and one segment, answered by a function.
+async fn serve_one(segment: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> ClipServer {
+    ClipServer::start(move |request| match request.path() {
         "/clip.m3u8" => Answer::new(200, playlist("init", ["a"])),
-        "/init" => Answer::new(200, header(1)),
+        "/init" => Answer::new(200, init_section(1)),
         _ => segment(request),
     })
     .await
 }
 
-async fn refused(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> (Error, usize) {
-    let site = one(answer).await;
-    let error = failure(site.playlist(), quick()).await;
+async fn fail_with(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> (Error, usize) {
+    let server = serve_one(answer).await;
+    let error = failure(server.playlist(), quick()).await;
     assert_eq!(error.code, Code::ChunkFetchFailed, "{error}");
-    (error, site.count("/a"))
+    (error, server.count("/a"))
 }
 
 #[tokio::test]
-async fn parts_of_files() {
-    let whole = [header(1), segment(1, 700), segment(2, 900), segment(3, 50)];
+async fn byte_ranges_are_fetched_with_and_without_server_support() {
+    let whole = [
+        init_section(1),
+        segment(1, 700),
+        segment(2, 900),
+        segment(3, 50),
+    ];
     let sizes: Vec<_> = whole.iter().map(Vec::len).collect();
     let text = format!(
         "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-MAP:URI=\"all\",BYTERANGE=\"{}@0\"\n\
@@ -35,32 +40,32 @@ async fn parts_of_files() {
         sizes[0], sizes[1], sizes[0], sizes[2], sizes[3]
     );
     let file_of = whole.concat();
-    // A server that knows ranges, and one that does not.
+    // A server that supports ranges, and one that does not.
     for ranges in [true, false] {
         let (text, all) = (text.clone(), file_of.clone());
-        let site = Site::start(move |request| match request.path() {
+        let server = ClipServer::start(move |request| match request.path() {
             "/clip.m3u8" => Answer::new(200, text.as_str()),
             _ if ranges => file(&all, request),
             _ => Answer::new(200, all.as_slice()),
         })
         .await;
-        let pieces = pieces(site.playlist(), quick()).await;
-        let bytes: Vec<_> = pieces.iter().map(|p| p.bytes.to_vec()).collect();
+        let segments = segments(server.playlist(), quick()).await;
+        let bytes: Vec<_> = segments.iter().map(|p| p.bytes.to_vec()).collect();
         assert_eq!(bytes, whole, "{ranges}");
         if !ranges {
-            // Not even for a part is more taken than a piece may have.
-            let limits = Limits {
-                max_piece: 1200,
+            // No more is received than a segment may have.
+            let limits = DownloadLimits {
+                max_segment: 1200,
                 ..quick()
             };
-            let error = failure(site.playlist(), limits).await;
+            let error = failure(server.playlist(), limits).await;
             assert!(error.message.contains("does not give a part"), "{error}");
         }
     }
 }
 
 #[tokio::test]
-async fn parts_that_are_not_there() {
+async fn byte_range_not_served_as_requested_is_refused() {
     let ranged = "#EXTM3U\n#EXT-X-MAP:URI=\"init\"\n#EXTINF:4,\n#EXT-X-BYTERANGE:500@100\na\n#EXT-X-ENDLIST\n";
     let short = segment(1, 300);
     for (answer, says) in [
@@ -83,33 +88,33 @@ async fn parts_that_are_not_there() {
         ),
         (Answer::new(416, ""), "416"),
     ] {
-        let site = Site::start(move |request| match request.path() {
+        let server = ClipServer::start(move |request| match request.path() {
             "/clip.m3u8" => Answer::new(200, ranged),
-            "/init" => Answer::new(200, header(1)),
+            "/init" => Answer::new(200, init_section(1)),
             _ => answer.clone(),
         })
         .await;
-        let error = failure(site.playlist(), quick()).await;
+        let error = failure(server.playlist(), quick()).await;
         assert_eq!(error.code, Code::ChunkFetchFailed, "{error}");
         assert!(error.message.contains(says), "{error}");
-        assert_eq!(site.count("/a"), 1);
+        assert_eq!(server.count("/a"), 1);
     }
 }
 
 #[tokio::test]
-async fn headers_that_change() {
+async fn init_sections_changing_are_fetched_once_each() {
     let text = "#EXTM3U\n#EXT-X-MAP:URI=\"1.mp4\"\n#EXTINF:4,\na\n#EXT-X-MAP:URI=\"1.mp4\"\n#EXTINF:4,\nb\n\
         #EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI=\"2.mp4\"\n#EXTINF:2.5,\nc\n\
         #EXT-X-MAP:URI=\"1.mp4\"\n#EXTINF:4,\nd\n#EXT-X-ENDLIST\n";
-    let site = Site::start(move |request| match request.path() {
+    let server = ClipServer::start(move |request| match request.path() {
         "/clip.m3u8" => Answer::new(200, text),
-        "/1.mp4" => Answer::new(200, header(1)).late(Duration::from_millis(20)),
-        "/2.mp4" => Answer::new(200, header(2)),
+        "/1.mp4" => Answer::new(200, init_section(1)).late(Duration::from_millis(20)),
+        "/2.mp4" => Answer::new(200, init_section(2)),
         _ => Answer::new(200, segment(7, 10)),
     })
     .await;
-    let pieces = pieces(site.playlist(), quick()).await;
-    let (one, two, media) = (header(1), header(2), segment(7, 10));
+    let segments = segments(server.playlist(), quick()).await;
+    let (one, two, media) = (init_section(1), init_section(2), segment(7, 10));
     let (one, two, media) = (&one[..], &two[..], &media[..]);
     let expected = [
         (true, one),
@@ -120,16 +125,19 @@ async fn headers_that_change() {
         (true, one),
         (false, media),
     ];
-    assert_eq!(contents(&pieces), expected);
-    let broken: Vec<_> = pieces.iter().map(|piece| piece.discontinuity).collect();
+    assert_eq!(contents(&segments), expected);
+    let broken: Vec<_> = segments
+        .iter()
+        .map(|segment| segment.discontinuity)
+        .collect();
     assert_eq!(broken, [false, false, false, false, true, false, false]);
-    assert_eq!(pieces[4].duration, Duration::from_millis(2500));
-    assert_eq!(pieces[3].duration, Duration::ZERO);
-    assert_eq!(site.count("/1.mp4"), 1);
+    assert_eq!(segments[4].duration, Duration::from_millis(2500));
+    assert_eq!(segments[3].duration, Duration::ZERO);
+    assert_eq!(server.count("/1.mp4"), 1);
 }
 
 #[tokio::test]
-async fn a_broken_transfer_goes_on() {
+async fn transfer_interrupted_resumes_with_range() {
     let media = segment(1, 50_000);
     for tag in ["etag", "last-modified", "x"] {
         let value = match tag {
@@ -137,7 +145,7 @@ async fn a_broken_transfer_goes_on() {
             _ => "Sun, 06 Nov 1994 08:49:37 GMT",
         };
         let all = media.clone();
-        let site = one(move |request| {
+        let server = serve_one(move |request| {
             let answer = file(&all, request).with(tag, value);
             match request.nth {
                 0 => answer.cut_after(20_000),
@@ -146,13 +154,13 @@ async fn a_broken_transfer_goes_on() {
             }
         })
         .await;
-        let limits = Limits {
+        let limits = DownloadLimits {
             idle: Duration::from_millis(500),
             ..quick()
         };
-        let pieces = pieces(site.playlist(), limits).await;
-        assert_eq!(pieces[1].bytes, media);
-        let asked: Vec<_> = site
+        let segments = segments(server.playlist(), limits).await;
+        assert_eq!(segments[1].bytes, media);
+        let asked: Vec<_> = server
             .requests()
             .into_iter()
             .filter(|r| r.path() == "/a")
@@ -167,20 +175,20 @@ async fn a_broken_transfer_goes_on() {
 }
 
 #[tokio::test]
-async fn a_transfer_that_cannot_go_on_begins_anew() {
+async fn transfer_that_cannot_resume_restarts() {
     let media = segment(1, 50_000);
     let other = segment(2, 50_000);
     let longer = segment(2, 50_001);
-    // The server knows no ranges; has another file by now, and says so, or
-    // has one of another size; gives another part; or none.
-    for way in 0..5 {
-        let (first, second) = match way {
+    // The server does not support ranges; has another file by now, and says
+    // so, or has one of another size; sends another range; or none.
+    for case in 0..5 {
+        let (first, second) = match case {
             0 => (media.clone(), media.clone()),
             2 => (media.clone(), longer.clone()),
             _ => (media.clone(), other.clone()),
         };
         let expected = second.clone();
-        let site = one(move |request| match (request.nth, way) {
+        let server = serve_one(move |request| match (request.nth, case) {
             (0, _) => Answer::new(200, first.as_slice())
                 .with("etag", "\"1\"")
                 .cut_after(20_000),
@@ -190,18 +198,18 @@ async fn a_transfer_that_cannot_go_on_begins_anew() {
             _ => Answer::new(200, second.as_slice()),
         })
         .await;
-        let pieces = pieces(site.playlist(), quick()).await;
-        assert_eq!(pieces[1].bytes, expected, "{way}");
-        let asked = if way < 2 { 2 } else { 3 };
-        assert_eq!(site.count("/a"), asked, "{way}");
+        let segments = segments(server.playlist(), quick()).await;
+        assert_eq!(segments[1].bytes, expected, "{case}");
+        let asked = if case < 2 { 2 } else { 3 };
+        assert_eq!(server.count("/a"), asked, "{case}");
     }
 }
 
 #[tokio::test]
-async fn less_than_was_asked_for_goes_on() {
+async fn range_shorter_than_requested_is_continued() {
     let media = segment(1, 50_000);
     let all = media.clone();
-    let site = one(move |request| {
+    let server = serve_one(move |request| {
         let Some(first) = request.header("range") else {
             return Answer::new(200, all.as_slice()).cut_after(20_000);
         };
@@ -211,97 +219,97 @@ async fn less_than_was_asked_for_goes_on() {
         Answer::new(206, &all[first..=last]).with("content-range", &range)
     })
     .await;
-    let pieces = pieces(site.playlist(), quick()).await;
-    assert_eq!(pieces[1].bytes, media);
-    assert_eq!(site.count("/a"), 3);
+    let segments = segments(server.playlist(), quick()).await;
+    assert_eq!(segments[1].bytes, media);
+    assert_eq!(server.count("/a"), 3);
 }
 
 #[tokio::test]
-async fn tries_are_limited() {
+async fn request_failing_is_retried_up_to_limit() {
     let media = segment(1, 5000);
-    let (error, asked) = refused(|_| Answer::new(503, "")).await;
+    let (error, asked) = fail_with(|_| Answer::new(503, "")).await;
     assert_eq!((error.http_status, asked), (Some(503), 3));
     let all = media.clone();
-    let (error, asked) = refused(move |_| Answer::new(200, all.as_slice()).cut_after(10)).await;
+    let (error, asked) = fail_with(move |_| Answer::new(200, all.as_slice()).cut_after(10)).await;
     assert_eq!(asked, 3, "{error}");
-    // What is larger than it says is cut; what is smaller breaks off.
+    // A body larger than Content-Length is cut, a smaller one breaks off.
     let all = media.clone();
     let (error, asked) =
-        refused(move |_| Answer::new(200, all.as_slice()).said_to_have(6000)).await;
+        fail_with(move |_| Answer::new(200, all.as_slice()).said_to_have(6000)).await;
     assert_eq!(asked, 3, "{error}");
-    // One that always brings a bit, and begins anew then.
+    // One that always brings some bytes, and then restarts.
     let large = segment(1, 600 << 10);
-    let (error, asked) = refused(move |request| match request.header("range") {
+    let (error, asked) = fail_with(move |request| match request.header("range") {
         Some(_) => Answer::new(416, ""),
         None => Answer::new(200, large.as_slice()).cut_after(500 << 10),
     })
     .await;
     assert!(asked <= 4, "{error}: {asked}");
     for status in [204, 302, 409, 501] {
-        let (error, asked) = refused(move |_| Answer::new(status, "")).await;
+        let (error, asked) = fail_with(move |_| Answer::new(status, "")).await;
         assert_eq!((error.http_status, asked), (Some(status), 1));
     }
 }
 
 #[tokio::test]
-async fn bodies_that_do_not_come() {
-    let site = one(|_| Answer::new(200, segment(1, 5000)).hanging_after(100)).await;
-    let limits = Limits {
+async fn body_idle_or_slow_fails() {
+    let server = serve_one(|_| Answer::new(200, segment(1, 5000)).hanging_after(100)).await;
+    let limits = DownloadLimits {
         idle: Duration::from_millis(50),
         ..quick()
     };
-    let error = failure(site.playlist(), limits).await;
+    let error = failure(server.playlist(), limits).await;
     assert_eq!(error.code, Code::ChunkFetchFailed);
     assert!(error.message.contains("nothing more came"), "{error}");
     // Never idle, and never done.
     let pause = Duration::from_millis(5);
-    let site = one(move |_| Answer::new(200, segment(1, 5000)).paced(1, pause)).await;
-    let limits = Limits {
+    let server = serve_one(move |_| Answer::new(200, segment(1, 5000)).paced(1, pause)).await;
+    let limits = DownloadLimits {
         grace: Duration::from_millis(60),
         ..quick()
     };
-    let error = failure(site.playlist(), limits).await;
+    let error = failure(server.playlist(), limits).await;
     assert_eq!(error.code, Code::ChunkFetchFailed);
     assert!(
         error.message.contains("too slowly") || error.message.contains("nothing more came"),
         "{error}"
     );
-    assert_eq!(site.count("/a"), 3);
+    assert_eq!(server.count("/a"), 3);
 }
 
 #[tokio::test]
-async fn what_is_too_large_is_not_taken() {
+async fn segment_larger_than_limit_is_refused() {
     let (error, asked) =
-        refused(|_| Answer::new(200, segment(1, 10)).said_to_have(10_000_000_000)).await;
+        fail_with(|_| Answer::new(200, segment(1, 10)).said_to_have(10_000_000_000)).await;
     assert!(
         error.message.contains("is larger than the 67108864 bytes"),
         "{error}"
     );
     assert_eq!(asked, 1);
-    // Without a word of its size before.
-    let site = one(|_| {
+    // Without Content-Length.
+    let server = serve_one(|_| {
         let mut body = b"500000\r\n".to_vec();
         body.resize(0x50_0000 + 8, 0);
         let answer = Answer::new(200, body).of_no_length();
         answer.with("transfer-encoding", "chunked")
     })
     .await;
-    let limits = Limits {
-        max_piece: 1 << 20,
+    let limits = DownloadLimits {
+        max_segment: 1 << 20,
         ..quick()
     };
-    let error = failure(site.playlist(), limits).await;
+    let error = failure(server.playlist(), limits).await;
     assert!(
         error.message.contains("is larger than the 1048576 bytes"),
         "{error}"
     );
-    // A header has to be smaller still.
-    let site = Site::start(|request| match request.path() {
+    // An initialization section must be smaller.
+    let server = ClipServer::start(|request| match request.path() {
         "/clip.m3u8" => Answer::new(200, playlist("init", ["a"])),
         _ => Answer::new(200, "").said_to_have(5 << 20),
     })
     .await;
-    let error = failure(site.playlist(), quick()).await;
+    let error = failure(server.playlist(), quick()).await;
     assert!(
         error.message.contains("is larger than the 4194304 bytes"),
         "{error}"
@@ -309,34 +317,34 @@ async fn what_is_too_large_is_not_taken() {
 }
 
 #[tokio::test]
-async fn what_is_no_piece() {
+async fn segment_not_mp4_is_fetched_once_more() {
     for (body, says) in [
         (b"<html>Please log in</html>".to_vec(), "is not MP4"),
         (Vec::new(), "is empty"),
         (segment(1, 100)[..80].to_vec(), "is cut short or damaged"),
-        (header(1), "holds no fragment"),
+        (init_section(1), "holds no fragment"),
     ] {
-        let (error, asked) = refused(move |_| Answer::new(200, body.as_slice())).await;
+        let (error, asked) = fail_with(move |_| Answer::new(200, body.as_slice())).await;
         assert!(error.message.contains(says), "{error}");
         assert!(error.message.contains("/a ("), "{error}");
         assert_eq!(asked, 2);
     }
-    // It may have been a moment's.
-    let site = one(|request| match request.nth {
+    // The fault may be transient.
+    let server = serve_one(|request| match request.nth {
         0 => Answer::new(200, "<html>"),
         _ => Answer::new(200, segment(1, 10)),
     })
     .await;
-    assert_eq!(pieces(site.playlist(), quick()).await.len(), 2);
+    assert_eq!(segments(server.playlist(), quick()).await.len(), 2);
 }
 
 #[tokio::test]
-async fn signatures_that_end() {
+async fn signed_address_expired_reloads_playlist() {
     let valid = Arc::new(Mutex::new(0));
     for status in [400, 401, 403, 410] {
         let names: Vec<_> = (0..8).map(|n| format!("{n}")).collect();
         let valid = valid.clone();
-        let site = Site::start(move |request| {
+        let server = ClipServer::start(move |request| {
             let mut valid = valid.lock().unwrap();
             if request.path() == "/clip.m3u8" {
                 *valid += 1;
@@ -346,9 +354,9 @@ async fn signatures_that_end() {
             }
             let signed = request.target.ends_with(&format!("?s={valid}"));
             match request.path() {
-                "/init" => Answer::new(200, header(1)),
+                "/init" => Answer::new(200, init_section(1)),
                 _ if !signed => Answer::new(status, "s=expired0123456789"),
-                // Ends twice: at the third piece, and at the sixth.
+                // Ends twice: at the third segment, and at the sixth.
                 "/2" | "/5" if request.nth == 0 => {
                     *valid += 1;
                     Answer::new(status, "")
@@ -357,47 +365,51 @@ async fn signatures_that_end() {
             }
         })
         .await;
-        let limits = Limits {
+        let limits = DownloadLimits {
             parallel: 2,
             ..quick()
         };
-        assert_eq!(pieces(site.playlist(), limits).await.len(), 9, "{status}");
-        assert_eq!(site.count("/clip.m3u8"), 3, "{status}");
+        assert_eq!(
+            segments(server.playlist(), limits).await.len(),
+            9,
+            "{status}"
+        );
+        assert_eq!(server.count("/clip.m3u8"), 3, "{status}");
     }
 }
 
 #[tokio::test]
-async fn signatures_that_never_hold() {
+async fn signed_address_never_accepted_fails_after_renewals() {
     // New ones each time, that are not taken either.
-    let site = Site::start(|request| match request.path() {
+    let server = ClipServer::start(|request| match request.path() {
         "/clip.m3u8" => {
             let signed = format!("a?signature=secret012345-{}", request.nth);
             Answer::new(200, playlist("init", [signed.as_str()]))
         }
-        "/init" => Answer::new(200, header(1)),
+        "/init" => Answer::new(200, init_section(1)),
         _ => Answer::new(403, format!("no: {}", request.target)).with("content-type", "text/plain"),
     })
     .await;
-    let error = failure(site.playlist(), quick()).await;
+    let error = failure(server.playlist(), quick()).await;
     assert_eq!(error.code, Code::ChunkFetchFailed);
     assert_eq!(error.http_status, Some(403));
     assert!(!error.message.contains("secret012345"), "{error}");
-    assert_eq!(site.count("/a"), 1 + RENEWALS as usize);
-    // The same as before: no need to ask.
+    assert_eq!(server.count("/a"), 1 + RENEWALS as usize);
+    // The address is unchanged: no further request.
     for status in [403, 404] {
-        let site = one(move |_| Answer::new(status, "")).await;
-        let error = failure(site.playlist(), quick()).await;
+        let server = serve_one(move |_| Answer::new(status, "")).await;
+        let error = failure(server.playlist(), quick()).await;
         assert_eq!(error.code, Code::ChunkFetchFailed);
-        assert_eq!((site.count("/clip.m3u8"), site.count("/a")), (2, 1));
+        assert_eq!((server.count("/clip.m3u8"), server.count("/a")), (2, 1));
     }
     // The clip is gone meanwhile.
-    let site = Site::start(|request| match (request.path(), request.nth) {
+    let server = ClipServer::start(|request| match (request.path(), request.nth) {
         ("/clip.m3u8", 0) => Answer::new(200, playlist("init", ["a"])),
-        ("/init", _) => Answer::new(200, header(1)),
+        ("/init", _) => Answer::new(200, init_section(1)),
         _ => Answer::new(410, ""),
     })
     .await;
-    let error = failure(site.playlist(), quick()).await;
+    let error = failure(server.playlist(), quick()).await;
     assert_eq!(error.code, Code::ClipGone);
     assert_eq!(error.http_status, Some(410));
 }

@@ -9,17 +9,17 @@ use bytes::Bytes;
 use super::media::*;
 use crate::platform::{
     mp4_boxes::{Mp4Box, all_boxes},
-    recording::Piece,
+    recording::ClipSegment,
 };
 
-fn fails(pieces: Vec<Piece>, code: &str, text: &str) {
+fn fails(pieces: Vec<ClipSegment>, code: &str, text: &str) {
     let error = assemble(pieces, None).unwrap_err();
     assert_eq!(error.code.as_str(), code, "{error}");
     assert!(error.message.contains(text), "{error}");
 }
 
 /// A clip whose second segment is what `damage` makes of it.
-fn damaged(damage: impl FnOnce(&mut Vec<u8>)) -> Vec<Piece> {
+fn damaged(damage: impl FnOnce(&mut Vec<u8>)) -> Vec<ClipSegment> {
     let recording = recording(H264);
     let mut clip = recording.clip(0..3);
     let mut bytes = clip[2].bytes.to_vec();

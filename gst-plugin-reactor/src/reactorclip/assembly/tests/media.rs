@@ -20,7 +20,7 @@ use bytes::Bytes;
 use super::super::{Assembled, Assembly, Window};
 use crate::platform::{
     Error,
-    recording::{Piece, PieceKind},
+    recording::{ClipSegment, SegmentKind},
 };
 
 /// H.264 with B-frames, and AAC.
@@ -97,25 +97,25 @@ pub fn run(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-pub fn header(bytes: &Bytes) -> Piece {
-    Piece {
-        kind: PieceKind::Header,
+pub fn header(bytes: &Bytes) -> ClipSegment {
+    ClipSegment {
+        kind: SegmentKind::InitSection,
         bytes: bytes.clone(),
         duration: Duration::ZERO,
         discontinuity: false,
     }
 }
 
-pub fn segment(bytes: &Bytes) -> Piece {
-    Piece {
-        kind: PieceKind::Segment,
+pub fn segment(bytes: &Bytes) -> ClipSegment {
+    ClipSegment {
+        kind: SegmentKind::Media,
         duration: Duration::from_secs(2),
         ..header(bytes)
     }
 }
 
-pub fn apart(piece: Piece) -> Piece {
-    Piece {
+pub fn apart(piece: ClipSegment) -> ClipSegment {
+    ClipSegment {
         discontinuity: true,
         ..piece
     }
@@ -123,7 +123,7 @@ pub fn apart(piece: Piece) -> Piece {
 
 impl Recording {
     /// The clip that consists of these segments.
-    pub fn clip(&self, segments: std::ops::Range<usize>) -> Vec<Piece> {
+    pub fn clip(&self, segments: std::ops::Range<usize>) -> Vec<ClipSegment> {
         let mut pieces = vec![header(&self.header)];
         pieces.extend(self.segments[segments].iter().map(segment));
         pieces
@@ -150,7 +150,7 @@ impl Recording {
     }
 }
 
-pub fn assemble(pieces: Vec<Piece>, window: Option<(f64, f64)>) -> Result<Assembled, Error> {
+pub fn assemble(pieces: Vec<ClipSegment>, window: Option<(f64, f64)>) -> Result<Assembled, Error> {
     gst::init().unwrap();
     let window = window.map(|(start, end)| Window { start, end });
     let mut assembly = Assembly::begin(&std::env::temp_dir(), window)?;
@@ -176,7 +176,7 @@ pub fn save(mut assembled: Assembled) -> Saved {
 }
 
 /// Puts the pieces together, and has ffmpeg and GStreamer play the file.
-pub fn saved(pieces: Vec<Piece>, window: Option<(f64, f64)>) -> Saved {
+pub fn saved(pieces: Vec<ClipSegment>, window: Option<(f64, f64)>) -> Saved {
     let saved = save(assemble(pieces, window).unwrap());
     saved.plays();
     saved

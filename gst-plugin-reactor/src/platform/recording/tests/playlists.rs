@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! What a playlist may do before it is complete.
+//! Playlists that are not ready, not complete, or not playlists.
 
 use super::*;
 
@@ -8,11 +8,11 @@ fn not_yet() -> Answer {
     Answer::new(202, "{}")
 }
 
-/// A site whose playlist comes from a function of how often it was asked for.
-async fn site(playlist: impl Fn(usize) -> Answer + Send + Sync + 'static) -> Site {
-    Site::start(move |request| match request.path() {
+/// A server whose playlist depends on the number of requests before.
+async fn server(playlist: impl Fn(usize) -> Answer + Send + Sync + 'static) -> ClipServer {
+    ClipServer::start(move |request| match request.path() {
         "/clip.m3u8" => playlist(request.nth),
-        path if path.starts_with("/init") => Answer::new(200, header(1)),
+        path if path.starts_with("/init") => Answer::new(200, init_section(1)),
         _ => Answer::new(200, segment(1, 100)),
     })
     .await
@@ -23,72 +23,75 @@ fn ready() -> Answer {
 }
 
 #[tokio::test]
-async fn waits_until_it_is_ready() {
-    let site = site(|n| match n {
+async fn playlist_not_ready_is_polled_within_limits() {
+    let server = server(|n| match n {
         0 => not_yet().with("retry-after", "2"),
         1 => not_yet().with("retry-after", "0"),
         2 => not_yet(),
         _ => ready(),
     })
     .await;
-    let limits = Limits {
-        ask_again: (Duration::from_millis(20), Duration::from_millis(40)),
+    let limits = DownloadLimits {
+        poll_interval: (Duration::from_millis(20), Duration::from_millis(40)),
         ..quick()
     };
-    let (steps, error) = all(site.playlist(), limits).await;
+    let (events, error) = all(server.playlist(), limits).await;
     assert_eq!(error, None);
-    // Never longer, and never shorter, whatever the server says.
-    let waits = [40, 20, 40].map(|ms| Step::Waiting(Duration::from_millis(ms)));
-    assert_eq!(steps[..3], waits);
-    assert_eq!(pieces_of(steps).len(), 3);
-    let usual = Limits::default().ask_again;
+    // Within the limits, whatever the server says.
+    let waits = [40, 20, 40].map(|ms| DownloadEvent::NotReady(Duration::from_millis(ms)));
+    assert_eq!(events[..3], waits);
+    assert_eq!(segments_of(events).len(), 3);
+    let usual = DownloadLimits::default().poll_interval;
     assert_eq!(usual, (Duration::from_millis(200), 2 * SECOND));
 }
 
 #[tokio::test]
-async fn does_not_wait_for_ever() {
-    let site = site(|_| not_yet()).await;
-    let limits = Limits {
+async fn playlist_never_ready_fails_after_timeout() {
+    let server = server(|_| not_yet()).await;
+    let limits = DownloadLimits {
         ready_timeout: Some(Duration::from_millis(300)),
         ..quick()
     };
-    let error = failure(site.playlist(), limits).await;
+    let error = failure(server.playlist(), limits).await;
     assert_eq!(error.code, Code::ClipNotReady, "{error}");
-    assert!(site.requests().len() > 1);
+    assert!(server.requests().len() > 1);
     assert!(error.message.contains("does the model still"), "{error}");
 }
 
 #[tokio::test]
-async fn the_end_of_the_session_ends_the_wait() {
-    let site = site(|_| not_yet()).await;
-    let limits = Limits {
+async fn session_over_shortens_wait_for_playlist() {
+    let server = server(|_| not_yet()).await;
+    let limits = DownloadLimits {
         last_wait: Duration::from_millis(80),
-        ask_again: (Duration::from_millis(10), Duration::from_millis(10)),
+        poll_interval: (Duration::from_millis(10), Duration::from_millis(10)),
         ..quick()
     };
-    let mut download = Download::start(site.playlist(), limits.clone());
+    let mut download = Download::start(server.playlist(), limits.clone());
     for _ in 0..20 {
         let step = download.next().await;
-        assert!(matches!(step, Some(Ok(Step::Waiting(_)))), "{step:?}");
+        assert!(
+            matches!(step, Some(Ok(DownloadEvent::NotReady(_)))),
+            "{step:?}"
+        );
     }
-    let asked = site.requests().len();
+    let asked = server.requests().len();
     download.session_is_over();
     let (_, error) = rest(download).await;
     let error = error.unwrap();
     assert_eq!(error.code, Code::ClipNotReady, "{error}");
     assert!(error.message.contains("the session is over"), "{error}");
-    // It had its last chance.
-    assert!(site.requests().len() > asked);
+    // It was requested once more.
+    assert!(server.requests().len() > asked);
     // Over from the beginning, and late.
-    let site = self::site(|n| if n < 3 { not_yet() } else { ready() }).await;
-    let download = Download::start(site.playlist(), limits);
+    let server = self::server(|n| if n < 3 { not_yet() } else { ready() }).await;
+    let download = Download::start(server.playlist(), limits);
     download.session_is_over();
-    let (steps, error) = rest(download).await;
-    assert_eq!((pieces_of(steps).len(), error), (3, None));
+    let (events, error) = rest(download).await;
+    assert_eq!((segments_of(events).len(), error), (3, None));
 }
 
 #[tokio::test]
-async fn refusals_of_the_playlist() {
+async fn playlist_refused_maps_status_to_code() {
     for (status, code, tries) in [
         (400, Code::BadRequest, 1),
         (422, Code::BadRequest, 1),
@@ -104,15 +107,15 @@ async fn refusals_of_the_playlist() {
         (500, Code::PlaylistFetchFailed, 3),
         (503, Code::PlaylistFetchFailed, 3),
     ] {
-        let site = site(move |_| {
+        let server = server(move |_| {
             let body = r#"{"detail":"no such thing, nor sig=verysecret0123"}"#;
             Answer::new(status, body).with("location", "http://127.0.0.1:1/")
         })
         .await;
-        let playlist = site.at("/clip.m3u8?sig=verysecret0123");
+        let playlist = server.at("/clip.m3u8?sig=verysecret0123");
         let error = failure(playlist, quick()).await;
         assert_eq!((error.code, error.http_status), (code, Some(status)));
-        assert_eq!(site.requests().len(), tries, "{status}");
+        assert_eq!(server.requests().len(), tries, "{status}");
         assert!(!error.message.contains("verysecret"), "{}", error.message);
         if status != 206 {
             assert!(error.message.contains("no such thing"), "{}", error.message);
@@ -121,8 +124,8 @@ async fn refusals_of_the_playlist() {
 }
 
 #[tokio::test]
-async fn what_passes_is_waited_out() {
-    let site = site(|n| match n {
+async fn playlist_with_transient_errors_is_retried() {
+    let server = server(|n| match n {
         0 => Answer::new(503, "").with("retry-after", "0"),
         1 => Answer::new(200, playlist("init", ["a"])).cut_after(30),
         2 => not_yet(),
@@ -130,10 +133,10 @@ async fn what_passes_is_waited_out() {
         _ => ready(),
     })
     .await;
-    assert_eq!(pieces(site.playlist(), quick()).await.len(), 3);
-    // Nobody there at all.
-    let gone = site.playlist();
-    drop(site);
+    assert_eq!(segments(server.playlist(), quick()).await.len(), 3);
+    // No server at all.
+    let gone = server.playlist();
+    drop(server);
     tokio::time::sleep(Duration::from_millis(20)).await;
     let error = failure(gone, quick()).await;
     assert_eq!(error.code, Code::PlaylistFetchFailed, "{error}");
@@ -141,9 +144,9 @@ async fn what_passes_is_waited_out() {
 }
 
 #[tokio::test]
-async fn a_playlist_that_grows() {
+async fn playlist_growing_is_followed_until_complete() {
     let text = |names: &[&str]| Answer::new(200, open_playlist("init", names.iter().copied()));
-    let site = site(move |n| match n {
+    let server = server(move |n| match n {
         0 => text(&["a"]),
         1 | 2 => text(&["a", "b?signature=1"]),
         3 => Answer::new(503, ""),
@@ -151,12 +154,12 @@ async fn a_playlist_that_grows() {
         _ => Answer::new(200, playlist("init", ["a", "b", "c", "d", "e"])),
     })
     .await;
-    let (steps, error) = all(site.playlist(), quick()).await;
+    let (events, error) = all(server.playlist(), quick()).await;
     assert_eq!(error, None);
-    let listed: Vec<_> = steps
+    let listed: Vec<_> = events
         .iter()
-        .filter_map(|step| match step {
-            Step::Listed {
+        .filter_map(|event| match event {
+            DownloadEvent::Playlist {
                 total, complete, ..
             } => Some((*total, *complete)),
             _ => None,
@@ -165,28 +168,28 @@ async fn a_playlist_that_grows() {
     assert_eq!(listed.first(), Some(&(2, false)));
     assert_eq!(listed.last(), Some(&(6, true)));
     assert!(listed.is_sorted(), "{listed:?}");
-    assert_eq!(pieces_of(steps).len(), 6);
+    assert_eq!(segments_of(events).len(), 6);
     for path in ["/init", "/a", "/b", "/c", "/d", "/e"] {
-        assert_eq!(site.count(path), 1, "{path}");
+        assert_eq!(server.count(path), 1, "{path}");
     }
 }
 
 #[tokio::test]
-async fn a_playlist_that_stops_growing() {
-    let site = site(|_| Answer::new(200, open_playlist("init", ["a", "b"]))).await;
-    let limits = Limits {
+async fn playlist_stalled_fails_after_known_segments() {
+    let server = server(|_| Answer::new(200, open_playlist("init", ["a", "b"]))).await;
+    let limits = DownloadLimits {
         stall: Duration::from_millis(100),
         ..quick()
     };
-    let (steps, error) = all(site.playlist(), limits).await;
-    assert_eq!(pieces_of(steps).len(), 3);
+    let (events, error) = all(server.playlist(), limits).await;
+    assert_eq!(segments_of(events).len(), 3);
     let error = error.unwrap();
     assert_eq!(error.code, Code::ClipNotReady, "{error}");
     assert!(error.message.contains("does not grow"), "{error}");
 }
 
 #[tokio::test]
-async fn a_playlist_that_takes_back_what_it_said() {
+async fn playlist_changing_earlier_entries_is_refused() {
     for (text, says) in [
         (playlist("init", ["a"]), "takes back"),
         (playlist("init", ["a", "x"]), "takes back"),
@@ -198,22 +201,22 @@ async fn a_playlist_that_takes_back_what_it_said() {
         ),
         ("<html>".into(), "is no HLS playlist"),
     ] {
-        let site = site(move |n| match n {
+        let server = server(move |n| match n {
             0 => Answer::new(200, open_playlist("init", ["a", "b"])),
             _ => Answer::new(200, text.as_str()),
         })
         .await;
-        let (steps, error) = all(site.playlist(), quick()).await;
+        let (events, error) = all(server.playlist(), quick()).await;
         let error = error.unwrap();
         assert_eq!(error.code, Code::InvalidPlaylist, "{error}");
         assert!(error.message.contains(says), "{error}");
-        // What it did say was handed on.
-        assert_eq!(pieces_of(steps).len(), 3);
+        // The segments known before were delivered.
+        assert_eq!(segments_of(events).len(), 3);
     }
 }
 
 #[tokio::test]
-async fn what_is_no_playlist_of_a_clip() {
+async fn response_not_a_clip_playlist_is_refused() {
     for (text, says) in [
         ("<html>sorry</html>".to_owned(), "is no HLS playlist"),
         (String::new(), "is no HLS playlist"),
@@ -227,36 +230,36 @@ async fn what_is_no_playlist_of_a_clip() {
             "segment 1: its address is not an HTTP URL",
         ),
     ] {
-        let site = site(move |_| Answer::new(200, text.as_str())).await;
-        let error = failure(site.at("/clip.m3u8?s=verysecret0123"), quick()).await;
+        let server = server(move |_| Answer::new(200, text.as_str())).await;
+        let error = failure(server.at("/clip.m3u8?s=verysecret0123"), quick()).await;
         assert_eq!(error.code, Code::InvalidPlaylist, "{error}");
         assert!(error.message.contains(says), "{error}");
         assert!(error.message.contains("/clip.m3u8 "), "{error}");
         assert!(!error.message.contains("verysecret"), "{error}");
-        assert_eq!(site.requests().len(), 1);
+        assert_eq!(server.requests().len(), 1);
     }
 }
 
 #[tokio::test]
-async fn large_playlists() {
+async fn playlist_large_is_read_up_to_limit() {
     let names: Vec<_> = (0..50_000).map(|n| format!("{n}.m4s")).collect();
     let text = playlist("init", names.iter().map(String::as_str));
     assert!(text.lines().count() > 100_000);
-    let site = site(move |_| Answer::new(200, text.as_str())).await;
-    let mut download = Download::start(site.playlist(), quick());
+    let server = server(move |_| Answer::new(200, text.as_str())).await;
+    let mut download = Download::start(server.playlist(), quick());
     let step = tokio::time::timeout(20 * SECOND, download.next()).await;
-    let listed = Step::Listed {
+    let listed = DownloadEvent::Playlist {
         total: 50_001,
         complete: true,
         duration: 200_000 * SECOND,
     };
     assert_eq!(step.unwrap().unwrap(), Ok(listed));
     drop(download);
-    let limits = Limits {
+    let limits = DownloadLimits {
         max_playlist: 1000,
         ..quick()
     };
-    let error = failure(site.playlist(), limits).await;
+    let error = failure(server.playlist(), limits).await;
     assert_eq!(error.code, Code::PlaylistFetchFailed, "{error}");
     assert!(error.message.contains("larger than 1000 bytes"), "{error}");
 }

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 
-//! Whether bytes are what a piece of a clip has to be: a row of whole ISO base
-//! media boxes (ISO/IEC 14496-12, 4.2). That tells a piece that was cut short,
-//! and an error page that was sent as one.
+//! Checks that bytes are a segment: complete boxes (ISO/IEC 14496-12, 4.2).
+//! That finds a segment that was cut short, and an error page that was sent
+//! as one. Called by the task of the segment; never looks into the boxes.
 
-use super::PieceKind;
+use super::segment::SegmentKind;
 use crate::platform::mp4_boxes::boxes;
 
-/// What is wrong with a piece, if something is.
-pub(super) fn flaw(kind: PieceKind, bytes: &[u8]) -> Option<&'static str> {
+/// What is wrong with a segment, if anything.
+pub(super) fn find_defect(kind: SegmentKind, bytes: &[u8]) -> Option<&'static str> {
     if bytes.is_empty() {
         return Some("is empty");
     }
@@ -24,15 +24,15 @@ pub(super) fn flaw(kind: PieceKind, bytes: &[u8]) -> Option<&'static str> {
             b"moov" => moov = true,
             b"moof" => moof = true,
             b"mdat" => mdat |= moof,
-            // The rest of what a piece may begin with.
+            // The other types that a segment may begin with.
             b"ftyp" | b"styp" | b"sidx" | b"emsg" | b"prft" | b"free" | b"skip" | b"uuid" => {}
             _ if n == 0 => return Some("is not MP4"),
             _ => {}
         }
     }
     match kind {
-        PieceKind::Header if !moov => Some("holds no moov box, so it is no header"),
-        PieceKind::Segment if !(moof && mdat) => Some("holds no fragment (moof and mdat)"),
+        SegmentKind::InitSection if !moov => Some("holds no moov box, so it is no header"),
+        SegmentKind::Media if !(moof && mdat) => Some("holds no fragment (moof and mdat)"),
         _ => None,
     }
 }
@@ -54,51 +54,57 @@ mod tests {
     }
 
     #[test]
-    fn whole_pieces() {
-        let header = [atom(b"ftyp", b"iso5"), atom(b"moov", b"x")].concat();
+    fn complete_segment_has_no_defect() {
+        let init_section = [atom(b"ftyp", b"iso5"), atom(b"moov", b"x")].concat();
         let fragment = [atom(b"moof", b"x"), atom(b"mdat", b"yz")].concat();
         let segment = [atom(b"styp", b""), atom(b"sidx", b"1"), fragment.clone()].concat();
-        assert_eq!(flaw(PieceKind::Header, &header), None);
+        assert_eq!(find_defect(SegmentKind::InitSection, &init_section), None);
         for segment in [&fragment, &segment, &segment.repeat(3)] {
-            assert_eq!(flaw(PieceKind::Segment, segment), None);
+            assert_eq!(find_defect(SegmentKind::Media, segment), None);
         }
         // The last box goes to the end; another has a large size.
         let open = [atom(b"moof", b"x"), b"\0\0\0\0mdat...".to_vec()].concat();
-        assert_eq!(flaw(PieceKind::Segment, &open), None);
+        assert_eq!(find_defect(SegmentKind::Media, &open), None);
         let large = [
             atom(b"moof", b"x"),
             b"\0\0\0\x01mdat\0\0\0\0\0\0\0\x12ab".to_vec(),
         ];
-        assert_eq!(flaw(PieceKind::Segment, &large.concat()), None);
+        assert_eq!(find_defect(SegmentKind::Media, &large.concat()), None);
     }
 
     #[test]
-    fn what_is_none() {
+    fn incomplete_or_foreign_bytes_have_defect() {
         let fragment = [atom(b"moof", b"x"), atom(b"mdat", b"yz")].concat();
-        let header = [atom(b"ftyp", b"iso5"), atom(b"moov", b"x")].concat();
+        let init_section = [atom(b"ftyp", b"iso5"), atom(b"moov", b"x")].concat();
         for end in 1..fragment.len() {
             assert!(
-                flaw(PieceKind::Segment, &fragment[..end]).is_some(),
+                find_defect(SegmentKind::Media, &fragment[..end]).is_some(),
                 "{end}"
             );
         }
-        for end in 1..header.len() {
-            assert!(flaw(PieceKind::Header, &header[..end]).is_some(), "{end}");
+        for end in 1..init_section.len() {
+            assert!(
+                find_defect(SegmentKind::InitSection, &init_section[..end]).is_some(),
+                "{end}"
+            );
         }
         let cut = Some("is cut short or damaged");
-        assert_eq!(flaw(PieceKind::Segment, &fragment[..12]), cut);
-        assert_eq!(flaw(PieceKind::Segment, b"\0\0\0\x07moofmoof"), cut);
+        assert_eq!(find_defect(SegmentKind::Media, &fragment[..12]), cut);
+        assert_eq!(find_defect(SegmentKind::Media, b"\0\0\0\x07moofmoof"), cut);
         assert_eq!(
-            flaw(PieceKind::Segment, b"\0\0\0\x01moof\0\0\0\0\0\0\0\x0f"),
+            find_defect(SegmentKind::Media, b"\0\0\0\x01moof\0\0\0\0\0\0\0\x0f"),
             cut
         );
-        assert_eq!(flaw(PieceKind::Segment, &[0xff; 64]), Some("is not MP4"));
-        let page = flaw(PieceKind::Segment, b"<!DOCTYPE html><html>Sorry</html>");
+        assert_eq!(
+            find_defect(SegmentKind::Media, &[0xff; 64]),
+            Some("is not MP4")
+        );
+        let page = find_defect(SegmentKind::Media, b"<!DOCTYPE html><html>Sorry</html>");
         assert_eq!(page, Some("is not MP4"));
-        assert_eq!(flaw(PieceKind::Header, b""), Some("is empty"));
-        assert!(flaw(PieceKind::Header, &fragment).is_some());
-        assert!(flaw(PieceKind::Segment, &header).is_some());
+        assert_eq!(find_defect(SegmentKind::InitSection, b""), Some("is empty"));
+        assert!(find_defect(SegmentKind::InitSection, &fragment).is_some());
+        assert!(find_defect(SegmentKind::Media, &init_section).is_some());
         let turned = [atom(b"mdat", b"yz"), atom(b"moof", b"x")].concat();
-        assert!(flaw(PieceKind::Segment, &turned).is_some());
+        assert!(find_defect(SegmentKind::Media, &turned).is_some());
     }
 }

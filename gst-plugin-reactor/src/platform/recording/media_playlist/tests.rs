@@ -6,15 +6,15 @@ use super::*;
 
 const HOST: &str = "https://h.example.com:1/a/clip.m3u8?secret";
 
-fn read_at(text: &str, url: &str, word: Trust) -> Result<Listing, String> {
-    Listing::parse(text.as_bytes(), &Url::parse(url).unwrap(), word)
+fn read_at(text: &str, url: &str, trust: Trust) -> Result<MediaPlaylist, String> {
+    MediaPlaylist::parse(text.as_bytes(), &Url::parse(url).unwrap(), trust)
 }
 
-fn read(text: &str) -> Result<Listing, String> {
+fn read(text: &str) -> Result<MediaPlaylist, String> {
     read_at(text, HOST, Trust::Server)
 }
 
-/// A playlist of these lines, and a segment.
+/// A playlist of these lines and one segment.
 fn with(lines: &str) -> String {
     format!(
         "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-MAP:URI=\"i\"\n{lines}\n#EXTINF:4,\ns\n#EXT-X-ENDLIST\n"
@@ -22,12 +22,12 @@ fn with(lines: &str) -> String {
 }
 
 fn refusal(text: &str) -> String {
-    let read = read(text).map(|listing| listing.parts.len());
+    let read = read(text).map(|playlist| playlist.entries.len());
     read.expect_err(&text[..text.len().min(300)])
 }
 
 #[test]
-fn the_runtimes_own() {
+fn runtime_playlist_is_parsed() {
     let text = "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:4\n#EXT-X-PLAYLIST-TYPE:VOD\n\
         #EXT-X-MAP:URI=\"/clips/chunks/r/init.mp4\"\n#EXTINF:4.000,\n/clips/chunks/r/chunk_00000.m4s\n\
         #EXTINF:3.967,\n/clips/chunks/r/chunk_00001.m4s\n#EXT-X-ENDLIST";
@@ -37,11 +37,15 @@ fn the_runtimes_own() {
         text.replace('\n', "\r\n"),
         format!("\u{feff}{text}\n\n"),
     ] {
-        let listing = read_at(&text, "http://127.0.0.1:80/clips?a", Trust::Runtime).unwrap();
-        assert!(listing.complete);
-        assert_eq!(listing.target, Duration::from_secs(4));
-        assert_eq!(listing.duration, Duration::from_millis(7967));
-        let urls: Vec<_> = listing.parts.iter().map(|part| part.url.as_str()).collect();
+        let playlist = read_at(&text, "http://127.0.0.1:80/clips?a", Trust::Runtime).unwrap();
+        assert!(playlist.complete);
+        assert_eq!(playlist.target_duration, Duration::from_secs(4));
+        assert_eq!(playlist.duration, Duration::from_millis(7967));
+        let urls: Vec<_> = playlist
+            .entries
+            .iter()
+            .map(|entry| entry.url.as_str())
+            .collect();
         let base = "http://127.0.0.1/clips/chunks/r/";
         let names = ["init.mp4", "chunk_00000.m4s", "chunk_00001.m4s"];
         assert_eq!(urls, names.map(|name| format!("{base}{name}")));
@@ -49,7 +53,7 @@ fn the_runtimes_own() {
 }
 
 #[test]
-fn what_does_not_matter() {
+fn irrelevant_tags_are_ignored() {
     for lines in [
         "#EXT-X-KEY:METHOD=NONE",
         "# a comment, with=things",
@@ -60,16 +64,16 @@ fn what_does_not_matter() {
         "#EXT-X-NEW-THING:1,2",
         "\n\n",
     ] {
-        let listing = read(&with(lines)).unwrap();
-        assert_eq!(listing.parts.len(), 2, "{lines}");
-        assert!(!listing.parts[1].discontinuity);
+        let playlist = read(&with(lines)).unwrap();
+        assert_eq!(playlist.entries.len(), 2, "{lines}");
+        assert!(!playlist.entries[1].discontinuity);
     }
     let titled = with("").replace("#EXTINF:4,", "#EXTINF:4,a title, with=commas,\"");
-    assert_eq!(read(&titled).unwrap().parts.len(), 2);
+    assert_eq!(read(&titled).unwrap().entries.len(), 2);
 }
 
 #[test]
-fn what_cannot_be_saved() {
+fn unsupported_playlist_is_refused() {
     for (lines, says) in [
         ("#EXT-X-KEY:METHOD=AES-128,URI=\"k\"", "encrypted"),
         ("#EXT-X-KEY:METHOD=SAMPLE-AES,URI=\"k\",IV=0x1", "encrypted"),
@@ -98,8 +102,8 @@ fn what_cannot_be_saved() {
         assert!(error.contains(says), "{lines}: {error}");
         assert!(!error.contains("secret"));
     }
-    let no_header = "#EXTM3U\n#EXTINF:4,\na.ts\n#EXT-X-ENDLIST\n";
-    assert!(refusal(no_header).contains("only fragmented MP4"));
+    let no_init_section = "#EXTM3U\n#EXTINF:4,\na.ts\n#EXT-X-ENDLIST\n";
+    assert!(refusal(no_init_section).contains("only fragmented MP4"));
     for time in ["-1", "nan", "inf", "1e30", "x"] {
         let text = with("").replace("#EXTINF:4", &format!("#EXTINF:{time}"));
         let error = refusal(&text);
@@ -110,15 +114,17 @@ fn what_cannot_be_saved() {
     }
     let endless = format!("{}{}", with(""), "#EXTINF:1e19,\na\n".repeat(2));
     assert!(refusal(&endless).contains("lasts longer"));
-    assert!(Listing::parse(b"#EXTM3U\n\xff", &Url::parse(HOST).unwrap(), Trust::Server).is_err());
+    assert!(
+        MediaPlaylist::parse(b"#EXTM3U\n\xff", &Url::parse(HOST).unwrap(), Trust::Server).is_err()
+    );
 }
 
 #[test]
-fn where_segments_may_be() {
-    let to = |text: &str, base: &str, word| {
+fn segment_address_is_resolved_by_url_policy() {
+    let to = |text: &str, base: &str, trust| {
         let text = with("").replace("\ns\n", &format!("\n{text}\n"));
-        let listing = read_at(&text, base, word);
-        listing.map(|listing| listing.parts[1].url.to_string())
+        let playlist = read_at(&text, base, trust);
+        playlist.map(|playlist| playlist.entries[1].url.to_string())
     };
     let at = |text| to(text, HOST, Trust::Server);
     for (text, expected) in [
@@ -166,13 +172,13 @@ fn where_segments_may_be() {
 }
 
 #[test]
-fn it_is_read_in_linear_time() {
+fn large_playlist_is_parsed_in_linear_time() {
     let large = |segments: usize| {
         let lines = "#EXTINF:4.000,a, b\n/clips/chunks/0123456789/chunk.m4s?signature=abc\n";
         format!("{}{}", with(""), lines.repeat(segments))
     };
     let since = Instant::now();
-    assert_eq!(read(&large(100_000)).unwrap().parts.len(), 100_002);
+    assert_eq!(read(&large(100_000)).unwrap().entries.len(), 100_002);
     println!("100,000 segments took {:?}", since.elapsed());
     assert!(refusal(&large(MAX_SEGMENTS)).contains("too many"));
     // An attribute without a value sends the parser to the end of all.
@@ -184,7 +190,7 @@ fn it_is_read_in_linear_time() {
 }
 
 #[test]
-fn no_text_breaks_it() {
+fn mutated_playlist_does_not_panic() {
     let text = with("#EXT-X-BYTERANGE:5@1\n#EXT-X-KEY:METHOD=NONE\n#EXT-X-DISCONTINUITY");
     let bytes = text.as_bytes();
     let mut state = 1_u32;
@@ -197,14 +203,14 @@ fn no_text_breaks_it() {
         let mut broken = bytes.to_vec();
         for _ in 0..=random(3) {
             let at = random(broken.len());
-            // Something of it stays.
+            // A part of it remains.
             match random(3) {
                 0 => broken[at] = b"\n\r,:=\"@#x9\xff\0"[random(12)],
                 1 if at > 0 => drop(broken.remove(at)),
                 _ => broken.truncate(at.max(1)),
             }
         }
-        // Whatever it says, it says something.
-        let _ = Listing::parse(&broken, &url, Trust::Server);
+        // Either result will do.
+        let _ = MediaPlaylist::parse(&broken, &url, Trust::Server);
     }
 }

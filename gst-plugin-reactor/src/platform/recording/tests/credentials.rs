@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 
-//! Who is asked, and who is told what.
+//! Which server receives which request and which credential.
 
 use serde_json::json;
+use url::Url;
 
 use super::*;
 use crate::platform::{
-    auth::{ApiCredentials, Jwt, TokenCache, TokenScope},
+    auth::{ApiCredentials, Jwt, TokenCache, TokenProvider, TokenScope},
+    endpoint::Endpoint,
     http::testing::Server,
 };
 
@@ -36,46 +38,46 @@ fn api(request: &Request) -> bool {
 }
 
 #[tokio::test]
-async fn the_token_goes_to_the_playlists_server_only() {
-    let other = Site::of([("/far", segment(2, 10)), ("/init", header(1))]).await;
+async fn token_is_sent_to_playlist_server_only() {
+    let other = ClipServer::of([("/far", segment(2, 10)), ("/init", init_section(1))]).await;
     let text = playlist(
         &format!("{}/init?sig=x", other.base),
         ["near", &format!("{}/far?sig=y", other.base)],
     );
-    let site = Site::start(move |request| match request.path() {
+    let server = ClipServer::start(move |request| match request.path() {
         "/clip.m3u8" => Answer::new(200, text.as_str()),
         _ => Answer::new(200, segment(1, 10)),
     })
     .await;
-    let url = format!("{}/clip.m3u8", site.base);
-    let token = bearer(&site.base, None, Some(JWT));
-    let playlist = Playlist::at(http(), &url, Some(token.clone())).unwrap();
+    let url = format!("{}/clip.m3u8", server.base);
+    let token = bearer(&server.base, None, Some(JWT));
+    let playlist = PlaylistLocation::from_url(http(), &url, Some(token.clone())).unwrap();
     assert!(!format!("{playlist:?}").contains(JWT));
-    assert_eq!(pieces(playlist, quick()).await.len(), 3);
-    assert!(site.requests().iter().all(authorized));
-    assert_eq!(site.requests().len(), 2);
-    // A server of a session is told what all its calls are told.
+    assert_eq!(segments(playlist, quick()).await.len(), 3);
+    assert!(server.requests().iter().all(authorized));
+    assert_eq!(server.requests().len(), 2);
+    // A session's server receives the headers of all its calls.
     let endpoint = Endpoint::cloud(token);
-    let playlist = Playlist::of_clip(&endpoint, "/clip.m3u8").unwrap();
-    assert_eq!(pieces(playlist, quick()).await.len(), 3);
-    let own = &site.requests()[2..];
+    let playlist = PlaylistLocation::of_clip(&endpoint, "/clip.m3u8").unwrap();
+    assert_eq!(segments(playlist, quick()).await.len(), 3);
+    let own = &server.requests()[2..];
     assert!(own.len() == 2 && own.iter().all(|r| authorized(r) && api(r)));
     for request in other.requests() {
         assert_eq!(request.header("authorization"), None);
         assert!(!api(&request));
     }
     assert_eq!(other.requests().len(), 4);
-    // One for another server stays here.
+    // A token for another server is not sent.
     let far = bearer("http://127.0.0.1:1", None, Some(JWT));
-    let playlist = Playlist::at(http(), &url, Some(far)).unwrap();
-    assert_eq!(pieces(playlist, quick()).await.len(), 3);
-    assert!(!site.requests()[4..].iter().any(authorized));
+    let playlist = PlaylistLocation::from_url(http(), &url, Some(far)).unwrap();
+    assert_eq!(segments(playlist, quick()).await.len(), 3);
+    assert!(!server.requests()[4..].iter().any(authorized));
 }
 
 #[tokio::test]
-async fn a_token_that_ends_meanwhile_is_replaced() {
+async fn token_expired_during_download_is_renewed() {
     let tokens = ["first-token-0123456789", "other-token-0123456789"];
-    let site = Site::start(move |request| {
+    let server = ClipServer::start(move |request| {
         let sent = request.header("authorization");
         let sent = sent.and_then(|text| text.strip_prefix("Bearer "));
         match request.path() {
@@ -88,27 +90,27 @@ async fn a_token_that_ends_meanwhile_is_replaced() {
                 Answer::new(200, playlist("init", ["a", "b"]))
             }
             _ if sent != Some(tokens[1]) => Answer::new(401, ""),
-            "/init" => Answer::new(200, header(1)),
+            "/init" => Answer::new(200, init_section(1)),
             _ => Answer::new(200, segment(1, 10)),
         }
     })
     .await;
-    let endpoint = Endpoint::cloud(bearer(&site.base, Some("rk_key"), None));
-    let playlist = Playlist::of_clip(&endpoint, "/clips?start=0&end=8").unwrap();
-    assert_eq!(pieces(playlist, quick()).await.len(), 3);
-    assert_eq!(site.count("/tokens"), 2);
+    let endpoint = Endpoint::cloud(bearer(&server.base, Some("rk_key"), None));
+    let playlist = PlaylistLocation::of_clip(&endpoint, "/clips?start=0&end=8").unwrap();
+    assert_eq!(segments(playlist, quick()).await.len(), 3);
+    assert_eq!(server.count("/tokens"), 2);
 }
 
 #[tokio::test]
-async fn what_the_server_refuses_does_not_repeat_the_token() {
-    let site = Site::start(|request| {
+async fn error_of_server_repeating_token_hides_it() {
+    let server = ClipServer::start(|request| {
         let heard = request.header("authorization").unwrap_or_default();
         Answer::new(403, json!({"detail": format!("not {heard}")}).to_string())
     })
     .await;
-    let url = format!("{}/clip?x=signature0123456", site.base);
-    let token = bearer(&site.base, None, Some(JWT));
-    let playlist = Playlist::at(http(), &url, Some(token)).unwrap();
+    let url = format!("{}/clip?x=signature0123456", server.base);
+    let token = bearer(&server.base, None, Some(JWT));
+    let playlist = PlaylistLocation::from_url(http(), &url, Some(token)).unwrap();
     let error = failure(playlist, quick()).await;
     assert_eq!(error.code, Code::Unauthorized);
     assert!(error.message.contains("not Bearer ***"), "{error}");
@@ -117,16 +119,16 @@ async fn what_the_server_refuses_does_not_repeat_the_token() {
 }
 
 #[tokio::test]
-async fn redirects_are_not_followed() {
+async fn redirect_of_segment_is_refused() {
     let target = Server::start([]).await;
     let location = format!("{}/x", target.base);
-    let site = Site::start(move |request| match request.path() {
+    let server = ClipServer::start(move |request| match request.path() {
         "/clip.m3u8" => Answer::new(200, playlist("init", ["a"])),
-        "/init" => Answer::new(200, header(1)),
+        "/init" => Answer::new(200, init_section(1)),
         _ => Answer::new(302, "").with("location", &location),
     })
     .await;
-    let error = failure(site.playlist(), quick()).await;
+    let error = failure(server.playlist(), quick()).await;
     assert_eq!(error.code, Code::ChunkFetchFailed);
     assert_eq!(error.http_status, Some(302));
     assert!(
@@ -137,10 +139,10 @@ async fn redirects_are_not_followed() {
 }
 
 #[test]
-fn where_a_session_has_its_clips() {
+fn clip_address_is_moved_to_session_server() {
     let endpoint = |base: &str| Endpoint::new(http(), base).unwrap();
     let url = |base: &str, path: &str| {
-        let playlist = Playlist::of_clip(&endpoint(base), path)?;
+        let playlist = PlaylistLocation::of_clip(&endpoint(base), path)?;
         Ok::<_, Error>(playlist.url.to_string())
     };
     for (base, path, expected) in [
@@ -174,8 +176,8 @@ fn where_a_session_has_its_clips() {
 }
 
 #[test]
-fn addresses_of_a_users() {
-    let at = |url: &str| Playlist::at(http(), url, None);
+fn user_url_without_http_or_with_password_is_refused() {
+    let at = |url: &str| PlaylistLocation::from_url(http(), url, None);
     let playlist = at(" https://h:1/a.m3u8?signature=hunter2#x ").unwrap();
     assert_eq!(playlist.display_url(), "https://h:1/a.m3u8");
     assert!(!format!("{playlist:?}").contains("hunter2"));

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: MIT
+
+//! Where a clip's playlist is, and the requests to it. Called by the tasks of
+//! a download. Never sends a credential to another server, nor shows a query,
+//! which may be a signature.
+
+use std::fmt;
+
+use reqwest::header::HeaderMap;
+use url::Url;
+
+use super::errors::{OPERATION, clip_error};
+use crate::platform::{
+    Code, Error,
+    auth::TokenProvider,
+    endpoint::Endpoint,
+    http::{
+        API_HEADERS, Credential, HttpClient, ResponseStream, ServerRole, StaticHeader,
+        StreamRequest, display_url,
+    },
+    secret::Secret,
+    url_policy::{self, Trust},
+};
+
+/// The address of a clip's media playlist, and the credentials for it.
+#[derive(Clone)]
+pub struct PlaylistLocation {
+    http: HttpClient,
+    pub(super) url: Url,
+    /// Goes to the playlist's own server only.
+    bearer: Option<TokenProvider>,
+    /// The headers of each call to the platform, if the server is one of its
+    /// own.
+    headers: &'static [StaticHeader],
+    pub(super) trust: Trust,
+}
+
+// The address may hold a signature.
+impl fmt::Debug for PlaylistLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PlaylistLocation")
+            .field("url", &self.display_url())
+            .field("bearer", &self.bearer.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl PlaylistLocation {
+    /// The clip that a live session's server announced.
+    ///
+    /// Scheme, host and port are replaced by those of that server: old servers
+    /// give their own, by a host name that need not resolve here.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::InvalidPlaylist`] if `path` is not an address.
+    pub fn of_clip(endpoint: &Endpoint, path: &str) -> Result<Self, Error> {
+        let base = endpoint.base();
+        let refused = |what: &str| {
+            let message = format!("the address that the server gives for the clip {what}");
+            clip_error(Code::InvalidPlaylist, message)
+        };
+        let mut url = base
+            .join(path.trim())
+            .map_err(|_| refused("is not a URL"))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(refused("holds a user name or password"));
+        }
+        if path.trim().is_empty() || url_policy::move_to(&mut url, base).is_err() {
+            return Err(refused("is not an HTTP URL"));
+        }
+        Ok(Self {
+            http: endpoint.http().clone(),
+            url,
+            bearer: endpoint.bearer().cloned(),
+            headers: &API_HEADERS,
+            trust: match endpoint.role() {
+                ServerRole::Runtime => Trust::Runtime,
+                _ => Trust::Server,
+            },
+        })
+    }
+
+    /// A URL that the user gives. The token is sent if it is for that server.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::InvalidSettings`] if it is not an HTTP URL, or holds a password.
+    pub fn from_url(
+        http: HttpClient,
+        url: &str,
+        bearer: Option<TokenProvider>,
+    ) -> Result<Self, Error> {
+        let refused = |what: &str| {
+            let message = format!(
+                "the clip's playlist {what}; expected a URL such as https://example.com/clip.m3u8"
+            );
+            clip_error(Code::InvalidSettings, message)
+        };
+        let mut url = Url::parse(url.trim()).map_err(|_| refused("has no URL"))?;
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+            return Err(refused("is not at an HTTP URL"));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(refused("must not have a user name or password in its URL"));
+        }
+        url.set_fragment(None);
+        Ok(Self {
+            http,
+            bearer: bearer.filter(|bearer| bearer.base().origin() == url.origin()),
+            url,
+            headers: &[],
+            trust: Trust::Server,
+        })
+    }
+
+    /// The values of `start` and `end` in the query, in seconds of recorded
+    /// time, if they are a window.
+    pub fn window(&self) -> Option<(f64, f64)> {
+        let parameter = |name: &str| {
+            let mut pairs = self.url.query_pairs();
+            let (_, value) = pairs.find(|(key, _)| key == name)?;
+            value.parse::<f64>().ok().filter(|time| time.is_finite())
+        };
+        let (start, end) = (parameter("start")?, parameter("end")?);
+        (start >= 0.0 && end > start).then_some((start, end))
+    }
+
+    /// The address for messages, without its query.
+    pub fn display_url(&self) -> String {
+        display_url(&self.url)
+    }
+
+    /// Requests the playlist, or an address in it. The token is sent to the
+    /// playlist's own server only: others must not see it, and storage with
+    /// signed addresses refuses it.
+    pub(super) async fn get(
+        &self,
+        url: &Url,
+        body_headers: HeaderMap,
+        role: ServerRole,
+    ) -> Result<ResponseStream, Error> {
+        let own = url.origin() == self.url.origin();
+        let request = || StreamRequest {
+            headers: if own { self.headers } else { &[] },
+            extra_headers: body_headers.clone(),
+            role,
+            operation: OPERATION,
+        };
+        match &self.bearer {
+            Some(bearer) if own => {
+                let send = async |token: Secret| {
+                    let credential = Credential::Bearer(&token);
+                    self.http.get(url.clone(), request(), credential).await
+                };
+                bearer.send(send).await
+            }
+            _ => {
+                let credential = Credential::None;
+                self.http.get(url.clone(), request(), credential).await
+            }
+        }
+    }
+}
