@@ -6,6 +6,7 @@ mod element;
 mod gst_helpers;
 mod meta;
 mod platform;
+mod property;
 mod reactorclip;
 mod reactorfilter;
 mod reactorsink;

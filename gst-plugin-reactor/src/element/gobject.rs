@@ -6,13 +6,13 @@
 use gst::{glib, prelude::*};
 
 use super::{
-    actions, debug::CAT, membership::SessionMembership, properties, state::ElementState,
-    status::Status,
+    actions, debug::CAT, membership::SessionMembership, state::ElementState, status::Status,
 };
+use crate::{property, session::settings::Settings};
 
 /// The shared settings and the read-only properties.
 pub fn properties() -> Vec<glib::ParamSpec> {
-    let mut specs = properties::specs();
+    let mut specs = property::specs(Settings::PROPERTIES);
     specs.extend(read_only());
     specs
 }
@@ -94,7 +94,9 @@ impl ElementState {
     /// Sets a shared property. A value that is not valid JSON where JSON is
     /// asked for is logged, and the property keeps its value.
     pub fn set_property(&self, element: &gst::Element, name: &str, value: &glib::Value) {
-        if let Err(problem) = properties::set(&mut self.settings(), name, value) {
+        if let Some(property) = property::find(Settings::PROPERTIES, name)
+            && let Err(problem) = (property.set)(&mut self.settings(), value)
+        {
             gst::error!(CAT, obj = element, "{name} keeps its value: {problem}");
         }
     }
@@ -107,8 +109,10 @@ impl ElementState {
             "capabilities" => self.published().capabilities.to_value(),
             "session-info" => self.published().session_info.to_value(),
             "last-error" => self.published().last_error.to_value(),
-            name => properties::value(&self.settings(), name)
-                .unwrap_or_else(|| pspec.default_value().clone()),
+            name => match property::find(Settings::PROPERTIES, name) {
+                Some(property) => (property.value)(&self.settings(), &property.info),
+                None => pspec.default_value().clone(),
+            },
         }
     }
 }
@@ -145,5 +149,53 @@ impl SessionMembership {
             stats = stats.field("reconnects", timings.reconnects);
         }
         stats
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The second column of README's table: type and default.
+    fn type_and_default(spec: &glib::ParamSpec) -> String {
+        if !spec.flags().contains(glib::ParamFlags::WRITABLE) {
+            return "read-only".into();
+        }
+        if !spec.flags().contains(glib::ParamFlags::READABLE) {
+            return "write-only".into();
+        }
+        if let Some(spec) = spec.downcast_ref::<glib::ParamSpecBoolean>() {
+            return format!("bool, {}", spec.default_value());
+        }
+        if let Some(number) = spec.downcast_ref::<glib::ParamSpecUInt>() {
+            let is_time = spec.blurb().is_some_and(|blurb| blurb.contains("in ms"));
+            let unit = if is_time { "ms" } else { "uint" };
+            return format!("{unit}, {}", number.default_value());
+        }
+        if let Some(spec) = spec.downcast_ref::<glib::ParamSpecEnum>() {
+            let values = spec.enum_class();
+            let nicks: Vec<_> = values.values().iter().map(|value| value.nick()).collect();
+            return nicks.join(", ");
+        }
+        "string".into()
+    }
+
+    #[test]
+    fn readme_lists_shared_properties_with_type_and_default() {
+        let readme = include_str!("../../../README.md");
+        let section = readme.split_once("## What all of them have").unwrap().1;
+        let table = section.split_once("| action |").unwrap().0;
+        let mut documented = Vec::new();
+        for row in table.lines().filter(|row| row.starts_with("| `")) {
+            let cells: Vec<_> = row.split('|').map(str::trim).collect();
+            for name in cells[1].split(", ") {
+                documented.push((name.trim_matches('`').to_owned(), cells[2].to_owned()));
+            }
+        }
+        let specs = properties();
+        let of_elements = specs
+            .iter()
+            .map(|spec| (spec.name().to_owned(), type_and_default(spec)));
+        assert_eq!(documented, of_elements.collect::<Vec<_>>());
     }
 }

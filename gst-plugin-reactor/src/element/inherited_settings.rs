@@ -8,55 +8,42 @@ use std::collections::BTreeSet;
 
 use gst::prelude::*;
 
-use super::properties;
-use crate::session::settings::Settings;
+use crate::{
+    property::{self, Property},
+    session::settings::Settings,
+};
 
-/// What is one for all elements of a session.
-const SHARED: [&str; 18] = [
-    "local",
-    "api-url",
-    "model",
-    "arguments",
-    "adopt-session-id",
-    "connection-id",
-    "session",
-    "max-sdp-attempts",
-    "waiting-timeout",
-    "stall-timeout",
-    "close-timeout",
-    "latency",
-    "max-latency",
-    "recoverable",
-    "reconnect",
-    "restart-session",
-    "ice-transport-policy",
-    "wire",
-];
+/// The properties that elements of a session have in common.
+fn inherited() -> impl Iterator<Item = &'static Property<Settings>> {
+    Settings::PROPERTIES
+        .iter()
+        .filter(|property| property.info.inherited)
+}
 
-/// Takes these settings over from an element that shares the session.
+/// Takes what the settings leave open from an element of the pipeline that
+/// shares the session and whose settings name a server.
 pub(super) fn inherit(element: &gst::Element, settings: &mut Settings) {
     let Some(pipeline) = toplevel_bin(element) else {
         return;
     };
     for other in pipeline.iterate_recurse().into_iter().flatten() {
-        let mut theirs = Settings::default();
-        if other != *element
-            && read_settings(&other, &mut theirs)
-            && theirs.session == settings.session
-        {
-            return settings.follow(theirs);
+        if other != *element && is_live(&other) {
+            let theirs = read_settings(&other);
+            if !theirs.names_no_server() && theirs.session == settings.session {
+                return settings.inherit(&theirs);
+            }
         }
     }
 }
 
 /// The names of the sessions that elements of the pipeline have, or will have;
-/// none for the one that is shared without a name.
+/// `None` for the one that is shared without a name.
 pub(super) fn session_names(element: &gst::Element) -> BTreeSet<Option<String>> {
     let pipeline = toplevel_bin(element).into_iter();
     let elements = pipeline.flat_map(|pipeline| pipeline.iterate_recurse().into_iter().flatten());
     elements
         .filter(is_live)
-        .map(|other| properties::text(&other.property_value("session")))
+        .map(|other| property::text(&other.property_value("session")))
         .collect()
 }
 
@@ -64,21 +51,23 @@ fn is_live(element: &gst::Element) -> bool {
     let ours = element
         .factory()
         .is_some_and(|f| f.name().starts_with("reactor"));
-    ours && SHARED.iter().all(|name| element.has_property(name))
+    ours && inherited().all(|property| element.has_property(property.info.name))
 }
 
-/// Reads the settings of an element, if it is one of ours and says something.
-fn read_settings(element: &gst::Element, settings: &mut Settings) -> bool {
-    if !is_live(element) {
-        return false;
+/// The inherited settings of a live element, from its properties.
+fn read_settings(element: &gst::Element) -> Settings {
+    let mut settings = Settings::default();
+    for property in inherited() {
+        let name = property.info.name;
+        let value = element.property_value(name);
+        // The property reads as its default where it is not set.
+        let is_unset = property.info.unset.is_some()
+            && property.info.unset == property::text(&value).as_deref();
+        if !is_unset {
+            let _ = (property.set)(&mut settings, &value);
+        }
     }
-    for name in SHARED {
-        let _ = properties::set(settings, name, &element.property_value(name));
-    }
-    // The property shows the default where nothing is set.
-    let default = crate::session::settings::DEFAULT_API_URL;
-    settings.api_url.take_if(|url| url == default);
-    !settings.names_no_server()
+    settings
 }
 
 fn toplevel_bin(element: &gst::Element) -> Option<gst::Bin> {

@@ -18,7 +18,6 @@ mod inherited_settings;
 pub mod lifecycle;
 mod membership;
 mod navigation;
-pub mod properties;
 mod publish;
 mod reply;
 mod state;

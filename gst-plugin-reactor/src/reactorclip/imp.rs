@@ -15,11 +15,10 @@ use super::{
     settings::{self, Format, Settings},
 };
 use crate::{
-    element::{
-        ElementState, SessionContext, clip_structure, lock, properties, wait_session_closed,
-    },
+    element::{ElementState, SessionContext, clip_structure, lock, wait_session_closed},
     platform::{Code, Error},
-    session::{Session, warm_up},
+    property,
+    session::{Session, settings::Settings as SharedSettings, warm_up},
 };
 
 pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -170,7 +169,7 @@ impl ObjectImpl for ReactorClip {
 
     fn properties() -> &'static [glib::ParamSpec] {
         static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
-            let mut specs = properties::specs();
+            let mut specs = property::specs(SharedSettings::PROPERTIES);
             specs.retain(|spec| SHARED.contains(&spec.name()));
             specs.extend(settings::specs());
             specs.extend(notify::specs());

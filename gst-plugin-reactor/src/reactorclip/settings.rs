@@ -7,7 +7,7 @@ use std::{path::PathBuf, time::Duration};
 use gst::{glib, prelude::*};
 
 use super::request_timing::When;
-use crate::element::properties::text;
+use crate::property::text;
 
 /// Milliseconds beyond the time that the platform predicts, as its own
 /// clients wait.

@@ -7,7 +7,10 @@ use std::sync::{
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 
-use crate::element::{gobject, lock, properties};
+use crate::{
+    element::{gobject, lock},
+    property,
+};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -188,8 +191,8 @@ impl ObjectImpl for ReactorFilter {
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         match pspec.name() {
-            "track-in" => lock(&self.tracks).input = properties::text(value),
-            "track-out" => lock(&self.tracks).output = properties::text(value),
+            "track-in" => lock(&self.tracks).input = property::text(value),
+            "track-out" => lock(&self.tracks).output = property::text(value),
             // Sent once, by the one that hears of the replies.
             name @ ("commands" | "navigation" | "on-gap") => {
                 self.src.set_property_from_value(name, value);

@@ -12,13 +12,12 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 
 use super::{debug::CAT, event::SinkEvent, sink_pad::SinkPad};
 use crate::{
-    element::{
-        SessionMembership, event_thread, gobject, lifecycle::Lifecycle, lock, properties, templates,
-    },
+    element::{SessionMembership, event_thread, gobject, lifecycle::Lifecycle, lock, templates},
     platform::{
         Error,
         track::{Kind, Track},
     },
+    property,
     session::{ParticipantRole, bitrate_allocator::BitrateLimits},
 };
 
@@ -179,8 +178,8 @@ impl ObjectImpl for ReactorSink {
         let name = pspec.name();
         let number = || value.get::<u32>().unwrap_or_default();
         match name {
-            "video-encoder" => lock(&self.settings).video_encoder = properties::text(value),
-            "audio-encoder" => lock(&self.settings).audio_encoder = properties::text(value),
+            "video-encoder" => lock(&self.settings).video_encoder = property::text(value),
+            "audio-encoder" => lock(&self.settings).audio_encoder = property::text(value),
             "start-bitrate" => lock(&self.settings).bitrate.start = number(),
             "min-bitrate" => lock(&self.settings).bitrate.min = number(),
             "max-bitrate" => lock(&self.settings).bitrate.max = number(),

@@ -393,7 +393,7 @@ fn transport_config(settings: &Settings) -> TransportConfig {
         latency,
         max_latency: settings.max_latency,
         latency_now: latency,
-        relay_only: settings.relay_only,
+        relay_only: settings.relay_only(),
     }
 }
 

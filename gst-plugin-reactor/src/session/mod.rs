@@ -30,7 +30,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc::error::SendError;
 
 pub use events::{EventSender, MediaPlan, SessionEvent};
-pub use machine::{CLIP_FAILED, MachineEvent, Progress, Status, Timings, WireChoice};
+pub use machine::{CLIP_FAILED, MachineEvent, Progress, Status, Timings};
 pub use participants::{Participant, ParticipantRole};
 pub use replies::{ReplyCallback, UploadCallback};
 pub use runtime::{run_after, runtime};

@@ -1,103 +1,304 @@
 // SPDX-License-Identifier: MIT
 
-//! The properties that every live element shares.
+//! The properties that the elements share: one table with their defaults and
+//! rules, and what follows from them for the server and the connection. Read
+//! when an element joins a session; makes no request.
 
 use std::{
     hash::{BuildHasher, RandomState},
     time::Duration,
 };
 
+use gst::{
+    glib::{self, ParamFlags},
+    prelude::*,
+};
 use url::Url;
 
 use super::machine::{Policy, WireChoice};
-use crate::platform::{
-    Code, Error,
-    auth::{ApiCredentials, Jwt, TokenCache, TokenProvider, TokenScope},
-    coordinator::{Coordinator, ModelName},
-    endpoint::{Endpoint, parse_base},
-    http::HttpClient,
-    secret::Secret,
+use crate::{
+    platform::{
+        Code, Error,
+        auth::{ApiCredentials, Jwt, TokenCache, TokenProvider, TokenScope},
+        coordinator::{Coordinator, ModelName},
+        endpoint::{Endpoint, parse_base},
+        http::HttpClient,
+        secret::Secret,
+        wire::WireVersion,
+    },
+    property::{EnumField, Field, INFO, Info, PLAYING, settings, text, text_spec},
 };
 
-pub const DEFAULT_API_URL: &str = "https://api.reactor.inc";
-pub const DEFAULT_LOCAL_URL: &str = "http://localhost:8080";
-pub const DEFAULT_MAX_SDP_ATTEMPTS: u32 = 6;
-/// Milliseconds. Enough for the jitter of an ordinary wired path.
-pub const DEFAULT_LATENCY: u32 = 60;
-/// To which it may grow: two requests for what is lost on a bad mobile path.
-pub const DEFAULT_MAX_LATENCY: u32 = 400;
-/// Below this the jitter buffer of GStreamer 1.22 drops frames even on
-/// loopback when set to 0; 10 ms is fine.
+const DEFAULT_API_URL: &str = "https://api.reactor.inc";
+const DEFAULT_LOCAL_URL: &str = "http://localhost:8080";
+/// Milliseconds. Set to 0, the jitter buffer of GStreamer 1.22 drops frames
+/// even on loopback; 10 ms is fine.
 pub const MIN_LATENCY: u32 = 10;
-pub const DEFAULT_STALL_TIMEOUT: u32 = 5000;
-pub const DEFAULT_CLOSE_TIMEOUT: u32 = 2000;
+/// Of a jitter buffer, in milliseconds.
+const MAX_LATENCY: u32 = 10_000;
 
-/// A snapshot of the properties; times in milliseconds.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    pub local: bool,
-    pub api_url: Option<String>,
-    pub model: Option<String>,
-    /// For the cloud: exchanged for tokens.
-    pub api_key: Option<Secret>,
-    /// For the cloud: a token of the user's, which may be replaced at any
-    /// time.
-    pub jwt: Jwt,
-    /// The name under which the session is shared.
-    pub session: Option<String>,
-    pub arguments: Option<serde_json::Map<String, serde_json::Value>>,
-    pub adopt_session_id: Option<String>,
-    /// 0 for none.
-    pub connection_id: u32,
-    pub max_sdp_attempts: u32,
-    /// 0 for no limit.
-    pub waiting_timeout: u32,
-    pub latency: u32,
-    /// How far it may grow by itself; not at all if this is no more.
-    pub max_latency: u32,
-    /// 0 for no watchdog.
-    pub stall_timeout: u32,
-    pub close_timeout: u32,
-    pub recoverable: bool,
-    pub reconnect: bool,
-    pub restart_session: bool,
-    pub relay_only: bool,
-    pub wire: WireChoice,
-    /// JSON: which key or mouse event is which command.
-    pub navigation: Option<String>,
-    /// JSON: what to command as soon as the session is ready.
-    pub commands: Option<String>,
-    /// Check commands against the model's schema before they are sent.
-    pub check_commands: bool,
+/// Which ICE candidates to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstReactorIceTransportPolicy")]
+pub enum IceTransportPolicy {
+    #[default]
+    #[enum_value(name = "All: direct paths and relays", nick = "all")]
+    All,
+    #[enum_value(name = "Relay: only through TURN servers", nick = "relay")]
+    Relay,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            local: false,
-            api_url: None,
-            model: None,
-            api_key: None,
-            jwt: Jwt::default(),
-            session: None,
-            arguments: None,
-            adopt_session_id: None,
-            connection_id: 0,
-            max_sdp_attempts: DEFAULT_MAX_SDP_ATTEMPTS,
-            waiting_timeout: 0,
-            latency: DEFAULT_LATENCY,
-            max_latency: DEFAULT_MAX_LATENCY,
-            stall_timeout: DEFAULT_STALL_TIMEOUT,
-            close_timeout: DEFAULT_CLOSE_TIMEOUT,
-            recoverable: false,
-            reconnect: true,
-            restart_session: false,
-            relay_only: false,
-            wire: WireChoice::Auto,
-            navigation: None,
-            commands: None,
-            check_commands: true,
+impl EnumField for IceTransportPolicy {}
+
+/// Which encoding of the data-channel messages to speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstReactorWire")]
+pub enum Wire {
+    #[default]
+    #[enum_value(
+        name = "Auto: v1, or v0 if the server knows nothing else",
+        nick = "auto"
+    )]
+    Auto,
+    #[enum_value(name = "v1: protobuf", nick = "v1")]
+    V1,
+    #[enum_value(name = "v0: JSON", nick = "v0")]
+    V0,
+}
+
+impl EnumField for Wire {}
+
+impl From<Wire> for WireChoice {
+    fn from(wire: Wire) -> Self {
+        match wire {
+            Wire::Auto => Self::Auto,
+            Wire::V1 => Self::Only(WireVersion::V1),
+            Wire::V0 => Self::Only(WireVersion::V0),
         }
+    }
+}
+
+impl Field for Option<Secret> {
+    fn spec(&self, info: &Info) -> glib::ParamSpec {
+        text_spec(info)
+    }
+
+    fn value(&self, _info: &Info) -> glib::Value {
+        None::<String>.to_value()
+    }
+
+    fn set(&mut self, value: &glib::Value) -> Result<(), String> {
+        *self = text(value).map(Secret::new);
+        Ok(())
+    }
+}
+
+impl Field for Jwt {
+    fn spec(&self, info: &Info) -> glib::ParamSpec {
+        text_spec(info)
+    }
+
+    fn value(&self, _info: &Info) -> glib::Value {
+        None::<String>.to_value()
+    }
+
+    fn set(&mut self, value: &glib::Value) -> Result<(), String> {
+        Self::set(self, text(value).as_deref());
+        Ok(())
+    }
+}
+
+settings! {
+    /// A snapshot of the properties that every element has; times in
+    /// milliseconds. The first property that conflicts is the one that an
+    /// error names.
+    #[derive(Debug, Clone)]
+    pub struct Settings {
+        local: bool = false, Info {
+            name: "local",
+            nick: "Local",
+            blurb: "Speak to a local runtime, which needs no key",
+            ..INFO
+        }, conflicts |own, other| other.local && !own.local;
+
+        api_url: Option<String> = None, Info {
+            name: "api-url",
+            nick: "API URL",
+            blurb: "Address of the platform. With local=true the local runtime's, http://localhost:8080 if not set",
+            unset: Some(DEFAULT_API_URL),
+            ..INFO
+        }, conflicts |own, other| other.api_url.is_some() && own.server() != other.server();
+
+        // What one element leaves open, the other decides.
+        model: Option<String> = None, Info {
+            name: "model",
+            nick: "Model",
+            blurb: "Name of the model to run, or name@version. A local runtime serves one only and needs none",
+            ..INFO
+        }, conflicts |own, other| own.model.is_some() && other.model.is_some() && own.model != other.model;
+
+        /// For the cloud: exchanged for tokens.
+        api_key: Option<Secret> = None, Info {
+            name: "api-key",
+            nick: "API key",
+            blurb: "Key for the cloud, exchanged for tokens; REACTOR_API_KEY if neither this nor jwt is set",
+            flags: ParamFlags::WRITABLE,
+            inherited: false,
+            ..INFO
+        }, conflicts |own, other| other.api_key.is_some() && own.api_key != other.api_key;
+
+        /// For the cloud: a token of the user's, which may be replaced at any
+        /// time.
+        jwt: Jwt = Jwt::default(), Info {
+            name: "jwt",
+            nick: "JWT",
+            blurb: "Token for the cloud, wins over api-key; may be replaced at any time; REACTOR_JWT if not set",
+            flags: ParamFlags::WRITABLE,
+            inherited: false,
+            ..INFO
+        }, conflicts |own, other| other.jwt.is_set() && own.jwt != other.jwt;
+
+        /// The name under which the session is shared.
+        session: Option<String> = None, Info {
+            name: "session",
+            nick: "Session",
+            blurb: "Share the session with the elements of this process that give the same name. \
+                    Without a name, those of one pipeline share it",
+            ..INFO
+        };
+
+        arguments: Option<serde_json::Map<String, serde_json::Value>> = None, Info {
+            name: "arguments",
+            nick: "Arguments",
+            blurb: "JSON object with arguments for the model, sent when the session is created",
+            ..INFO
+        };
+
+        commands: Option<String> = None, Info {
+            name: "commands",
+            nick: "Commands",
+            blurb: "JSON list of commands to send, in order, as soon as the session is ready, such as \
+                    [{\"set_prompt\":{\"prompt\":\"a forest\"}}]. An argument \"@file:PATH\" is uploaded first",
+            inherited: false,
+            ..INFO
+        };
+
+        check_commands: bool = true, Info {
+            name: "check-commands",
+            nick: "Check commands",
+            blurb: "Check commands against the model's schema before they are sent",
+            flags: PLAYING,
+            inherited: false,
+            ..INFO
+        };
+
+        navigation: Option<String> = None, Info {
+            name: "navigation",
+            nick: "Navigation",
+            blurb: "JSON object that makes commands of the keys and the mouse of a video window, such as \
+                    {\"key:w\":{\"move\":{\"direction\":\"forward\"}},\"mouse-move\":{\"look\":{\"x\":\"$x\",\"y\":\"$y\"}}}",
+            inherited: false,
+            ..INFO
+        };
+
+        // Enough for the jitter of an ordinary wired path.
+        latency: u32 = 60, Info {
+            name: "latency",
+            nick: "Latency",
+            blurb: "Jitter buffer, in ms; it grows up to max-latency where packets come too late",
+            flags: PLAYING,
+            range: (MIN_LATENCY, MAX_LATENCY),
+            ..INFO
+        };
+
+        // Two requests for what is lost on a bad mobile path.
+        max_latency: u32 = 400, Info {
+            name: "max-latency",
+            nick: "Maximum latency",
+            blurb: "How far the jitter buffer may grow by itself, in ms (no more than latency = not at all)",
+            range: (0, MAX_LATENCY),
+            ..INFO
+        };
+
+        stall_timeout: u32 = 5000, Info {
+            name: "stall-timeout",
+            nick: "Stall timeout",
+            blurb: "Nothing received for so long means that the connection is lost, in ms (0 = never)",
+            ..INFO
+        };
+
+        waiting_timeout: u32 = 0, Info {
+            name: "waiting-timeout",
+            nick: "Waiting timeout",
+            blurb: "How long to wait for a GPU, in ms (0 = no limit)",
+            ..INFO
+        };
+
+        close_timeout: u32 = 2000, Info {
+            name: "close-timeout",
+            nick: "Close timeout",
+            blurb: "How long going to NULL may wait for the session to be ended on the server, in ms",
+            ..INFO
+        };
+
+        max_sdp_attempts: u32 = 6, Info {
+            name: "max-sdp-attempts",
+            nick: "SDP attempts",
+            blurb: "How patiently to poll for the answer: windows of 200 ms, doubled each time up to 15 s (6 = 12.6 s)",
+            range: (1, 100),
+            ..INFO
+        };
+
+        reconnect: bool = true, Info {
+            name: "reconnect",
+            nick: "Reconnect",
+            blurb: "Resume the session when the connection is lost, within the platform's 30 s",
+            ..INFO
+        };
+
+        restart_session: bool = false, Info {
+            name: "restart-session",
+            nick: "Restart session",
+            blurb: "Start another session when the lost one cannot be resumed",
+            ..INFO
+        };
+
+        recoverable: bool = false, Info {
+            name: "recoverable",
+            nick: "Recoverable",
+            blurb: "Leave the session alive on the server when the element stops",
+            ..INFO
+        };
+
+        adopt_session_id: Option<String> = None, Info {
+            name: "adopt-session-id",
+            nick: "Adopt session",
+            blurb: "Join the session with this id, created by somebody else. It is not ended when the element stops",
+            ..INFO
+        }, conflicts |own, other| other.adopt_session_id.is_some() && own.adopt_session_id != other.adopt_session_id;
+
+        /// 0 for none.
+        connection_id: u32 = 0, Info {
+            name: "connection-id",
+            nick: "Connection id",
+            blurb: "Connect under this id, registered by somebody else (0 = register one)",
+            range: (0, u16::MAX as u32),
+            ..INFO
+        };
+
+        ice_transport_policy: IceTransportPolicy = IceTransportPolicy::All, Info {
+            name: "ice-transport-policy",
+            nick: "ICE transport policy",
+            blurb: "Which ICE candidates to use",
+            ..INFO
+        };
+
+        wire: Wire = Wire::Auto, Info {
+            name: "wire",
+            nick: "Wire",
+            blurb: "Encoding of the data-channel messages; for tests and odd servers",
+            ..INFO
+        };
     }
 }
 
@@ -207,57 +408,29 @@ impl Settings {
     /// The name of a property in which two elements that share a session
     /// differ, and may not.
     pub(super) fn conflict(&self, other: &Self) -> Option<&'static str> {
-        // What one of them leaves open, the other decides.
-        let model = self.model.is_some() && other.model.is_some() && self.model != other.model;
-        let adopted =
-            other.adopt_session_id.is_some() && other.adopt_session_id != self.adopt_session_id;
-        let unlike = [
-            ("local", self.local != other.local && other.local),
-            (
-                "api-url",
-                other.api_url.is_some() && self.server() != other.server(),
-            ),
-            ("model", model),
-            (
-                "api-key",
-                other.api_key.is_some() && other.api_key != self.api_key,
-            ),
-            ("jwt", other.jwt.is_set() && other.jwt != self.jwt),
-            ("adopt-session-id", adopted),
-        ];
-        unlike
-            .into_iter()
-            .find(|(_, differs)| *differs)
-            .map(|(name, _)| name)
+        let conflict = Self::PROPERTIES.iter().find(|p| (p.conflicts)(self, other));
+        conflict.map(|property| property.info.name)
     }
 
-    /// Takes over from an element of the same session what is left open here.
-    pub fn follow(&mut self, other: Self) {
-        fn fill<T: PartialEq>(own: &mut T, theirs: T, default: &T) {
-            if own == default {
-                *own = theirs;
-            }
+    /// Takes the value of an element of the same session for each inherited
+    /// property that has its default here.
+    pub fn inherit(&mut self, other: &Self) {
+        for property in Self::PROPERTIES.iter().filter(|p| p.info.inherited) {
+            (property.inherit)(self, other);
         }
-        let default = Self::default();
-        macro_rules! fill {
-            ($($name:ident)*) => { $(fill(&mut self.$name, other.$name, &default.$name);)* };
-        }
-        fill!(local api_url api_key model arguments adopt_session_id connection_id);
-        fill!(max_sdp_attempts waiting_timeout latency max_latency stall_timeout);
-        fill!(close_timeout);
-        if !self.jwt.is_set() {
-            self.jwt = other.jwt;
-        }
-        fill!(recoverable reconnect restart_session relay_only wire);
     }
 
-    /// Whether nothing says which server to speak to.
+    /// Whether no setting says which server to speak to.
     pub fn names_no_server(&self) -> bool {
         !self.local
             && self.api_url.is_none()
             && self.adopt_session_id.is_none()
             && self.api_key.is_none()
             && !self.jwt.is_set()
+    }
+
+    pub(super) fn relay_only(&self) -> bool {
+        self.ice_transport_policy == IceTransportPolicy::Relay
     }
 
     pub fn close_limit(&self) -> Duration {
@@ -270,7 +443,7 @@ impl Settings {
             sdp_attempts: self.max_sdp_attempts,
             stall_limit: optional(self.stall_timeout),
             close_limit: self.close_limit(),
-            wire: self.wire,
+            wire: self.wire.into(),
             adopt: self.adopt_session_id.clone(),
             connection_id: (self.connection_id != 0).then_some(self.connection_id),
             recoverable: self.recoverable,
@@ -280,7 +453,7 @@ impl Settings {
             queues: !self.local,
             // On the same network host candidates do; a local runtime names
             // relays only where it was given some.
-            ice_servers: !self.local || self.relay_only,
+            ice_servers: !self.local || self.relay_only(),
         }
     }
 }
@@ -301,7 +474,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_left_open_the_other_decides() {
+    fn settings_with_defaults_inherit_those_of_other() {
         let other = Settings {
             local: true,
             api_url: Some("http://127.0.0.1:1".into()),
@@ -314,7 +487,7 @@ mod tests {
             latency: 20,
             ..Settings::default()
         };
-        own.follow(other);
+        own.inherit(&other);
         assert!(own.local && !own.reconnect);
         assert_eq!((own.stall_timeout, own.latency), (1000, 20));
         assert_eq!(own.api_url.as_deref(), Some("http://127.0.0.1:1"));

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: MIT
+
+//! Settings that are GObject properties: [`settings!`] declares a struct, the
+//! defaults of its fields, and one [`Property`] for each, which makes the
+//! parameter specification, get and set, inheritance and conflicts. Called by
+//! the application's threads; knows no element and no session.
+
+use gst::{
+    glib::{
+        self, ParamFlags,
+        translate::{FromGlib, IntoGlib},
+        value::FromValue,
+    },
+    prelude::*,
+};
+
+/// May be changed in NULL and READY.
+pub const READY: ParamFlags = ParamFlags::READWRITE.union(gst::PARAM_FLAG_MUTABLE_READY);
+/// May be changed in every state.
+pub const PLAYING: ParamFlags = ParamFlags::READWRITE.union(gst::PARAM_FLAG_MUTABLE_PLAYING);
+
+/// What is known of a property beside its type and default.
+#[derive(Debug)]
+pub struct Info {
+    pub name: &'static str,
+    pub nick: &'static str,
+    pub blurb: &'static str,
+    pub flags: ParamFlags,
+    /// Of a number, both ends included.
+    pub range: (u32, u32),
+    /// What a text that is not set reads as.
+    pub unset: Option<&'static str>,
+    /// Whether an element whose settings name no server takes the value from
+    /// another element of its pipeline.
+    pub inherited: bool,
+}
+
+/// What most properties have in common.
+pub const INFO: Info = Info {
+    name: "",
+    nick: "",
+    blurb: "",
+    flags: READY,
+    range: (0, u32::MAX),
+    unset: None,
+    inherited: true,
+};
+
+/// A property whose value is a field of the settings `S`.
+#[derive(Debug)]
+pub struct Property<S> {
+    pub info: Info,
+    pub spec: fn(&Info) -> glib::ParamSpec,
+    pub value: fn(&S, &Info) -> glib::Value,
+    /// Takes a value whose type GObject has checked. Fails when the text of a
+    /// property that holds JSON is invalid; the field keeps its value then.
+    pub set: fn(&mut S, &glib::Value) -> Result<(), String>,
+    /// Takes the value of the other settings, where these have the default.
+    pub inherit: fn(&mut S, &S),
+    /// Whether an element with the second settings may not join a session that
+    /// was started with the first.
+    pub conflicts: fn(&S, &S) -> bool,
+}
+
+/// Declares a settings struct and its table, the constant `PROPERTIES`. Each entry is
+/// `field: type = default, Info { .. };`, with `conflicts CLOSURE` before the
+/// semicolon where elements of one session may not differ.
+macro_rules! settings {
+    (
+        $(#[$attribute:meta])* pub struct $name:ident {
+            $($(#[$doc:meta])* $field:ident: $type:ty = $default:expr, $info:expr
+                $(, conflicts $conflicts:expr)?;)*
+        }
+    ) => {
+        $(#[$attribute])*
+        pub struct $name { $($(#[$doc])* pub $field: $type,)* }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)* }
+            }
+        }
+
+        impl $name {
+            pub const PROPERTIES: &'static [$crate::property::Property<Self>] = &[$($crate::property::Property {
+                info: $info,
+                spec: |info| {
+                    let default: $type = $default;
+                    $crate::property::Field::spec(&default, info)
+                },
+                value: |settings, info| $crate::property::Field::value(&settings.$field, info),
+                set: |settings, value| $crate::property::Field::set(&mut settings.$field, value),
+                inherit: |own, other| {
+                    let default: $type = $default;
+                    if own.$field == default {
+                        own.$field = other.$field.clone();
+                    }
+                },
+                conflicts: $crate::property::settings!(@conflicts $($conflicts)?),
+            },)*];
+        }
+    };
+    (@conflicts) => { |_, _| false };
+    (@conflicts $conflicts:expr) => { $conflicts };
+}
+pub(crate) use settings;
+
+/// The specifications of a table.
+pub fn specs<S>(properties: &[Property<S>]) -> Vec<glib::ParamSpec> {
+    let specs = properties
+        .iter()
+        .map(|property| (property.spec)(&property.info));
+    specs.collect()
+}
+
+pub fn find<S>(properties: &'static [Property<S>], name: &str) -> Option<&'static Property<S>> {
+    properties
+        .iter()
+        .find(|property| property.info.name == name)
+}
+
+/// A type of field that a property can have.
+pub trait Field {
+    /// The specification of a property with this default.
+    fn spec(&self, info: &Info) -> glib::ParamSpec;
+    fn value(&self, info: &Info) -> glib::Value;
+    fn set(&mut self, value: &glib::Value) -> Result<(), String>;
+}
+
+/// A value whose type GObject has checked.
+fn get<'a, T: FromValue<'a> + Default>(value: &'a glib::Value) -> T {
+    value.get().unwrap_or_default()
+}
+
+/// The text of a string property; `None` for an empty one.
+pub fn text(value: &glib::Value) -> Option<String> {
+    get::<Option<String>>(value).filter(|text| !text.is_empty())
+}
+
+pub fn text_spec(info: &Info) -> glib::ParamSpec {
+    let spec = glib::ParamSpecString::builder(info.name).nick(info.nick);
+    let spec = spec.blurb(info.blurb).flags(info.flags);
+    spec.default_value(info.unset).build()
+}
+
+impl Field for Option<String> {
+    fn spec(&self, info: &Info) -> glib::ParamSpec {
+        text_spec(info)
+    }
+
+    fn value(&self, info: &Info) -> glib::Value {
+        self.as_deref().or(info.unset).to_value()
+    }
+
+    fn set(&mut self, value: &glib::Value) -> Result<(), String> {
+        *self = text(value);
+        Ok(())
+    }
+}
+
+/// A JSON object, as text.
+impl Field for Option<serde_json::Map<String, serde_json::Value>> {
+    fn spec(&self, info: &Info) -> glib::ParamSpec {
+        text_spec(info)
+    }
+
+    fn value(&self, _info: &Info) -> glib::Value {
+        let text = self
+            .clone()
+            .map(|map| serde_json::Value::Object(map).to_string());
+        text.to_value()
+    }
+
+    fn set(&mut self, value: &glib::Value) -> Result<(), String> {
+        *self = match text(value).map(|text| serde_json::from_str(&text)) {
+            None => None,
+            Some(Ok(serde_json::Value::Object(map))) => Some(map),
+            Some(Ok(_)) => return Err("not a JSON object".into()),
+            Some(Err(error)) => return Err(format!("not JSON: {error}")),
+        };
+        Ok(())
+    }
+}
+
+impl Field for bool {
+    fn spec(&self, info: &Info) -> glib::ParamSpec {
+        let spec = glib::ParamSpecBoolean::builder(info.name).nick(info.nick);
+        let spec = spec.blurb(info.blurb).flags(info.flags);
+        spec.default_value(*self).build()
+    }
+
+    fn value(&self, _info: &Info) -> glib::Value {
+        self.to_value()
+    }
+
+    fn set(&mut self, value: &glib::Value) -> Result<(), String> {
+        *self = get(value);
+        Ok(())
+    }
+}
+
+impl Field for u32 {
+    fn spec(&self, info: &Info) -> glib::ParamSpec {
+        let spec = glib::ParamSpecUInt::builder(info.name).nick(info.nick);
+        let spec = spec.blurb(info.blurb).flags(info.flags);
+        let spec = spec.minimum(info.range.0).maximum(info.range.1);
+        spec.default_value(*self).build()
+    }
+
+    fn value(&self, _info: &Info) -> glib::Value {
+        self.to_value()
+    }
+
+    fn set(&mut self, value: &glib::Value) -> Result<(), String> {
+        *self = get(value);
+        Ok(())
+    }
+}
+
+/// One of our enums.
+pub trait EnumField:
+    Copy
+    + Default
+    + ToValue
+    + StaticType
+    + FromGlib<i32>
+    + IntoGlib<GlibType = i32>
+    + for<'a> FromValue<'a>
+{
+}
+
+impl<T: EnumField> Field for T {
+    fn spec(&self, info: &Info) -> glib::ParamSpec {
+        let spec = glib::ParamSpecEnum::builder_with_default(info.name, *self).nick(info.nick);
+        spec.blurb(info.blurb).flags(info.flags).build()
+    }
+
+    fn value(&self, _info: &Info) -> glib::Value {
+        self.to_value()
+    }
+
+    fn set(&mut self, value: &glib::Value) -> Result<(), String> {
+        *self = get(value);
+        Ok(())
+    }
+}
