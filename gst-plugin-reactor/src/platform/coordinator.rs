@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! Who is asked for sessions: the cloud, or a local runtime.
+//! Session lifecycle over HTTP: the cloud, or a local runtime. Called from the
+//! tasks of the session driver; it keeps no state of a session and never retries.
 
 use serde_json::{Map, Value};
 
@@ -15,17 +16,10 @@ mod local;
 pub use cloud::{Cloud, ModelName};
 #[cfg(test)]
 pub use descriptor::Capabilities;
-pub use descriptor::SessionDescriptor;
+pub use descriptor::{Ownership, SessionDescriptor};
 pub use local::LocalRuntime;
 
-/// Whether this client started a session, and so has to end it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ownership {
-    Created,
-    Joined,
-}
-
-/// Whoever has the sessions.
+/// The server that has the sessions.
 #[derive(Debug, Clone)]
 pub enum Coordinator {
     Local(LocalRuntime),

@@ -8,12 +8,13 @@ use std::{collections::BTreeMap, time::Duration};
 use self::template::{Facts, Template};
 use super::{
     Error,
-    commands::{Node, parse, refused},
+    commands::{ModelCommand, Node, parse, refused},
     http::sanitize,
 };
 
-pub use super::commands::ModelCommand;
+pub use event::InputEvent;
 
+mod event;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -37,37 +38,6 @@ const MAX_HELD: usize = 64;
 /// What a pattern may be, for messages.
 const PATTERNS: &str = "key:NAME, key-repeat:NAME, key-release:NAME (NAME * is any key), \
                         mouse-move, mouse-press[:BUTTON], mouse-release[:BUTTON], mouse-scroll";
-
-/// What a user did. Coordinates are fractions of the picture, 0.0 (left, top)
-/// to 1.0 (right, bottom), and are brought into that range.
-#[derive(Debug, Clone, PartialEq)]
-pub enum InputEvent {
-    /// A key's name, as the system has it: `w`, `space`, `Left`...
-    KeyPress(String),
-    KeyRelease(String),
-    MouseMove {
-        x: f64,
-        y: f64,
-    },
-    /// The left button is 1.
-    MousePress {
-        button: i32,
-        x: f64,
-        y: f64,
-    },
-    MouseRelease {
-        button: i32,
-        x: f64,
-        y: f64,
-    },
-    /// `dx` and `dy` in the unit of the event, usually steps of the wheel.
-    Scroll {
-        x: f64,
-        y: f64,
-        dx: f64,
-        dy: f64,
-    },
-}
 
 /// The kind of event a pattern is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

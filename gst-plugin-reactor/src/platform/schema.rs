@@ -11,12 +11,12 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use self::rules::{Fault, Rules};
+use self::validator::{Fault, Rules};
 use super::{Code, Error, http::sanitize, wire::FileRef};
 
-mod rules;
 #[cfg(test)]
 mod tests;
+mod validator;
 
 /// Where commands are in the document: a path for each.
 const PATHS: &str = "/events/";

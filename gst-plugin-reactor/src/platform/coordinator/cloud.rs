@@ -5,7 +5,7 @@
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::SessionDescriptor;
+use super::descriptor::SessionDescriptor;
 use crate::platform::{
     Code, Error,
     auth::{ApiCredentials, Now, TokenCache, TokenProvider, TokenScope},

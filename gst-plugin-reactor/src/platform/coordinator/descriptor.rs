@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! A session as the server tells of it.
+//! A session as the server describes it. Plain data; it makes no request.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -10,6 +10,13 @@ use crate::platform::{
     http::{HttpResponse, sanitize},
     track::Track,
 };
+
+/// Whether this client started a session, and so has to end it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ownership {
+    Created,
+    Joined,
+}
 
 /// What a session's model offers.
 #[derive(Debug, Clone, PartialEq)]

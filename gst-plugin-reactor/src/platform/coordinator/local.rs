@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::{Ownership, SessionDescriptor};
+use super::descriptor::{Ownership, SessionDescriptor};
 use crate::platform::{
     Code, Error,
     endpoint::Endpoint,

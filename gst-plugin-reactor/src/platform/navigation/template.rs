@@ -4,7 +4,12 @@
 
 use serde_json::{Map, Value};
 
-use super::{Error, InputEvent, ModelCommand, refused, sanitize};
+use super::event::InputEvent;
+use crate::platform::{
+    Error,
+    commands::{ModelCommand, refused},
+    http::sanitize,
+};
 
 /// Every placeholder there is.
 const PLACEHOLDERS: [&str; 9] = ["x", "y", "nx", "ny", "key", "button", "dx", "dy", "pressed"];

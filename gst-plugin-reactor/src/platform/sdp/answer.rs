@@ -1,23 +1,27 @@
 // SPDX-License-Identifier: MIT
 
-//! A strict look at an answer. webrtcbin 1.22 aborts the process on some that
-//! a peer can send (a rejected m-section with a linked sink, for one), and
-//! takes others to mean something else than they say.
+//! The strict check of an answer. webrtcbin 1.22 aborts the process on some
+//! answers that a peer can send (a rejected m-section with a linked sink, for
+//! one), and reads others to mean something else than they say.
 
 use sdp_types::{Media, Session};
 
 use super::{
-    super::{
-        Code, Error,
-        http::sanitize,
-        track::{Direction, Kind},
-        trailer,
-        wire::chunking,
-    },
-    Codec, Fingerprint, OfferedSection, codecs, direction_of, kind_of, single, transport,
+    answer_transport,
+    errors::{malformed_answer, no_data_channels, rejected_track, unknown_framing},
+    fingerprint::Fingerprint,
+    media::{Codec, codecs, direction_of, kind_of, single},
+    offer::OfferedSection,
+};
+use crate::platform::{
+    Error,
+    http::sanitize,
+    track::{Direction, Kind},
+    trailer,
+    wire::chunking,
 };
 
-/// The largest answer that is looked at, in bytes.
+/// The largest answer that is parsed, in bytes.
 const MAX_ANSWER: usize = 256 << 10;
 
 /// A track that both sides agree on.
@@ -36,9 +40,8 @@ pub struct NegotiatedTrack {
 /// An answer that fits its offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NegotiatedAnswer {
-    /// The text to give to webrtcbin: the same description written out anew,
-    /// with CRLF line ends, with the transport attributes in every m-section,
-    /// and without candidates that are not IP addresses.
+    /// The text to give to webrtcbin: the answer written out anew, with CRLF
+    /// line ends, with the transport attributes in every m-section, and without candidates that are not IP addresses.
     pub sdp: String,
     pub tracks: Vec<NegotiatedTrack>,
     /// Of the one certificate that the peer may present.
@@ -57,18 +60,20 @@ pub struct NegotiatedAnswer {
 /// Checks an answer against the offer it is for.
 pub fn parse_answer(answer: &str, offered: &[OfferedSection]) -> Result<NegotiatedAnswer, Error> {
     if answer.len() > MAX_ANSWER {
-        return Err(malformed(&format!("it is larger than {MAX_ANSWER} bytes")));
+        return Err(malformed_answer(&format!(
+            "it is larger than {MAX_ANSWER} bytes"
+        )));
     }
-    let mut session =
-        Session::parse(answer.as_bytes()).map_err(|e| malformed(&sanitize(&e.to_string())))?;
-    complete(&session, offered)?;
+    let mut session = Session::parse(answer.as_bytes())
+        .map_err(|e| malformed_answer(&sanitize(&e.to_string())))?;
+    check_section_count(&session, offered)?;
     let mut tracks = Vec::new();
     let mut max_message_size = None;
     for (media, section) in session.medias.iter().zip(offered) {
-        matches_offer(media, section)?;
+        check_section(media, section)?;
         match (section.kind, section.direction) {
             (Some(kind), Some(direction)) => {
-                let codecs = accepted(&session, media, section, offered)?;
+                let codecs = accepted_codecs(&session, media, section, offered)?;
                 tracks.push(NegotiatedTrack {
                     mid: section.mid.clone(),
                     kind,
@@ -77,13 +82,13 @@ pub fn parse_answer(answer: &str, offered: &[OfferedSection]) -> Result<Negotiat
                     codecs,
                 });
             }
-            _ => max_message_size = data_channels(media)?,
+            _ => max_message_size = check_data_channels(media)?,
         }
     }
-    let fingerprint = transport::settle(&mut session, offered)?;
-    let chunking = framing(&session)?;
-    let frame_metadata = has_trailers(&session);
-    let sdp = write(&mut session)?;
+    let fingerprint = answer_transport::check_transport(&mut session, offered)?;
+    let chunking = chunking_limit(&session)?;
+    let frame_metadata = has_frame_metadata(&session);
+    let sdp = write_checked(&mut session)?;
     Ok(NegotiatedAnswer {
         sdp,
         tracks,
@@ -94,14 +99,8 @@ pub fn parse_answer(answer: &str, offered: &[OfferedSection]) -> Result<Negotiat
     })
 }
 
-/// The error for an answer that breaks the rules.
-pub(super) fn malformed(what: &str) -> Error {
-    let message = format!("the server's SDP answer is unusable: {what}");
-    Error::gpu(Code::DecodeFailed, message).during("sdp_params")
-}
-
-/// The error for a track that the server will not have.
-fn rejected(section: &OfferedSection, why: &str) -> Error {
+/// The error for a track that the server rejects.
+fn reject_track(section: &OfferedSection, why: &str) -> Error {
     let kind = section.kind.map_or("data", Kind::as_str);
     let mut names: Vec<&str> = section.codecs.iter().map(|c| c.name.as_str()).collect();
     names.dedup();
@@ -111,18 +110,13 @@ fn rejected(section: &OfferedSection, why: &str) -> Error {
         section.mid,
         names.join(", ")
     );
-    Error::gpu(Code::TrackRejected, message).during("sdp_params")
+    rejected_track(message)
 }
 
-fn no_data_channels(why: &str) -> Error {
-    let message = format!("the server takes no data channels ({why})");
-    Error::gpu(Code::TransportError, message).during("sdp_params")
-}
-
-/// An answer has the m-sections of its offer, no more, no less.
-fn complete(session: &Session, offered: &[OfferedSection]) -> Result<(), Error> {
+/// Checks that an answer has exactly the m-sections of its offer.
+fn check_section_count(session: &Session, offered: &[OfferedSection]) -> Result<(), Error> {
     if session.medias.len() > offered.len() {
-        return Err(malformed("it has more m-sections than the offer"));
+        return Err(malformed_answer("it has more m-sections than the offer"));
     }
     if session.medias.len() == offered.len() {
         return Ok(());
@@ -134,20 +128,20 @@ fn complete(session: &Session, offered: &[OfferedSection]) -> Result<(), Error> 
     };
     match offered.iter().find(|section| !answered(section)) {
         Some(section) if section.kind.is_none() => Err(no_data_channels("the answer lacks them")),
-        Some(section) => Err(rejected(section, "its m-section is missing")),
-        None => Err(malformed("it has fewer m-sections than the offer")),
+        Some(section) => Err(reject_track(section, "its m-section is missing")),
+        None => Err(malformed_answer("it has fewer m-sections than the offer")),
     }
 }
 
-/// The m-section at the place of an offered one must be that one.
-fn matches_offer(media: &Media, section: &OfferedSection) -> Result<(), Error> {
+/// Checks that an m-section is the one offered at its index.
+fn check_section(media: &Media, section: &OfferedSection) -> Result<(), Error> {
     let place = format!("m-section {} (mid {})", section.mline_index, section.mid);
     if kind_of(media) != Some(section.kind) {
-        return Err(malformed(&format!("{place} is of another kind")));
+        return Err(malformed_answer(&format!("{place} is of another kind")));
     }
-    let mid = single(&media.attributes, "mid").map_err(|e| malformed(&e))?;
+    let mid = single(&media.attributes, "mid").map_err(|e| malformed_answer(&e))?;
     if mid != Some(section.mid.as_str()) {
-        return Err(malformed(&format!("{place} has another mid")));
+        return Err(malformed_answer(&format!("{place} has another mid")));
     }
     Ok(())
 }
@@ -157,7 +151,7 @@ fn matches_offer(media: &Media, section: &OfferedSection) -> Result<(), Error> {
 /// An answer has to be the mirror of a one-way offer, or `inactive`
 /// (RFC 8829, 5.3.1, and RFC 3264, 6.1). `sendrecv`, also by leaving the
 /// direction out, is as wrong as the offer's own direction.
-fn accepted(
+fn accepted_codecs(
     session: &Session,
     media: &Media,
     section: &OfferedSection,
@@ -165,24 +159,24 @@ fn accepted(
 ) -> Result<Vec<Codec>, Error> {
     if media.port == 0 {
         let why = "it supports none of the codecs, or not this track";
-        return Err(rejected(section, why));
+        return Err(reject_track(section, why));
     }
-    let direction = direction_of(session, media).map_err(|e| malformed(&e))?;
+    let direction = direction_of(session, media).map_err(|e| malformed_answer(&e))?;
     let expected = match section.direction {
         Some(Direction::SendOnly) => "recvonly",
         _ => "sendonly",
     };
     if direction == "inactive" {
-        return Err(rejected(section, "it sets the track to inactive"));
+        return Err(reject_track(section, "it sets the track to inactive"));
     }
     let mid = &section.mid;
     if direction != expected {
         let what = format!("m-section {mid} is {direction} where only {expected} fits the offer");
-        return Err(malformed(&what));
+        return Err(malformed_answer(&what));
     }
     if !media.proto.contains("TLS/RTP/SAVP") || !media.has_attribute("rtcp-mux") {
         let what = format!("m-section {mid} is not DTLS-SRTP with rtcp-mux");
-        return Err(malformed(&what));
+        return Err(malformed_answer(&what));
     }
     let same = |a: &Codec, b: &Codec| {
         (a.name.as_str(), a.clock_rate, a.channels) == (b.name.as_str(), b.clock_rate, b.channels)
@@ -190,7 +184,7 @@ fn accepted(
     let mut accepted = codecs(media);
     accepted.retain(|codec| section.codecs.iter().any(|offer| same(codec, offer)));
     if accepted.is_empty() {
-        return Err(rejected(section, "it supports none of the codecs"));
+        return Err(reject_track(section, "it supports none of the codecs"));
     }
     // A payload type means one thing in all of a BUNDLE group (RFC 9143, 9.1).
     let mut known = offered.iter().flat_map(|section| &section.codecs);
@@ -200,20 +194,21 @@ fn accepted(
             .any(|b| a.payload == b.payload && !same(a, b))
     }) {
         let what = format!("m-section {mid} uses a payload type for another codec");
-        return Err(malformed(&what));
+        return Err(malformed_answer(&what));
     }
     Ok(accepted)
 }
 
-/// The data channels must be there. Returns the size limit, if one is stated.
-fn data_channels(media: &Media) -> Result<Option<usize>, Error> {
+/// Checks that the data channels are accepted. Returns the size limit for a
+/// message in bytes, if one is stated.
+fn check_data_channels(media: &Media) -> Result<Option<usize>, Error> {
     if media.port == 0 {
         return Err(no_data_channels("it rejects their m-section"));
     }
     if !media.proto.contains("DTLS/SCTP") {
         return Err(no_data_channels("its m-section has another protocol"));
     }
-    let get = |name: &str| single(&media.attributes, name).map_err(|e| malformed(&e));
+    let get = |name: &str| single(&media.attributes, name).map_err(|e| malformed_answer(&e));
     let port = get("sctp-port")?.or(get("sctpmap")?.and_then(|map| map.split(' ').next()));
     if !matches!(port.map(str::parse::<u16>), Some(Ok(1..))) {
         return Err(no_data_channels("no SCTP port"));
@@ -222,60 +217,56 @@ fn data_channels(media: &Media) -> Result<Option<usize>, Error> {
         None => Ok(None),
         Some(size) => match size.parse::<u64>() {
             Ok(size) => Ok(Some(usize::try_from(size).unwrap_or(usize::MAX))),
-            Err(_) => Err(malformed("its maximum message size is not a number")),
+            Err(_) => Err(malformed_answer("its maximum message size is not a number")),
         },
     }
 }
 
-/// The size of `a=x-reactor-dc-chunking:1 max-message-size=N`, if it is there.
-fn framing(session: &Session) -> Result<Option<usize>, Error> {
+/// The size in bytes of `a=x-reactor-dc-chunking:1 max-message-size=N`, if it is there.
+fn chunking_limit(session: &Session) -> Result<Option<usize>, Error> {
     let Some(value) =
-        single(&session.attributes, chunking::ATTRIBUTE).map_err(|e| malformed(&e))?
+        single(&session.attributes, chunking::ATTRIBUTE).map_err(|e| malformed_answer(&e))?
     else {
         return Ok(None);
     };
     let mut fields = value.split_ascii_whitespace();
     let version = fields.next().unwrap_or_default();
     if version != "1" {
-        let message = format!(
-            "the server frames data-channel messages in an unknown way (version \"{}\")",
-            sanitize(version)
-        );
-        return Err(Error::gpu(Code::VersionMismatch, message).during("sdp_params"));
+        return Err(unknown_framing(&sanitize(version)));
     }
     fields
         .find_map(|field| field.strip_prefix("max-message-size="))
         .and_then(|size| size.parse::<u64>().ok())
         .filter(|size| *size > 0)
         .map(|size| Some(usize::try_from(size).unwrap_or(usize::MAX)))
-        .ok_or_else(|| malformed("its framing of messages has no usable size limit"))
+        .ok_or_else(|| malformed_answer("its framing of messages has no usable size limit"))
 }
 
-/// Whether the server repeats the offered attribute. Another version of it is
-/// none that was offered, and so means nothing.
-fn has_trailers(session: &Session) -> bool {
+/// Whether the server repeats the offered attribute. Another version of it was
+/// not offered, and so means nothing.
+fn has_frame_metadata(session: &Session) -> bool {
     session.attributes.iter().any(|a| match &a.value {
         Some(value) => format!("{}:{}", a.attribute, value.trim()) == trailer::ATTRIBUTE,
         None => false,
     })
 }
 
-/// The description as text. Written out anew, so that what was checked is what
-/// the media engine reads.
-fn write(session: &mut Session) -> Result<String, Error> {
+/// The description as text, written out anew, so that the media engine reads
+/// exactly what was checked.
+fn write_checked(session: &mut Session) -> Result<String, Error> {
     for media in &mut session.medias {
         media.attributes.retain(|attribute| {
             attribute.attribute != "candidate"
                 || attribute
                     .value
                     .as_deref()
-                    .is_some_and(transport::usable_candidate)
+                    .is_some_and(answer_transport::is_usable_candidate)
         });
     }
     let mut text = Vec::new();
     let written = session.write(&mut text);
     match (written, String::from_utf8(text)) {
         (Ok(()), Ok(text)) => Ok(text),
-        _ => Err(malformed("it cannot be written out")),
+        _ => Err(malformed_answer("it cannot be written out")),
     }
 }

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: MIT
 
 //! The hash that ties a DTLS certificate to a session description (RFC 8122).
+//! Read by the check of an answer, compared on the transport thread; it never
+//! accepts a hash that can be forged (MD5, SHA-1).
 
 use std::fmt::Write as _;
 
 use sdp_types::Attribute;
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
-use super::super::{Code, Error};
+use super::errors::{ambiguous_identity, identity_mismatch};
+use crate::platform::Error;
 
-/// A certificate's hash, by an algorithm that can be relied on.
+/// A certificate's hash, by an algorithm without known collisions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fingerprint {
     /// `sha-256`, `sha-384` or `sha-512`.
@@ -22,10 +25,12 @@ impl Fingerprint {
     /// has it in `remote-certificate`.
     pub fn matches_pem(&self, pem: &str) -> Result<(), Error> {
         let Ok(certificate) = pem::parse(pem) else {
-            return Err(mismatch("the peer has presented no readable certificate"));
+            return Err(identity_mismatch(
+                "the peer has presented no readable certificate",
+            ));
         };
         if certificate.tag() != "CERTIFICATE" {
-            return Err(mismatch("the peer has presented no certificate"));
+            return Err(identity_mismatch("the peer has presented no certificate"));
         }
         let der = certificate.contents();
         let digest = match self.algorithm {
@@ -36,19 +41,19 @@ impl Fingerprint {
         if digest == self.digest {
             return Ok(());
         }
-        Err(mismatch(&format!(
+        Err(identity_mismatch(&format!(
             "the peer's certificate is not the one its answer announced ({} {}, expected {})",
             self.algorithm,
-            short(&digest),
-            short(&self.digest)
+            abbreviate(&digest),
+            abbreviate(&self.digest)
         )))
     }
 
     /// The usable fingerprint among the attributes of one level, if any.
     ///
-    /// Hashes that can be forged are ignored; that a reliable one is malformed,
-    /// or that there are two of them, is an error.
-    pub(super) fn of(attributes: &[Attribute]) -> Result<Option<Self>, Error> {
+    /// Hashes that can be forged are ignored; a malformed reliable one, or two
+    /// different ones, are an error.
+    pub(super) fn from_attributes(attributes: &[Attribute]) -> Result<Option<Self>, Error> {
         let mut found: Option<Self> = None;
         for attribute in attributes.iter().filter(|a| a.attribute == "fingerprint") {
             let value = attribute.value.as_deref().unwrap_or_default();
@@ -56,16 +61,16 @@ impl Fingerprint {
                 continue;
             };
             match &found {
-                Some(other) if *other != fingerprint => return Err(ambiguous()),
+                Some(other) if *other != fingerprint => return Err(ambiguous_identity()),
                 _ => found = Some(fingerprint),
             }
         }
         Ok(found)
     }
 
-    /// `Ok(None)` for an algorithm that is unknown or not to be relied on.
+    /// `Ok(None)` for an algorithm that is unknown or can be forged.
     fn parse(value: &str) -> Result<Option<Self>, Error> {
-        let malformed = || mismatch("the answer's certificate fingerprint is malformed");
+        let malformed = || identity_mismatch("the answer's certificate fingerprint is malformed");
         let (algorithm, hex) = value.trim().split_once(' ').ok_or_else(malformed)?;
         let (algorithm, length) = match algorithm.to_ascii_lowercase().as_str() {
             "sha-256" => ("sha-256", 32),
@@ -88,16 +93,8 @@ impl Fingerprint {
     }
 }
 
-pub(super) fn mismatch(what: &str) -> Error {
-    Error::gpu(Code::IdentityMismatch, what).during("sdp_params")
-}
-
-pub(super) fn ambiguous() -> Error {
-    mismatch("the answer announces more than one certificate")
-}
-
-/// The first bytes of a digest, enough to tell two apart.
-fn short(digest: &[u8]) -> String {
+/// The first four bytes of a digest, enough to tell two apart.
+fn abbreviate(digest: &[u8]) -> String {
     digest.iter().take(4).fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02X}:");
         text

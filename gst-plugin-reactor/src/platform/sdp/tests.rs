@@ -3,6 +3,10 @@
 //! The test data are two offers and what runtime 3.10.0 answered to them.
 
 use super::*;
+use crate::platform::{
+    Code, Error,
+    track::{Direction, Kind},
+};
 
 const OFFER: &str = include_str!("testdata/offer.sdp");
 const ANSWER: &str = include_str!("testdata/answer.sdp");

@@ -11,8 +11,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::super::{Code, Error};
-use super::WireFrame;
+use super::frame::WireFrame;
+use crate::platform::{Code, Error};
 
 /// The session-level SDP attribute that stands for framing.
 pub const ATTRIBUTE: &str = "x-reactor-dc-chunking";
@@ -214,7 +214,7 @@ fn too_large(what: &str, length: usize, max: usize) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::Random;
+    use super::super::testing::Random;
     use super::*;
 
     fn chunked() -> Framing {

@@ -7,8 +7,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::super::{Code, Error};
-use super::{Channel, WireVersion, value};
+use super::{
+    frame::{Channel, WireVersion},
+    value,
+};
+use crate::platform::{Code, Error};
 
 /// The files of a command, by parameter name.
 pub type UploadReferences = BTreeMap<String, FileRef>;

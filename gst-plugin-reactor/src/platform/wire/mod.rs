@@ -1,108 +1,35 @@
 // SPDX-License-Identifier: MIT
 
-//! The messages of the two data channels, and the bytes they travel as.
+//! The messages of the two data channels, and the bytes they travel as. Pure:
+//! called by the session's state machine, without a socket or a clock.
 //!
 //! There are two encodings: v1 is protobuf (`reactor_wire.v1`) in binary
 //! messages, v0 is JSON in text messages. The server settles on one per
-//! connection by looking at the first message it gets; [`WireVersion::sniff`] is
+//! connection by the first message that it receives; [`WireVersion::sniff`] is
 //! its rule, used here for what comes back.
 
 pub mod chunking;
-pub mod correlate;
+mod frame;
 mod message;
+mod pending_requests;
 mod proto;
+#[cfg(test)]
+mod testing;
 mod v0;
 mod v1;
 mod value;
 
-use bytes::Bytes;
-
 use super::{Code, Error};
 
 pub use chunking::{Framing, Reassembler};
-pub use correlate::{PendingRequests, RequestIds};
+pub use frame::{Channel, WireFrame, WireVersion};
 pub use message::{
     ClientMessage, Clip, FileRef, InboundMessage, MessageRole, Moderation, ServerMessage,
     UploadReferences,
 };
+pub use pending_requests::{PendingRequests, RequestIds};
 
-/// The encoding of the messages, one per connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum WireVersion {
-    /// Protobuf in binary messages: runtimes from 3.0 on.
-    V1,
-    /// JSON in text messages: every runtime, with less in it.
-    V0,
-}
-
-impl WireVersion {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            WireVersion::V1 => "v1",
-            WireVersion::V0 => "v0",
-        }
-    }
-
-    /// The server's rule: text is v0, and so is a binary message whose first
-    /// non-space byte opens a JSON document; anything else is v1.
-    pub fn sniff(frame: &WireFrame) -> Self {
-        match frame {
-            WireFrame::Text(_) => WireVersion::V0,
-            WireFrame::Binary(bytes) => Self::sniff_bytes(bytes),
-        }
-    }
-
-    fn sniff_bytes(bytes: &[u8]) -> Self {
-        // The server strips ASCII white space, the vertical tab included.
-        let first = bytes
-            .iter()
-            .find(|byte| !matches!(byte, b' ' | b'\t'..=b'\r'));
-        match first {
-            Some(b'{' | b'[') => WireVersion::V0,
-            _ => WireVersion::V1,
-        }
-    }
-}
-
-/// A data channel. Both carry messages in both directions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Channel {
-    Control,
-    Data,
-}
-
-impl Channel {
-    /// The channel's label, by which both sides know it.
-    pub fn label(self) -> &'static str {
-        match self {
-            Channel::Control => "control",
-            Channel::Data => "data",
-        }
-    }
-}
-
-/// One message as a data channel takes or delivers it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WireFrame {
-    Text(String),
-    Binary(Bytes),
-}
-
-impl WireFrame {
-    /// The size in bytes, which is what the limits are about.
-    pub fn len(&self) -> usize {
-        self.as_bytes().len()
-    }
-
-    pub fn as_bytes(&self) -> &[u8] {
-        match self {
-            WireFrame::Text(text) => text.as_bytes(),
-            WireFrame::Binary(bytes) => bytes,
-        }
-    }
-}
-
-/// Turns a message into what to send, and says on which channel.
+/// Encodes a message, and names the channel to send it on.
 ///
 /// A message whose answer is correlated ([`ClientMessage::correlated`]) needs
 /// a `request_id`, best from [`RequestIds`]; for any other it is ignored.
@@ -139,7 +66,7 @@ pub fn encode(
     Ok((message.channel(version), frame))
 }
 
-/// Reads a message of the server's, in whichever version it is.
+/// Decodes a message of the server's, of either version.
 pub fn decode(channel: Channel, frame: &WireFrame) -> Result<InboundMessage, Error> {
     match WireVersion::sniff(frame) {
         WireVersion::V1 => v1::decode(channel, frame.as_bytes()),
@@ -147,51 +74,14 @@ pub fn decode(channel: Channel, frame: &WireFrame) -> Result<InboundMessage, Err
     }
 }
 
-/// The error for a message that cannot be read. It tells where and how long,
-/// never what: messages may hold what should not be in a log.
-fn undecodable(version: WireVersion, channel: Channel, length: usize, why: &str) -> Error {
-    Error::gpu(
-        Code::DecodeFailed,
-        format!(
-            "cannot read a {} message of {length} bytes on the {} channel: {why}",
-            version.as_str(),
-            channel.label(),
-        ),
-    )
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use bytes::Bytes;
 
-    /// Bytes written as hex, for the golden messages of the tests.
-    pub(super) fn hex(text: &str) -> Bytes {
-        (0..text.len())
-            .step_by(2)
-            .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
-            .collect()
-    }
-
-    /// Reproducible pseudo-random numbers (xorshift).
-    pub(super) struct Random(pub u64);
-
-    impl Random {
-        pub fn next(&mut self) -> u64 {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            self.0
-        }
-
-        pub fn bytes(&mut self, length: usize) -> Vec<u8> {
-            let mut bytes = Vec::with_capacity(length + 8);
-            while bytes.len() < length {
-                bytes.extend_from_slice(&self.next().to_le_bytes());
-            }
-            bytes.truncate(length);
-            bytes
-        }
-    }
+    use super::{
+        testing::{Random, hex},
+        *,
+    };
 
     fn binary(bytes: &[u8]) -> WireFrame {
         WireFrame::Binary(Bytes::copy_from_slice(bytes))

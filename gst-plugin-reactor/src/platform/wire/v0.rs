@@ -9,11 +9,14 @@
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use super::super::{Code, Error};
 use super::{
-    Channel, ClientMessage, FileRef, InboundMessage, MessageRole, ServerMessage, UploadReferences,
-    WireFrame, WireVersion, undecodable, value,
+    frame::{Channel, WireFrame, WireVersion, undecodable},
+    message::{
+        ClientMessage, FileRef, InboundMessage, MessageRole, ServerMessage, UploadReferences,
+    },
+    value,
 };
+use crate::platform::{Code, Error};
 
 type Object = Map<String, Value>;
 

@@ -5,14 +5,16 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::super::Error;
-use super::proto::{
-    self, ControlClientPayload, ControlServerPayload, DataServerPayload, MessageKind,
-};
 use super::{
-    Channel, ClientMessage, Clip, FileRef, InboundMessage, MessageRole, Moderation, ServerMessage,
-    UploadReferences, WireFrame, WireVersion, undecodable, value,
+    frame::{Channel, WireFrame, WireVersion, undecodable},
+    message::{
+        ClientMessage, Clip, FileRef, InboundMessage, MessageRole, Moderation, ServerMessage,
+        UploadReferences,
+    },
+    proto::{self, ControlClientPayload, ControlServerPayload, DataServerPayload, MessageKind},
+    value,
 };
+use crate::platform::Error;
 
 pub fn encode(message: &ClientMessage, request_id: &str) -> Result<WireFrame, Error> {
     let kind = if message.expects_reply(WireVersion::V1) {
@@ -219,7 +221,7 @@ pub(super) mod tests {
     use serde_json::json;
 
     use super::super::message::tests::client_messages;
-    use super::super::tests::hex;
+    use super::super::testing::hex;
     use super::super::{decode, encode};
     use super::*;
 

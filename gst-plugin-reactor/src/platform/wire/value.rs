@@ -7,7 +7,7 @@
 use prost_types::{ListValue, Struct, value::Kind};
 use serde_json::{Map, Number, Value};
 
-use super::super::{Code, Error};
+use crate::platform::{Code, Error};
 
 /// The largest magnitude up to which a double holds every integer.
 const EXACT: u64 = 1 << 53;

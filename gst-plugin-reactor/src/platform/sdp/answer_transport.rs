@@ -1,31 +1,31 @@
 // SPDX-License-Identifier: MIT
 
-//! What an answer says about ICE, DTLS and BUNDLE.
+//! What an answer says about ICE (RFC 8839), DTLS (RFC 8842) and BUNDLE
+//! (RFC 9143). Pure functions, called by the check of an answer.
 
 use std::net::IpAddr;
 
 use sdp_types::{Attribute, Media, Session};
 
 use super::{
-    super::Error,
-    Fingerprint, OfferedSection,
-    answer::malformed,
-    bundle_groups,
-    fingerprint::{ambiguous, mismatch},
-    single,
+    errors::{ambiguous_identity, identity_mismatch, malformed_answer},
+    fingerprint::Fingerprint,
+    media::{bundle_groups, single},
+    offer::OfferedSection,
 };
+use crate::platform::Error;
 
-/// What of a transport every m-section must state for webrtcbin, although
+/// The transport attributes that every m-section must have for webrtcbin, although
 /// RFC 8829 (5.3.1) lets an answer state it once per BUNDLE group.
 const INHERITED: [&str; 4] = ["ice-ufrag", "ice-pwd", "setup", "fingerprint"];
 
 /// Checks the transport of every m-section, and writes into each what it
 /// inherits. Returns the one fingerprint of the peer.
-pub(super) fn settle(
+pub(super) fn check_transport(
     session: &mut Session,
     offered: &[OfferedSection],
 ) -> Result<Fingerprint, Error> {
-    let group = bundle(session, offered)?;
+    let group = bundle_mids(session, offered)?;
     let tag = group
         .first()
         .and_then(|mid| offered.iter().find(|section| section.mid == *mid))
@@ -36,36 +36,38 @@ pub(super) fn settle(
             inherit(session, section.mline_index, donor, name);
         }
     }
-    // At session level it is an assertion of webrtcbin's before 1.24.4.
+    // At session level it fails an assertion of webrtcbin's before 1.24.4.
     session.attributes.retain(|a| a.attribute != "setup");
 
     let mut fingerprint: Option<Fingerprint> = None;
     let mut common: Option<[&str; 3]> = None;
     for (media, section) in session.medias.iter().zip(offered) {
-        let own = Fingerprint::of(&media.attributes)?.ok_or_else(|| {
-            mismatch("the answer announces no certificate by SHA-256, SHA-384 or SHA-512")
+        let own = Fingerprint::from_attributes(&media.attributes)?.ok_or_else(|| {
+            identity_mismatch("the answer announces no certificate by SHA-256, SHA-384 or SHA-512")
         })?;
         match &fingerprint {
-            Some(other) if *other != own => return Err(ambiguous()),
+            Some(other) if *other != own => return Err(ambiguous_identity()),
             _ => fingerprint = Some(own),
         }
-        let transport = ice_and_dtls(media, &section.mid)?;
+        let transport = ice_and_dtls_parameters(media, &section.mid)?;
         if group.contains(&section.mid) && common.replace(transport).is_some_and(|c| c != transport)
         {
-            return Err(malformed("bundled m-sections have different transports"));
+            return Err(malformed_answer(
+                "bundled m-sections have different transports",
+            ));
         }
     }
-    fingerprint.ok_or_else(|| mismatch("the answer announces no certificate"))
+    fingerprint.ok_or_else(|| identity_mismatch("the answer announces no certificate"))
 }
 
 /// The mids of the answer's BUNDLE group, the first being the one whose
 /// transport is used. Empty if there is no group, which is fine for an offer
 /// with nothing to bundle.
-fn bundle(session: &Session, offered: &[OfferedSection]) -> Result<Vec<String>, Error> {
+fn bundle_mids(session: &Session, offered: &[OfferedSection]) -> Result<Vec<String>, Error> {
     let mut groups = bundle_groups(session);
     let mids = groups.next();
     if groups.next().is_some() {
-        return Err(malformed("it has two BUNDLE groups"));
+        return Err(malformed_answer("it has two BUNDLE groups"));
     }
     let group: Vec<String> = mids
         .unwrap_or_default()
@@ -73,22 +75,22 @@ fn bundle(session: &Session, offered: &[OfferedSection]) -> Result<Vec<String>, 
         .map(str::to_owned)
         .collect();
     if mids.is_some() && group.is_empty() {
-        return Err(malformed("its BUNDLE group is empty"));
+        return Err(malformed_answer("its BUNDLE group is empty"));
     }
     for (n, mid) in group.iter().enumerate() {
         let known = offered.iter().any(|s| s.bundled && s.mid == *mid);
         if !known || group.iter().take(n).any(|other| other == mid) {
-            return Err(malformed("its BUNDLE group does not fit the offer"));
+            return Err(malformed_answer("its BUNDLE group does not fit the offer"));
         }
     }
     let bundled = offered.iter().filter(|section| section.bundled).count();
     if bundled > 1 && bundled != group.len() {
-        return Err(malformed("it does not bundle what was offered so"));
+        return Err(malformed_answer("it does not bundle what was offered so"));
     }
     Ok(group)
 }
 
-/// Gives an m-section the attributes of that name that hold for it: those of
+/// Gives an m-section the attributes of a name that apply to it: those of
 /// the session, else those of the m-section at index `donor`.
 fn inherit(session: &mut Session, index: usize, donor: Option<usize>, name: &str) {
     let of = |attributes: &[Attribute]| -> Vec<Attribute> {
@@ -111,11 +113,11 @@ fn inherit(session: &mut Session, index: usize, donor: Option<usize>, name: &str
 }
 
 /// User fragment, password and DTLS role of an m-section.
-fn ice_and_dtls<'a>(media: &'a Media, mid: &str) -> Result<[&'a str; 3], Error> {
+fn ice_and_dtls_parameters<'a>(media: &'a Media, mid: &str) -> Result<[&'a str; 3], Error> {
     let get = |name: &str| {
         single(&media.attributes, name)
-            .map_err(|e| malformed(&e))?
-            .ok_or_else(|| malformed(&format!("m-section {mid} has no {name}")))
+            .map_err(|e| malformed_answer(&e))?
+            .ok_or_else(|| malformed_answer(&format!("m-section {mid} has no {name}")))
     };
     let (ufrag, pwd, setup) = (get("ice-ufrag")?, get("ice-pwd")?, get("setup")?);
     // RFC 8839, 5.4.
@@ -126,18 +128,18 @@ fn ice_and_dtls<'a>(media: &'a Media, mid: &str) -> Result<[&'a str; 3], Error> 
     let fits = (4..=256).contains(&ufrag.len()) && (22..=256).contains(&pwd.len());
     if !fits || !ice_chars(ufrag) || !ice_chars(pwd) {
         let what = format!("m-section {mid} has malformed ICE credentials");
-        return Err(malformed(&what));
+        return Err(malformed_answer(&what));
     }
     if !matches!(setup, "active" | "passive") {
         let what = format!("m-section {mid} has no DTLS role of active or passive");
-        return Err(malformed(&what));
+        return Err(malformed_answer(&what));
     }
     Ok([ufrag, pwd, setup])
 }
 
-/// Whether a candidate is one to connect to: well-formed, and an address
-/// rather than a name (webrtcbin before 1.26.7 leaks on looking those up).
-pub(super) fn usable_candidate(value: &str) -> bool {
+/// Whether a candidate can be connected to: well-formed, and an address
+/// rather than a name (webrtcbin before 1.26.7 leaks when it resolves those).
+pub(super) fn is_usable_candidate(value: &str) -> bool {
     let mut fields = value.split_ascii_whitespace();
     let mut field = || fields.next();
     let (Some(_), Some(component), Some(_)) = (field(), field(), field()) else {

@@ -6,8 +6,7 @@ use std::cell::Cell;
 
 use serde_json::{Map, Value};
 
-use super::super::commands::kind;
-use super::sanitize;
+use crate::platform::{commands::kind, http::sanitize};
 
 /// How many schemas one check looks at. Beyond it everything passes: nested
 /// alternatives that refer to each other would otherwise take forever.

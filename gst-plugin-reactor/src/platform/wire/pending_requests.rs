@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::Channel;
+use super::frame::Channel;
 
 /// Requests that wait for an answer, in the order they were made.
 #[derive(Debug)]
