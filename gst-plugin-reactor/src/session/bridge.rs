@@ -10,7 +10,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -86,15 +86,15 @@ pub struct TrackTap {
 /// One track's tap, which the driver sets and removes while the transport's
 /// streaming threads read it.
 #[derive(Default, Clone)]
-pub struct TapSlot(Arc<RwLock<Option<TrackTap>>>);
+pub struct TapSlot(Arc<Mutex<Option<TrackTap>>>);
 
 impl TrackTaps {
     pub fn set(&self, track: &str, tap: TrackTap) {
-        self.slot(track).replace(Some(tap));
+        *lock(&self.slot(track).0) = Some(tap);
     }
 
     pub fn remove(&self, track: &str) {
-        self.slot(track).replace(None);
+        *lock(&self.slot(track).0) = None;
     }
 
     /// The track's slot, which stays while taps come and go.
@@ -104,19 +104,11 @@ impl TrackTaps {
 }
 
 impl TapSlot {
-    fn replace(&self, tap: Option<TrackTap>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = tap;
-    }
-
     /// The consumer, if the tap takes RTP packets (`rtp`) or frames.
     pub(super) fn consumer(&self, rtp: bool) -> Option<Arc<dyn MediaConsumer>> {
-        let tap = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let tap = lock(&self.0);
         let tap = tap.as_ref().filter(|tap| tap.rtp == rtp)?;
         Some(tap.consumer.clone())
-    }
-
-    pub(super) fn wants_packets(&self) -> bool {
-        self.consumer(true).is_some()
     }
 }
 
@@ -128,8 +120,8 @@ pub(super) type TrailerWriter = fn(&gst::BufferRef, u64) -> Option<gst::Memory>;
 #[derive(Debug, Clone)]
 pub struct TrackSender {
     appsrc: gst_app::AppSrc,
-    /// The private pipeline's base time.
-    base: gst::ClockTime,
+    /// Of the private pipeline.
+    base_time: gst::ClockTime,
     /// Set if the server accepts trailers for this codec.
     trailer_writer: Option<TrailerWriter>,
     next_frame_number: Arc<AtomicU64>,
@@ -138,12 +130,12 @@ pub struct TrackSender {
 impl TrackSender {
     pub(super) fn new(
         appsrc: gst_app::AppSrc,
-        base: gst::ClockTime,
+        base_time: gst::ClockTime,
         trailer_writer: Option<TrailerWriter>,
     ) -> Self {
         Self {
             appsrc,
-            base,
+            base_time,
             trailer_writer,
             next_frame_number: Arc::default(),
         }
@@ -151,54 +143,44 @@ impl TrackSender {
 
     /// Queues one unit, on the element's streaming thread; never blocks. Returns
     /// whether it was accepted.
-    pub fn push(&self, unit: MediaUnit) -> bool {
-        let MediaUnit {
-            mut buffer,
-            caps,
-            time,
-            ..
-        } = unit;
-        // A unit from before the transport's base time is dropped.
-        let Some(pts) = time.and_then(|time| time.checked_sub(self.base)) else {
+    pub fn push(&self, mut unit: MediaUnit) -> bool {
+        // A unit from before the private pipeline's base time is dropped.
+        let Some(pts) = unit.time.and_then(|time| time.checked_sub(self.base_time)) else {
             return false;
         };
         let number = self.next_frame_number.fetch_add(1, Ordering::Relaxed);
-        let trailer = self.trailer_writer.and_then(|write| write(&buffer, number));
-        {
-            let buffer = buffer.make_mut();
-            if let Some(trailer) = trailer {
-                buffer.append_memory(trailer);
-            }
-            buffer.set_pts(pts);
-            buffer.set_dts(gst::ClockTime::NONE);
+        let trailer = self
+            .trailer_writer
+            .and_then(|write| write(&unit.buffer, number));
+        let buffer = unit.buffer.make_mut();
+        if let Some(trailer) = trailer {
+            buffer.append_memory(trailer);
         }
-        let sample = gst::Sample::builder().buffer(&buffer).caps(&caps).build();
-        self.appsrc.push_sample(&sample).is_ok()
+        buffer.set_pts(pts);
+        buffer.set_dts(gst::ClockTime::NONE);
+        let sample = gst::Sample::builder().buffer(&unit.buffer).caps(&unit.caps);
+        self.appsrc.push_sample(&sample.build()).is_ok()
     }
 }
 
 /// The senders that are open, by track.
 #[derive(Debug, Default, Clone)]
-pub struct TrackSenders(Arc<RwLock<HashMap<String, TrackSender>>>);
+pub struct TrackSenders(Arc<Mutex<HashMap<String, TrackSender>>>);
 
 impl TrackSenders {
     pub(super) fn set(&self, track: &str, track_sender: TrackSender) {
-        let mut track_senders = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        track_senders.insert(track.to_owned(), track_sender);
+        lock(&self.0).insert(track.to_owned(), track_sender);
     }
 
     pub(super) fn remove(&self, track: &str) {
-        let mut track_senders = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        track_senders.remove(track);
+        lock(&self.0).remove(track);
     }
 
     pub(super) fn clear(&self) {
-        let mut track_senders = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        track_senders.clear();
+        lock(&self.0).clear();
     }
 
     pub(super) fn get(&self, track: &str) -> Option<TrackSender> {
-        let track_senders = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        track_senders.get(track).cloned()
+        lock(&self.0).get(track).cloned()
     }
 }

@@ -26,7 +26,7 @@ use super::{
     runtime::runtime,
     settings::{MIN_LATENCY, Settings},
     shared_state::SharedState,
-    transport::{Reporter, Transport, TransportConfig},
+    transport::{Reporter, Transport, TransportCommand, TransportConfig},
 };
 use crate::platform::{
     Error,
@@ -237,9 +237,13 @@ impl Driver {
             DriverMessage::SetLatency(milliseconds) => {
                 self.transport_config.latency = milliseconds;
                 self.transport_config.latency_now = milliseconds;
-                self.transport.set_latency(milliseconds);
+                self.transport
+                    .send(TransportCommand::SetLatency(milliseconds));
             }
-            DriverMessage::RequestKeyframe(track) => self.transport.request_keyframe(track),
+            DriverMessage::RequestKeyframe(track) => {
+                self.transport
+                    .send(TransportCommand::RequestKeyframe(track));
+            }
             DriverMessage::SetCodec(track, codec) => self.open_sender(track, codec),
             DriverMessage::PublishReply(track, result) => {
                 self.participants.publish_replied(&track, &result)
@@ -344,11 +348,16 @@ impl Driver {
             Action::CreateOffer { ice_servers } => self.create_offer(ice_servers),
             Action::ApplyAnswer(answer) => {
                 self.participants.set_negotiated(&answer.tracks);
-                self.transport.apply_answer(answer);
+                self.transport.send(TransportCommand::ApplyAnswer(answer));
             }
-            Action::VerifyPeer(fingerprint) => self.transport.verify_fingerprint(fingerprint),
-            Action::OpenMedia => self.transport.open_media(),
-            Action::SendFrames(channel, frames) => self.transport.send(channel, frames),
+            Action::VerifyPeer(fingerprint) => {
+                self.transport
+                    .send(TransportCommand::VerifyFingerprint(fingerprint));
+            }
+            Action::OpenMedia => self.transport.send(TransportCommand::OpenMedia),
+            Action::SendFrames(channel, frames) => {
+                self.transport.send(TransportCommand::Send(channel, frames));
+            }
             Action::CloseTransport => self.transport.close(),
             request => self.send_http_request(request),
         }
@@ -377,8 +386,10 @@ impl Driver {
                 Err(error) => return self.defer(Input::OfferCreated(Err(error))),
             }
         }
-        self.transport
-            .create_offer(ice_servers, self.participants.transceivers());
+        self.transport.send(TransportCommand::CreateOffer {
+            ice_servers,
+            transceivers: self.participants.transceivers(),
+        });
     }
 
     /// Gives an input to the machine once it has handled the present one.
@@ -444,7 +455,8 @@ impl Driver {
     /// Passes changed bitrate limits on to the transport.
     fn update_bitrate_limits(&mut self) {
         if let Some(limits) = self.participants.take_bitrate_limits() {
-            self.transport.set_bitrate_limits(limits);
+            self.transport
+                .send(TransportCommand::SetBitrateLimits(limits));
         }
     }
 
@@ -481,7 +493,8 @@ impl Driver {
 
     fn open_sender(&mut self, track: String, codec: &'static Codec) {
         if let Some(payload_type) = self.participants.payload_type(&track, codec) {
-            self.transport.open_sender(track, codec, payload_type);
+            self.transport
+                .send(TransportCommand::OpenSender(track, codec, payload_type));
         }
     }
 
@@ -528,7 +541,8 @@ impl Driver {
     /// Closes a track's sender and unpublishes the track on the server.
     fn unpublish(&mut self, track: String) {
         self.shared.track_senders.remove(&track);
-        self.transport.close_sender(track.clone());
+        self.transport
+            .send(TransportCommand::CloseSender(track.clone()));
         self.request_unpublish(track);
     }
 

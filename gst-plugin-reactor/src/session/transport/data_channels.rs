@@ -50,12 +50,8 @@ impl DataChannels {
                     target.send_data_full(Some(&glib::Bytes::from_owned(bytes)))
                 }
             };
-            sent.map_err(|error| {
-                Error::gpu(
-                    Code::Disconnected,
-                    format!("sending on the {} channel: {error}", channel.label()),
-                )
-            })?;
+            let label = channel.label();
+            sent.map_err(|error| disconnected(format!("sending on the {label} channel: {error}")))?;
         }
         Ok(())
     }
@@ -72,12 +68,6 @@ fn create_channel(
     );
     let object = created.ok_or_else(|| internal("webrtcbin made no data channel"))?;
 
-    let fail = |reports: &ReportSender, reason: String| {
-        reports.input(Input::TransportFailed(Error::gpu(
-            Code::Disconnected,
-            reason,
-        )));
-    };
     let sender = reports.clone();
     object.connect_on_open(move |_| sender.input(Input::ChannelOpened(channel)));
     let sender = reports.clone();
@@ -94,15 +84,21 @@ fn create_channel(
     let sender = reports.clone();
     object.connect_on_error(move |_, error| {
         let label = channel.label();
-        fail(&sender, format!("the {label} channel failed: {error}"));
+        sender.fail(disconnected(format!("the {label} channel failed: {error}")));
     });
     let sender = reports.clone();
     object.connect_on_close(move |_| {
         let label = channel.label();
-        fail(&sender, format!("the server closed the {label} channel"));
+        sender.fail(disconnected(format!(
+            "the server closed the {label} channel"
+        )));
     });
     if object.ready_state() == WebRTCDataChannelState::Open {
         reports.input(Input::ChannelOpened(channel));
     }
     Ok(object)
+}
+
+fn disconnected(reason: String) -> Error {
+    Error::gpu(Code::Disconnected, reason)
 }

@@ -51,7 +51,7 @@ pub fn bridge_clock() -> gst::Clock {
 
 /// How a peer connection is made. All latencies are in milliseconds.
 #[derive(Debug, Clone)]
-pub struct TransportConfig {
+pub(in crate::session) struct TransportConfig {
     /// The least latency of the jitter buffer.
     pub latency: u32,
     /// The most that it may grow to.
@@ -62,30 +62,43 @@ pub struct TransportConfig {
     pub relay_only: bool,
 }
 
-/// What the transport thread carries out, in the order of sending.
-pub(super) enum TransportCommand {
-    // From the driver.
+/// What the transport thread carries out, in the order of sending. What comes of
+/// it is reported.
+pub(in crate::session) enum TransportCommand {
+    /// Makes a peer connection with a transceiver per track; reports
+    /// `OfferCreated`.
     CreateOffer {
         ice_servers: Vec<IceServer>,
-        offer: Vec<TransceiverInit>,
+        transceivers: Vec<TransceiverInit>,
     },
+    /// Sets the remote description; reports `TransportFailed` if webrtcbin
+    /// refuses it.
     ApplyAnswer(NegotiatedAnswer),
+    /// Compares the peer's DTLS certificate with the answer's fingerprint;
+    /// reports `PeerVerified`.
     VerifyFingerprint(Fingerprint),
+    /// Lets received media pass to the taps.
     OpenMedia,
+    /// Reports `TransportFailed` if the channel does not take the frames.
     Send(Channel, Vec<WireFrame>),
-    /// Of the jitter buffer, in milliseconds.
+    /// Sets the least latency of the jitter buffers, in milliseconds; reports
+    /// `JitterBufferLatency`.
     SetLatency(u32),
+    /// Bounds the bandwidth estimate of all tracks together, in bits per second.
     SetBitrateLimits(BitrateLimits),
+    /// Sends a PLI (RFC 4585, 6.3.1) for a received track.
     RequestKeyframe(String),
-    /// A track, its codec and its payload type.
+    /// Makes a track's payloader for its codec and negotiated payload type;
+    /// reports `SenderOpened`.
     OpenSender(String, &'static Codec, u8),
     CloseSender(String),
+    /// Ends the connection and the thread; reports `TransportClosed`.
     Close,
-    // From webrtcbin's callbacks and the private pipeline's bus.
+    // From webrtcbin's callbacks and the private pipeline's bus:
     LocalDescriptionSet,
     GatheringComplete,
     RecalculateLatency,
-    // From the thread's own timer.
+    /// From the thread's own timer.
     PollStatistics,
 }
 
@@ -105,11 +118,9 @@ impl ReportSender {
         self.send(TransportReport::Input(input));
     }
 
-    /// The connection is lost if the result is an error.
-    pub(super) fn check(&self, result: Result<(), Error>) {
-        if let Err(error) = result {
-            self.input(Input::TransportFailed(error));
-        }
+    /// The connection is lost.
+    pub(super) fn fail(&self, error: Error) {
+        self.input(Input::TransportFailed(error));
     }
 }
 
@@ -177,10 +188,8 @@ impl LastReceived {
 
     /// Since `epoch`.
     pub(super) fn get(&self) -> Option<Duration> {
-        match self.milliseconds.load(Ordering::Relaxed) {
-            0 => None,
-            ms => Some(Duration::from_millis(ms)),
-        }
+        let milliseconds = self.milliseconds.load(Ordering::Relaxed);
+        (milliseconds != 0).then(|| Duration::from_millis(milliseconds))
     }
 
     /// The time since `epoch`.

@@ -25,7 +25,8 @@ pub(super) fn configure_agent(
     relay_only: bool,
 ) -> Result<(), Error> {
     let ice = webrtcbin.property::<Option<gst::Object>>("ice-agent");
-    if let Some(agent) = ice.and_then(|ice| object_property(ice.upcast_ref(), "agent")) {
+    let ice = ice.filter(|ice| ice.has_property("agent"));
+    if let Some(agent) = ice.and_then(|ice| ice.property::<Option<glib::Object>>("agent")) {
         // Both are on by default. The first multicasts on every network, the
         // second only adds candidates that a server does not use.
         for property in ["upnp", "ice-tcp"] {
@@ -58,13 +59,6 @@ pub(super) fn configure_agent(
         return Err(Error::api(Code::InvalidSettings, message).during("ice_servers"));
     }
     Ok(())
-}
-
-fn object_property(object: &glib::Object, name: &str) -> Option<glib::Object> {
-    object
-        .has_property(name)
-        .then(|| object.property::<Option<glib::Object>>(name))
-        .flatten()
 }
 
 /// A server's address (RFC 7064, RFC 7065): `turn:host:port?transport=udp`.

@@ -46,6 +46,7 @@ pub(super) struct PeerConnection {
     pub receivers: RtpReceivers,
     senders: RtpSenders,
     bandwidth_estimator: Option<BandwidthEstimator>,
+    handles: TransportHandles,
 }
 
 impl PeerConnection {
@@ -53,9 +54,9 @@ impl PeerConnection {
     pub(super) fn new(
         latency: u32,
         relay_only: bool,
-        handles: &TransportHandles,
+        handles: TransportHandles,
         ice_servers: &[IceServer],
-        offer: Vec<TransceiverInit>,
+        transceivers: Vec<TransceiverInit>,
     ) -> Result<Self, Error> {
         let webrtcbin = make("webrtcbin")?;
         webrtcbin.set_property_from_str("bundle-policy", "max-bundle");
@@ -68,17 +69,17 @@ impl PeerConnection {
         let pipeline = gst::Pipeline::builder().name("reactor-session").build();
         pipeline.use_clock(Some(&bridge_clock()));
         pipeline.add(&webrtcbin).map_err(internal)?;
-        handle_bus(&pipeline, handles);
+        handle_bus(&pipeline, &handles);
 
         set_state(&pipeline, gst::State::Ready)?;
-        let bandwidth_estimator = BandwidthEstimator::install(&webrtcbin, handles);
+        let bandwidth_estimator = BandwidthEstimator::install(&webrtcbin, &handles);
         let mut senders = RtpSenders::new(bandwidth_estimator.is_some());
-        add_transceivers(&pipeline, &webrtcbin, &offer, handles, &mut senders)?;
-        let channels = DataChannels::create(&webrtcbin, handles)?;
-        retransmission::watch_jitter_buffers(&webrtcbin, handles);
-        report_states(&webrtcbin, handles);
-        let receivers = RtpReceivers::new(offer.into_iter().map(|offer| offer.track));
-        receivers.connect_pad_added(&pipeline, &webrtcbin, handles);
+        add_transceivers(&pipeline, &webrtcbin, &transceivers, &handles, &mut senders)?;
+        let channels = DataChannels::create(&webrtcbin, &handles)?;
+        retransmission::watch_jitter_buffers(&webrtcbin, &handles);
+        report_states(&webrtcbin, &handles);
+        let receivers = RtpReceivers::new(transceivers.into_iter().map(|init| init.track));
+        receivers.connect_pad_added(&pipeline, &webrtcbin, &handles);
 
         let peer = Self {
             channels,
@@ -87,14 +88,15 @@ impl PeerConnection {
             receivers,
             senders,
             bandwidth_estimator,
+            handles,
         };
         set_state(&peer.pipeline, gst::State::Playing)?;
-        peer.create_offer(handles);
+        peer.create_offer();
         Ok(peer)
     }
 
-    fn create_offer(&self, handles: &TransportHandles) {
-        let handles = handles.clone();
+    fn create_offer(&self) {
+        let handles = self.handles.clone();
         let webrtcbin = self.webrtcbin.downgrade();
         let promise = gst::Promise::with_change_func(move |reply| {
             let offer = reply
@@ -137,17 +139,12 @@ impl PeerConnection {
         self.webrtcbin
             .emit_by_name::<()>("set-remote-description", &[&description, &promise]);
         promise.wait();
-        let failure = promise
-            .get_reply()
-            .and_then(|reply| reply.get::<glib::Error>("error").ok());
-        match failure {
-            None => Ok(()),
-            Some(error) => Err(Error::gpu(
-                Code::TransportError,
-                format!("webrtcbin refuses the answer: {error}"),
-            )
-            .during("sdp_params")),
-        }
+        let reply = promise.get_reply();
+        let Some(error) = reply.and_then(|reply| reply.get::<glib::Error>("error").ok()) else {
+            return Ok(());
+        };
+        let text = format!("webrtcbin refuses the answer: {error}");
+        Err(Error::gpu(Code::TransportError, text).during("sdp_params"))
     }
 
     /// Compares the peer's DTLS certificate with the answer's fingerprint (RFC
@@ -157,13 +154,10 @@ impl PeerConnection {
         let certificate = transport
             .and_then(|sctp| sctp.transport())
             .and_then(|dtls| dtls.remote_certificate());
-        match certificate {
-            Some(pem) => fingerprint.matches_pem(&pem),
-            None => Err(Error::gpu(
-                Code::IdentityMismatch,
-                "the peer's DTLS certificate is not known, so its identity cannot be verified",
-            )),
-        }
+        let unknown =
+            "the peer's DTLS certificate is not known, so its identity cannot be verified";
+        let pem = certificate.ok_or_else(|| Error::gpu(Code::IdentityMismatch, unknown))?;
+        fingerprint.matches_pem(&pem)
     }
 
     pub(super) fn set_latency(&self, milliseconds: u32) {
@@ -186,7 +180,6 @@ impl PeerConnection {
         track: &str,
         codec: &'static Codec,
         payload_type: u8,
-        handles: &TransportHandles,
     ) -> Result<(), Error> {
         let answer: Option<WebRTCSessionDescription> =
             self.webrtcbin.property("remote-description");
@@ -197,13 +190,13 @@ impl PeerConnection {
             && answer.is_some_and(|a| bandwidth_estimator::is_transport_cc_negotiated(a.sdp()));
         let codec = (codec, payload_type);
         self.senders
-            .open(&self.pipeline, track, codec, transport_cc, handles)
+            .open(&self.pipeline, track, codec, transport_cc, &self.handles)
     }
 
     /// Reads webrtcbin's statistics and reports each track's loss.
-    pub(super) fn report_loss(&self, handles: &TransportHandles) {
+    pub(super) fn report_loss(&self) {
         let tracks = self.senders.tracks_by_ssrc();
-        let reports = handles.reports.clone();
+        let reports = self.handles.reports.clone();
         let promise = gst::Promise::with_change_func(move |reply| {
             for (track, lost) in rtp_senders::fractions_lost(reply.ok().flatten(), &tracks) {
                 reports.send(TransportReport::PacketLoss(track, lost));
@@ -234,22 +227,22 @@ impl Drop for PeerConnection {
 fn add_transceivers(
     pipeline: &gst::Pipeline,
     webrtcbin: &gst::Element,
-    offer: &[TransceiverInit],
+    transceivers: &[TransceiverInit],
     handles: &TransportHandles,
     senders: &mut RtpSenders,
 ) -> Result<(), Error> {
-    for offer in offer {
-        if offer.track.direction == Direction::SendOnly {
-            senders.add(pipeline, webrtcbin, offer, handles)?;
+    for init in transceivers {
+        if init.track.direction == Direction::SendOnly {
+            senders.add(pipeline, webrtcbin, init, handles)?;
             continue;
         }
-        let caps = codec_preferences(offer.codecs.iter().copied());
+        let caps = codec_preferences(init.codecs.iter().copied());
         let transceiver = webrtcbin.emit_by_name::<Option<WebRTCRTPTransceiver>>(
             "add-transceiver",
             &[&WebRTCRTPTransceiverDirection::Recvonly, &caps],
         );
         let transceiver = transceiver.ok_or_else(|| internal("webrtcbin made no transceiver"))?;
-        if offer.track.kind == Kind::Video {
+        if init.track.kind == Kind::Video {
             transceiver.set_property("do-nack", true);
         }
     }
@@ -264,10 +257,10 @@ fn report_states(webrtcbin: &gst::Element, handles: &TransportHandles) {
         gst::debug!(CAT, obj = webrtcbin, "connection is {state:?}");
         match state {
             WebRTCPeerConnectionState::Connected => reports.input(Input::PeerConnected),
-            WebRTCPeerConnectionState::Failed => reports.check(Err(Error::gpu(
+            WebRTCPeerConnectionState::Failed => reports.fail(Error::gpu(
                 Code::Disconnected,
                 "ICE found no way to the server's media port, or lost it",
-            ))),
+            )),
             _ => {}
         }
     });
@@ -295,7 +288,7 @@ fn handle_bus(pipeline: &gst::Pipeline, handles: &TransportHandles) {
         }
         if let gst::MessageView::Error(error) = message.view() {
             gst::debug!(CAT, "{} {:?}", error.error(), error.debug());
-            reports.check(Err(classify_error(error)));
+            reports.fail(classify_error(error));
         }
         gst::BusSyncReply::Drop
     });
@@ -303,9 +296,7 @@ fn handle_bus(pipeline: &gst::Pipeline, handles: &TransportHandles) {
 
 fn classify_error(error: &gst::message::Error) -> Error {
     let source = error.src();
-    let factory = source
-        .and_then(|src| src.downcast_ref::<gst::Element>())
-        .and_then(|element| element.factory());
+    let factory = source.and_then(|src| src.downcast_ref::<gst::Element>()?.factory());
     match factory.as_ref().map(|f| f.name()).as_deref() {
         Some("sctpenc" | "sctpdec" | "dtlsenc" | "dtlsdec") => {
             Error::gpu(Code::Disconnected, "the server closed the connection")

@@ -80,7 +80,9 @@ impl RtpReceivers {
                 .find(pad, &handles.negotiated)
                 .ok_or_else(|| internal("a track came that was not asked for"));
             let linked = receiver.and_then(|receiver| receiver.link(&pipeline, pad, &handles));
-            handles.reports.check(linked);
+            if let Err(error) = linked {
+                handles.reports.fail(error);
+            }
         });
     }
 
@@ -133,7 +135,7 @@ impl RtpReceiver {
         match depayloader(pad, &self.track.name) {
             Ok(depayloader) => chain.insert(0, depayloader),
             // Packets are handed over even if they cannot be depayloaded here.
-            Err(_) if tap.wants_packets() => {}
+            Err(_) if tap.consumer(true).is_some() => {}
             Err(error) => return Err(error),
         }
         pipeline.add_many(&chain).map_err(internal)?;

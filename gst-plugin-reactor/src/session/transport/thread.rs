@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     handles::{CAT, TransportCommand, TransportConfig, TransportHandles},
-    jitter_latency::{self, JitterLatencyController},
+    jitter_latency::{JitterLatencyController, POLL_INTERVAL},
     peer_connection::PeerConnection,
     retransmission,
 };
@@ -73,32 +73,33 @@ impl TransportThread {
     }
 
     fn next_command(&self, commands: &mpsc::Receiver<TransportCommand>) -> TransportCommand {
-        let Some((timeout, on_timeout)) = self.next_timeout() else {
-            return commands.recv().unwrap_or(TransportCommand::Close);
-        };
-        commands
-            .recv_timeout(timeout)
-            .unwrap_or_else(|error| match error {
-                mpsc::RecvTimeoutError::Timeout => on_timeout,
-                mpsc::RecvTimeoutError::Disconnected => TransportCommand::Close,
-            })
-    }
-
-    fn next_timeout(&self) -> Option<(Duration, TransportCommand)> {
-        if let Some(since) = self.gathering_since {
-            let timeout = GATHERING_TIMEOUT.saturating_sub(since.elapsed());
-            return Some((timeout, TransportCommand::GatheringComplete));
-        }
         let polls = self.peer.is_some() && (self.is_sending || !self.jitter_latency.is_fixed());
-        let timeout = jitter_latency::POLL_INTERVAL.saturating_sub(self.jitter_polled.elapsed());
-        polls.then_some((timeout, TransportCommand::PollStatistics))
+        let (since, timeout, on_timeout) = match self.gathering_since {
+            Some(since) => (
+                since,
+                GATHERING_TIMEOUT,
+                TransportCommand::GatheringComplete,
+            ),
+            None if polls => (
+                self.jitter_polled,
+                POLL_INTERVAL,
+                TransportCommand::PollStatistics,
+            ),
+            None => return commands.recv().unwrap_or(TransportCommand::Close),
+        };
+        match commands.recv_timeout(timeout.saturating_sub(since.elapsed())) {
+            Ok(command) => command,
+            Err(mpsc::RecvTimeoutError::Timeout) => on_timeout,
+            Err(mpsc::RecvTimeoutError::Disconnected) => TransportCommand::Close,
+        }
     }
 
     fn execute(&mut self, command: TransportCommand) {
         match command {
-            TransportCommand::CreateOffer { ice_servers, offer } => {
-                return self.create_offer(&ice_servers, offer);
-            }
+            TransportCommand::CreateOffer {
+                ice_servers,
+                transceivers,
+            } => return self.create_offer(&ice_servers, transceivers),
             TransportCommand::LocalDescriptionSet => return self.start_gathering(),
             TransportCommand::GatheringComplete => return self.finish_gathering(),
             TransportCommand::ApplyAnswer(answer) => return self.apply_answer(&answer),
@@ -122,9 +123,9 @@ impl TransportThread {
                 self.handles.reports.input(Input::PeerVerified(verified));
             }
             TransportCommand::Send(channel, frames) => {
-                self.handles
-                    .reports
-                    .check(peer.channels.send(channel, frames));
+                if let Err(error) = peer.channels.send(channel, frames) {
+                    self.handles.reports.fail(error);
+                }
             }
             TransportCommand::SetBitrateLimits(limits) => peer.set_bitrate_limits(limits),
             TransportCommand::RequestKeyframe(track) => peer.receivers.request_keyframe(&track),
@@ -133,10 +134,11 @@ impl TransportThread {
         }
     }
 
-    fn create_offer(&mut self, ice_servers: &[IceServer], offer: Vec<TransceiverInit>) {
+    fn create_offer(&mut self, ice_servers: &[IceServer], transceivers: Vec<TransceiverInit>) {
         let latency = self.jitter_latency.latency_ms();
         let relay_only = self.config.relay_only;
-        match PeerConnection::new(latency, relay_only, &self.handles, ice_servers, offer) {
+        let handles = self.handles.clone();
+        match PeerConnection::new(latency, relay_only, handles, ice_servers, transceivers) {
             Ok(peer) => self.peer = Some(peer),
             Err(error) => self.handles.reports.input(Input::OfferCreated(Err(error))),
         }
@@ -160,8 +162,10 @@ impl TransportThread {
 
     fn apply_answer(&self, answer: &NegotiatedAnswer) {
         self.handles.negotiated.set(answer);
-        if let Some(peer) = &self.peer {
-            self.handles.reports.check(peer.apply_answer(answer));
+        if let Some(peer) = &self.peer
+            && let Err(error) = peer.apply_answer(answer)
+        {
+            self.handles.reports.fail(error);
         }
     }
 
@@ -169,7 +173,7 @@ impl TransportThread {
         if let Some(peer) = &mut self.peer
             && !self.handles.gate.is_closed()
         {
-            let result = peer.open_sender(&track, codec, payload_type, &self.handles);
+            let result = peer.open_sender(&track, codec, payload_type);
             self.is_sending |= result.is_ok();
             peer.recalculate_latency();
             let report = TransportReport::SenderOpened(track, result);
@@ -179,6 +183,10 @@ impl TransportThread {
 
     fn set_latency(&mut self, milliseconds: u32) {
         self.jitter_latency.set_min_latency(milliseconds);
+        self.apply_latency(milliseconds);
+    }
+
+    fn apply_latency(&self, milliseconds: u32) {
         let report = TransportReport::JitterBufferLatency(milliseconds);
         self.handles.reports.send(report);
         if let Some(peer) = &self.peer {
@@ -194,15 +202,13 @@ impl TransportThread {
         };
         if self.is_sending && self.loss_polled.elapsed() >= LOSS_POLL_INTERVAL {
             self.loss_polled = Instant::now();
-            peer.report_loss(&self.handles);
+            peer.report_loss();
         }
         let stats = retransmission::read_jitter_buffer_stats(&self.handles);
         let now = self.handles.last_received.now();
         if let Some(latency) = self.jitter_latency.update(now, stats) {
             gst::info!(CAT, "jitter buffer latency is {latency} ms after {stats:?}");
-            peer.set_latency(latency);
-            let report = TransportReport::JitterBufferLatency(latency);
-            self.handles.reports.send(report);
+            self.apply_latency(latency);
         }
     }
 }
