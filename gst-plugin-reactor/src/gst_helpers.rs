@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 
-//! Makes GStreamer elements, and the errors for when GStreamer fails. Called
-//! by the elements and the session, on any thread. Keeps no state, and never
-//! posts a message.
+//! Makes, starts and removes GStreamer elements, and the errors for when
+//! GStreamer fails. Called by the elements and the session, on any thread.
+//! Keeps no state, and never posts a message.
 
 use std::fmt::Display;
+
+use gst::prelude::*;
 
 use crate::platform::{Code, Error};
 
@@ -17,6 +19,35 @@ pub fn make(factory: &str) -> Result<gst::Element, Error> {
     gst::ElementFactory::make(factory)
         .build()
         .map_err(|_| missing(factory))
+}
+
+/// Brings linked elements to the state of their bin, the last one first: none
+/// is fed before it runs.
+///
+/// # Errors
+///
+/// When an element does not reach that state.
+pub fn sync_states(elements: &[gst::Element]) -> Result<(), Error> {
+    let mut last_first = elements.iter().rev();
+    last_first
+        .try_for_each(ElementExt::sync_state_with_parent)
+        .map_err(internal)
+}
+
+/// Stops elements and takes them out of the bin. A bin that is being disposed
+/// of has removed them already.
+pub fn remove_elements(bin: &gst::Bin, elements: &[gst::Element]) {
+    for element in elements {
+        let _ = element.set_state(gst::State::Null);
+        if element.parent().as_ref() == Some(bin.upcast_ref()) {
+            let _ = bin.remove(element);
+        }
+    }
+}
+
+/// A debug category of this plugin.
+pub fn debug_category(name: &str, description: &str) -> gst::DebugCategory {
+    gst::DebugCategory::new(name, gst::DebugColorFlags::empty(), Some(description))
 }
 
 /// The error for a factory that is not installed; it names the package.
@@ -49,8 +80,6 @@ fn package(factory: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use gst::prelude::PluginFeatureExt;
-
     use super::*;
 
     #[test]

@@ -1,48 +1,49 @@
 // SPDX-License-Identifier: MIT
 
-//! What is attached to a single frame, on its buffer.
+//! [`FrameMeta`]: metadata of a single video frame, on its buffer.
 //!
-//! A custom meta, so that it can be read in any language without a header,
-//! and without tags, so that it survives conversion, encoding and decoding.
+//! A custom meta, which any language can read without a header. It has no tags,
+//! so it survives conversion, encoding and decoding. Used on streaming threads;
+//! it never copies the frame.
 
 use std::sync::Once;
 
-use gst::{glib, meta::CustomMeta};
+use gst::{buffer::BufferMetaForeachAction, glib, meta::CustomMeta};
 
-const NAME: &str = "ReactorFrameMeta";
+const META_NAME: &str = "ReactorFrameMeta";
 const FRAME_ID: &str = "frame-id";
 const CAPTURE_TIME: &str = "capture-time-us";
 const USER_DATA: &str = "user-data";
-/// Of the reference timestamp that says the capture time once more, for what
-/// knows nothing of Reactor.
-const REFERENCE: &str = "timestamp/x-reactor-capture";
+/// The caps of the reference timestamp that repeats the capture time, for
+/// elements that do not know Reactor.
+const CAPTURE_TIME_CAPS: &str = "timestamp/x-reactor-capture";
 
-/// What the sender of a video frame attached to it.
+/// The metadata that the sender of a video frame attached to it.
 ///
-/// On a buffer it is a [`CustomMeta`] of the name `ReactorFrameMeta` with the
+/// On a buffer it is a [`CustomMeta`] with the name `ReactorFrameMeta` and the
 /// fields `frame-id` and `capture-time-us` (`guint64`) and `user-data`
 /// (`GBytes`), and, if the capture time is known, a
 /// [`gst::ReferenceTimestampMeta`] with the caps `timestamp/x-reactor-capture`.
 ///
 /// reactorsrc attaches it to the frames for which the model has metadata,
-/// encoded or decoded; RTP packets keep it within, at the end of the frame.
-/// reactorsink sends it to the model in VP8 and VP9. Of a buffer that has the
-/// reference timestamp alone, it sends that.
+/// encoded or decoded; RTP packets keep it as a trailer of the frame.
+/// reactorsink sends it to the model in VP8 and VP9. From a buffer that has
+/// only the reference timestamp, it sends the capture time.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FrameMeta {
-    /// Counts the frames of a track from 0.
+    /// The number of the frame in its track, from 0.
     pub frame_id: u64,
-    /// When the frame was made, in microseconds of a clock of the sender's:
-    /// only differences mean something. 0 is unknown.
+    /// When the frame was made, in microseconds of the sender's clock: only
+    /// differences have a meaning. 0 is unknown.
     pub capture_time_us: u64,
-    /// Whatever the sender attached; at most 60 KiB can be sent.
+    /// Data of the application; at most 60 KiB can be sent.
     pub user_data: Vec<u8>,
 }
 
 impl FrameMeta {
-    /// What is attached to a buffer, if anything is.
+    /// Reads the metadata of a buffer, if it has any.
     pub fn from_buffer(buffer: &gst::BufferRef) -> Option<Self> {
-        let meta = CustomMeta::from_buffer(buffer, NAME).ok()?;
+        let meta = CustomMeta::from_buffer(buffer, META_NAME).ok()?;
         let structure = meta.structure();
         let user_data = structure.get::<glib::Bytes>(USER_DATA);
         Some(Self {
@@ -52,78 +53,74 @@ impl FrameMeta {
         })
     }
 
-    /// Attaches this to a buffer, in place of what was there.
+    /// Attaches the metadata to a buffer, in place of any that it has.
     ///
     /// # Errors
     ///
-    /// When another meta of the same name is registered in this process.
+    /// When a different meta is registered under this name in the process.
     pub fn attach(&self, buffer: &mut gst::BufferRef) -> Result<(), glib::BoolError> {
         register();
-        if CustomMeta::from_buffer(buffer, NAME).is_err() {
-            CustomMeta::add(buffer, NAME)?;
+        if CustomMeta::from_buffer(buffer, META_NAME).is_err() {
+            CustomMeta::add(buffer, META_NAME)?;
         }
-        let mut meta = CustomMeta::from_mut_buffer(buffer, NAME)?;
+        let mut meta = CustomMeta::from_mut_buffer(buffer, META_NAME)?;
         let structure = meta.mut_structure();
         structure.set(FRAME_ID, self.frame_id);
         structure.set(CAPTURE_TIME, self.capture_time_us);
         structure.set(USER_DATA, glib::Bytes::from(self.user_data.as_slice()));
-        self.attach_reference(buffer);
+        self.attach_capture_time(buffer);
         Ok(())
     }
 
-    fn attach_reference(&self, buffer: &mut gst::BufferRef) {
+    fn attach_capture_time(&self, buffer: &mut gst::BufferRef) {
         buffer.foreach_meta_mut(|mut meta| {
             let old = meta.downcast_ref::<gst::ReferenceTimestampMeta>();
-            if old.is_some_and(|old| is_ours(old.reference())) {
-                std::ops::ControlFlow::Continue(gst::buffer::BufferMetaForeachAction::Remove)
-            } else {
-                std::ops::ControlFlow::Continue(gst::buffer::BufferMetaForeachAction::Keep)
-            }
+            std::ops::ControlFlow::Continue(match old {
+                Some(old) if is_capture_time(old.reference()) => BufferMetaForeachAction::Remove,
+                _ => BufferMetaForeachAction::Keep,
+            })
         });
         if self.capture_time_us != 0 {
-            let reference = gst::Caps::new_empty_simple(REFERENCE);
+            let reference = gst::Caps::new_empty_simple(CAPTURE_TIME_CAPS);
             let time = self.capture_time_us.saturating_mul(1000).min(u64::MAX - 1);
             let time = gst::ClockTime::from_nseconds(time);
             gst::ReferenceTimestampMeta::add(buffer, &reference, time, gst::ClockTime::NONE);
         }
     }
 
-    /// What is to be sent with a buffer, the frame of this number: also the
-    /// reference timestamp without the rest.
-    pub(crate) fn to_send(buffer: &gst::BufferRef, number: u64) -> Option<Self> {
-        let reference = || {
-            let mut all = buffer.iter_meta::<gst::ReferenceTimestampMeta>();
-            let ours = all.find(|meta| is_ours(meta.reference()))?;
-            Some(ours.timestamp().useconds()).filter(|time| *time != 0)
-        };
-        match Self::from_buffer(buffer) {
-            Some(meta) if meta.capture_time_us != 0 => Some(meta),
-            Some(meta) => Some(Self {
-                capture_time_us: reference().unwrap_or_default(),
-                ..meta
-            }),
-            None => reference().map(|capture_time_us| Self {
-                frame_id: number,
-                capture_time_us,
-                user_data: Vec::new(),
-            }),
+    /// Reads the metadata to send with a buffer, which is frame `frame_id` of
+    /// its track. A capture time can also come from the reference timestamp.
+    pub(crate) fn to_send(buffer: &gst::BufferRef, frame_id: u64) -> Option<Self> {
+        let mut meta = Self::from_buffer(buffer);
+        if meta.as_ref().is_none_or(|meta| meta.capture_time_us == 0) {
+            let mut times = buffer.iter_meta::<gst::ReferenceTimestampMeta>();
+            let time = times.find(|time| is_capture_time(time.reference()));
+            let microseconds = time.map_or(0, |time| time.timestamp().useconds());
+            if microseconds != 0 {
+                meta.get_or_insert_with(|| Self {
+                    frame_id,
+                    ..Self::default()
+                })
+                .capture_time_us = microseconds;
+            }
         }
+        meta
     }
 }
 
-fn is_ours(reference: &gst::CapsRef) -> bool {
+fn is_capture_time(reference: &gst::CapsRef) -> bool {
     reference
         .structure(0)
-        .is_some_and(|s| s.name() == REFERENCE)
+        .is_some_and(|s| s.name() == CAPTURE_TIME_CAPS)
 }
 
-/// Makes the meta known. Of two copies of the plugin in one process, the
-/// second uses what the first has registered.
+/// Registers the meta. Of two copies of the plugin in one process, the second
+/// uses the meta of the first.
 pub(crate) fn register() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        if !CustomMeta::is_registered(NAME) {
-            CustomMeta::register(NAME, &[]);
+        if !CustomMeta::is_registered(META_NAME) {
+            CustomMeta::register(META_NAME, &[]);
         }
     });
 }
@@ -146,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn comes_back_as_it_was_attached() {
+    fn frame_meta_attached_twice_keeps_the_second() {
         gst::init().unwrap();
         let mut buffer = gst::Buffer::with_size(4).unwrap();
         assert_eq!(FrameMeta::from_buffer(&buffer), None);
@@ -162,11 +159,11 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_timestamp_is_enough_to_send() {
+    fn frame_meta_to_send_reference_timestamp_is_enough() {
         gst::init().unwrap();
         let mut buffer = gst::Buffer::with_size(4).unwrap();
         let other = gst::Caps::new_empty_simple("timestamp/x-ntp");
-        let ours = gst::Caps::new_empty_simple(REFERENCE);
+        let ours = gst::Caps::new_empty_simple(CAPTURE_TIME_CAPS);
         let add = |buffer: &mut gst::Buffer, caps: &gst::Caps| {
             let time = gst::ClockTime::from_useconds(5);
             gst::ReferenceTimestampMeta::add(buffer.make_mut(), caps, time, None);

@@ -5,10 +5,7 @@
 
 use std::sync::LazyLock;
 
-pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new(
-        "reactor",
-        gst::DebugColorFlags::empty(),
-        Some("Reactor elements"),
-    )
-});
+use crate::gst_helpers::debug_category;
+
+pub static CAT: LazyLock<gst::DebugCategory> =
+    LazyLock::new(|| debug_category("reactor", "Reactor elements"));

@@ -21,6 +21,12 @@ pub trait Lifecycle: ElementImpl {
         self.membership().state.set_playing(playing);
     }
 
+    /// Posts an error: the element does nothing more until it is restarted.
+    fn fail(&self, error: &Error) {
+        let element = self.obj();
+        self.membership().state.fail(element.upcast_ref(), error);
+    }
+
     /// Performs a state change, for `ElementImpl::change_state`.
     fn perform_transition(
         &self,
@@ -32,7 +38,7 @@ pub trait Lifecycle: ElementImpl {
             gst::StateChange::NullToReady => warm_up::start(),
             gst::StateChange::ReadyToPaused => {
                 if let Err(error) = self.start() {
-                    self.membership().state.fail(element, &error);
+                    self.fail(&error);
                     return Err(gst::StateChangeError);
                 }
             }

@@ -13,7 +13,7 @@ use super::{
     loss_based_controller::LossBasedController,
 };
 use crate::{
-    gst_helpers::internal,
+    gst_helpers::{internal, remove_elements, sync_states},
     platform::{Error, track::Kind},
     session::{bitrate_allocator::BitrateLimits, codecs::Codec},
 };
@@ -89,18 +89,13 @@ impl EncodeChain {
                 last.link(sink)
             })
             .map_err(internal)?;
-        for element in self.elements.iter().rev() {
-            element.sync_state_with_parent().map_err(internal)?;
-        }
+        sync_states(&self.elements)?;
         queue.link(first).map_err(internal)
     }
 
-    /// Stops the elements and takes them out of the bin. Returns whether there
-    /// were any.
+    /// Removes the elements. Returns whether there were any.
     pub fn remove(self, bin: &gst::Bin) -> bool {
-        self.elements
-            .iter()
-            .for_each(|element| remove(element, bin));
+        remove_elements(bin, &self.elements);
         !self.elements.is_empty()
     }
 
@@ -127,14 +122,5 @@ impl EncodeChain {
         stats
             .field("bitrate", self.controller.bitrate())
             .field_if_some("bitrate-from", self.is_adaptive().then_some(source))
-    }
-}
-
-/// Stops an element and takes it out of the bin. A bin that is being disposed
-/// of has removed it already.
-pub fn remove(element: &gst::Element, bin: &gst::Bin) {
-    let _ = element.set_state(gst::State::Null);
-    if element.parent().as_ref() == Some(bin.upcast_ref()) {
-        let _ = bin.remove(element);
     }
 }

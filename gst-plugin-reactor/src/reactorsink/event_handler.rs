@@ -10,7 +10,7 @@ use gst::{prelude::*, subclass::prelude::*};
 
 use super::{debug::CAT, event::SinkEvent, imp::ReactorSink, sink_pad::SinkPad};
 use crate::{
-    element::{Outcome, lock},
+    element::{Outcome, lifecycle::Lifecycle, lock},
     platform::{
         Code, Error,
         track::{Direction, Track},
@@ -226,10 +226,6 @@ impl ReactorSink {
         let element = self.obj();
         let eos = gst::message::Eos::builder().src(&*element).build();
         let _ = element.post_message(eos);
-    }
-
-    pub(super) fn fail(&self, error: &Error) {
-        self.membership.state.fail(self.obj().upcast_ref(), error);
     }
 }
 

@@ -23,7 +23,7 @@ const MAX_QUEUED_BUFFERS: u32 = 5;
 pub struct Gate {
     pub queue: gst::Element,
     src: gst::Pad,
-    flow: Arc<Flow>,
+    pub flow: Arc<Flow>,
     /// Blocks a stream that is not live until the gate opens.
     hold_probe: Mutex<Option<gst::PadProbeId>>,
 }
@@ -178,10 +178,6 @@ impl Gate {
             self.src.remove_probe(probe);
         }
         delay
-    }
-
-    pub fn flow(&self) -> &Arc<Flow> {
-        &self.flow
     }
 
     /// Adds the counters of buffers to the pad's statistics.

@@ -1,12 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-mod debug;
-mod encode_chain;
-mod encoder;
-mod event;
-mod event_handler;
-mod gate;
-mod imp;
+//! The element `reactorsink`: its type, its registration and the user documentation.
+
 /**
  * SECTION:element-reactorsink
  *
@@ -35,6 +30,13 @@ mod imp;
  * gst-launch-1.0 v4l2src ! videoconvert ! reactorsink local=true  reactorsrc ! videoconvert ! autovideosink
  * ]| Send the camera, watch what the model makes of it.
  */
+mod debug;
+mod encode_chain;
+mod encoder;
+mod event;
+mod event_handler;
+mod gate;
+mod imp;
 mod loss_based_controller;
 mod sink_pad;
 

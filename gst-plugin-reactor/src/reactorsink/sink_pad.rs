@@ -11,15 +11,12 @@ use std::sync::{Arc, Mutex};
 use gst::{glib, prelude::*};
 
 use super::{
-    debug::CAT,
-    encode_chain::{self, EncodeChain},
-    encoder::EncoderChoice,
-    event::SinkEvent,
-    gate::Gate,
+    debug::CAT, encode_chain::EncodeChain, encoder::EncoderChoice, event::SinkEvent, gate::Gate,
     loss_based_controller::LossBasedController,
 };
 use crate::{
     element::{clock_bridge::ClockBridge, lock},
+    gst_helpers::remove_elements,
     platform::{
         Code, Error,
         track::{Kind, Track},
@@ -231,7 +228,7 @@ impl SinkPad {
 
     fn forward_samples(&self, session: &Arc<Session>, track: String) {
         let session = Arc::downgrade(session);
-        let flow = self.gate.flow().clone();
+        let flow = self.gate.flow.clone();
         let clock_bridge = Mutex::new(ClockBridge::default());
         let callbacks = gst_app::AppSinkCallbacks::builder().new_sample(move |sink| {
             let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
@@ -273,8 +270,8 @@ impl SinkPad {
         if let Some(chain) = chain {
             chain.remove(bin);
         }
-        encode_chain::remove(&self.gate.queue, bin);
-        encode_chain::remove(self.sink.upcast_ref(), bin);
+        let own = [self.gate.queue.clone(), self.sink.clone().upcast()];
+        remove_elements(bin, &own);
     }
 
     /// Unbinds the pad and removes the encoder, for a new session.

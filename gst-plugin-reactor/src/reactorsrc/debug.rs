@@ -4,10 +4,7 @@
 
 use std::sync::LazyLock;
 
-pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new(
-        "reactorsrc",
-        gst::DebugColorFlags::empty(),
-        Some("Reactor source"),
-    )
-});
+use crate::gst_helpers::debug_category;
+
+pub static CAT: LazyLock<gst::DebugCategory> =
+    LazyLock::new(|| debug_category("reactorsrc", "Reactor source"));

@@ -9,7 +9,7 @@
 use gst::prelude::*;
 
 use crate::{
-    gst_helpers::{internal, make},
+    gst_helpers::{internal, make, remove_elements, sync_states},
     platform::{Code, Error},
     session::codecs::{Codec, codec_preferences},
 };
@@ -151,24 +151,17 @@ impl DecodeChain {
         self.elements.last()?.static_pad("src")
     }
 
-    /// Brings the elements to the bin's state, the appsrc last.
+    /// Starts the elements, the appsrc last.
     ///
     /// # Errors
     ///
-    /// When an element does not reach that state.
+    /// When an element does not reach the bin's state.
     pub fn start(&self) -> Result<(), Error> {
-        for element in self.elements.iter().rev() {
-            element.sync_state_with_parent().map_err(internal)?;
-        }
-        Ok(())
+        sync_states(&self.elements)
     }
 
-    /// Stops the elements and takes them out of the bin.
     pub fn remove(&self, bin: &gst::Bin) {
-        for element in &self.elements {
-            let _ = element.set_state(gst::State::Null);
-            let _ = bin.remove(element);
-        }
+        remove_elements(bin, &self.elements);
     }
 }
 

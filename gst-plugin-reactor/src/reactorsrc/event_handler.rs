@@ -14,7 +14,7 @@ use super::{
     track_pad::TrackPad,
 };
 use crate::{
-    element::{Outcome, post_missing_plugin},
+    element::{Outcome, lifecycle::Lifecycle, post_missing_plugin},
     platform::{
         Code, Error,
         track::{Direction, Track},
@@ -148,9 +148,5 @@ impl ReactorSrc {
                 ),
             ));
         }
-    }
-
-    pub(super) fn fail(&self, error: &Error) {
-        self.membership.state.fail(self.obj().upcast_ref(), error);
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-mod audio_pacing;
+//! The element `reactorsrc`: its type, its registration and the user documentation.
+
 /**
  * SECTION:element-reactorsrc
  *
@@ -25,6 +26,7 @@ mod audio_pacing;
  * gst-launch-1.0 -e reactorsrc local=true name=r  r. ! queue ! videoconvert ! x264enc ! h264parse ! mux.  r. ! queue ! audioconvert ! avenc_aac ! mux.  mp4mux name=mux ! filesink location=out.mp4
  * ]| Record it. Ctrl-C finishes the file.
  */
+mod audio_pacing;
 mod debug;
 mod decode_chain;
 mod event;
