@@ -4,6 +4,7 @@
 #   fmt:        cargo fmt, the format of Rust
 #   scripts:    shellcheck, of shell scripts
 #   python:     ruff, of Python scripts and their format (ruff.toml)
+#   links:      files that the documents name exist
 #   deny:       cargo-deny, licences, banned crates and sources of the dependencies (deny.toml)
 #   clippy:     all targets of the workspace, warnings are errors
 #   doc:        cargo doc with private items, warnings are errors
@@ -39,6 +40,26 @@ gate_python() {
     "$tools/ruff" check --quiet && "$tools/ruff" format --quiet --diff
 }
 
+# Paths with a directory, in `code` and in links: relative to the root, to the plugin's sources or
+# to the document.
+gate_links() {
+    local document path status=0
+    for document in *.md docs/*.md examples/*.md tests/*.md; do
+        while read -r path; do
+            for base in . gst-plugin-reactor/src "$(dirname "$document")"; do
+                [[ ! -e $base/$path ]] || continue 2
+            done
+            echo "$document: there is no file $path"
+            status=1
+        done < <(
+            # shellcheck disable=SC2016 # backticks of Markdown
+            grep -oE '`[a-z_][a-zA-Z0-9_./-]*/[a-zA-Z0-9_.-]+\.(rs|sh|py|toml|md)`' "$document" | tr -d '`'
+            grep -oE '\]\([^):#]+[)#]' "$document" | tr -d '])(#'
+        )
+    done
+    return "$status"
+}
+
 gate_deny() {
     local tools checks=(bans licenses sources)
     tools=$(python_tools) || return 1
@@ -63,7 +84,7 @@ gate_doc() {
 log=$(mktemp) || exit 1
 trap 'rm -f "$log"' EXIT
 failed=()
-(($#)) || set -- fmt scripts python deny clippy doc
+(($#)) || set -- fmt scripts python links deny clippy doc
 for gate in "$@"; do
     declare -F "gate_$gate" >/dev/null || {
         echo "gates.sh: no gate is called $gate" >&2

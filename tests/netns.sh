@@ -69,7 +69,6 @@ if ! {
     outside "virtual interfaces are not permitted" "$@"
 fi
 
-# shellcheck disable=SC2317 # called by traps
 forward() { [[ -z $child ]] || kill "-$1" "$child" 2>/dev/null || true; }
 trap 'forward TERM' TERM
 trap 'forward HUP' HUP
