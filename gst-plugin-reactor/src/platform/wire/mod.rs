@@ -23,9 +23,10 @@ use super::{Code, Error};
 
 pub use chunking::{Framing, Reassembler};
 pub use frame::{Channel, WireFrame, WireVersion};
+#[cfg(test)]
+pub use message::UploadReferences;
 pub use message::{
     ClientMessage, Clip, FileRef, InboundMessage, MessageRole, Moderation, ServerMessage,
-    UploadReferences,
 };
 pub use pending_requests::{PendingRequests, RequestIds};
 
