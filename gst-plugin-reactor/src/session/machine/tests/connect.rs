@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! From the description of the session to a live one.
+//! From the description of the session to one that is ready.
 
 use super::{super::connect::answer_limit, *};
 use crate::platform::sdp::{NegotiatedAnswer, offered_sections, parse_answer};
@@ -10,7 +10,7 @@ fn negotiated() -> NegotiatedAnswer {
     parse_answer(ANSWER, &sections).unwrap()
 }
 
-/// All orders of the numbers below `n`.
+/// All permutations of the numbers below `n`.
 fn orders(n: usize) -> Vec<Vec<usize>> {
     if n == 0 {
         return vec![Vec::new()];
@@ -27,28 +27,28 @@ fn orders(n: usize) -> Vec<Vec<usize>> {
     all.collect()
 }
 
-/// The offer is in the server's hands; times count from there.
-fn polling() -> Rig {
-    let mut rig = Rig::new(policy()).until_offering();
-    rig.give(Input::OfferPosted(Ok(())));
-    rig.mark();
-    rig
+/// The offer is posted; times count from there.
+fn polling() -> Harness {
+    let mut harness = Harness::new(policy()).until_offering();
+    harness.handle(Input::OfferPosted(Ok(())));
+    harness.mark();
+    harness
 }
 
 #[test]
-fn the_offer_is_made_from_pieces_in_any_order() {
+fn offer_is_posted_whatever_the_order_of_its_parts() {
     const OFFER: usize = 3;
     let mut tried = 0;
     for order in orders(4) {
         let place = |piece| order.iter().position(|p| *p == piece).unwrap();
         let [registered, planned, ice, built] = [0, 1, 2, OFFER].map(place);
         if built < planned.max(ice) {
-            continue; // there is nothing to build yet
+            continue; // the transport has not been asked for an offer yet
         }
         tried += 1;
-        let mut rig = Rig::new(policy()).until_preparing();
+        let mut harness = Harness::new(policy()).until_preparing();
         for (step, piece) in order.iter().enumerate() {
-            let out = rig.give(match piece {
+            let out = harness.handle(match piece {
                 0 => Input::ConnectionRegistered(Ok(CONNECTION)),
                 1 => Input::TracksPlanned(Ok(plans())),
                 2 => Input::IceServersFetched(Ok(ice_servers())),
@@ -77,7 +77,7 @@ fn posted_offer() -> Action {
         kind: track.kind,
         direction: track.direction,
     });
-    // The attributes are put where the test data has the first of them.
+    // The attributes go where the test data has the first of them.
     let attributes = format!("{CHUNKING}a=x-reactor-frame-metadata:1\n");
     let sdp = OFFER.replace(CHUNKING, &attributes);
     Action::PostOffer {
@@ -89,34 +89,34 @@ fn posted_offer() -> Action {
 }
 
 #[test]
-fn an_offer_that_does_not_fit_the_tracks_is_not_sent() {
-    let mut rig = Rig::new(policy()).until_preparing();
-    rig.give(Input::ConnectionRegistered(Ok(CONNECTION)));
-    rig.give(Input::IceServersFetched(Ok(Vec::new())));
-    rig.give(Input::TracksPlanned(Ok(plans()[..2].to_vec())));
-    let out = rig.give(Input::OfferCreated(Ok(local_offer())));
+fn offer_with_wrong_m_lines_is_not_posted() {
+    let mut harness = Harness::new(policy()).until_preparing();
+    harness.handle(Input::ConnectionRegistered(Ok(CONNECTION)));
+    harness.handle(Input::IceServersFetched(Ok(Vec::new())));
+    harness.handle(Input::TracksPlanned(Ok(plans()[..2].to_vec())));
+    let out = harness.handle(Input::OfferCreated(Ok(local_offer())));
     let error = failure(&out);
     let text = "the offer has 3 media sections for 2 tracks";
     assert_eq!((error.code, error.message.as_str()), (Code::Internal, text));
     assert_eq!(labels(&out), "error failed end close disconnected");
 
-    let mut rig = Rig::new(policy()).until_preparing();
-    rig.prepare_with("not an offer", Code::Internal);
+    let mut harness = Harness::new(policy()).until_preparing();
+    harness.prepare_with("not an offer", Code::Internal);
 }
 
-impl Rig {
+impl Harness {
     #[track_caller]
     fn prepare_with(&mut self, offer: &str, code: Code) {
-        self.give(Input::ConnectionRegistered(Ok(CONNECTION)));
-        self.give(Input::IceServersFetched(Ok(ice_servers())));
-        self.give(Input::TracksPlanned(Ok(plans())));
-        let out = self.give(Input::OfferCreated(Ok(offer.into())));
+        self.handle(Input::ConnectionRegistered(Ok(CONNECTION)));
+        self.handle(Input::IceServersFetched(Ok(ice_servers())));
+        self.handle(Input::TracksPlanned(Ok(plans())));
+        let out = self.handle(Input::OfferCreated(Ok(offer.into())));
         assert_eq!(failure(&out).code, code);
     }
 }
 
 #[test]
-fn each_piece_can_fail() {
+fn failure_of_any_part_fails_the_session() {
     let failures = [
         Input::ConnectionRegistered(Err(network())),
         Input::IceServersFetched(Err(network())),
@@ -124,23 +124,23 @@ fn each_piece_can_fail() {
         Input::OfferCreated(Err(network())),
     ];
     for input in failures {
-        let mut rig = Rig::new(policy()).until_preparing();
-        let out = rig.give(input);
+        let mut harness = Harness::new(policy()).until_preparing();
+        let out = harness.handle(input);
         assert_eq!(failure(&out), network());
         // There is no peer connection yet.
         assert_eq!(labels(&out), "error failed end disconnected");
     }
-    let mut rig = Rig::new(policy()).until_offering();
-    let out = rig.give(Input::OfferPosted(Err(busy(503, Some(1000)))));
+    let mut harness = Harness::new(policy()).until_offering();
+    let out = harness.handle(Input::OfferPosted(Err(busy(503, Some(1000)))));
     assert_eq!(failure(&out), busy(503, Some(1000)));
     assert_eq!(labels(&out), "error failed end close disconnected");
 }
 
 #[test]
-fn an_offer_is_due_in_time() {
-    let mut rig = Rig::new(policy()).until_preparing();
-    assert_eq!(rig.passes(14_999), "");
-    let out = actions(rig.run(1));
+fn late_offer_fails_at_the_offer_limit() {
+    let mut harness = Harness::new(policy()).until_preparing();
+    assert_eq!(harness.run_labels(14_999), "");
+    let out = actions(harness.run(1));
     let error = failure(&out);
     assert_eq!(error.message, "no offer could be made within 15 s");
     assert_eq!(
@@ -148,11 +148,11 @@ fn an_offer_is_due_in_time() {
         (Code::RequestTimeout, Some("offer"))
     );
 
-    let mut rig = Rig::new(policy()).until_preparing();
-    rig.run(14_000);
-    rig.prepare();
-    assert_eq!(rig.passes(14_999), "");
-    let error = failure(&actions(rig.run(1)));
+    let mut harness = Harness::new(policy()).until_preparing();
+    harness.run(14_000);
+    harness.prepare();
+    assert_eq!(harness.run_labels(14_999), "");
+    let error = failure(&actions(harness.run(1)));
     assert_eq!(
         error.message,
         "the server did not take the offer within 15 s"
@@ -161,24 +161,24 @@ fn an_offer_is_due_in_time() {
 }
 
 #[test]
-fn polls_slow_down_and_end_with_the_patience() {
-    let mut rig = polling();
+fn answer_polls_slow_down_until_the_answer_limit() {
+    let mut harness = polling();
     let mut times = Vec::new();
     let out = loop {
-        let out = rig.tick_at_deadline();
+        let out = harness.tick_at_deadline();
         if labels(&out) != "poll" {
             break out;
         }
-        times.push(rig.time());
-        assert_eq!(rig.told(Input::AnswerPolled(Ok(None))), "");
+        times.push(harness.time());
+        assert_eq!(harness.handle_labels(Input::AnswerPolled(Ok(None))), "");
     };
-    // 30 ms twice, then half as much again each time, up to a second.
+    // 30 ms twice, then 1.5 times the last interval, up to 1 s.
     let expected = [
         30, 60, 105, 172, 273, 425, 653, 995, 1507, 2276, 3276, 4276, 5276, 6276, 7276, 8276, 9276,
         10_276, 11_276, 12_276,
     ];
     assert_eq!(times, expected);
-    assert_eq!(rig.time(), 12_600);
+    assert_eq!(harness.time(), 12_600);
     let error = failure(&out);
     let text = "the server did not answer the offer within 12.6 s (max-sdp-attempts=6); \
                 it may be overloaded, or have refused the offer";
@@ -190,57 +190,60 @@ fn polls_slow_down_and_end_with_the_patience() {
 }
 
 #[test]
-fn patience_grows_as_the_platforms_own() {
-    let patience = |attempts| answer_limit(attempts).as_millis();
-    assert_eq!([0, 1, 2, 6].map(patience), [0, 200, 600, 12_600]);
-    assert_eq!([7, 8, 9].map(patience), [25_400, 40_400, 55_400]);
-    assert_eq!(patience(u32::MAX), patience(1000));
+fn answer_limit_is_that_of_the_platforms_clients() {
+    let limit = |attempts| answer_limit(attempts).as_millis();
+    assert_eq!([0, 1, 2, 6].map(limit), [0, 200, 600, 12_600]);
+    assert_eq!([7, 8, 9].map(limit), [25_400, 40_400, 55_400]);
+    assert_eq!(limit(u32::MAX), limit(1000));
 }
 
 #[test]
-fn polls_never_overlap() {
-    let mut rig = polling();
-    assert_eq!(rig.passes(12_599), "30 poll");
-    assert_eq!(rig.told(Input::AnswerPolled(Ok(None))), "");
-    // The last pause is cut short by the end of the patience.
-    assert_eq!(rig.passes(1), "12600 error failed end close disconnected");
+fn answer_polls_never_overlap() {
+    let mut harness = polling();
+    assert_eq!(harness.run_labels(12_599), "30 poll");
+    assert_eq!(harness.handle_labels(Input::AnswerPolled(Ok(None))), "");
+    // The answer limit cuts the last interval short.
+    assert_eq!(
+        harness.run_labels(1),
+        "12600 error failed end close disconnected"
+    );
 
-    let mut rig = polling();
-    assert_eq!(rig.passes(5000), "30 poll");
-    rig.give(Input::AnswerPolled(Ok(None)));
-    rig.mark();
-    assert_eq!(rig.passes(40), "30 poll");
+    let mut harness = polling();
+    assert_eq!(harness.run_labels(5000), "30 poll");
+    harness.handle(Input::AnswerPolled(Ok(None)));
+    harness.mark();
+    assert_eq!(harness.run_labels(40), "30 poll");
 }
 
 #[test]
-fn a_late_answer_is_ignored() {
-    let mut rig = polling();
-    rig.run(12_600);
-    assert_eq!(rig.told(answer(ANSWER)), "");
-    // One that comes with the end of the patience is not late.
-    let mut rig = polling();
-    rig.run(12_599);
-    rig.now += ms(1);
-    assert_eq!(rig.told(answer(ANSWER)), "apply");
+fn answer_after_failure_is_ignored() {
+    let mut harness = polling();
+    harness.run(12_600);
+    assert_eq!(harness.handle_labels(answer(ANSWER)), "");
+    // An answer at the limit is not late.
+    let mut harness = polling();
+    harness.run(12_599);
+    harness.now += ms(1);
+    assert_eq!(harness.handle_labels(answer(ANSWER)), "apply");
 }
 
 #[test]
-fn a_failed_poll_is_final() {
-    let mut rig = polling();
-    rig.tick_at_deadline();
-    let out = rig.give(Input::AnswerPolled(Err(network())));
+fn failed_answer_poll_fails() {
+    let mut harness = polling();
+    harness.tick_at_deadline();
+    let out = harness.handle(Input::AnswerPolled(Err(network())));
     assert_eq!(failure(&out), network());
     assert_eq!(labels(&out), "error failed end close disconnected");
 }
 
 #[test]
-fn a_rejected_track_is_named() {
-    let mut rig = Rig::new(policy()).until_preparing();
-    rig.give(Input::ConnectionRegistered(Ok(CONNECTION)));
-    rig.give(Input::IceServersFetched(Ok(ice_servers())));
-    rig.give(Input::TracksPlanned(Ok(plans())));
-    rig.give(Input::OfferCreated(Ok(OFFER_H264.replace(CHUNKING, ""))));
-    let error = failure(&rig.answered(ANSWER_H264));
+fn rejected_track_is_named_in_the_error() {
+    let mut harness = Harness::new(policy()).until_preparing();
+    harness.handle(Input::ConnectionRegistered(Ok(CONNECTION)));
+    harness.handle(Input::IceServersFetched(Ok(ice_servers())));
+    harness.handle(Input::TracksPlanned(Ok(plans())));
+    harness.handle(Input::OfferCreated(Ok(OFFER_H264.replace(CHUNKING, ""))));
+    let error = failure(&harness.poll_answer(ANSWER_H264));
     assert_eq!(error.code, Code::TrackRejected);
     assert_eq!(error.operation, Some("sdp_params"));
     let names = "(video0 is track 'webcam', video1 is track 'main_video', \
@@ -250,14 +253,14 @@ fn a_rejected_track_is_named() {
 }
 
 #[test]
-fn a_bad_answer_is_refused() {
+fn invalid_answer_fails() {
     let last = ANSWER.rfind("9A:83").unwrap();
     let two_certificates = format!("{}AA{}", &ANSWER[..last], &ANSWER[last + 2..]);
     for (sdp, code) in [
         ("", Code::DecodeFailed),
         (two_certificates.as_str(), Code::IdentityMismatch),
     ] {
-        let out = Rig::new(policy()).until_offering().answered(sdp);
+        let out = Harness::new(policy()).until_offering().poll_answer(sdp);
         let error = failure(&out);
         assert_eq!(
             (error.code.clone(), error.operation),
@@ -269,36 +272,36 @@ fn a_bad_answer_is_refused() {
 }
 
 #[test]
-fn a_peer_with_another_certificate_is_refused() {
-    let mut rig = Rig::new(policy()).until_connecting();
+fn peer_with_wrong_certificate_fails() {
+    let mut harness = Harness::new(policy()).until_connecting();
     let verify = Action::VerifyPeer(negotiated().fingerprint);
-    assert_eq!(rig.give(Input::PeerConnected), [verify]);
-    rig.give(Input::ChannelOpened(Channel::Control));
-    rig.give(Input::ChannelOpened(Channel::Data));
+    assert_eq!(harness.handle(Input::PeerConnected), [verify]);
+    harness.handle(Input::ChannelOpened(Channel::Control));
+    harness.handle(Input::ChannelOpened(Channel::Data));
     let error = Error::gpu(Code::IdentityMismatch, "the peer's certificate is another");
-    let out = rig.give(Input::PeerVerified(Err(error.clone())));
+    let out = harness.handle(Input::PeerVerified(Err(error.clone())));
     assert_eq!(failure(&out), error);
-    // Neither media nor a message has passed.
+    // Neither media nor a message was passed on.
     assert_eq!(labels(&out), "error failed end close disconnected");
 }
 
 #[test]
-fn nothing_of_an_unverified_peer_counts() {
-    let mut rig = Rig::new(policy()).until_connecting();
-    rig.give(Input::ChannelOpened(Channel::Control));
-    rig.give(Input::ChannelOpened(Channel::Data));
-    assert_eq!(rig.hear_control(server::session_ended("bye")), []);
-    assert_eq!(rig.hear_data(server::model("", "pong", 1.0)), []);
+fn messages_of_unverified_peer_are_ignored() {
+    let mut harness = Harness::new(policy()).until_connecting();
+    harness.handle(Input::ChannelOpened(Channel::Control));
+    harness.handle(Input::ChannelOpened(Channel::Data));
+    assert_eq!(harness.receive_control(server::session_ended("bye")), []);
+    assert_eq!(harness.receive_data(server::model("", "pong", 1.0)), []);
 }
 
 #[test]
-fn is_live_when_all_is_up_in_any_order() {
+fn session_is_ready_whatever_the_order_of_connecting() {
     for order in orders(3) {
-        let mut rig = Rig::new(policy()).until_connecting();
-        rig.give(Input::PeerConnected);
+        let mut harness = Harness::new(policy()).until_connecting();
+        harness.handle(Input::PeerConnected);
         for (step, link) in order.iter().enumerate() {
-            rig.now += ms(10);
-            let out = rig.give(match link {
+            harness.now += ms(10);
+            let out = harness.handle(match link {
                 0 => Input::PeerVerified(Ok(())),
                 1 => Input::ChannelOpened(Channel::Control),
                 _ => Input::ChannelOpened(Channel::Data),
@@ -308,9 +311,9 @@ fn is_live_when_all_is_up_in_any_order() {
                 expected.push(Action::OpenMedia);
             }
             if step == 2 {
-                // The ping first: from it the server knows the encoding.
-                expected.push(rig.v1(&ClientMessage::Ping, ""));
-                expected.push(rig.v1(&ClientMessage::RequestSchema, "ctrl_1"));
+                // The ping comes first: it tells the server the encoding.
+                expected.push(harness.v1(&ClientMessage::Ping, ""));
+                expected.push(harness.v1(&ClientMessage::RequestSchema, "ctrl_1"));
                 expected.push(Action::Emit(MachineEvent::Status(Status::Ready)));
                 let text = "Connected to the model";
                 expected.push(Action::Emit(MachineEvent::Progress(Progress::Complete(
@@ -323,20 +326,20 @@ fn is_live_when_all_is_up_in_any_order() {
 }
 
 #[test]
-fn the_answer_is_applied_and_its_steps_are_timed() {
-    let mut rig = Rig::new(policy());
-    rig.give(Input::Start);
-    rig.now += ms(100);
-    rig.begun();
-    rig.now += ms(50);
-    rig.prepare();
-    let out = rig.answered(ANSWER);
+fn answer_is_applied_and_timings_are_kept() {
+    let mut harness = Harness::new(policy());
+    harness.handle(Input::Start);
+    harness.now += ms(100);
+    harness.open_session();
+    harness.now += ms(50);
+    harness.prepare();
+    let out = harness.poll_answer(ANSWER);
     assert_eq!(out, [Action::ApplyAnswer(negotiated())]);
-    rig.now += ms(40);
-    rig.give(Input::PeerVerified(Ok(())));
-    rig.now += ms(5);
-    rig.give(Input::ChannelOpened(Channel::Data));
-    rig.give(Input::ChannelOpened(Channel::Control));
+    harness.now += ms(40);
+    harness.handle(Input::PeerVerified(Ok(())));
+    harness.now += ms(5);
+    harness.handle(Input::ChannelOpened(Channel::Data));
+    harness.handle(Input::ChannelOpened(Channel::Control));
     let expected = Timings {
         start: START,
         session: Some(ms(100)),
@@ -347,18 +350,18 @@ fn the_answer_is_applied_and_its_steps_are_timed() {
         ready: Some(ms(225)),
         ..Timings::default()
     };
-    assert_eq!(rig.machine.timings(), expected);
+    assert_eq!(harness.machine.timings(), expected);
 }
 
 #[test]
-fn a_connection_that_does_not_come_up_says_what_is_missing() {
+fn connect_timeout_names_the_missing_step() {
     let after = |inputs: Vec<Input>| {
-        let mut rig = Rig::new(policy()).until_connecting();
+        let mut harness = Harness::new(policy()).until_connecting();
         for input in inputs {
-            rig.give(input);
+            harness.handle(input);
         }
-        assert_eq!(rig.passes(29_999), "");
-        let out = actions(rig.run(1));
+        assert_eq!(harness.run_labels(29_999), "");
+        let out = actions(harness.run(1));
         assert_eq!(labels(&out), "error failed end close disconnected");
         let error = failure(&out);
         assert_eq!(
@@ -380,14 +383,14 @@ fn a_connection_that_does_not_come_up_says_what_is_missing() {
 }
 
 #[test]
-fn a_broken_transport_ends_the_attempt() {
+fn transport_failure_while_connecting_fails() {
     let rigs = [
-        Rig::new(policy()).until_offering(),
+        Harness::new(policy()).until_offering(),
         polling(),
-        Rig::new(policy()).until_connecting(),
+        Harness::new(policy()).until_connecting(),
     ];
-    for mut rig in rigs {
-        let out = rig.give(Input::TransportFailed(broken()));
+    for mut harness in rigs {
+        let out = harness.handle(Input::TransportFailed(broken()));
         assert_eq!(failure(&out), broken());
         assert_eq!(labels(&out), "error failed end close disconnected");
     }

@@ -2,22 +2,22 @@
 
 //! The state machine, driven through simulated time.
 //!
-//! [`Rig`] holds a machine and the clock. It brings the machine into a phase
-//! by playing the part of the driver and of the server, and checks on every
-//! step what must hold always.
+//! [`Harness`] holds a machine and the clock. It brings the machine into a phase
+//! with the inputs of the driver and of the server, and checks the invariants on
+//! every step.
 
-mod begin;
-mod close;
+mod closing;
 mod connect;
-mod live;
+mod encoding;
 mod loss;
+mod opening;
+mod ready;
 mod recovery;
 mod requests;
 mod server;
 mod state;
 mod table;
 mod waiting;
-mod wire;
 
 use serde_json::Value;
 
@@ -36,7 +36,7 @@ const OFFER_H264: &str = include_str!("../../../platform/sdp/testdata/offer264.s
 const ANSWER_H264: &str = include_str!("../../../platform/sdp/testdata/answer264.sdp");
 /// The client adds it to the offer; the server repeats it if it agrees.
 const CHUNKING: &str = "a=x-reactor-dc-chunking:1 max-message-size=67108864\n";
-/// A session does not begin when the clock does.
+/// The machine must not depend on a clock that starts at zero.
 const START: Duration = Duration::from_secs(7);
 const ID: &str = "s-1";
 const CONNECTION: u32 = 5029;
@@ -63,7 +63,7 @@ fn policy() -> Policy {
     }
 }
 
-/// A server that is busy and says when to come back.
+/// The error of a busy server, with its `Retry-After` in ms.
 fn busy(status: u16, after: Option<u64>) -> Error {
     Error::api(Code::from_status(status), format!("answered {status}"))
         .with_status(status)
@@ -129,7 +129,7 @@ fn ice_servers() -> Vec<IceServer> {
     }]
 }
 
-/// An offer as the media engine makes it.
+/// An offer as webrtcbin makes it.
 fn local_offer() -> String {
     OFFER.replace(CHUNKING, "")
 }
@@ -160,20 +160,20 @@ fn set_paused(track: &str, paused: bool) -> Input {
     }
 }
 
-struct Rig {
+struct Harness {
     machine: Machine,
     now: Duration,
-    /// What times are counted from.
+    /// [`Harness::time`] counts from here.
     zero: Duration,
-    /// The server's version, as the description of the session says it.
+    /// The server's version in the description of the session.
     version: &'static str,
     ownership: Ownership,
     framing: Framing,
-    /// A poll for the answer is under way.
+    /// A poll for the answer is pending.
     polling: bool,
 }
 
-impl Rig {
+impl Harness {
     fn new(policy: Policy) -> Self {
         Self {
             machine: Machine::new(policy),
@@ -196,12 +196,12 @@ impl Rig {
         self
     }
 
-    /// Counts times from now on.
+    /// Makes times count from now on.
     fn mark(&mut self) {
         self.zero = self.now;
     }
 
-    fn give(&mut self, input: Input) -> Vec<Action> {
+    fn handle(&mut self, input: Input) -> Vec<Action> {
         let was_closed = self.machine.is_closed();
         if matches!(input, Input::AnswerPolled(_)) {
             self.polling = false;
@@ -227,13 +227,13 @@ impl Rig {
         out
     }
 
-    /// What comes out, by the short names of [`state::label`].
-    fn told(&mut self, input: Input) -> String {
-        labels(&self.give(input))
+    /// The resulting actions, by the short names of [`state::label`].
+    fn handle_labels(&mut self, input: Input) -> String {
+        labels(&self.handle(input))
     }
 
-    /// Lets time pass as the driver does: a tick at each deadline. Gives what
-    /// came out and when, in ms since [`Rig::mark`].
+    /// Lets time pass as the driver does: with a tick at each deadline. Returns the
+    /// actions and their times, in ms since [`Harness::mark`].
     fn run(&mut self, milliseconds: u64) -> Vec<(u64, Action)> {
         let until = self.now + ms(milliseconds);
         let mut out = Vec::new();
@@ -246,15 +246,15 @@ impl Rig {
             );
             self.now = self.now.max(at);
             let when = self.time();
-            let actions = self.give(Input::Tick);
+            let actions = self.handle(Input::Tick);
             out.extend(actions.into_iter().map(|action| (when, action)));
         }
         self.now = until;
         out
     }
 
-    /// As [`Rig::run`], by short names: `"500 send, 5000 send describe"`.
-    fn passes(&mut self, milliseconds: u64) -> String {
+    /// As [`Harness::run`], by short names: `"500 send, 5000 send describe"`.
+    fn run_labels(&mut self, milliseconds: u64) -> String {
         let mut lines: Vec<(u64, Vec<Action>)> = Vec::new();
         for (when, action) in self.run(milliseconds) {
             match lines.last_mut() {
@@ -272,22 +272,22 @@ impl Rig {
         u64::try_from((self.now - self.zero).as_millis()).unwrap()
     }
 
-    /// A message of the server's, framed as agreed.
-    fn hear(&mut self, channel: Channel, message: WireFrame) -> Vec<Action> {
+    /// Receives a message from the server, framed as negotiated.
+    fn receive(&mut self, channel: Channel, message: WireFrame) -> Vec<Action> {
         let frames = self.framing.split(message).unwrap();
         let inputs = frames.into_iter().map(|f| Input::FrameReceived(channel, f));
-        inputs.flat_map(|input| self.give(input)).collect()
+        inputs.flat_map(|input| self.handle(input)).collect()
     }
 
-    fn hear_control(&mut self, message: WireFrame) -> Vec<Action> {
-        self.hear(Channel::Control, message)
+    fn receive_control(&mut self, message: WireFrame) -> Vec<Action> {
+        self.receive(Channel::Control, message)
     }
 
-    fn hear_data(&mut self, message: WireFrame) -> Vec<Action> {
-        self.hear(Channel::Data, message)
+    fn receive_data(&mut self, message: WireFrame) -> Vec<Action> {
+        self.receive(Channel::Data, message)
     }
 
-    /// The action that sends a message, framed as agreed.
+    /// The action that sends a message, framed as negotiated.
     fn sent(&self, version: WireVersion, message: &ClientMessage, id: &str) -> Action {
         let (channel, frame) = encode(version, message, Some(id)).unwrap();
         Action::SendFrames(channel, self.framing.split(frame).unwrap())
@@ -310,98 +310,98 @@ impl Rig {
     }
 }
 
-/// The way of a session, step by step; each gives what comes out.
-impl Rig {
-    fn asked(policy: Policy) -> Self {
-        let mut rig = Self::new(policy);
-        rig.give(Input::Start);
-        rig
+/// The steps of a session; each returns its actions.
+impl Harness {
+    fn opening(policy: Policy) -> Self {
+        let mut harness = Self::new(policy);
+        harness.handle(Input::Start);
+        harness
     }
 
-    fn begun(&mut self) -> Vec<Action> {
+    fn open_session(&mut self) -> Vec<Action> {
         let descriptor = descriptor("waiting", self.version);
-        self.give(Input::SessionOpened(Ok((descriptor, self.ownership))))
+        self.handle(Input::SessionOpened(Ok((descriptor, self.ownership))))
     }
 
-    /// All that the offer needs, which is then handed in.
+    /// Gives all parts of the offer, which is then posted.
     fn prepare(&mut self) -> Vec<Action> {
         if self.machine.policy.connection_id.is_none() {
-            self.give(Input::ConnectionRegistered(Ok(CONNECTION)));
+            self.handle(Input::ConnectionRegistered(Ok(CONNECTION)));
         }
         if self.machine.policy.ice_servers {
-            self.give(Input::IceServersFetched(Ok(ice_servers())));
+            self.handle(Input::IceServersFetched(Ok(ice_servers())));
         }
-        self.give(Input::TracksPlanned(Ok(plans())));
-        self.give(Input::OfferCreated(Ok(local_offer())))
+        self.handle(Input::TracksPlanned(Ok(plans())));
+        self.handle(Input::OfferCreated(Ok(local_offer())))
     }
 
-    /// The offer is taken and the first poll brings `sdp`.
-    fn answered(&mut self, sdp: &str) -> Vec<Action> {
-        self.give(Input::OfferPosted(Ok(())));
+    /// The offer is accepted, and the first poll returns `sdp`.
+    fn poll_answer(&mut self, sdp: &str) -> Vec<Action> {
+        self.handle(Input::OfferPosted(Ok(())));
         assert_eq!(labels(&self.tick_at_deadline()), "poll");
         if sdp.contains(CHUNKING) {
             self.framing = Framing::chunked(67_108_864);
         }
-        self.give(answer(sdp))
+        self.handle(answer(sdp))
     }
 
     fn tick_at_deadline(&mut self) -> Vec<Action> {
         self.now = self.machine.deadline().unwrap().max(self.now);
-        self.give(Input::Tick)
+        self.handle(Input::Tick)
     }
 
-    /// From the answer to a live session; times count from there.
+    /// From the answer to a session that is ready; times count from there.
     fn connect(&mut self) -> Vec<Action> {
-        self.give(Input::PeerConnected);
-        self.give(Input::PeerVerified(Ok(())));
-        self.give(Input::ChannelOpened(Channel::Control));
-        let out = self.give(Input::ChannelOpened(Channel::Data));
+        self.handle(Input::PeerConnected);
+        self.handle(Input::PeerVerified(Ok(())));
+        self.handle(Input::ChannelOpened(Channel::Control));
+        let out = self.handle(Input::ChannelOpened(Channel::Data));
         self.mark();
         out
     }
 
     fn until_preparing(mut self) -> Self {
-        self.give(Input::Start);
-        self.begun();
+        self.handle(Input::Start);
+        self.open_session();
         self
     }
 
     fn until_offering(self) -> Self {
-        let mut rig = self.until_preparing();
-        rig.prepare();
-        rig
+        let mut harness = self.until_preparing();
+        harness.prepare();
+        harness
     }
 
     fn until_connecting(self) -> Self {
-        let mut rig = self.until_offering();
-        rig.answered(ANSWER);
-        rig
+        let mut harness = self.until_offering();
+        harness.poll_answer(ANSWER);
+        harness
     }
 
-    fn until_live(self) -> Self {
-        let mut rig = self.until_connecting();
-        rig.connect();
-        rig
+    fn until_ready(self) -> Self {
+        let mut harness = self.until_connecting();
+        harness.connect();
+        harness
     }
 
-    /// Ready, and the server has answered in v1 at 100 ms: media flows.
-    fn until_flowing(self) -> Self {
-        let mut rig = self.until_live();
-        rig.run(100);
-        rig.hear_control(server::schema("ctrl_1"));
-        rig
+    /// Ready, and the server has answered in v1 at 100 ms: tracks are resumed.
+    fn until_resumed(self) -> Self {
+        let mut harness = self.until_ready();
+        harness.run(100);
+        harness.receive_control(server::schema("ctrl_1"));
+        harness
     }
 
-    fn live(policy: Policy) -> Self {
-        Self::new(policy).until_live()
+    fn ready(policy: Policy) -> Self {
+        Self::new(policy).until_ready()
     }
 
-    fn flowing(policy: Policy) -> Self {
-        Self::new(policy).until_flowing()
+    fn resumed(policy: Policy) -> Self {
+        Self::new(policy).until_resumed()
     }
 }
 
-/// The error a session failed with.
+/// The error with which the session failed.
 #[track_caller]
 fn failure(out: &[Action]) -> Error {
     let failed = out.iter().find_map(|action| match action {
@@ -435,7 +435,7 @@ fn refusals(out: &[Action]) -> Vec<(u64, Code)> {
     replies(out).into_iter().filter_map(refusal).collect()
 }
 
-/// What came out of [`Rig::run`], whenever it did.
+/// The actions of [`Harness::run`] without their times.
 fn actions(timed: Vec<(u64, Action)>) -> Vec<Action> {
     timed.into_iter().map(|(_, action)| action).collect()
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! What the server says, as protobuf and as JSON.
+//! The server's messages, as protobuf (v1) and as JSON (v0).
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -69,12 +69,12 @@ pub fn session_ended(reason: &str) -> WireFrame {
     message("", NOTIFICATION, &field(15, &field(1, reason.as_bytes())))
 }
 
-/// An empty answer to a command.
+/// An empty reply to a command.
 pub fn ack(id: &str) -> WireFrame {
     message(id, RESPONSE, &[])
 }
 
-/// A message of the model's: an answer, or with no id a broadcast. Its data
+/// A message from the model: a reply, or without an id a broadcast. Its data
 /// is `{"n": n}`.
 pub fn model(id: &str, name: &str, n: f64) -> WireFrame {
     let kind = if id.is_empty() {
@@ -95,12 +95,12 @@ pub fn error(id: &str, code: &str, text: &str) -> WireFrame {
     message(id, kind, &coded(code, text))
 }
 
-/// An answer this client does not know.
+/// A reply of a kind that this client does not know.
 pub fn unknown(id: &str) -> WireFrame {
     message(id, RESPONSE, &field(30, &[]))
 }
 
-/// Binary, and not what the protocol says.
+/// Bytes that are no message of the protocol.
 pub fn garbage() -> WireFrame {
     WireFrame::Binary(Bytes::from_static(b"\x0a\x20short"))
 }
@@ -109,12 +109,12 @@ pub fn text(json: &serde_json::Value) -> WireFrame {
     WireFrame::Text(json.to_string())
 }
 
-/// A message of the platform's in v0.
+/// A message from the platform in v0.
 pub fn v0_runtime(name: &str, data: serde_json::Value) -> WireFrame {
     text(&serde_json::json!({"scope": "runtime", "data": {"type": name, "data": data}}))
 }
 
-/// A message of the model's in v0.
+/// A message from the model in v0.
 pub fn v0_model(name: &str, data: serde_json::Value) -> WireFrame {
     text(&serde_json::json!({"scope": "application", "data": {"type": name, "data": data}}))
 }

@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: MIT
 
-//! Names for where a machine stands and for what comes out of it.
+//! Short names for the states of a machine and for its actions.
 
 use super::*;
 
-/// A phase with what in it decides how the next input is taken.
+/// A phase, with what decides in it how the next input is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     Idle,
     Asking,
-    /// Put off: waiting to ask again.
+    /// Refused: waiting for the next request.
     Retrying,
     /// For a GPU.
     Waiting,
-    Preparing(Pieces),
+    Preparing(OfferParts),
     Offering,
     /// Between two polls.
     Pausing,
-    /// A poll is under way.
+    /// A poll is pending.
     Polling,
-    Connecting(Links),
-    Ready(Mood),
+    Connecting(ConnectState),
+    Ready(ReadyState),
     QueryingSession,
     Suspended,
     Closing(Outstanding),
@@ -28,7 +28,7 @@ pub(super) enum State {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Pieces {
+pub(super) struct OfferParts {
     pub registered: bool,
     pub planned: bool,
     pub ice: bool,
@@ -36,23 +36,23 @@ pub(super) struct Pieces {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Links {
+pub(super) struct ConnectState {
     pub verified: bool,
     pub control: bool,
     pub data: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mood {
-    /// The server has said nothing, the tracks rest.
-    Resting,
-    /// It still has not; the tracks were resumed nevertheless.
+pub(super) enum ReadyState {
+    /// The server has sent nothing; the tracks are paused.
+    Paused,
+    /// It still has not; the tracks were resumed after the limit.
     Silent,
-    /// It speaks v1.
-    Flowing,
-    /// It was silent for half the limit.
+    /// The server speaks v1.
+    Resumed,
+    /// The server was silent for half the stall limit.
     Probing,
-    /// It is spoken to in v0.
+    /// The machine has fallen back to v0.
     Fallback,
     FallbackProbing,
 }
@@ -64,13 +64,13 @@ pub(super) struct Outstanding {
     pub opening_session: bool,
 }
 
-pub(super) fn observe(machine: &Machine) -> State {
+pub(super) fn state_of(machine: &Machine) -> State {
     match &machine.phase {
         Phase::Idle => State::Idle,
         Phase::Opening(b) if b.pending => State::Asking,
         Phase::Opening(_) => State::Retrying,
         Phase::Waiting(_) => State::Waiting,
-        Phase::Preparing(p) => State::Preparing(Pieces {
+        Phase::Preparing(p) => State::Preparing(OfferParts {
             registered: machine.connection_id.is_some(),
             planned: p.planned,
             ice: p.ice_servers.is_some() || p.creating_offer,
@@ -79,7 +79,7 @@ pub(super) fn observe(machine: &Machine) -> State {
         Phase::Offering(_) => State::Offering,
         Phase::Polling(_, p) if p.next.is_some() => State::Pausing,
         Phase::Polling(..) => State::Polling,
-        Phase::Connecting(c) => State::Connecting(Links {
+        Phase::Connecting(c) => State::Connecting(ConnectState {
             verified: c.verified,
             control: c.control,
             data: c.data,
@@ -96,15 +96,15 @@ pub(super) fn observe(machine: &Machine) -> State {
     }
 }
 
-fn mood(machine: &Machine, live: &Ready) -> Mood {
+fn mood(machine: &Machine, live: &Ready) -> ReadyState {
     let requests = &machine.requests;
     match (requests.version, requests.version_known, live.probed) {
-        _ if live.resume_by.is_some() => Mood::Resting,
-        (WireVersion::V0, _, false) => Mood::Fallback,
-        (WireVersion::V0, _, true) => Mood::FallbackProbing,
-        (WireVersion::V1, false, _) => Mood::Silent,
-        (WireVersion::V1, true, false) => Mood::Flowing,
-        (WireVersion::V1, true, true) => Mood::Probing,
+        _ if live.resume_by.is_some() => ReadyState::Paused,
+        (WireVersion::V0, _, false) => ReadyState::Fallback,
+        (WireVersion::V0, _, true) => ReadyState::FallbackProbing,
+        (WireVersion::V1, false, _) => ReadyState::Silent,
+        (WireVersion::V1, true, false) => ReadyState::Resumed,
+        (WireVersion::V1, true, true) => ReadyState::Probing,
     }
 }
 
@@ -113,19 +113,21 @@ pub(super) fn states() -> Vec<State> {
     let bits = |n: u8| [n & 1 != 0, n & 2 != 0, n & 4 != 0, n & 8 != 0];
     let preparing = (0..16)
         .map(bits)
-        .map(|[registered, planned, ice, offer]| Pieces {
+        .map(|[registered, planned, ice, offer]| OfferParts {
             registered,
             planned,
             ice,
             offer,
         });
-    // There is no offer before it is built, and none waits for nothing.
+    // There is no offer before it is created, and a complete one is posted.
     let preparing = preparing.filter(|p| !p.offer || (p.planned && p.ice && !p.registered));
-    let connecting = (0..7).map(bits).map(|[verified, control, data, _]| Links {
-        verified,
-        control,
-        data,
-    });
+    let connecting = (0..7)
+        .map(bits)
+        .map(|[verified, control, data, _]| ConnectState {
+            verified,
+            control,
+            data,
+        });
     let closing =
         (1..8).map(bits).map(
             |[transport, ending_session, opening_session, _]| Outstanding {
@@ -134,7 +136,7 @@ pub(super) fn states() -> Vec<State> {
                 opening_session,
             },
         );
-    // While the session is still asked for there is nothing else to close.
+    // While a session is being opened there is nothing else to close.
     let closing = closing.filter(|c| !c.opening_session || !(c.transport || c.ending_session));
     let mut all = vec![State::Idle, State::Asking, State::Retrying];
     all.extend(preparing.map(State::Preparing));
@@ -142,12 +144,12 @@ pub(super) fn states() -> Vec<State> {
     all.extend(connecting.map(State::Connecting));
     all.extend(
         [
-            Mood::Resting,
-            Mood::Silent,
-            Mood::Flowing,
-            Mood::Probing,
-            Mood::Fallback,
-            Mood::FallbackProbing,
+            ReadyState::Paused,
+            ReadyState::Silent,
+            ReadyState::Resumed,
+            ReadyState::Probing,
+            ReadyState::Fallback,
+            ReadyState::FallbackProbing,
         ]
         .map(State::Ready),
     );
@@ -157,122 +159,122 @@ pub(super) fn states() -> Vec<State> {
     all
 }
 
-/// Brings a fresh machine there.
-pub(super) fn reach(state: State, policy: Policy) -> Rig {
-    let rig = match state {
-        State::Idle => Rig::new(policy),
-        State::Asking => Rig::asked(policy),
+/// A new machine, brought into a state.
+pub(super) fn harness_in(state: State, policy: Policy) -> Harness {
+    let harness = match state {
+        State::Idle => Harness::new(policy),
+        State::Asking => Harness::opening(policy),
         State::Retrying => {
-            let mut rig = Rig::asked(policy);
-            rig.give(Input::SessionOpened(Err(busy(429, Some(3000)))));
-            rig
+            let mut harness = Harness::opening(policy);
+            harness.handle(Input::SessionOpened(Err(busy(429, Some(3000)))));
+            harness
         }
-        State::Waiting => Rig::queued(Policy {
+        State::Waiting => Harness::queued(Policy {
             queues: true,
             ..policy
         }),
-        State::Preparing(pieces) => reach_preparing(pieces, policy),
-        State::Offering => Rig::new(policy).until_offering(),
+        State::Preparing(pieces) => harness_in_preparing(pieces, policy),
+        State::Offering => Harness::new(policy).until_offering(),
         State::Pausing | State::Polling => {
-            let mut rig = Rig::new(policy).until_offering();
-            rig.give(Input::OfferPosted(Ok(())));
+            let mut harness = Harness::new(policy).until_offering();
+            harness.handle(Input::OfferPosted(Ok(())));
             if state == State::Polling {
-                rig.tick_at_deadline();
+                harness.tick_at_deadline();
             }
-            rig
+            harness
         }
-        State::Connecting(links) => reach_connecting(links, policy),
-        State::Ready(mood) => reach_live(mood, policy),
+        State::Connecting(links) => harness_in_connecting(links, policy),
+        State::Ready(mood) => harness_in_live(mood, policy),
         State::QueryingSession => {
-            let mut rig = Rig::flowing(policy);
-            rig.give(Input::TransportFailed(broken()));
-            rig
+            let mut harness = Harness::resumed(policy);
+            harness.handle(Input::TransportFailed(broken()));
+            harness
         }
         State::Suspended => {
-            let mut rig = Rig::flowing(policy);
-            rig.give(Input::Disconnect { recoverable: true });
-            rig
+            let mut harness = Harness::resumed(policy);
+            harness.handle(Input::Disconnect { recoverable: true });
+            harness
         }
-        State::Closing(outstanding) => reach_closing(outstanding, policy),
+        State::Closing(outstanding) => harness_in_closing(outstanding, policy),
         State::Closed => {
-            let mut rig = Rig::new(policy);
-            rig.give(Input::Stop);
-            rig
+            let mut harness = Harness::new(policy);
+            harness.handle(Input::Stop);
+            harness
         }
     };
-    assert_eq!(observe(&rig.machine), state);
-    rig
+    assert_eq!(state_of(&harness.machine), state);
+    harness
 }
 
-fn reach_preparing(pieces: Pieces, policy: Policy) -> Rig {
-    let mut rig = Rig::new(policy).until_preparing();
+fn harness_in_preparing(pieces: OfferParts, policy: Policy) -> Harness {
+    let mut harness = Harness::new(policy).until_preparing();
     if pieces.planned {
-        rig.give(Input::TracksPlanned(Ok(plans())));
+        harness.handle(Input::TracksPlanned(Ok(plans())));
     }
     if pieces.ice {
-        rig.give(Input::IceServersFetched(Ok(ice_servers())));
+        harness.handle(Input::IceServersFetched(Ok(ice_servers())));
     }
     if pieces.registered {
-        rig.give(Input::ConnectionRegistered(Ok(CONNECTION)));
+        harness.handle(Input::ConnectionRegistered(Ok(CONNECTION)));
     }
     if pieces.offer {
-        rig.give(Input::OfferCreated(Ok(local_offer())));
+        harness.handle(Input::OfferCreated(Ok(local_offer())));
     }
-    rig
+    harness
 }
 
-fn reach_connecting(links: Links, policy: Policy) -> Rig {
-    let mut rig = Rig::new(policy).until_connecting();
+fn harness_in_connecting(links: ConnectState, policy: Policy) -> Harness {
+    let mut harness = Harness::new(policy).until_connecting();
     if links.control {
-        rig.give(Input::ChannelOpened(Channel::Control));
+        harness.handle(Input::ChannelOpened(Channel::Control));
     }
     if links.data {
-        rig.give(Input::ChannelOpened(Channel::Data));
+        harness.handle(Input::ChannelOpened(Channel::Data));
     }
     if links.verified {
-        rig.give(Input::PeerConnected);
-        rig.give(Input::PeerVerified(Ok(())));
+        harness.handle(Input::PeerConnected);
+        harness.handle(Input::PeerVerified(Ok(())));
     }
-    rig
+    harness
 }
 
-fn reach_live(mood: Mood, policy: Policy) -> Rig {
+fn harness_in_live(mood: ReadyState, policy: Policy) -> Harness {
     let (flowing, wait) = match mood {
-        Mood::Resting => (false, 0),
-        Mood::Silent => (false, 500),
-        Mood::Flowing => (true, 0),
-        Mood::Probing => (true, 2500),
-        Mood::Fallback => (false, 2000),
-        Mood::FallbackProbing => (false, 2500),
+        ReadyState::Paused => (false, 0),
+        ReadyState::Silent => (false, 500),
+        ReadyState::Resumed => (true, 0),
+        ReadyState::Probing => (true, 2500),
+        ReadyState::Fallback => (false, 2000),
+        ReadyState::FallbackProbing => (false, 2500),
     };
-    let mut rig = if flowing {
-        Rig::flowing(policy)
+    let mut harness = if flowing {
+        Harness::resumed(policy)
     } else {
-        Rig::live(policy)
+        Harness::ready(policy)
     };
-    rig.run(wait);
-    rig
+    harness.run(wait);
+    harness
 }
 
-fn reach_closing(outstanding: Outstanding, policy: Policy) -> Rig {
-    let mut rig = match outstanding {
+fn harness_in_closing(outstanding: Outstanding, policy: Policy) -> Harness {
+    let mut harness = match outstanding {
         Outstanding {
             opening_session: true,
             ..
-        } => Rig::asked(policy),
+        } => Harness::opening(policy),
         Outstanding {
             transport: false, ..
-        } => Rig::new(policy).until_preparing(),
+        } => Harness::new(policy).until_preparing(),
         Outstanding {
             ending_session: true,
             ..
-        } => Rig::flowing(policy),
-        _ => Rig::new(policy)
+        } => Harness::resumed(policy),
+        _ => Harness::new(policy)
             .ownership(Ownership::Joined)
-            .until_flowing(),
+            .until_resumed(),
     };
-    rig.give(Input::Stop);
-    rig
+    harness.handle(Input::Stop);
+    harness
 }
 
 pub(super) fn labels(actions: &[Action]) -> String {
@@ -280,7 +282,7 @@ pub(super) fn labels(actions: &[Action]) -> String {
     labels.join(" ")
 }
 
-/// A short name for a kind of action.
+/// The short name of an action.
 fn label(action: &Action) -> &'static str {
     match action {
         Action::OpenSession => "begin",

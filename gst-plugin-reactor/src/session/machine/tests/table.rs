@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 
-//! Every state with every input: what comes out, and which state comes next.
+//! Every state with every input: the resulting actions and the next state.
 
 use super::{
-    state::{Links, Mood, Outstanding, Pieces, State, observe, reach, states},
+    state::{
+        ConnectState, OfferParts, Outstanding, ReadyState, State, harness_in, state_of, states,
+    },
     *,
 };
 
@@ -16,7 +18,7 @@ macro_rules! listed {
     };
 }
 
-// The variants of `Input`: `variant` ties them together.
+// The variants of `Input`; `variant` fails to compile if one is missing.
 listed! { Variant, VARIANTS:
     Start Stop Reconnect Disconnect Tick SessionOpened IceServersFetched ConnectionRegistered
     TracksPlanned OfferCreated OfferPosted AnswerPolled PeerConnected PeerVerified ChannelOpened
@@ -26,11 +28,11 @@ listed! { Variant, VARIANTS:
 
 listed! { Sample, SAMPLES:
     Start Stop Reconnect Suspend Disconnect TickEarly TickDue
-    BegunOk BegunBusy BegunErr IceOk IceErr RegisteredOk RegisteredErr PlannedOk PlannedErr
-    OfferOk OfferErr PostedOk PostedErr PolledNone PolledAnswer PolledBad PolledErr
+    OpenedOk OpenedBusy OpenedErr IceServersOk IceServersErr RegisteredOk RegisteredErr PlannedOk PlannedErr
+    OfferCreatedOk OfferCreatedErr PostedOk PostedErr PolledNone PolledAnswer PolledBad PolledErr
     PeerConnected VerifiedOk VerifiedErr OpenControl OpenData
     FrameModel FrameEnded FrameGarbage LastReceived TransportFailed ResumeTrack Request
-    DescribedLive DescribedOver DescribedGone DescribedErr EndedOk EndedErr TransportClosed
+    DescribedRunning DescribedOver DescribedGone DescribedErr EndedOk EndedErr TransportClosed
 }
 
 fn variant(input: &Input) -> Variant {
@@ -61,11 +63,11 @@ fn variant(input: &Input) -> Variant {
     }
 }
 
-fn input(sample: Sample, rig: &Rig) -> Input {
+fn input(sample: Sample, harness: &Harness) -> Input {
     let live = |state| Ok(descriptor(state, "3.10.0"));
     let gone = Error::api(Code::NotFound, "no such session").with_status(404);
     let frame = |channel, frame| {
-        let mut frames = rig.framing.split(frame).unwrap();
+        let mut frames = harness.framing.split(frame).unwrap();
         Input::FrameReceived(channel, frames.remove(0))
     };
     match sample {
@@ -75,17 +77,17 @@ fn input(sample: Sample, rig: &Rig) -> Input {
         Sample::Suspend => Input::Disconnect { recoverable: true },
         Sample::Disconnect => Input::Disconnect { recoverable: false },
         Sample::TickEarly | Sample::TickDue => Input::Tick,
-        Sample::BegunOk => Input::SessionOpened(live("waiting").map(|d| (d, Ownership::Created))),
-        Sample::BegunBusy => Input::SessionOpened(Err(busy(429, Some(3000)))),
-        Sample::BegunErr => Input::SessionOpened(Err(network())),
-        Sample::IceOk => Input::IceServersFetched(Ok(ice_servers())),
-        Sample::IceErr => Input::IceServersFetched(Err(network())),
+        Sample::OpenedOk => Input::SessionOpened(live("waiting").map(|d| (d, Ownership::Created))),
+        Sample::OpenedBusy => Input::SessionOpened(Err(busy(429, Some(3000)))),
+        Sample::OpenedErr => Input::SessionOpened(Err(network())),
+        Sample::IceServersOk => Input::IceServersFetched(Ok(ice_servers())),
+        Sample::IceServersErr => Input::IceServersFetched(Err(network())),
         Sample::RegisteredOk => Input::ConnectionRegistered(Ok(CONNECTION)),
         Sample::RegisteredErr => Input::ConnectionRegistered(Err(network())),
         Sample::PlannedOk => Input::TracksPlanned(Ok(plans())),
         Sample::PlannedErr => Input::TracksPlanned(Err(broken())),
-        Sample::OfferOk => Input::OfferCreated(Ok(local_offer())),
-        Sample::OfferErr => Input::OfferCreated(Err(broken())),
+        Sample::OfferCreatedOk => Input::OfferCreated(Ok(local_offer())),
+        Sample::OfferCreatedErr => Input::OfferCreated(Err(broken())),
         Sample::PostedOk => Input::OfferPosted(Ok(())),
         Sample::PostedErr => Input::OfferPosted(Err(network())),
         Sample::PolledNone => Input::AnswerPolled(Ok(None)),
@@ -100,11 +102,11 @@ fn input(sample: Sample, rig: &Rig) -> Input {
         Sample::FrameModel => frame(Channel::Data, server::model("", "pong", 1.0)),
         Sample::FrameEnded => frame(Channel::Control, server::session_ended("bye")),
         Sample::FrameGarbage => frame(Channel::Control, server::garbage()),
-        Sample::LastReceived => Input::LastReceived(rig.now),
+        Sample::LastReceived => Input::LastReceived(harness.now),
         Sample::TransportFailed => Input::TransportFailed(broken()),
         Sample::ResumeTrack => set_paused("main_audio", false),
         Sample::Request => request(1, command("go")),
-        Sample::DescribedLive => Input::SessionDescribed(live("streaming")),
+        Sample::DescribedRunning => Input::SessionDescribed(live("streaming")),
         Sample::DescribedOver => Input::SessionDescribed(live("closing")),
         Sample::DescribedGone => Input::SessionDescribed(Err(gone)),
         Sample::DescribedErr => Input::SessionDescribed(Err(network())),
@@ -114,7 +116,7 @@ fn input(sample: Sample, rig: &Rig) -> Input {
     }
 }
 
-/// The next state and what comes out on the way; `None` for what cannot
+/// The next state and the resulting actions; `None` for what cannot
 /// happen.
 type Outcome = Option<(State, String)>;
 type Rule = fn(State) -> Outcome;
@@ -143,50 +145,50 @@ fn column(state: State) -> usize {
 const TABLE: [(Sample, [Rule; COLUMNS]); SAMPLES.len()] = {
     use Sample::*;
     [
-    //                 Idle   Open.  Prepar. Offer. Poll.  Connec. Ready   Check. Suspended Closing Closed
+    //                 Idle   Open.  Prepar. Offer. Poll.  Connec. Ready  Query  Susp.  Closing Closed
     (Start,           [begin, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____]),
-    (Stop,            [over, cancel, cancel, cancel, cancel, cancel, close, close, close, ____, ____]),
-    (Reconnect,       [____,  ____, ____, ____, ____, ____, again, ask, back, ____, ____]),
+    (Stop,            [idle_stopped, cancel, cancel, cancel, cancel, cancel, close, close, close, ____, ____]),
+    (Reconnect,       [____,  ____, ____, ____, ____, ____, reconnected, queried_again, resumed_by_user, ____, ____]),
     (Suspend,         [____, no_lease, suspend, suspend, suspend, suspend, suspend, suspend, ____, ____, ____]),
     (Disconnect,      [____, end_it, end_it, end_it, end_it, end_it, end_it, end_it, end_it, ____, ____]),
     (TickEarly,       [____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____]),
-    (TickDue,         [____, due, fail, fail, due, fail, due, fail, ____, over, ____]),
-    (BegunOk,         [____, began, ____, ____, ____, ____, ____, ____, ____, undo, ____]),
-    (BegunBusy,       [____, put_off, ____, ____, ____, ____, ____, ____, ____, no_begin, ____]),
-    (BegunErr,        [____, refused, ____, ____, ____, ____, ____, ____, ____, no_begin, ____]),
-    (IceOk,           [____, ____, ice, ____, ____, ____, ____, ____, ____, ____, ____]),
-    (IceErr,          [____, ____, fail, ____, ____, ____, ____, ____, ____, ____, ____]),
-    (RegisteredOk,    [____, ____, number, ____, ____, ____, ____, ____, ____, ____, ____]),
+    (TickDue,         [____, deadline, fail, fail, deadline, fail, deadline, fail, ____, idle_stopped, ____]),
+    (OpenedOk,         [____, opened, ____, ____, ____, ____, ____, ____, ____, opened_late, ____]),
+    (OpenedBusy,       [____, server_busy, ____, ____, ____, ____, ____, ____, ____, not_opened, ____]),
+    (OpenedErr,        [____, refused, ____, ____, ____, ____, ____, ____, ____, not_opened, ____]),
+    (IceServersOk,           [____, ____, ice_servers_fetched, ____, ____, ____, ____, ____, ____, ____, ____]),
+    (IceServersErr,          [____, ____, fail, ____, ____, ____, ____, ____, ____, ____, ____]),
+    (RegisteredOk,    [____, ____, registered, ____, ____, ____, ____, ____, ____, ____, ____]),
     (RegisteredErr,   [____, ____, fail, ____, ____, ____, ____, ____, ____, ____, ____]),
-    (PlannedOk,       [____, ____, plan, ____, ____, ____, ____, ____, ____, ____, ____]),
+    (PlannedOk,       [____, ____, planned, ____, ____, ____, ____, ____, ____, ____, ____]),
     (PlannedErr,      [____, ____, fail, ____, ____, ____, ____, ____, ____, ____, ____]),
-    (OfferOk,         [____, ____, offer, ____, ____, ____, ____, ____, ____, ____, ____]),
-    (OfferErr,        [____, ____, fail, ____, ____, ____, ____, ____, ____, ____, ____]),
+    (OfferCreatedOk,         [____, ____, offer_created, ____, ____, ____, ____, ____, ____, ____, ____]),
+    (OfferCreatedErr,        [____, ____, fail, ____, ____, ____, ____, ____, ____, ____, ____]),
     (PostedOk,        [____, ____, ____, posted, ____, ____, ____, ____, ____, ____, ____]),
     (PostedErr,       [____, ____, ____, fail, ____, ____, ____, ____, ____, ____, ____]),
-    (PolledNone,      [____, ____, ____, ____, pause, ____, ____, ____, ____, ____, ____]),
-    (PolledAnswer,    [____, ____, ____, ____, apply, ____, ____, ____, ____, ____, ____]),
+    (PolledNone,      [____, ____, ____, ____, no_answer, ____, ____, ____, ____, ____, ____]),
+    (PolledAnswer,    [____, ____, ____, ____, answered, ____, ____, ____, ____, ____, ____]),
     (PolledBad,       [____, ____, ____, ____, fail, ____, ____, ____, ____, ____, ____]),
     (PolledErr,       [____, ____, ____, ____, fail, ____, ____, ____, ____, ____, ____]),
-    (PeerConnected,   [____, ____, ____, ____, ____, peer, ____, ____, ____, ____, ____]),
-    (VerifiedOk,      [____, ____, ____, ____, ____, known, ____, ____, ____, ____, ____]),
+    (PeerConnected,   [____, ____, ____, ____, ____, peer_connected, ____, ____, ____, ____, ____]),
+    (VerifiedOk,      [____, ____, ____, ____, ____, verified, ____, ____, ____, ____, ____]),
     (VerifiedErr,     [____, ____, ____, ____, ____, fail, ____, ____, ____, ____, ____]),
-    (OpenControl,     [____, ____, ____, ____, ____, control, ____, ____, ____, ____, ____]),
-    (OpenData,        [____, ____, ____, ____, ____, data, ____, ____, ____, ____, ____]),
-    (FrameModel,      [____, ____, ____, ____, ____, ____, model, ____, ____, ____, ____]),
+    (OpenControl,     [____, ____, ____, ____, ____, control_open, ____, ____, ____, ____, ____]),
+    (OpenData,        [____, ____, ____, ____, ____, data_open, ____, ____, ____, ____, ____]),
+    (FrameModel,      [____, ____, ____, ____, ____, ____, model_message, ____, ____, ____, ____]),
     (FrameEnded,      [____, ____, ____, ____, ____, ____, ended, ____, ____, ____, ____]),
-    (FrameGarbage,    [____, ____, ____, ____, ____, ____, noise, ____, ____, ____, ____]),
+    (FrameGarbage,    [____, ____, ____, ____, ____, ____, garbage, ____, ____, ____, ____]),
     (LastReceived,    [____, ____, ____, ____, ____, ____, last_received, ____, ____, ____, ____]),
     (TransportFailed, [____, ____, fail, fail, fail, fail, lost, ____, ____, ____, ____]),
-    (ResumeTrack,     [____, ____, ____, ____, ____, ____, resume, ____, ____, ____, ____]),
-    (Request,         [____, ____, ____, ____, ____, ____, asks, reply, ____, reply, reply]),
-    (DescribedLive,   [____, ____, ____, ____, ____, ____, ____, fail, ____, ____, ____]),
+    (ResumeTrack,     [____, ____, ____, ____, ____, ____, track_resumed, ____, ____, ____, ____]),
+    (Request,         [____, ____, ____, ____, ____, ____, requested, replied, ____, replied, replied]),
+    (DescribedRunning,   [____, ____, ____, ____, ____, ____, ____, fail, ____, ____, ____]),
     (DescribedOver,   [____, ____, ____, ____, ____, ____, ____, end, ____, ____, ____]),
     (DescribedGone,   [____, ____, ____, ____, ____, ____, ____, end, ____, ____, ____]),
     (DescribedErr,    [____, ____, ____, ____, ____, ____, ____, fail, ____, ____, ____]),
-    (EndedOk,         [____, ____, ____, ____, ____, ____, ____, ____, ____, no_end, ____]),
-    (EndedErr,        [____, ____, ____, ____, ____, ____, ____, ____, ____, not_ended, ____]),
-    (TransportClosed, [____, ____, ____, ____, ____, ____, ____, ____, ____, no_peer, ____]),
+    (EndedOk,         [____, ____, ____, ____, ____, ____, ____, ____, ____, session_closed, ____]),
+    (EndedErr,        [____, ____, ____, ____, ____, ____, ____, ____, ____, end_failed, ____]),
+    (TransportClosed, [____, ____, ____, ____, ____, ____, ____, ____, ____, transport_closed, ____]),
     ]
 };
 
@@ -202,11 +204,11 @@ fn begin(_: State) -> Outcome {
     go(State::Asking, "connecting start begin")
 }
 
-fn over(_: State) -> Outcome {
+fn idle_stopped(_: State) -> Outcome {
     go(State::Closed, "no-id closed")
 }
 
-/// After `first`, closes all there is in this state.
+/// After `first`, closes the session and the transport of this state.
 fn closing(state: State, first: &str, ours: bool) -> Outcome {
     let (session, transport) = match state {
         State::Idle | State::Asking | State::Retrying | State::Waiting => (false, false),
@@ -251,7 +253,7 @@ fn fail(state: State) -> Outcome {
     closing(state, "error failed", true)
 }
 
-/// A request that was answered is not waited for.
+/// A request that was answered is not pending any more.
 fn refused(_: State) -> Outcome {
     fail(State::Retrying)
 }
@@ -269,15 +271,15 @@ fn no_lease(state: State) -> Outcome {
 }
 
 /// The old connection is kept until the session is known to be there.
-fn again(_: State) -> Outcome {
+fn reconnected(_: State) -> Outcome {
     go(State::QueryingSession, "describe")
 }
 
-fn ask(state: State) -> Outcome {
+fn queried_again(state: State) -> Outcome {
     go(state, "describe")
 }
 
-fn back(_: State) -> Outcome {
+fn resumed_by_user(_: State) -> Outcome {
     go(State::QueryingSession, "describe connecting start")
 }
 
@@ -294,31 +296,33 @@ fn suspend(state: State) -> Outcome {
     )
 }
 
-fn due(state: State) -> Outcome {
+fn deadline(state: State) -> Outcome {
     match state {
         State::Retrying => go(State::Asking, "begin"),
         State::Pausing => go(State::Polling, "poll"),
-        State::Ready(Mood::Resting) => go(State::Ready(Mood::Silent), "send"),
+        State::Ready(ReadyState::Paused) => go(State::Ready(ReadyState::Silent), "send"),
         // A ping, the schema and the track once more.
-        State::Ready(Mood::Silent) => go(State::Ready(Mood::Fallback), "warning send send send"),
-        State::Ready(Mood::Flowing) => go(State::Ready(Mood::Probing), "send"),
-        // The next ping comes before the end of the patience.
-        State::Ready(Mood::Probing) => go(state, "send"),
-        State::Ready(Mood::Fallback) => go(State::Ready(Mood::FallbackProbing), "send"),
-        // Here it comes with it.
-        State::Ready(Mood::FallbackProbing) => go(State::QueryingSession, "send describe"),
+        State::Ready(ReadyState::Silent) => {
+            go(State::Ready(ReadyState::Fallback), "warning send send send")
+        }
+        State::Ready(ReadyState::Resumed) => go(State::Ready(ReadyState::Probing), "send"),
+        // The next ping comes before the stall limit.
+        State::Ready(ReadyState::Probing) => go(state, "send"),
+        State::Ready(ReadyState::Fallback) => go(State::Ready(ReadyState::FallbackProbing), "send"),
+        // Here it comes at the stall limit.
+        State::Ready(ReadyState::FallbackProbing) => go(State::QueryingSession, "send describe"),
         _ => fail(state),
     }
 }
 
-fn began(_: State) -> Outcome {
+fn opened(_: State) -> Outcome {
     go(
-        State::Preparing(Pieces::default()),
+        State::Preparing(OfferParts::default()),
         "id waiting described continue announce register ice",
     )
 }
 
-fn undo(state: State) -> Outcome {
+fn opened_late(state: State) -> Outcome {
     let State::Closing(left) = state else {
         unreachable!()
     };
@@ -327,7 +331,7 @@ fn undo(state: State) -> Outcome {
         ending_session: true,
         ..left
     };
-    // Only a request that is under way is answered.
+    // Only a pending request is answered.
     (state
         == State::Closing(Outstanding {
             opening_session: true,
@@ -336,21 +340,21 @@ fn undo(state: State) -> Outcome {
     .then(|| settle(left, "end"))?
 }
 
-fn no_begin(state: State) -> Outcome {
+fn not_opened(state: State) -> Outcome {
     outstanding(state, |left| left.opening_session = false)
 }
 
-fn no_end(state: State) -> Outcome {
+fn session_closed(state: State) -> Outcome {
     outstanding(state, |left| left.ending_session = false)
 }
 
 /// The session may still be there: the user should know.
-fn not_ended(state: State) -> Outcome {
-    let (next, out) = no_end(state)?;
+fn end_failed(state: State) -> Outcome {
+    let (next, out) = session_closed(state)?;
     go(next, format!("warning {out}").trim())
 }
 
-fn no_peer(state: State) -> Outcome {
+fn transport_closed(state: State) -> Outcome {
     outstanding(state, |left| left.transport = false)
 }
 
@@ -362,7 +366,7 @@ fn outstanding(state: State, done: fn(&mut Outstanding)) -> Outcome {
     settle(left, "")
 }
 
-fn put_off(state: State) -> Outcome {
+fn server_busy(state: State) -> Outcome {
     let again = state == State::Retrying;
     let out = if again {
         "continue"
@@ -372,14 +376,14 @@ fn put_off(state: State) -> Outcome {
     go(State::Retrying, out)
 }
 
-/// One more piece of what the offer needs.
-fn piece(state: State, add: fn(&mut Pieces)) -> Outcome {
+/// One more part of the offer.
+fn piece(state: State, add: fn(&mut OfferParts)) -> Outcome {
     let State::Preparing(before) = state else {
         unreachable!()
     };
     let mut after = before;
     add(&mut after);
-    let built = |p: &Pieces| p.planned && p.ice;
+    let built = |p: &OfferParts| p.planned && p.ice;
     if after.registered && after.offer {
         return go(State::Offering, "offer");
     }
@@ -387,20 +391,20 @@ fn piece(state: State, add: fn(&mut Pieces)) -> Outcome {
     go(State::Preparing(after), if build { "build" } else { "" })
 }
 
-fn ice(state: State) -> Outcome {
+fn ice_servers_fetched(state: State) -> Outcome {
     piece(state, |p| p.ice = true)
 }
 
-fn number(state: State) -> Outcome {
+fn registered(state: State) -> Outcome {
     piece(state, |p| p.registered = true)
 }
 
-fn plan(state: State) -> Outcome {
+fn planned(state: State) -> Outcome {
     piece(state, |p| p.planned = true)
 }
 
-fn offer(state: State) -> Outcome {
-    // Nothing is built before the tracks and the ICE servers are known.
+fn offer_created(state: State) -> Outcome {
+    // No offer is created before the tracks and the ICE servers are known.
     matches!(state, State::Preparing(p) if p.planned && p.ice)
         .then(|| piece(state, |p| p.offer = true))?
 }
@@ -409,61 +413,64 @@ fn posted(_: State) -> Outcome {
     go(State::Pausing, "")
 }
 
-fn pause(_: State) -> Outcome {
+fn no_answer(_: State) -> Outcome {
     go(State::Pausing, "")
 }
 
-fn apply(_: State) -> Outcome {
-    go(State::Connecting(Links::default()), "apply")
+fn answered(_: State) -> Outcome {
+    go(State::Connecting(ConnectState::default()), "apply")
 }
 
-fn peer(state: State) -> Outcome {
+fn peer_connected(state: State) -> Outcome {
     let verified = matches!(state, State::Connecting(links) if links.verified);
     go(state, if verified { "" } else { "verify" })
 }
 
-fn link(state: State, out: &str, add: fn(&mut Links)) -> Outcome {
+fn link(state: State, out: &str, add: fn(&mut ConnectState)) -> Outcome {
     let State::Connecting(mut links) = state else {
         unreachable!()
     };
     add(&mut links);
     if links.verified && links.control && links.data {
         let out = format!("{out} send send ready complete");
-        return go(State::Ready(Mood::Resting), out.trim());
+        return go(State::Ready(ReadyState::Paused), out.trim());
     }
     go(State::Connecting(links), out)
 }
 
-fn known(state: State) -> Outcome {
+fn verified(state: State) -> Outcome {
     link(state, "open", |links| links.verified = true)
 }
 
-fn control(state: State) -> Outcome {
+fn control_open(state: State) -> Outcome {
     link(state, "", |links| links.control = true)
 }
 
-fn data(state: State) -> Outcome {
+fn data_open(state: State) -> Outcome {
     link(state, "", |links| links.data = true)
 }
 
-/// The tracks are resumed before anything else is made of a first frame.
+/// The tracks are resumed before a first frame is handled.
 fn resumed(state: State, out: &str) -> String {
-    let first = state == State::Ready(Mood::Resting);
+    let first = state == State::Ready(ReadyState::Paused);
     format!("{}{out}", if first { "send " } else { "" })
 }
 
-fn model(state: State) -> Outcome {
-    go(State::Ready(Mood::Flowing), &resumed(state, "message"))
+fn model_message(state: State) -> Outcome {
+    go(
+        State::Ready(ReadyState::Resumed),
+        &resumed(state, "message"),
+    )
 }
 
 fn ended(state: State) -> Outcome {
     closing(state, &resumed(state, "runtime ended"), false)
 }
 
-fn noise(state: State) -> Outcome {
+fn garbage(state: State) -> Outcome {
     let (after, _) = last_received(state)?;
     let after = match after {
-        State::Ready(Mood::Resting) => State::Ready(Mood::Silent),
+        State::Ready(ReadyState::Paused) => State::Ready(ReadyState::Silent),
         other => other,
     };
     go(after, &resumed(state, "warning"))
@@ -471,8 +478,8 @@ fn noise(state: State) -> Outcome {
 
 fn last_received(state: State) -> Outcome {
     let after = match state {
-        State::Ready(Mood::Probing) => State::Ready(Mood::Flowing),
-        State::Ready(Mood::FallbackProbing) => State::Ready(Mood::Fallback),
+        State::Ready(ReadyState::Probing) => State::Ready(ReadyState::Resumed),
+        State::Ready(ReadyState::FallbackProbing) => State::Ready(ReadyState::Fallback),
         other => other,
     };
     go(after, "")
@@ -482,23 +489,23 @@ fn lost(_: State) -> Outcome {
     go(State::QueryingSession, "describe")
 }
 
-fn resume(state: State) -> Outcome {
-    let resting = state == State::Ready(Mood::Resting);
+fn track_resumed(state: State) -> Outcome {
+    let resting = state == State::Ready(ReadyState::Paused);
     go(state, if resting { "" } else { "send" })
 }
 
-fn asks(state: State) -> Outcome {
+fn requested(state: State) -> Outcome {
     let out = match state {
-        // How to say it is not known yet.
-        State::Ready(Mood::Resting | Mood::Silent) => "",
-        // WireVersion 0 answers no command.
-        State::Ready(Mood::Fallback | Mood::FallbackProbing) => "send reply",
+        // The encoding is not known yet.
+        State::Ready(ReadyState::Paused | ReadyState::Silent) => "",
+        // v0 has no reply to a command.
+        State::Ready(ReadyState::Fallback | ReadyState::FallbackProbing) => "send reply",
         _ => "send",
     };
     go(state, out)
 }
 
-fn reply(state: State) -> Outcome {
+fn replied(state: State) -> Outcome {
     go(state, "reply")
 }
 
@@ -511,41 +518,41 @@ fn limited() -> Policy {
 }
 
 #[test]
-fn every_state_takes_every_input() {
+fn every_input_in_every_state_gives_the_listed_result() {
     let mut taken = 0;
     for state in states() {
         for (sample, rules) in TABLE {
             let Some((next, out)) = rules[column(state)](state) else {
                 continue;
             };
-            let mut rig = reach(state, limited());
+            let mut harness = harness_in(state, limited());
             match sample {
-                Sample::TickDue => rig.now = rig.machine.deadline().unwrap_or(rig.now),
-                _ => rig.now += ms(1),
+                Sample::TickDue => harness.now = harness.machine.deadline().unwrap_or(harness.now),
+                _ => harness.now += ms(1),
             }
-            let input = input(sample, &rig);
-            assert_eq!(rig.told(input), out, "{sample:?} in {state:?}");
-            assert_eq!(observe(&rig.machine), next, "{sample:?} in {state:?}");
+            let input = input(sample, &harness);
+            assert_eq!(harness.handle_labels(input), out, "{sample:?} in {state:?}");
+            assert_eq!(state_of(&harness.machine), next, "{sample:?} in {state:?}");
             let over = matches!(next, State::Idle | State::Suspended | State::Closed);
             assert_eq!(
-                rig.machine.deadline().is_none(),
+                harness.machine.deadline().is_none(),
                 over,
                 "{sample:?} in {state:?}"
             );
             taken += 1;
         }
     }
-    // An offer that nobody built cannot come, nor a session nobody asked for.
+    // Offers and sessions that were not requested cannot come.
     assert_eq!(taken, states().len() * SAMPLES.len() - 6 - 3);
 }
 
 #[test]
-fn the_table_is_complete() {
-    let rig = Rig::new(policy());
+fn table_lists_every_input_and_state() {
+    let harness = Harness::new(policy());
     let mut missing = VARIANTS.to_vec();
     for ((row, _), sample) in TABLE.iter().zip(SAMPLES) {
         assert_eq!(row, sample, "rows are in the order of the samples");
-        let found = variant(&input(*sample, &rig));
+        let found = variant(&input(*sample, &harness));
         missing.retain(|variant| *variant != found);
     }
     assert!(missing.is_empty(), "{missing:?}");
