@@ -62,14 +62,16 @@ pub struct Property<S> {
     pub conflicts: fn(&S, &S) -> bool,
 }
 
-/// Declares a settings struct and its table, the constant `PROPERTIES`. Each entry is
-/// `field: type = default, Info { .. };`, with `conflicts CLOSURE` before the
-/// semicolon where elements of one session may not differ.
+/// Declares a settings struct and its table, the constant `PROPERTIES`. An
+/// entry is `field: type = default, name, nick, blurb`, then what differs from
+/// [`INFO`], and `=> CLOSURE` where elements of one session may not differ
+/// (see [`Property::conflicts`]).
 macro_rules! settings {
     (
         $(#[$attribute:meta])* pub struct $name:ident {
-            $($(#[$doc:meta])* $field:ident: $type:ty = $default:expr, $info:expr
-                $(, conflicts $conflicts:expr)?;)*
+            $($(#[$doc:meta])* $field:ident: $type:ty = $default:expr,
+                $property:expr, $nick:expr, $blurb:expr $(, $key:ident: $value:expr)*
+                $(=> $conflicts:expr)?;)*
         }
     ) => {
         $(#[$attribute])*
@@ -82,22 +84,34 @@ macro_rules! settings {
         }
 
         impl $name {
-            pub const PROPERTIES: &'static [$crate::property::Property<Self>] = &[$($crate::property::Property {
-                info: $info,
-                spec: |info| {
-                    let default: $type = $default;
-                    $crate::property::Field::spec(&default, info)
-                },
-                value: |settings, info| $crate::property::Field::value(&settings.$field, info),
-                set: |settings, value| $crate::property::Field::set(&mut settings.$field, value),
-                inherit: |own, other| {
-                    let default: $type = $default;
-                    if own.$field == default {
-                        own.$field = other.$field.clone();
-                    }
-                },
-                conflicts: $crate::property::settings!(@conflicts $($conflicts)?),
-            },)*];
+            pub const PROPERTIES: &'static [$crate::property::Property<Self>] = &[
+                $($crate::property::Property {
+                    info: $crate::property::Info {
+                        name: $property,
+                        nick: $nick,
+                        blurb: $blurb,
+                        $($key: $value,)*
+                        ..$crate::property::INFO
+                    },
+                    spec: |info| {
+                        let default: $type = $default;
+                        $crate::property::Field::spec(&default, info)
+                    },
+                    value: |settings, info| {
+                        $crate::property::Field::value(&settings.$field, info)
+                    },
+                    set: |settings, value| {
+                        $crate::property::Field::set(&mut settings.$field, value)
+                    },
+                    inherit: |own, other| {
+                        let default: $type = $default;
+                        if own.$field == default {
+                            own.$field = other.$field.clone();
+                        }
+                    },
+                    conflicts: $crate::property::settings!(@conflicts $($conflicts)?),
+                },)*
+            ];
         }
     };
     (@conflicts) => { |_, _| false };
@@ -106,48 +120,39 @@ macro_rules! settings {
 pub(crate) use settings;
 
 /// The specifications of a table.
-pub fn specs<S>(properties: &[Property<S>]) -> Vec<glib::ParamSpec> {
-    let specs = properties
-        .iter()
-        .map(|property| (property.spec)(&property.info));
-    specs.collect()
+pub fn specs<S>(table: &[Property<S>]) -> Vec<glib::ParamSpec> {
+    table.iter().map(|row| (row.spec)(&row.info)).collect()
 }
 
-pub fn find<S>(properties: &'static [Property<S>], name: &str) -> Option<&'static Property<S>> {
-    properties
-        .iter()
-        .find(|property| property.info.name == name)
+pub fn find<S>(table: &'static [Property<S>], name: &str) -> Option<&'static Property<S>> {
+    table.iter().find(|row| row.info.name == name)
 }
 
-/// A type of field that a property can have.
+/// A type of field that a property can have; by default a text that cannot be
+/// read.
 pub trait Field {
     /// The specification of a property with this default.
-    fn spec(&self, info: &Info) -> glib::ParamSpec;
-    fn value(&self, info: &Info) -> glib::Value;
-    fn set(&mut self, value: &glib::Value) -> Result<(), String>;
-}
+    fn spec(&self, info: &Info) -> glib::ParamSpec {
+        let spec = glib::ParamSpecString::builder(info.name).nick(info.nick);
+        let spec = spec.blurb(info.blurb).flags(info.flags);
+        spec.default_value(info.unset).build()
+    }
 
-/// A value whose type GObject has checked.
-fn get<'a, T: FromValue<'a> + Default>(value: &'a glib::Value) -> T {
-    value.get().unwrap_or_default()
+    fn value(&self, _info: &Info) -> glib::Value {
+        None::<String>.to_value()
+    }
+
+    fn set(&mut self, value: &glib::Value) -> Result<(), String>;
 }
 
 /// The text of a string property; `None` for an empty one.
 pub fn text(value: &glib::Value) -> Option<String> {
-    get::<Option<String>>(value).filter(|text| !text.is_empty())
-}
-
-pub fn text_spec(info: &Info) -> glib::ParamSpec {
-    let spec = glib::ParamSpecString::builder(info.name).nick(info.nick);
-    let spec = spec.blurb(info.blurb).flags(info.flags);
-    spec.default_value(info.unset).build()
+    // GObject has checked the type.
+    let text = value.get::<Option<String>>().unwrap_or_default();
+    text.filter(|text| !text.is_empty())
 }
 
 impl Field for Option<String> {
-    fn spec(&self, info: &Info) -> glib::ParamSpec {
-        text_spec(info)
-    }
-
     fn value(&self, info: &Info) -> glib::Value {
         self.as_deref().or(info.unset).to_value()
     }
@@ -160,15 +165,9 @@ impl Field for Option<String> {
 
 /// A JSON object, as text.
 impl Field for Option<serde_json::Map<String, serde_json::Value>> {
-    fn spec(&self, info: &Info) -> glib::ParamSpec {
-        text_spec(info)
-    }
-
     fn value(&self, _info: &Info) -> glib::Value {
-        let text = self
-            .clone()
-            .map(|map| serde_json::Value::Object(map).to_string());
-        text.to_value()
+        let object = self.clone().map(serde_json::Value::Object);
+        object.map(|object| object.to_string()).to_value()
     }
 
     fn set(&mut self, value: &glib::Value) -> Result<(), String> {
@@ -182,11 +181,14 @@ impl Field for Option<serde_json::Map<String, serde_json::Value>> {
     }
 }
 
-impl Field for bool {
+/// A type of field that is a GValue as it is.
+pub trait Scalar: Copy + Default + ToValue + for<'a> FromValue<'a> {
+    fn spec(self, info: &Info) -> glib::ParamSpec;
+}
+
+impl<T: Scalar> Field for T {
     fn spec(&self, info: &Info) -> glib::ParamSpec {
-        let spec = glib::ParamSpecBoolean::builder(info.name).nick(info.nick);
-        let spec = spec.blurb(info.blurb).flags(info.flags);
-        spec.default_value(*self).build()
+        Scalar::spec(*self, info)
     }
 
     fn value(&self, _info: &Info) -> glib::Value {
@@ -194,53 +196,33 @@ impl Field for bool {
     }
 
     fn set(&mut self, value: &glib::Value) -> Result<(), String> {
-        *self = get(value);
+        *self = value.get().unwrap_or_default();
         Ok(())
     }
 }
 
-impl Field for u32 {
-    fn spec(&self, info: &Info) -> glib::ParamSpec {
+impl Scalar for bool {
+    fn spec(self, info: &Info) -> glib::ParamSpec {
+        let spec = glib::ParamSpecBoolean::builder(info.name).nick(info.nick);
+        let spec = spec.blurb(info.blurb).flags(info.flags);
+        spec.default_value(self).build()
+    }
+}
+
+impl Scalar for u32 {
+    fn spec(self, info: &Info) -> glib::ParamSpec {
         let spec = glib::ParamSpecUInt::builder(info.name).nick(info.nick);
         let spec = spec.blurb(info.blurb).flags(info.flags);
         let spec = spec.minimum(info.range.0).maximum(info.range.1);
-        spec.default_value(*self).build()
-    }
-
-    fn value(&self, _info: &Info) -> glib::Value {
-        self.to_value()
-    }
-
-    fn set(&mut self, value: &glib::Value) -> Result<(), String> {
-        *self = get(value);
-        Ok(())
+        spec.default_value(self).build()
     }
 }
 
-/// One of our enums.
-pub trait EnumField:
-    Copy
-    + Default
-    + ToValue
-    + StaticType
-    + FromGlib<i32>
-    + IntoGlib<GlibType = i32>
-    + for<'a> FromValue<'a>
+/// The specification of a property that is an enum.
+pub fn enum_spec<T>(default: T, info: &Info) -> glib::ParamSpec
+where
+    T: StaticType + FromGlib<i32> + IntoGlib<GlibType = i32>,
 {
-}
-
-impl<T: EnumField> Field for T {
-    fn spec(&self, info: &Info) -> glib::ParamSpec {
-        let spec = glib::ParamSpecEnum::builder_with_default(info.name, *self).nick(info.nick);
-        spec.blurb(info.blurb).flags(info.flags).build()
-    }
-
-    fn value(&self, _info: &Info) -> glib::Value {
-        self.to_value()
-    }
-
-    fn set(&mut self, value: &glib::Value) -> Result<(), String> {
-        *self = get(value);
-        Ok(())
-    }
+    let spec = glib::ParamSpecEnum::builder_with_default(info.name, default).nick(info.nick);
+    spec.blurb(info.blurb).flags(info.flags).build()
 }

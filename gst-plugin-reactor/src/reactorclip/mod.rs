@@ -51,6 +51,12 @@ glib::wrapper! {
 }
 
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    #[cfg(feature = "doc")]
+    {
+        let none = gst::PluginAPIFlags::empty();
+        settings::Format::static_type().mark_as_plugin_api(none);
+        settings::Request::static_type().mark_as_plugin_api(none);
+    }
     gst::Element::register(
         Some(plugin),
         "reactorclip",

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: MIT
 
+//! The GObject of reactorfilter: a bin of a reactorsink and a reactorsrc that
+//! share one session. Called by the application's and streaming threads; keeps
+//! no state of the session, which the two elements have.
+
 use std::sync::{
     LazyLock, Mutex,
     atomic::{AtomicU64, Ordering},
@@ -9,7 +13,7 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 
 use crate::{
     element::{gobject, lock},
-    property,
+    property::{self, settings},
 };
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -29,20 +33,24 @@ pub struct ReactorFilter {
     src: gst::Element,
     sinkpad: gst::GhostPad,
     srcpad: gst::GhostPad,
-    tracks: Mutex<Tracks>,
+    tracks: Mutex<TrackSettings>,
 }
 
-/// Which tracks to use where the model has several.
-#[derive(Debug, Default)]
-struct Tracks {
-    input: Option<String>,
-    output: Option<String>,
+settings! {
+    /// The tracks to use where the model has several.
+    #[derive(Debug)]
+    pub struct TrackSettings {
+        track_in: Option<String> = None, "track-in", "Input track",
+            "The model's track to feed; its first video input if not set";
+        track_out: Option<String> = None, "track-out", "Output track",
+            "The model's track to receive; its first video output if not set";
+    }
 }
 
 impl ReactorFilter {
-    /// The source's pad that becomes ours: the named one, or the first video.
-    fn adopt(&self, pad: &gst::Pad) {
-        let wanted = lock(&self.tracks).output.clone();
+    /// Makes a pad of the source our own: the named one, or the first video.
+    fn expose_source_pad(&self, pad: &gst::Pad) {
+        let wanted = lock(&self.tracks).track_out.clone();
         let name = pad.name();
         let fits = match wanted {
             Some(track) => name == format!("video_{track}"),
@@ -53,13 +61,13 @@ impl ReactorFilter {
         }
     }
 
-    /// Asks the sink for its pad, named after the track if there is a name.
-    fn request(&self) -> Result<(), glib::BoolError> {
+    /// Requests the sink's pad, named after `track-in` if that is set.
+    fn request_sink_pad(&self) -> Result<(), glib::BoolError> {
         if self.sinkpad.target().is_some() {
             return Ok(());
         }
         let name = lock(&self.tracks)
-            .input
+            .track_in
             .as_ref()
             .map(|track| format!("video_{track}"));
         let template = self
@@ -73,8 +81,8 @@ impl ReactorFilter {
         self.sinkpad.set_target(Some(&pad))
     }
 
-    /// What the source says, we say.
-    fn forward(&self) {
+    /// Forwards the source's signals and property notifications.
+    fn forward_signals(&self) {
         for signal in ["message", "runtime-message", "session-ended"] {
             let weak = self.obj().downgrade();
             self.src.connect(signal, false, move |args| {
@@ -100,7 +108,7 @@ impl ReactorFilter {
         }
     }
 
-    fn release(&self) {
+    fn release_pads(&self) {
         let pad = self.sinkpad.target();
         let _ = self.sinkpad.set_target(None::<&gst::Pad>);
         let _ = self.srcpad.set_target(None::<&gst::Pad>);
@@ -121,13 +129,13 @@ impl ObjectSubclass for ReactorFilter {
             Some(template) => gst::GhostPad::builder_from_template(&template).build(),
             None => unreachable!("the class has both templates"),
         };
-        let part = |kind| match glib::Object::with_type(kind).downcast() {
+        let make = |kind| match glib::Object::with_type(kind).downcast() {
             Ok(element) => element,
             Err(_) => unreachable!("both are elements"),
         };
         Self {
-            sink: part(crate::reactorsink::ReactorSink::static_type()),
-            src: part(crate::reactorsrc::ReactorSrc::static_type()),
+            sink: make(crate::reactorsink::ReactorSink::static_type()),
+            src: make(crate::reactorsrc::ReactorSrc::static_type()),
             sinkpad: pad("sink"),
             srcpad: pad("src"),
             tracks: Mutex::default(),
@@ -143,19 +151,19 @@ impl ObjectImpl for ReactorFilter {
         // the user names one.
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let own = format!("reactorfilter {}", NEXT.fetch_add(1, Ordering::Relaxed));
-        for part in [&self.sink, &self.src] {
-            part.set_property("session", &own);
-            if let Err(error) = element.add(part) {
+        for child in [&self.sink, &self.src] {
+            child.set_property("session", &own);
+            if let Err(error) = element.add(child) {
                 gst::error!(CAT, imp = self, "{error}");
             }
         }
         let weak = element.downgrade();
         self.src.connect_pad_added(move |_, pad| {
             if let Some(element) = weak.upgrade() {
-                element.imp().adopt(pad);
+                element.imp().expose_source_pad(pad);
             }
         });
-        self.forward();
+        self.forward_signals();
         for pad in [&self.sinkpad, &self.srcpad] {
             if let Err(error) = element.add_pad(pad) {
                 gst::error!(CAT, imp = self, "{error}");
@@ -165,35 +173,21 @@ impl ObjectImpl for ReactorFilter {
 
     fn properties() -> &'static [glib::ParamSpec] {
         static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
-            let track = |name: &str, nick: &str, blurb: &str| {
-                glib::ParamSpecString::builder(name)
-                    .nick(nick)
-                    .blurb(blurb)
-                    .mutable_ready()
-                    .build()
-            };
             let mut specs = gobject::properties();
             specs.push(crate::reactorsrc::on_gap());
-            specs.push(track(
-                "track-in",
-                "Input track",
-                "The model's track to feed; its first video input if not set",
-            ));
-            specs.push(track(
-                "track-out",
-                "Output track",
-                "The model's track to receive; its first video output if not set",
-            ));
+            specs.extend(property::specs(TrackSettings::PROPERTIES));
             specs
         });
         &PROPERTIES
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        if let Some(property) = property::find(TrackSettings::PROPERTIES, pspec.name()) {
+            let _ = (property.set)(&mut lock(&self.tracks), value);
+            return;
+        }
         match pspec.name() {
-            "track-in" => lock(&self.tracks).input = property::text(value),
-            "track-out" => lock(&self.tracks).output = property::text(value),
-            // Sent once, by the one that hears of the replies.
+            // Sent once, by the element that gets the replies.
             name @ ("commands" | "navigation" | "on-gap") => {
                 self.src.set_property_from_value(name, value);
             }
@@ -206,8 +200,6 @@ impl ObjectImpl for ReactorFilter {
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         match pspec.name() {
-            "track-in" => lock(&self.tracks).input.to_value(),
-            "track-out" => lock(&self.tracks).output.to_value(),
             "stats" => {
                 let (sent, received): (gst::Structure, gst::Structure) =
                     (self.sink.property("stats"), self.src.property("stats"));
@@ -216,7 +208,10 @@ impl ObjectImpl for ReactorFilter {
                     .field("src", received);
                 both.build().to_value()
             }
-            name => self.src.property_value(name),
+            name => match property::find(TrackSettings::PROPERTIES, name) {
+                Some(property) => (property.value)(&lock(&self.tracks), &property.info),
+                None => self.src.property_value(name),
+            },
         }
     }
 
@@ -268,14 +263,14 @@ impl ElementImpl for ReactorFilter {
         transition: gst::StateChange,
     ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
         if transition == gst::StateChange::NullToReady
-            && let Err(error) = self.request()
+            && let Err(error) = self.request_sink_pad()
         {
             gst::error!(CAT, imp = self, "{error}");
             return Err(gst::StateChangeError);
         }
         let success = self.parent_change_state(transition)?;
         if transition == gst::StateChange::ReadyToNull {
-            self.release();
+            self.release_pads();
         }
         Ok(success)
     }
@@ -283,13 +278,13 @@ impl ElementImpl for ReactorFilter {
 
 impl BinImpl for ReactorFilter {
     fn handle_message(&self, message: gst::Message) {
-        // Both parts tell the same about the session: once is enough.
+        // Both elements post these messages of the session: once is enough.
         let from_sink = message.src() == Some(self.sink.upcast_ref());
-        let twice = matches!(
+        let is_posted_twice = matches!(
             message.view(),
             gst::MessageView::Progress(_) | gst::MessageView::Element(_)
         );
-        if !(from_sink && twice) {
+        if !(from_sink && is_posted_twice) {
             self.parent_handle_message(message);
         }
     }

@@ -49,8 +49,12 @@ pub(crate) use imp::{membership, on_gap, pad_templates};
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     #[cfg(feature = "doc")]
     {
-        crate::element::Status::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
-        gap_filler::OnGap::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+        use crate::session::settings::{IceTransportPolicy, Wire};
+        let none = gst::PluginAPIFlags::empty();
+        crate::element::Status::static_type().mark_as_plugin_api(none);
+        IceTransportPolicy::static_type().mark_as_plugin_api(none);
+        Wire::static_type().mark_as_plugin_api(none);
+        gap_filler::OnGap::static_type().mark_as_plugin_api(none);
     }
     gst::Element::register(
         Some(plugin),

@@ -9,10 +9,7 @@ use std::{
     time::Duration,
 };
 
-use gst::{
-    glib::{self, ParamFlags},
-    prelude::*,
-};
+use gst::glib::{self, ParamFlags};
 use url::Url;
 
 use super::machine::{Policy, WireChoice};
@@ -26,7 +23,7 @@ use crate::{
         secret::Secret,
         wire::WireVersion,
     },
-    property::{EnumField, Field, INFO, Info, PLAYING, settings, text, text_spec},
+    property::{Field, Info, PLAYING, Scalar, enum_spec, settings, text},
 };
 
 const DEFAULT_API_URL: &str = "https://api.reactor.inc";
@@ -48,7 +45,11 @@ pub enum IceTransportPolicy {
     Relay,
 }
 
-impl EnumField for IceTransportPolicy {}
+impl Scalar for IceTransportPolicy {
+    fn spec(self, info: &Info) -> glib::ParamSpec {
+        enum_spec(self, info)
+    }
+}
 
 /// Which encoding of the data-channel messages to speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
@@ -66,7 +67,11 @@ pub enum Wire {
     V0,
 }
 
-impl EnumField for Wire {}
+impl Scalar for Wire {
+    fn spec(self, info: &Info) -> glib::ParamSpec {
+        enum_spec(self, info)
+    }
+}
 
 impl From<Wire> for WireChoice {
     fn from(wire: Wire) -> Self {
@@ -79,14 +84,6 @@ impl From<Wire> for WireChoice {
 }
 
 impl Field for Option<Secret> {
-    fn spec(&self, info: &Info) -> glib::ParamSpec {
-        text_spec(info)
-    }
-
-    fn value(&self, _info: &Info) -> glib::Value {
-        None::<String>.to_value()
-    }
-
     fn set(&mut self, value: &glib::Value) -> Result<(), String> {
         *self = text(value).map(Secret::new);
         Ok(())
@@ -94,14 +91,6 @@ impl Field for Option<Secret> {
 }
 
 impl Field for Jwt {
-    fn spec(&self, info: &Info) -> glib::ParamSpec {
-        text_spec(info)
-    }
-
-    fn value(&self, _info: &Info) -> glib::Value {
-        None::<String>.to_value()
-    }
-
     fn set(&mut self, value: &glib::Value) -> Result<(), String> {
         Self::set(self, text(value).as_deref());
         Ok(())
@@ -114,191 +103,124 @@ settings! {
     /// error names.
     #[derive(Debug, Clone)]
     pub struct Settings {
-        local: bool = false, Info {
-            name: "local",
-            nick: "Local",
-            blurb: "Speak to a local runtime, which needs no key",
-            ..INFO
-        }, conflicts |own, other| other.local && !own.local;
+        local: bool = false,
+            "local", "Local",
+            "Speak to a local runtime, which needs no key"
+            => |own, other| other.local && !own.local;
 
-        api_url: Option<String> = None, Info {
-            name: "api-url",
-            nick: "API URL",
-            blurb: "Address of the platform. With local=true the local runtime's, http://localhost:8080 if not set",
-            unset: Some(DEFAULT_API_URL),
-            ..INFO
-        }, conflicts |own, other| other.api_url.is_some() && own.server() != other.server();
+        api_url: Option<String> = None,
+            "api-url", "API URL",
+            "Address of the platform. With local=true the local runtime's, http://localhost:8080 if not set",
+            unset: Some(DEFAULT_API_URL)
+            => |own, other| other.api_url.is_some() && own.server() != other.server();
 
         // What one element leaves open, the other decides.
-        model: Option<String> = None, Info {
-            name: "model",
-            nick: "Model",
-            blurb: "Name of the model to run, or name@version. A local runtime serves one only and needs none",
-            ..INFO
-        }, conflicts |own, other| own.model.is_some() && other.model.is_some() && own.model != other.model;
+        model: Option<String> = None,
+            "model", "Model",
+            "Name of the model to run, or name@version. A local runtime serves one only and needs none"
+            => |own, other| own.model.is_some() && other.model.is_some() && own.model != other.model;
 
         /// For the cloud: exchanged for tokens.
-        api_key: Option<Secret> = None, Info {
-            name: "api-key",
-            nick: "API key",
-            blurb: "Key for the cloud, exchanged for tokens; REACTOR_API_KEY if neither this nor jwt is set",
-            flags: ParamFlags::WRITABLE,
-            inherited: false,
-            ..INFO
-        }, conflicts |own, other| other.api_key.is_some() && own.api_key != other.api_key;
+        api_key: Option<Secret> = None,
+            "api-key", "API key",
+            "Key for the cloud, exchanged for tokens; REACTOR_API_KEY if neither this nor jwt is set",
+            flags: ParamFlags::WRITABLE, inherited: false
+            => |own, other| other.api_key.is_some() && own.api_key != other.api_key;
 
         /// For the cloud: a token of the user's, which may be replaced at any
         /// time.
-        jwt: Jwt = Jwt::default(), Info {
-            name: "jwt",
-            nick: "JWT",
-            blurb: "Token for the cloud, wins over api-key; may be replaced at any time; REACTOR_JWT if not set",
-            flags: ParamFlags::WRITABLE,
-            inherited: false,
-            ..INFO
-        }, conflicts |own, other| other.jwt.is_set() && own.jwt != other.jwt;
+        jwt: Jwt = Jwt::default(),
+            "jwt", "JWT",
+            "Token for the cloud, wins over api-key; may be replaced at any time; REACTOR_JWT if not set",
+            flags: ParamFlags::WRITABLE, inherited: false
+            => |own, other| other.jwt.is_set() && own.jwt != other.jwt;
 
         /// The name under which the session is shared.
-        session: Option<String> = None, Info {
-            name: "session",
-            nick: "Session",
-            blurb: "Share the session with the elements of this process that give the same name. \
-                    Without a name, those of one pipeline share it",
-            ..INFO
-        };
+        session: Option<String> = None,
+            "session", "Session",
+            "Share the session with the elements of this process that give the same name. \
+            Without a name, those of one pipeline share it";
 
-        arguments: Option<serde_json::Map<String, serde_json::Value>> = None, Info {
-            name: "arguments",
-            nick: "Arguments",
-            blurb: "JSON object with arguments for the model, sent when the session is created",
-            ..INFO
-        };
+        arguments: Option<serde_json::Map<String, serde_json::Value>> = None,
+            "arguments", "Arguments",
+            "JSON object with arguments for the model, sent when the session is created";
 
-        commands: Option<String> = None, Info {
-            name: "commands",
-            nick: "Commands",
-            blurb: "JSON list of commands to send, in order, as soon as the session is ready, such as \
-                    [{\"set_prompt\":{\"prompt\":\"a forest\"}}]. An argument \"@file:PATH\" is uploaded first",
-            inherited: false,
-            ..INFO
-        };
+        commands: Option<String> = None,
+            "commands", "Commands",
+            "JSON list of commands to send, in order, as soon as the session is ready, such as \
+            [{\"set_prompt\":{\"prompt\":\"a forest\"}}]. An argument \"@file:PATH\" is uploaded first",
+            inherited: false;
 
-        check_commands: bool = true, Info {
-            name: "check-commands",
-            nick: "Check commands",
-            blurb: "Check commands against the model's schema before they are sent",
-            flags: PLAYING,
-            inherited: false,
-            ..INFO
-        };
+        check_commands: bool = true,
+            "check-commands", "Check commands",
+            "Check commands against the model's schema before they are sent",
+            flags: PLAYING, inherited: false;
 
-        navigation: Option<String> = None, Info {
-            name: "navigation",
-            nick: "Navigation",
-            blurb: "JSON object that makes commands of the keys and the mouse of a video window, such as \
-                    {\"key:w\":{\"move\":{\"direction\":\"forward\"}},\"mouse-move\":{\"look\":{\"x\":\"$x\",\"y\":\"$y\"}}}",
-            inherited: false,
-            ..INFO
-        };
+        navigation: Option<String> = None,
+            "navigation", "Navigation",
+            "JSON object that makes commands of the keys and the mouse of a video window, such as \
+            {\"key:w\":{\"move\":{\"direction\":\"forward\"}},\"mouse-move\":{\"look\":{\"x\":\"$x\",\"y\":\"$y\"}}}",
+            inherited: false;
 
         // Enough for the jitter of an ordinary wired path.
-        latency: u32 = 60, Info {
-            name: "latency",
-            nick: "Latency",
-            blurb: "Jitter buffer, in ms; it grows up to max-latency where packets come too late",
-            flags: PLAYING,
-            range: (MIN_LATENCY, MAX_LATENCY),
-            ..INFO
-        };
+        latency: u32 = 60,
+            "latency", "Latency",
+            "Jitter buffer, in ms; it grows up to max-latency where packets come too late",
+            flags: PLAYING, range: (MIN_LATENCY, MAX_LATENCY);
 
         // Two requests for what is lost on a bad mobile path.
-        max_latency: u32 = 400, Info {
-            name: "max-latency",
-            nick: "Maximum latency",
-            blurb: "How far the jitter buffer may grow by itself, in ms (no more than latency = not at all)",
-            range: (0, MAX_LATENCY),
-            ..INFO
-        };
+        max_latency: u32 = 400,
+            "max-latency", "Maximum latency",
+            "How far the jitter buffer may grow by itself, in ms (no more than latency = not at all)",
+            range: (0, MAX_LATENCY);
 
-        stall_timeout: u32 = 5000, Info {
-            name: "stall-timeout",
-            nick: "Stall timeout",
-            blurb: "Nothing received for so long means that the connection is lost, in ms (0 = never)",
-            ..INFO
-        };
+        stall_timeout: u32 = 5000,
+            "stall-timeout", "Stall timeout",
+            "Nothing received for so long means that the connection is lost, in ms (0 = never)";
 
-        waiting_timeout: u32 = 0, Info {
-            name: "waiting-timeout",
-            nick: "Waiting timeout",
-            blurb: "How long to wait for a GPU, in ms (0 = no limit)",
-            ..INFO
-        };
+        waiting_timeout: u32 = 0,
+            "waiting-timeout", "Waiting timeout",
+            "How long to wait for a GPU, in ms (0 = no limit)";
 
-        close_timeout: u32 = 2000, Info {
-            name: "close-timeout",
-            nick: "Close timeout",
-            blurb: "How long going to NULL may wait for the session to be ended on the server, in ms",
-            ..INFO
-        };
+        close_timeout: u32 = 2000,
+            "close-timeout", "Close timeout",
+            "How long going to NULL may wait for the session to be ended on the server, in ms";
 
-        max_sdp_attempts: u32 = 6, Info {
-            name: "max-sdp-attempts",
-            nick: "SDP attempts",
-            blurb: "How patiently to poll for the answer: windows of 200 ms, doubled each time up to 15 s (6 = 12.6 s)",
-            range: (1, 100),
-            ..INFO
-        };
+        max_sdp_attempts: u32 = 6,
+            "max-sdp-attempts", "SDP attempts",
+            "How patiently to poll for the answer: windows of 200 ms, doubled each time up to 15 s (6 = 12.6 s)",
+            range: (1, 100);
 
-        reconnect: bool = true, Info {
-            name: "reconnect",
-            nick: "Reconnect",
-            blurb: "Resume the session when the connection is lost, within the platform's 30 s",
-            ..INFO
-        };
+        reconnect: bool = true,
+            "reconnect", "Reconnect",
+            "Resume the session when the connection is lost, within the platform's 30 s";
 
-        restart_session: bool = false, Info {
-            name: "restart-session",
-            nick: "Restart session",
-            blurb: "Start another session when the lost one cannot be resumed",
-            ..INFO
-        };
+        restart_session: bool = false,
+            "restart-session", "Restart session",
+            "Start another session when the lost one cannot be resumed";
 
-        recoverable: bool = false, Info {
-            name: "recoverable",
-            nick: "Recoverable",
-            blurb: "Leave the session alive on the server when the element stops",
-            ..INFO
-        };
+        recoverable: bool = false,
+            "recoverable", "Recoverable",
+            "Leave the session alive on the server when the element stops";
 
-        adopt_session_id: Option<String> = None, Info {
-            name: "adopt-session-id",
-            nick: "Adopt session",
-            blurb: "Join the session with this id, created by somebody else. It is not ended when the element stops",
-            ..INFO
-        }, conflicts |own, other| other.adopt_session_id.is_some() && own.adopt_session_id != other.adopt_session_id;
+        adopt_session_id: Option<String> = None,
+            "adopt-session-id", "Adopt session",
+            "Join the session with this id, created by somebody else. It is not ended when the element stops"
+            => |own, other| other.adopt_session_id.is_some() && own.adopt_session_id != other.adopt_session_id;
 
         /// 0 for none.
-        connection_id: u32 = 0, Info {
-            name: "connection-id",
-            nick: "Connection id",
-            blurb: "Connect under this id, registered by somebody else (0 = register one)",
-            range: (0, u16::MAX as u32),
-            ..INFO
-        };
+        connection_id: u32 = 0,
+            "connection-id", "Connection id",
+            "Connect under this id, registered by somebody else (0 = register one)",
+            range: (0, u16::MAX as u32);
 
-        ice_transport_policy: IceTransportPolicy = IceTransportPolicy::All, Info {
-            name: "ice-transport-policy",
-            nick: "ICE transport policy",
-            blurb: "Which ICE candidates to use",
-            ..INFO
-        };
+        ice_transport_policy: IceTransportPolicy = IceTransportPolicy::All,
+            "ice-transport-policy", "ICE transport policy",
+            "Which ICE candidates to use";
 
-        wire: Wire = Wire::Auto, Info {
-            name: "wire",
-            nick: "Wire",
-            blurb: "Encoding of the data-channel messages; for tests and odd servers",
-            ..INFO
-        };
+        wire: Wire = Wire::Auto,
+            "wire", "Wire",
+            "Encoding of the data-channel messages; for tests and odd servers";
     }
 }
 
