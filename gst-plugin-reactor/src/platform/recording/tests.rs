@@ -7,7 +7,7 @@ mod transfers;
 use std::time::Duration;
 
 use super::{testing::*, *};
-use crate::platform::{Code, Error, http::testing::http};
+use crate::platform::{Code, Error};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -19,14 +19,14 @@ const RENEWALS: u32 = 3;
 async fn segments_arriving_out_of_order_are_delivered_in_order() {
     let addresses: Vec<_> = (0..20).map(|n| format!("/s/{n}.m4s")).collect();
     let text = playlist("/s/init.mp4", addresses.iter().map(String::as_str));
-    let server = ClipServer::start(move |request| match request.path() {
+    let server = Server::with_handler(move |request| match request.path() {
         "/clip.m3u8" => Answer::new(200, text.as_str()),
         "/s/init.mp4" => file(&init_section(1), request),
         path => {
             let n: usize = path[3..path.len() - 4].parse().unwrap();
             // The later ones are faster.
             let delay = Duration::from_millis(if n.is_multiple_of(3) { 15 } else { 0 });
-            file(&segment(n, 500 + n), request).late(delay)
+            file(&segment(n, 500 + n), request).delayed(delay)
         }
     })
     .await;
@@ -57,10 +57,10 @@ async fn segments_are_fetched_in_parallel_up_to_limit() {
     const LATE: Duration = Duration::from_millis(20);
     let addresses: Vec<_> = (0..60).map(|n| format!("{n}")).collect();
     let text = playlist("init", addresses.iter().map(String::as_str));
-    let server = ClipServer::start(move |request| match request.path() {
+    let server = Server::with_handler(move |request| match request.path() {
         "/clip.m3u8" => Answer::new(200, text.as_str()),
-        "/init" => Answer::new(200, init_section(1)).late(LATE),
-        _ => Answer::new(200, segment(1, 5000)).late(LATE),
+        "/init" => Answer::new(200, init_section(1)).delayed(LATE),
+        _ => Answer::new(200, segment(1, 5000)).delayed(LATE),
     })
     .await;
     for parallel in [1, PARALLEL] {
@@ -80,7 +80,7 @@ async fn clip_larger_than_memory_limit_is_complete() {
     const SIZE: usize = 100 << 10;
     let names: Vec<_> = (0..12).map(|n| format!("{n}")).collect();
     let text = playlist("init", names.iter().map(String::as_str));
-    let server = ClipServer::start(move |request| match request.path() {
+    let server = Server::with_handler(move |request| match request.path() {
         "/clip.m3u8" => Answer::new(200, text.as_str()),
         "/init" => Answer::new(200, init_section(1)),
         _ => Answer::new(200, segment(1, SIZE)),
@@ -101,7 +101,7 @@ async fn clip_larger_than_memory_limit_is_complete() {
 async fn download_not_received_fetches_only_ahead() {
     let names: Vec<_> = (0..12).map(|n| format!("{n}")).collect();
     let text = playlist("init", names.iter().map(String::as_str));
-    let server = ClipServer::start(move |request| match request.path() {
+    let server = Server::with_handler(move |request| match request.path() {
         "/clip.m3u8" => Answer::new(200, text.as_str()),
         "/init" => Answer::new(200, init_section(1)),
         _ => Answer::new(200, segment(1, 10)),
@@ -123,7 +123,7 @@ async fn download_not_received_fetches_only_ahead() {
 async fn download_dropped_closes_connections() {
     let names: Vec<_> = (0..12).map(|n| format!("{n}")).collect();
     let text = playlist("init", names.iter().map(String::as_str));
-    let server = ClipServer::start(move |request| match request.path() {
+    let server = Server::with_handler(move |request| match request.path() {
         "/clip.m3u8" => Answer::new(200, text.as_str()),
         "/init" => Answer::new(200, init_section(1)),
         // They begin, and never end.

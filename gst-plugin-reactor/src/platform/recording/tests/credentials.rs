@@ -9,7 +9,6 @@ use super::*;
 use crate::platform::{
     auth::{ApiCredentials, Jwt, TokenCache, TokenProvider, TokenScope},
     endpoint::Endpoint,
-    http::testing::Server,
 };
 
 const JWT: &str = "header.0123456789abcdef.signature";
@@ -39,12 +38,12 @@ fn api(request: &Request) -> bool {
 
 #[tokio::test]
 async fn token_is_sent_to_playlist_server_only() {
-    let other = ClipServer::of([("/far", segment(2, 10)), ("/init", init_section(1))]).await;
+    let other = Server::with_files([("/far", segment(2, 10)), ("/init", init_section(1))]).await;
     let text = playlist(
         &format!("{}/init?sig=x", other.base),
         ["near", &format!("{}/far?sig=y", other.base)],
     );
-    let server = ClipServer::start(move |request| match request.path() {
+    let server = Server::with_handler(move |request| match request.path() {
         "/clip.m3u8" => Answer::new(200, text.as_str()),
         _ => Answer::new(200, segment(1, 10)),
     })
@@ -77,7 +76,7 @@ async fn token_is_sent_to_playlist_server_only() {
 #[tokio::test]
 async fn token_expired_during_download_is_renewed() {
     let tokens = ["first-token-0123456789", "other-token-0123456789"];
-    let server = ClipServer::start(move |request| {
+    let server = Server::with_handler(move |request| {
         let sent = request.header("authorization");
         let sent = sent.and_then(|text| text.strip_prefix("Bearer "));
         match request.path() {
@@ -103,7 +102,7 @@ async fn token_expired_during_download_is_renewed() {
 
 #[tokio::test]
 async fn error_of_server_repeating_token_hides_it() {
-    let server = ClipServer::start(|request| {
+    let server = Server::with_handler(|request| {
         let heard = request.header("authorization").unwrap_or_default();
         Answer::new(403, json!({"detail": format!("not {heard}")}).to_string())
     })
@@ -122,10 +121,10 @@ async fn error_of_server_repeating_token_hides_it() {
 async fn redirect_of_segment_is_refused() {
     let target = Server::start([]).await;
     let location = format!("{}/x", target.base);
-    let server = ClipServer::start(move |request| match request.path() {
+    let server = Server::with_handler(move |request| match request.path() {
         "/clip.m3u8" => Answer::new(200, playlist("init", ["a"])),
         "/init" => Answer::new(200, init_section(1)),
-        _ => Answer::new(302, "").with("location", &location),
+        _ => Answer::new(302, "").with_header("location", &location),
     })
     .await;
     let error = failure(server.playlist(), quick()).await;

@@ -9,8 +9,8 @@ fn not_yet() -> Answer {
 }
 
 /// A server whose playlist depends on the number of requests before.
-async fn server(playlist: impl Fn(usize) -> Answer + Send + Sync + 'static) -> ClipServer {
-    ClipServer::start(move |request| match request.path() {
+async fn server(playlist: impl Fn(usize) -> Answer + Send + Sync + 'static) -> Server {
+    Server::with_handler(move |request| match request.path() {
         "/clip.m3u8" => playlist(request.nth),
         path if path.starts_with("/init") => Answer::new(200, init_section(1)),
         _ => Answer::new(200, segment(1, 100)),
@@ -25,8 +25,8 @@ fn ready() -> Answer {
 #[tokio::test]
 async fn playlist_not_ready_is_polled_within_limits() {
     let server = server(|n| match n {
-        0 => not_yet().with("retry-after", "2"),
-        1 => not_yet().with("retry-after", "0"),
+        0 => not_yet().with_header("retry-after", "2"),
+        1 => not_yet().with_header("retry-after", "0"),
         2 => not_yet(),
         _ => ready(),
     })
@@ -109,10 +109,10 @@ async fn playlist_refused_maps_status_to_code() {
     ] {
         let server = server(move |_| {
             let body = r#"{"detail":"no such thing, nor sig=verysecret0123"}"#;
-            Answer::new(status, body).with("location", "http://127.0.0.1:1/")
+            Answer::new(status, body).with_header("location", "http://127.0.0.1:1/")
         })
         .await;
-        let playlist = server.at("/clip.m3u8?sig=verysecret0123");
+        let playlist = server.playlist_at("/clip.m3u8?sig=verysecret0123");
         let error = failure(playlist, quick()).await;
         assert_eq!((error.code, error.http_status), (code, Some(status)));
         assert_eq!(server.requests().len(), tries, "{status}");
@@ -126,7 +126,7 @@ async fn playlist_refused_maps_status_to_code() {
 #[tokio::test]
 async fn playlist_with_transient_errors_is_retried() {
     let server = server(|n| match n {
-        0 => Answer::new(503, "").with("retry-after", "0"),
+        0 => Answer::new(503, "").with_header("retry-after", "0"),
         1 => Answer::new(200, playlist("init", ["a"])).cut_after(30),
         2 => not_yet(),
         3 | 4 => Answer::new(500, ""),
@@ -231,7 +231,7 @@ async fn response_not_a_clip_playlist_is_refused() {
         ),
     ] {
         let server = server(move |_| Answer::new(200, text.as_str())).await;
-        let error = failure(server.at("/clip.m3u8?s=verysecret0123"), quick()).await;
+        let error = failure(server.playlist_at("/clip.m3u8?s=verysecret0123"), quick()).await;
         assert_eq!(error.code, Code::InvalidPlaylist, "{error}");
         assert!(error.message.contains(says), "{error}");
         assert!(error.message.contains("/clip.m3u8 "), "{error}");

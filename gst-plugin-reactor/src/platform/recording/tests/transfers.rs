@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use super::*;
 
 /// A clip of an initialization section and one segment, answered by a function.
-async fn serve_one(segment: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> ClipServer {
-    ClipServer::start(move |request| match request.path() {
+async fn serve_one(segment: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Server {
+    Server::with_handler(move |request| match request.path() {
         "/clip.m3u8" => Answer::new(200, playlist("init", ["a"])),
         "/init" => Answer::new(200, init_section(1)),
         _ => segment(request),
@@ -43,7 +43,7 @@ async fn byte_ranges_are_fetched_with_and_without_server_support() {
     // A server that supports ranges, and one that does not.
     for ranges in [true, false] {
         let (text, all) = (text.clone(), file_of.clone());
-        let server = ClipServer::start(move |request| match request.path() {
+        let server = Server::with_handler(move |request| match request.path() {
             "/clip.m3u8" => Answer::new(200, text.as_str()),
             _ if ranges => file(&all, request),
             _ => Answer::new(200, all.as_slice()),
@@ -70,16 +70,16 @@ async fn byte_range_not_served_as_requested_is_refused() {
     let short = segment(1, 300);
     for (answer, says) in [
         (
-            Answer::new(206, short.clone()).with("content-range", "bytes 0-499/900"),
+            Answer::new(206, short.clone()).with_header("content-range", "bytes 0-499/900"),
             "another part",
         ),
         (
-            Answer::new(206, short.clone()).with("content-range", "bytes 100-700/900"),
+            Answer::new(206, short.clone()).with_header("content-range", "bytes 100-700/900"),
             "another part",
         ),
         (Answer::new(206, short.clone()), "another part"),
         (
-            Answer::new(206, short.clone()).with("content-range", "bytes x"),
+            Answer::new(206, short.clone()).with_header("content-range", "bytes x"),
             "another part",
         ),
         (
@@ -88,7 +88,7 @@ async fn byte_range_not_served_as_requested_is_refused() {
         ),
         (Answer::new(416, ""), "416"),
     ] {
-        let server = ClipServer::start(move |request| match request.path() {
+        let server = Server::with_handler(move |request| match request.path() {
             "/clip.m3u8" => Answer::new(200, ranged),
             "/init" => Answer::new(200, init_section(1)),
             _ => answer.clone(),
@@ -106,9 +106,9 @@ async fn init_sections_changing_are_fetched_once_each() {
     let text = "#EXTM3U\n#EXT-X-MAP:URI=\"1.mp4\"\n#EXTINF:4,\na\n#EXT-X-MAP:URI=\"1.mp4\"\n#EXTINF:4,\nb\n\
         #EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI=\"2.mp4\"\n#EXTINF:2.5,\nc\n\
         #EXT-X-MAP:URI=\"1.mp4\"\n#EXTINF:4,\nd\n#EXT-X-ENDLIST\n";
-    let server = ClipServer::start(move |request| match request.path() {
+    let server = Server::with_handler(move |request| match request.path() {
         "/clip.m3u8" => Answer::new(200, text),
-        "/1.mp4" => Answer::new(200, init_section(1)).late(Duration::from_millis(20)),
+        "/1.mp4" => Answer::new(200, init_section(1)).delayed(Duration::from_millis(20)),
         "/2.mp4" => Answer::new(200, init_section(2)),
         _ => Answer::new(200, segment(7, 10)),
     })
@@ -146,7 +146,7 @@ async fn transfer_interrupted_resumes_with_range() {
         };
         let all = media.clone();
         let server = serve_one(move |request| {
-            let answer = file(&all, request).with(tag, value);
+            let answer = file(&all, request).with_header(tag, value);
             match request.nth {
                 0 => answer.cut_after(20_000),
                 1 => answer.hanging_after(10_000),
@@ -190,10 +190,12 @@ async fn transfer_that_cannot_resume_restarts() {
         let expected = second.clone();
         let server = serve_one(move |request| match (request.nth, case) {
             (0, _) => Answer::new(200, first.as_slice())
-                .with("etag", "\"1\"")
+                .with_header("etag", "\"1\"")
                 .cut_after(20_000),
             (1, 2) => file(&second, request),
-            (1, 3) => Answer::new(206, &second[..10]).with("content-range", "bytes 0-9/50043"),
+            (1, 3) => {
+                Answer::new(206, &second[..10]).with_header("content-range", "bytes 0-9/50043")
+            }
             (1, 4) => Answer::new(416, ""),
             _ => Answer::new(200, second.as_slice()),
         })
@@ -216,7 +218,7 @@ async fn range_shorter_than_requested_is_continued() {
         let first: usize = first[6..first.len() - 1].parse().unwrap();
         let last = (first + 25_000).min(all.len()) - 1;
         let range = format!("bytes {first}-{last}/{}", all.len());
-        Answer::new(206, &all[first..=last]).with("content-range", &range)
+        Answer::new(206, &all[first..=last]).with_header("content-range", &range)
     })
     .await;
     let segments = segments(server.playlist(), quick()).await;
@@ -235,7 +237,7 @@ async fn request_failing_is_retried_up_to_limit() {
     // A body larger than Content-Length is cut, a smaller one breaks off.
     let all = media.clone();
     let (error, asked) =
-        fail_with(move |_| Answer::new(200, all.as_slice()).said_to_have(6000)).await;
+        fail_with(move |_| Answer::new(200, all.as_slice()).with_content_length(6000)).await;
     assert_eq!(asked, 3, "{error}");
     // One that always brings some bytes, and then restarts.
     let large = segment(1, 600 << 10);
@@ -280,7 +282,7 @@ async fn body_idle_or_slow_fails() {
 #[tokio::test]
 async fn segment_larger_than_limit_is_refused() {
     let (error, asked) =
-        fail_with(|_| Answer::new(200, segment(1, 10)).said_to_have(10_000_000_000)).await;
+        fail_with(|_| Answer::new(200, segment(1, 10)).with_content_length(10_000_000_000)).await;
     assert!(
         error.message.contains("is larger than the 67108864 bytes"),
         "{error}"
@@ -290,8 +292,8 @@ async fn segment_larger_than_limit_is_refused() {
     let server = serve_one(|_| {
         let mut body = b"500000\r\n".to_vec();
         body.resize(0x50_0000 + 8, 0);
-        let answer = Answer::new(200, body).of_no_length();
-        answer.with("transfer-encoding", "chunked")
+        let answer = Answer::new(200, body).without_content_length();
+        answer.with_header("transfer-encoding", "chunked")
     })
     .await;
     let limits = DownloadLimits {
@@ -304,9 +306,9 @@ async fn segment_larger_than_limit_is_refused() {
         "{error}"
     );
     // An initialization section must be smaller.
-    let server = ClipServer::start(|request| match request.path() {
+    let server = Server::with_handler(|request| match request.path() {
         "/clip.m3u8" => Answer::new(200, playlist("init", ["a"])),
-        _ => Answer::new(200, "").said_to_have(5 << 20),
+        _ => Answer::new(200, "").with_content_length(5 << 20),
     })
     .await;
     let error = failure(server.playlist(), quick()).await;
@@ -344,7 +346,7 @@ async fn signed_address_expired_reloads_playlist() {
     for status in [400, 401, 403, 410] {
         let names: Vec<_> = (0..8).map(|n| format!("{n}")).collect();
         let valid = valid.clone();
-        let server = ClipServer::start(move |request| {
+        let server = Server::with_handler(move |request| {
             let mut valid = valid.lock().unwrap();
             if request.path() == "/clip.m3u8" {
                 *valid += 1;
@@ -381,13 +383,14 @@ async fn signed_address_expired_reloads_playlist() {
 #[tokio::test]
 async fn signed_address_never_accepted_fails_after_renewals() {
     // New ones each time, that are not taken either.
-    let server = ClipServer::start(|request| match request.path() {
+    let server = Server::with_handler(|request| match request.path() {
         "/clip.m3u8" => {
             let signed = format!("a?signature=secret012345-{}", request.nth);
             Answer::new(200, playlist("init", [signed.as_str()]))
         }
         "/init" => Answer::new(200, init_section(1)),
-        _ => Answer::new(403, format!("no: {}", request.target)).with("content-type", "text/plain"),
+        _ => Answer::new(403, format!("no: {}", request.target))
+            .with_header("content-type", "text/plain"),
     })
     .await;
     let error = failure(server.playlist(), quick()).await;
@@ -403,7 +406,7 @@ async fn signed_address_never_accepted_fails_after_renewals() {
         assert_eq!((server.count("/clip.m3u8"), server.count("/a")), (2, 1));
     }
     // The clip is gone meanwhile.
-    let server = ClipServer::start(|request| match (request.path(), request.nth) {
+    let server = Server::with_handler(|request| match (request.path(), request.nth) {
         ("/clip.m3u8", 0) => Answer::new(200, playlist("init", ["a"])),
         ("/init", _) => Answer::new(200, init_section(1)),
         _ => Answer::new(410, ""),
