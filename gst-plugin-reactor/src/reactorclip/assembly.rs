@@ -1,36 +1,43 @@
 // SPDX-License-Identifier: MIT
 
-//! Makes one ordinary MP4 of the pieces of a clip, without encoding anything
-//! again: it begins at 0, can be seeked, and has its index in front.
+//! Makes one ordinary MP4 of the segments of a clip, without encoding anything
+//! again: it begins at 0, can be seeked, and has its index in front. Called by
+//! the thread of the clip's job, which it blocks; never by a streaming thread.
 //!
-//! The samples are found here, with their exact times, and handed to mp4mux;
-//! see `fragment.rs` for why not to qtdemux. The finished file's edit lists
-//! are ours (`edits.rs`), since mp4mux has none that begin within a track.
+//! The samples are read here, with their exact times, and pushed to mp4mux;
+//! `fragment.rs` says why not to qtdemux. The finished file's edit lists are
+//! written here (`edit_list.rs`), since mp4mux writes none that begin within a
+//! track.
 
 mod caps;
-mod edits;
+mod debug;
+mod edit_list;
 mod errors;
 mod fragment;
-mod header;
-mod mux;
-mod output;
-mod temporary;
-mod timeline;
-mod trim;
+mod init_section;
+mod movie_writer;
+mod muxer;
+mod presentation_timeline;
+mod temp_files;
+mod timescale;
+mod trimmer;
+mod window;
 
 #[cfg(test)]
 mod tests;
 
 use std::{fs::File, io::Seek, path::Path, sync::Arc};
 
+pub use self::window::{TrimResult, Window};
 use self::{
-    edits::{Fed, Plan},
+    edit_list::{MuxedTrack, Presentation},
     errors::invalid,
-    header::Header,
-    mux::{Mux, Shared},
-    temporary::Directory,
-    timeline::{Timeline, to_ns},
-    trim::Trim,
+    init_section::InitSection,
+    muxer::{Muxer, MuxerControl},
+    presentation_timeline::PresentationTimeline,
+    temp_files::TempDirectory,
+    timescale::to_ns,
+    trimmer::Trimmer,
 };
 use crate::{
     gst_helpers::internal,
@@ -42,84 +49,48 @@ use crate::{
     },
 };
 
-static CAT: std::sync::LazyLock<gst::DebugCategory> = std::sync::LazyLock::new(|| {
-    gst::DebugCategory::new(
-        "reactor-assembly",
-        gst::DebugColorFlags::empty(),
-        Some("Clips put together"),
-    )
-});
-
-/// Audio that begins less than that before the first picture is left out of
-/// what is shown: a segment's audio is what was muxed with its pictures, and
-/// those come late where they are reordered.
+/// The audio of a segment is what was muxed with its frames, and those come
+/// late where they are reordered. Audio that begins by less than this (in
+/// nanoseconds) before the first frame is not presented.
 const AUDIO_AHEAD: i64 = 250_000_000;
 
-/// What part of the recorded time to keep, in seconds since the beginning of
-/// the recording.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Window {
-    pub start: f64,
-    pub end: f64,
-}
-
-/// A file that comes into being.
+/// A file that is being made.
 #[derive(Debug)]
 pub struct Assembly {
-    directory: Directory,
+    directory: TempDirectory,
     window: Option<Window>,
-    shared: Arc<Shared>,
-    work: Option<Work>,
+    control: Arc<MuxerControl>,
+    /// None until the first initialization section has come.
+    builder: Option<MovieBuilder>,
 }
 
-/// What there is once the first header has come.
 #[derive(Debug)]
-struct Work {
-    /// The one that the file is begun with, and the one that is in force.
-    first: Header,
-    header: Option<Header>,
-    /// What comes next does not go on from what was before.
-    apart: bool,
-    timeline: Timeline,
-    trim: Option<Trim>,
-    mux: Mux,
+struct MovieBuilder {
+    /// The one that the file was begun with.
+    first_init_section: InitSection,
+    /// The one in force, if it is another.
+    init_section: Option<InitSection>,
+    /// The next segment does not continue the one before.
+    discontinuity: bool,
+    timeline: PresentationTimeline,
+    trimmer: Option<Trimmer>,
+    muxer: Muxer,
 }
 
 /// A complete file, at its beginning.
 #[derive(Debug)]
-pub struct Assembled {
-    /// Has no name.
+pub struct AssembledMovie {
+    /// Without a name in the file system.
     pub file: File,
+    /// In bytes.
     pub size: u64,
     pub duration: gst::ClockTime,
-    pub cut: Option<Cut>,
+    pub trimmed: Option<TrimResult>,
 }
 
-/// What trimming did.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Cut {
-    pub asked: Window,
-    /// What the file shows: the borders between pictures nearest to that, as
-    /// far as the clip reaches.
-    pub kept: Window,
-    /// What the file holds in front of it, from the keyframe on, and behind
-    /// it, and hides with its edit lists.
-    pub hidden_before: gst::ClockTime,
-    pub hidden_after: gst::ClockTime,
-}
-
-impl Cut {
-    /// How far what is kept is from what was asked for, at most.
-    pub fn exact_to(&self) -> gst::ClockTime {
-        let start = (self.kept.start - self.asked.start).abs();
-        let end = (self.kept.end - self.asked.end).abs();
-        gst::ClockTime::from_nseconds((start.max(end) * 1e9).round() as u64)
-    }
-}
-
-/// Makes an assembly give up, from any thread.
+/// Cancels an assembly, from any thread.
 #[derive(Debug, Clone)]
-pub struct Canceller(Arc<Shared>);
+pub struct Canceller(Arc<MuxerControl>);
 
 impl Canceller {
     pub fn cancel(&self) {
@@ -132,60 +103,63 @@ impl Assembly {
     ///
     /// # Errors
     ///
-    /// When GStreamer lacks something that any clip needs, when the window is
-    /// none, or when no file can be made there.
+    /// When GStreamer lacks an element that any clip needs, when the window is
+    /// not valid, or when no file can be made in the directory.
     pub fn begin(directory: &Path, window: Option<Window>) -> Result<Self, Error> {
-        mux::check_installed().map_err(of_the_api)?;
-        let is_one = |w: &Window| w.start >= 0.0 && w.end > w.start && w.end.is_finite();
-        if !window.as_ref().is_none_or(is_one) {
+        muxer::check_installed().map_err(of_the_api)?;
+        if !window.as_ref().is_none_or(Window::is_valid) {
             let text = "the window to keep must end after it starts";
             return Err(Error::api(Code::InvalidSettings, text));
         }
-        let directory = Directory::new(directory);
-        drop(directory.file()?);
+        let directory = TempDirectory::new(directory);
+        drop(directory.create_file()?);
         Ok(Self {
             directory,
             window,
-            shared: Arc::default(),
-            work: None,
+            control: Arc::default(),
+            builder: None,
         })
     }
 
-    /// Takes the next piece; blocks while earlier ones are worked on.
+    /// Adds the next segment; blocks while earlier ones are muxed.
     ///
     /// # Errors
     ///
-    /// When the piece is damaged, does not go on from what was before, or
+    /// When the segment is damaged, does not continue the one before, or
     /// cannot be in an ordinary MP4; when the disk is full; when cancelled.
-    pub fn push(&mut self, piece: ClipSegment) -> Result<(), Error> {
-        self.push_piece(&piece).map_err(of_the_api)
+    pub fn push(&mut self, segment: ClipSegment) -> Result<(), Error> {
+        self.push_segment(&segment).map_err(of_the_api)
     }
 
-    fn push_piece(&mut self, piece: &ClipSegment) -> Result<(), Error> {
-        self.shared.check()?;
-        match piece.kind {
-            SegmentKind::InitSection => self.header(Header::parse(&piece.bytes)?),
-            SegmentKind::Media => match &mut self.work {
-                Some(work) => work.segment(piece),
-                None => Err(invalid("the clip has no header before its first segment")),
-            },
+    fn push_segment(&mut self, segment: &ClipSegment) -> Result<(), Error> {
+        self.control.check()?;
+        match (segment.kind, &mut self.builder) {
+            (SegmentKind::InitSection, _) => {
+                self.push_init_section(InitSection::parse(&segment.bytes)?)
+            }
+            (SegmentKind::Media, Some(builder)) => builder.push_media(segment),
+            (SegmentKind::Media, None) => {
+                Err(invalid("the clip has no header before its first segment"))
+            }
         }
     }
 
-    fn header(&mut self, header: Header) -> Result<(), Error> {
-        if let Some(work) = &mut self.work {
-            header.continues(&work.first)?;
-            work.header = Some(header);
-            work.apart = true;
+    fn push_init_section(&mut self, init_section: InitSection) -> Result<(), Error> {
+        if let Some(builder) = &mut self.builder {
+            init_section.check_continues(&builder.first_init_section)?;
+            builder.init_section = Some(init_section);
+            builder.discontinuity = true;
             return Ok(());
         }
-        self.work = Some(Work {
-            timeline: Timeline::new(&header),
-            trim: self.window.map(|window| Trim::new(window, &header)),
-            mux: Mux::new(&header, &self.directory, self.shared.clone())?,
-            first: header,
-            header: None,
-            apart: false,
+        self.builder = Some(MovieBuilder {
+            timeline: PresentationTimeline::new(&init_section),
+            trimmer: self
+                .window
+                .map(|window| Trimmer::new(window, &init_section)),
+            muxer: Muxer::new(&init_section, &self.directory, self.control.clone())?,
+            first_init_section: init_section,
+            init_section: None,
+            discontinuity: false,
         });
         Ok(())
     }
@@ -194,98 +168,112 @@ impl Assembly {
     ///
     /// # Errors
     ///
-    /// As [`Self::push`], and when what came is not a whole clip.
-    pub fn finish(self) -> Result<Assembled, Error> {
-        self.shared.check().map_err(of_the_api)?;
-        let work = self.work.ok_or_else(|| invalid("the clip is empty"))?;
-        work.finish(self.window).map_err(of_the_api)
+    /// Those of [`Self::push`], and when the segments are not a complete clip.
+    pub fn finish(self) -> Result<AssembledMovie, Error> {
+        let finish = || {
+            self.control.check()?;
+            let builder = self.builder.ok_or_else(|| invalid("the clip is empty"))?;
+            builder.finish(self.window)
+        };
+        finish().map_err(of_the_api)
     }
 
-    /// Makes [`Self::push`] and [`Self::finish`] give up.
+    /// Makes [`Self::push`] and [`Self::finish`] fail, when it is told to.
     pub fn canceller(&self) -> Canceller {
-        Canceller(self.shared.clone())
+        Canceller(self.control.clone())
     }
 }
 
-impl Work {
-    fn segment(&mut self, piece: &ClipSegment) -> Result<(), Error> {
-        let header = self.header.as_ref().unwrap_or(&self.first);
-        let mut samples = fragment::samples(header, &piece.bytes)?;
-        let apart = std::mem::take(&mut self.apart) || piece.discontinuity;
-        self.timeline.place(&mut samples, apart, piece.duration)?;
-        let samples = match &mut self.trim {
-            Some(trim) => trim.take(samples, piece.duration)?,
+impl MovieBuilder {
+    fn push_media(&mut self, segment: &ClipSegment) -> Result<(), Error> {
+        let init_section = self.init_section.as_ref();
+        let init_section = init_section.unwrap_or(&self.first_init_section);
+        let mut samples = fragment::read_samples(init_section, &segment.bytes)?;
+        let discontinuity = std::mem::take(&mut self.discontinuity) || segment.discontinuity;
+        self.timeline
+            .append(&mut samples, discontinuity, segment.duration)?;
+        let samples = match &mut self.trimmer {
+            Some(trimmer) => trimmer.push(samples, segment.duration)?,
             None => samples,
         };
-        self.mux.push(samples)
+        self.muxer.push(samples)
     }
 
-    fn finish(mut self, window: Option<Window>) -> Result<Assembled, Error> {
-        self.timeline.check_length()?;
-        if let Some(trim) = &mut self.trim {
-            let rest = trim.finish();
-            self.mux.push(rest)?;
+    fn finish(mut self, window: Option<Window>) -> Result<AssembledMovie, Error> {
+        self.timeline.check_duration()?;
+        if let Some(trimmer) = &mut self.trimmer {
+            let rest = trimmer.finish();
+            self.muxer.push(rest)?;
         }
-        let plan = self.plan()?;
-        let (mut file, size) = self.mux.finish(plan.clone())?;
+        let presentation = self.presentation()?;
+        let (mut file, size) = self.muxer.finish(presentation.clone())?;
         file.rewind().map_err(internal)?;
-        let cut = window.zip(self.trim.as_ref());
-        Ok(Assembled {
+        let trimmed = window.zip(self.trimmer.as_ref());
+        Ok(AssembledMovie {
             file,
             size,
-            duration: clock_time(plan.duration()),
-            cut: cut.map(|(asked, trim)| self.cut(asked, trim, &plan)),
+            duration: clock_time(presentation.duration()),
+            trimmed: trimmed
+                .map(|(window, trimmer)| self.trim_result(window, trimmer, &presentation)),
         })
     }
 
-    fn plan(&self) -> Result<Plan, Error> {
-        let tracks = self.mux.tracks().to_vec();
-        let begins = |fed: &Fed| (fed.samples > 0).then(|| to_ns(fed.first_pts, fed.timescale));
-        let all = tracks.iter().filter_map(begins).min();
-        let ends = tracks.iter().map(|fed| to_ns(fed.end, fed.timescale));
-        let borders = match &self.trim {
-            Some(trim) => trim.borders(),
-            None => all.zip(ends.max()),
+    /// What the file is to present.
+    fn presentation(&self) -> Result<Presentation, Error> {
+        let tracks = self.muxer.tracks().to_vec();
+        let ends = tracks.iter().map(|track| to_ns(track.end, track.timescale));
+        let borders = match &self.trimmer {
+            Some(trimmer) => trimmer.borders(),
+            None => tracks.iter().filter_map(begin_of).min().zip(ends.max()),
         };
         let Some((mut begin, end)) = borders.filter(|(begin, end)| begin < end) else {
             return Err(invalid("nothing of the clip is in the window to keep"));
         };
-        if self.trim.is_none() {
+        if self.trimmer.is_none() {
             // What is before 0 is an encoder's priming.
             begin = begin.max(0);
-            let fed = self.pictures();
-            if let Some(picture) = fed.and_then(begins)
-                && (0..AUDIO_AHEAD).contains(&(picture - begin))
+            if let Some(video) = self.video_track().and_then(begin_of)
+                && (0..AUDIO_AHEAD).contains(&(video - begin))
             {
-                begin = picture;
+                begin = video;
             }
         }
-        Ok(Plan { begin, end, tracks })
+        Ok(Presentation { begin, end, tracks })
     }
 
-    fn pictures(&self) -> Option<&Fed> {
-        let mut tracks = self.first.tracks.iter();
+    fn video_track(&self) -> Option<&MuxedTrack> {
+        let mut tracks = self.first_init_section.tracks.iter();
         let index = tracks.position(|track| track.kind == Kind::Video)?;
-        self.mux.tracks().get(index)
+        self.muxer.tracks().get(index)
     }
 
-    fn cut(&self, asked: Window, trim: &Trim, plan: &Plan) -> Cut {
-        let lead = self.pictures().or(self.mux.tracks().first());
-        let stored = lead.map(|fed| {
-            let ns = |ticks| to_ns(ticks, fed.timescale);
-            (ns(fed.first_pts), ns(fed.end))
+    fn trim_result(
+        &self,
+        requested: Window,
+        trimmer: &Trimmer,
+        presentation: &Presentation,
+    ) -> TrimResult {
+        let lead = self.video_track().or(self.muxer.tracks().first());
+        let stored = lead.map(|track| {
+            let ns = |ticks| to_ns(ticks, track.timescale);
+            (ns(track.first_pts), ns(track.end))
         });
-        let (from, to) = stored.unwrap_or((plan.begin, plan.end));
-        Cut {
-            asked,
+        let (from, to) = stored.unwrap_or((presentation.begin, presentation.end));
+        TrimResult {
+            requested,
             kept: Window {
-                start: trim.recorded(plan.begin),
-                end: trim.recorded(plan.end),
+                start: trimmer.recorded_time(presentation.begin),
+                end: trimmer.recorded_time(presentation.end),
             },
-            hidden_before: clock_time(plan.begin - from),
-            hidden_after: clock_time(to - plan.end),
+            hidden_before: clock_time(presentation.begin - from),
+            hidden_after: clock_time(to - presentation.end),
         }
     }
+}
+
+/// Where a track begins, in nanoseconds, if it has samples.
+fn begin_of(track: &MuxedTrack) -> Option<i64> {
+    (track.samples > 0).then(|| to_ns(track.first_pts, track.timescale))
 }
 
 /// A clip comes from the HTTP API, and so do its errors, also those of

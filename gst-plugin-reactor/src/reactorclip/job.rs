@@ -14,7 +14,7 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::{
-    assembly::{Assembly, Canceller, Cut, Window},
+    assembly::{Assembly, Canceller, TrimResult, Window},
     handoff::{Handoff, Whole},
     request_timing::{Decision, Input, RequestTiming, When},
     settings::Format,
@@ -100,7 +100,7 @@ pub struct Saved {
     /// In the file; what was fetched where there is none.
     pub bytes: u64,
     pub duration: Option<gst::ClockTime>,
-    pub cut: Option<Cut>,
+    pub cut: Option<TrimResult>,
 }
 
 pub type Reporter = Box<dyn Fn(Report) + Send>;
@@ -473,7 +473,7 @@ impl Worker {
         let assembled = assembly.finish()?;
         saved.bytes = assembled.size;
         saved.duration = Some(assembled.duration);
-        saved.cut = assembled.cut;
+        saved.cut = assembled.trimmed;
         let whole = Whole {
             file: Arc::new(assembled.file),
             size: assembled.size,

@@ -5,7 +5,7 @@
 use gst::{glib, prelude::*, subclass::prelude::*};
 
 use super::{
-    assembly::Cut,
+    assembly::TrimResult,
     imp::{CAT, ReactorClip},
     job::{Report, Saved},
     settings::Format,
@@ -169,10 +169,10 @@ fn saved_structure(saved: &Saved) -> gst::Structure {
 }
 
 /// What of it is shown and what is hidden; times as of the recording.
-fn cut_fields(structure: gst::structure::Builder, cut: &Cut) -> gst::structure::Builder {
+fn cut_fields(structure: gst::structure::Builder, cut: &TrimResult) -> gst::structure::Builder {
     structure
-        .field("asked-start", cut.asked.start)
-        .field("asked-end", cut.asked.end)
+        .field("asked-start", cut.requested.start)
+        .field("asked-end", cut.requested.end)
         .field("start", cut.kept.start)
         .field("end", cut.kept.end)
         .field("exact-to", cut.exact_to())

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! How GStreamer sees the tracks of a header: asks qtdemux.
+//! The caps of the tracks of an initialization section, by qtdemux. Called by
+//! the thread of the clip's job; never starts another thread.
 
 use std::{
     collections::BTreeMap,
@@ -18,9 +19,9 @@ use crate::{
 
 /// The caps of each track, by its ID.
 ///
-/// What qtdemux is pushed it works on at once, so there is no thread and
-/// nothing to wait for.
-pub(super) fn of_header(bytes: &Bytes) -> Result<BTreeMap<u32, gst::Caps>, Error> {
+/// qtdemux works on the data in the call that pushes them, so there is no
+/// thread and nothing to wait for.
+pub(super) fn caps_of_tracks(bytes: &Bytes) -> Result<BTreeMap<u32, gst::Caps>, Error> {
     let demuxer = make("qtdemux")?;
     let bus = gst::Bus::new();
     demuxer.set_bus(Some(&bus));
@@ -31,7 +32,7 @@ pub(super) fn of_header(bytes: &Bytes) -> Result<BTreeMap<u32, gst::Caps>, Error
             lock(&into).insert(id, caps);
         }
     });
-    let result = feed(&demuxer, bytes);
+    let result = push(&demuxer, bytes);
     let error = bus
         .pop_filtered(&[gst::MessageType::Error])
         .and_then(|message| match message.view() {
@@ -45,7 +46,7 @@ pub(super) fn of_header(bytes: &Bytes) -> Result<BTreeMap<u32, gst::Caps>, Error
     }
 }
 
-fn feed(demuxer: &gst::Element, bytes: &Bytes) -> Result<(), Error> {
+fn push(demuxer: &gst::Element, bytes: &Bytes) -> Result<(), Error> {
     let sink = demuxer
         .static_pad("sink")
         .ok_or_else(|| internal("qtdemux has no sink pad"))?;
@@ -58,13 +59,13 @@ fn feed(demuxer: &gst::Element, bytes: &Bytes) -> Result<(), Error> {
     pad.push_event(gst::event::Caps::new(&caps));
     let segment = gst::FormattedSegment::<gst::format::Bytes>::new();
     pad.push_event(gst::event::Segment::new(&segment));
-    // The bus says more of a failure than the result.
+    // The error on the bus says more than the flow return.
     let _ = pad.push(gst::Buffer::from_slice(bytes.clone()));
     let _ = pad.unlink(&sink);
     Ok(())
 }
 
-/// The last part of the stream's ID is the track's.
+/// The track's ID is the last part of the stream ID.
 fn track_id(pad: &gst::Pad) -> Option<u32> {
     pad.stream_id()?.rsplit('/').next()?.parse().ok()
 }

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: MIT
 
-//! What can go wrong when a clip is put together.
+//! The errors of an assembly. Pure functions.
 
 use crate::platform::{Code, Error};
 
-/// A segment is not what it should be.
+/// A segment is damaged or missing.
 pub(super) fn corrupt(text: impl Into<String>) -> Error {
     Error::api(Code::ChunkFetchFailed, text)
 }
 
-/// The clip as a whole is not what it should be.
+/// The playlist or an initialization section is not that of a clip.
 pub(super) fn invalid(text: impl Into<String>) -> Error {
     Error::api(Code::InvalidPlaylist, text)
 }
 
-/// Sound media that cannot be in an ordinary MP4.
+/// Undamaged media that cannot be in an ordinary MP4.
 pub(super) fn unsupported(text: impl std::fmt::Display) -> Error {
     let text = format!("{text}; format=fragmented saves it as it is");
     Error::api(Code::UnsupportedMedia, text)

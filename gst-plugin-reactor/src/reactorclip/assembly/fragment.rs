@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 
-//! The samples of a segment.
+//! Reads the samples of a media segment (ISO/IEC 14496-12, 8.8). Called by the
+//! thread of the clip's job. Never copies media, nor skips what is damaged.
 //!
-//! qtdemux would find them as well, but passes over what is damaged or
-//! missing; a file that lacks something must not look finished.
+//! qtdemux would find the samples as well, but skips damaged and missing ones;
+//! a file that lacks a sample must not look finished.
 
 use std::ops::Range;
 
@@ -12,7 +13,7 @@ use mp4_atom::{Tfdt, Tfhd, Trun, TrunEntry};
 
 use super::{
     errors::corrupt,
-    header::{Header, Track},
+    init_section::{ClipTrack, InitSection},
 };
 use crate::platform::{
     Error,
@@ -20,47 +21,51 @@ use crate::platform::{
     track::Kind,
 };
 
-/// A picture, or a frame of audio.
+/// A video frame, or a frame of audio.
 #[derive(Debug, Clone)]
 pub(super) struct Sample {
     pub data: Bytes,
-    /// When to decode and when to show it, in units of its track's time scale.
-    /// The header's edit list is accounted for.
+    /// When to decode and when to present it, in units of the track's time
+    /// scale, with the edit list of the initialization section applied.
     pub dts: i64,
     pub pts: i64,
     pub duration: i64,
-    /// Can be decoded without those before it.
+    /// Can be decoded without the samples before it.
     pub sync: bool,
 }
 
-/// Set in a sample's flags when it needs others.
-const NON_SYNC: u32 = 0x0001_0000;
-/// Times beyond are nonsense, and would overflow.
-const LONGEST: u64 = 1 << 50;
+/// sample_is_non_sync_sample in a sample's flags.
+const NON_SYNC_SAMPLE: u32 = 0x0001_0000;
+/// The largest time that is accepted, in units of a time scale; larger ones
+/// could overflow.
+const MAX_TIME: u64 = 1 << 50;
 
-/// The samples of each track, in the order of the header.
-pub(super) fn samples(header: &Header, segment: &Bytes) -> Result<Vec<Vec<Sample>>, Error> {
-    parse(header, segment).map_err(|why| corrupt(format!("a segment is damaged: {why}")))
+/// The samples of each track, in the order of the initialization section.
+pub(super) fn read_samples(
+    init_section: &InitSection,
+    segment: &Bytes,
+) -> Result<Vec<Vec<Sample>>, Error> {
+    parse(init_section, segment).map_err(|why| corrupt(format!("a segment is damaged: {why}")))
 }
 
-fn parse(header: &Header, segment: &Bytes) -> Result<Vec<Vec<Sample>>, String> {
+fn parse(init_section: &InitSection, segment: &Bytes) -> Result<Vec<Vec<Sample>>, String> {
     let found = all_boxes(segment)?;
     if let Some(odd) = found.iter().find(|found| !is_known(found)) {
         return Err(format!("it has a {} box", odd.kind));
     }
     let media: Vec<_> = found.iter().filter(|found| found.is(b"mdat")).collect();
-    let mut reader = Reader {
-        header,
+    let mut reader = FragmentReader {
+        init_section,
         segment,
         media: media.into_iter().map(|found| found.body.clone()).collect(),
-        samples: vec![Vec::new(); header.tracks.len()],
+        samples: vec![Vec::new(); init_section.tracks.len()],
     };
     let mut fragments = found.iter().filter(|found| found.is(b"moof")).peekable();
     if fragments.peek().is_none() {
         return Err("it has no fragment".into());
     }
     for moof in fragments {
-        reader.fragment(moof)?;
+        reader.read_fragment(moof)?;
     }
     if reader.samples.iter().all(Vec::is_empty) {
         return Err("it has no samples".into());
@@ -68,7 +73,7 @@ fn parse(header: &Header, segment: &Bytes) -> Result<Vec<Vec<Sample>>, String> {
     Ok(reader.samples)
 }
 
-/// What may lie in a segment next to its fragments.
+/// The boxes that a segment may have besides its fragments.
 fn is_known(found: &Mp4Box<'_>) -> bool {
     const KNOWN: [&[u8; 4]; 10] = [
         b"styp", b"sidx", b"ssix", b"moof", b"mdat", b"emsg", b"prft", b"free", b"skip", b"mfra",
@@ -76,26 +81,27 @@ fn is_known(found: &Mp4Box<'_>) -> bool {
     found.is(b"uuid") || KNOWN.iter().any(|kind| found.is(kind))
 }
 
-struct Reader<'a> {
-    header: &'a Header,
+struct FragmentReader<'a> {
+    init_section: &'a InitSection,
     segment: &'a Bytes,
+    /// The bodies of the mdat boxes, as offsets in the segment.
     media: Vec<Range<usize>>,
     samples: Vec<Vec<Sample>>,
 }
 
-impl Reader<'_> {
-    fn fragment(&mut self, moof: &Mp4Box<'_>) -> Result<(), String> {
-        // Where runs without an offset begin.
+impl FragmentReader<'_> {
+    fn read_fragment(&mut self, moof: &Mp4Box<'_>) -> Result<(), String> {
+        // Where track fragments without a base offset begin.
         let mut end = moof.range.start;
         for traf in moof.children()? {
             if traf.is(b"traf") {
-                end = self.track_fragment(moof, &traf, end)?;
+                end = self.read_track_fragment(moof, &traf, end)?;
             }
         }
         Ok(())
     }
 
-    fn track_fragment(
+    fn read_track_fragment(
         &mut self,
         moof: &Mp4Box<'_>,
         traf: &Mp4Box<'_>,
@@ -107,10 +113,10 @@ impl Reader<'_> {
             .ok_or("a track's fragment has no tfhd box")?
             .decode()?;
         let id = tfhd.track_id;
-        if self.header.others.contains(&id) {
+        if self.init_section.ignored.contains(&id) {
             return Ok(end);
         }
-        let mut tracks = self.header.tracks.iter().enumerate();
+        let mut tracks = self.init_section.tracks.iter().enumerate();
         let (index, track) = tracks
             .find(|(_, track)| track.id == id)
             .ok_or_else(|| format!("it has a track {id}, which the header does not know"))?;
@@ -131,13 +137,13 @@ impl Reader<'_> {
                     .checked_add_signed(offset as isize)
                     .ok_or("its data begin before it")?;
             }
-            // Each has at least a byte, so more cannot be there.
+            // Each sample has at least one byte.
             if trun.samples.len() > self.segment.len() {
                 return Err("it counts more samples than it has bytes".into());
             }
             for entry in trun.samples.iter() {
-                let defaults = Defaults { tfhd: &tfhd, track };
-                let sample = self.sample(&defaults, &entry, dts, &mut at)?;
+                let defaults = SampleDefaults { tfhd: &tfhd, track };
+                let sample = self.read_sample(&defaults, &entry, dts, &mut at)?;
                 dts += sample.duration as u64;
                 if let Some(samples) = self.samples.get_mut(index) {
                     samples.push(sample);
@@ -147,9 +153,9 @@ impl Reader<'_> {
         Ok(at)
     }
 
-    fn sample(
+    fn read_sample(
         &self,
-        defaults: &Defaults<'_>,
+        defaults: &SampleDefaults<'_>,
         entry: &TrunEntry,
         dts: u64,
         at: &mut usize,
@@ -166,30 +172,31 @@ impl Reader<'_> {
                 "{size} bytes of a sample at byte {start} are not in its media data"
             ));
         }
-        if dts > LONGEST {
+        if dts > MAX_TIME {
             return Err("its time is beyond all bounds".into());
         }
         *at = end;
         let data = self.segment.slice(start..end);
-        check_units(defaults.track, &data)?;
-        let dts = dts as i64 + defaults.track.shift;
+        check_nal_units(defaults.track, &data)?;
+        let dts = dts as i64 + defaults.track.edit_offset;
         Ok(Sample {
             data,
             dts,
             pts: dts + entry.cts.unwrap_or(0),
             duration: i64::from(duration),
-            sync: defaults.track.kind == Kind::Audio || flags & NON_SYNC == 0,
+            sync: defaults.track.kind == Kind::Audio || flags & NON_SYNC_SAMPLE == 0,
         })
     }
 }
 
-/// What holds for a sample that says nothing itself.
-struct Defaults<'a> {
+/// The values of a sample without its own: those of the track fragment, or
+/// else of the track.
+struct SampleDefaults<'a> {
     tfhd: &'a Tfhd,
-    track: &'a Track,
+    track: &'a ClipTrack,
 }
 
-impl Defaults<'_> {
+impl SampleDefaults<'_> {
     fn size(&self) -> u32 {
         let own = self.tfhd.default_sample_size;
         own.unwrap_or(self.track.defaults.default_sample_size)
@@ -206,10 +213,10 @@ impl Defaults<'_> {
     }
 }
 
-/// A picture of H.264 or H.265 is a row of units, each with its length before
-/// it. Where those do not add up the bytes are not the encoder's.
-fn check_units(track: &Track, data: &[u8]) -> Result<(), String> {
-    let Some(length) = track.nal_length else {
+/// A sample of H.264 or H.265 consists of NAL units, each after its length
+/// (ISO/IEC 14496-15). If those do not add up the sample is damaged.
+fn check_nal_units(track: &ClipTrack, data: &[u8]) -> Result<(), String> {
+    let Some(length) = track.nal_length_size else {
         return Ok(());
     };
     let mut rest = data;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-//! Recordings made by ffmpeg's HLS muxer, as the runtime makes them, and what
-//! ffmpeg and GStreamer make of the files.
+//! Recordings made by ffmpeg's HLS muxer, as the runtime makes them, and how
+//! ffmpeg and GStreamer play the files.
 
 mod damage;
 mod limits;

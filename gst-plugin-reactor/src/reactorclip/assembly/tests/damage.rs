@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! What is damaged or missing never makes a file.
+//! Clips that are damaged or incomplete, of which no file is made.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::platform::{
     recording::ClipSegment,
 };
 
-fn fails(pieces: Vec<ClipSegment>, code: &str, text: &str) {
-    let error = assemble(pieces, None).unwrap_err();
+fn fails(clip: Vec<ClipSegment>, code: &str, text: &str) {
+    let error = assemble(clip, None).unwrap_err();
     assert_eq!(error.code.as_str(), code, "{error}");
     assert!(error.message.contains(text), "{error}");
 }
 
-/// A clip whose second segment is what `damage` makes of it.
+/// A clip whose second segment is changed by `damage`.
 fn damaged(damage: impl FnOnce(&mut Vec<u8>)) -> Vec<ClipSegment> {
     let recording = recording(H264);
     let mut clip = recording.clip(0..3);
@@ -34,7 +34,7 @@ fn find<'a>(bytes: &'a [u8], kind: &[u8; 4]) -> Mp4Box<'a> {
 }
 
 #[test]
-fn a_segment_that_lacks_something_is_an_error() {
+fn segment_incomplete_is_refused() {
     let code = "CHUNK_FETCH_FAILED";
     let truncated = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() - 1);
     fails(damaged(truncated), code, "lacks its last 1 bytes");
@@ -59,7 +59,7 @@ fn a_segment_that_lacks_something_is_an_error() {
 }
 
 #[test]
-fn garbage_in_a_picture_is_an_error() {
+fn segment_with_damaged_sample_is_refused() {
     let garbage = |bytes: &mut Vec<u8>| {
         let media = find(bytes, b"mdat").body;
         bytes[media.start + 2000..media.start + 12_000].fill(0xa5);
@@ -68,52 +68,52 @@ fn garbage_in_a_picture_is_an_error() {
 }
 
 #[test]
-fn no_damage_to_the_boxes_panics_or_hangs() {
+fn boxes_damaged_do_not_panic_or_hang() {
     let recording = made(H264, "320x180", 2);
     let whole = &recording.segments[0];
     let index = find(whole, b"mdat").body.start;
-    let header = super::super::header::Header::parse(&recording.header).unwrap();
+    let header = super::super::init_section::InitSection::parse(&recording.init_section).unwrap();
     for at in (0..index).step_by(3) {
         for value in [0, 0x7f, 0xff] {
             let mut bytes = whole.to_vec();
             bytes[at] = value;
-            // An error, or something harmless.
-            let _ = super::super::fragment::samples(&header, &bytes.into());
+            // Either result will do.
+            let _ = super::super::fragment::read_samples(&header, &bytes.into());
         }
     }
-    for at in 0..recording.header.len() {
+    for at in 0..recording.init_section.len() {
         for value in [0, 0xff] {
-            let mut bytes = recording.header.to_vec();
+            let mut bytes = recording.init_section.to_vec();
             bytes[at] = value;
-            let _ = super::super::header::Header::parse(&bytes.into());
+            let _ = super::super::init_section::InitSection::parse(&bytes.into());
         }
     }
 }
 
 #[test]
-fn a_clip_that_is_none_is_an_error() {
+fn clip_without_media_is_refused() {
     let recording = recording(H264);
     let invalid = "INVALID_PLAYLIST";
     fails(Vec::new(), invalid, "empty");
     fails(recording.clip(0..0), invalid, "no segments");
     fails(recording.clip(0..1).split_off(1), invalid, "no header");
-    let nonsense = header(&Bytes::from_static(b"\0\0\0\x08ftyp"));
+    let nonsense = init_section(&Bytes::from_static(b"\0\0\0\x08ftyp"));
     fails(vec![nonsense], invalid, "no moov");
-    let page = header(&Bytes::from_static(b"<html>not found</html>"));
+    let page = init_section(&Bytes::from_static(b"<html>not found</html>"));
     fails(vec![page], invalid, "cannot be read");
-    let mut trackless = recording.header.to_vec();
+    let mut trackless = recording.init_section.to_vec();
     while let Some(at) = trackless.windows(4).position(|w| w == b"trak") {
         trackless[at..at + 4].copy_from_slice(b"free");
     }
     fails(
-        vec![header(&trackless.into())],
+        vec![init_section(&trackless.into())],
         invalid,
         "no audio and no video",
     );
 }
 
 #[test]
-fn a_hole_between_segments_is_an_error() {
+fn segments_with_gap_are_refused() {
     let recording = recording(H264);
     let mut clip = recording.clip(0..3);
     clip.remove(2);
@@ -124,11 +124,11 @@ fn a_hole_between_segments_is_an_error() {
 }
 
 #[test]
-fn much_less_than_the_playlist_says_is_an_error() {
+fn clip_shorter_than_playlist_is_refused() {
     let recording = recording(H264);
     let mut clip = recording.clip(0..2);
-    for piece in &mut clip {
-        piece.duration *= 2;
+    for segment in &mut clip {
+        segment.duration *= 2;
     }
     // The last segment of a recording is listed at full length.
     assert!(assemble(clip.clone(), None).is_ok());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! Disks, memory, patience, and what is left behind.
+//! Limits of disk, memory and media; cancelling and cleaning up.
 
 use std::{
     fs,
@@ -17,18 +17,19 @@ use mp4_atom::Tfdt;
 use super::{
     super::{
         Assembly, Window,
-        edits::{Fed, Plan},
-        output::{Failure, Output},
+        edit_list::{MuxedTrack, Presentation},
+        movie_writer::{MovieWriter, WriteError},
     },
     media::*,
 };
 use crate::platform::{Code, Error, mp4_boxes::all_boxes};
 
-/// Set in a test process of its own.
+/// Set in the environment of a test that has a process of its own.
 const ALONE: &str = "REACTOR_ASSEMBLY_TEST";
 
-/// Runs a test of this module in another process, begun by `with`.
-fn alone(with: &[&str], test: &str, value: &str) {
+/// Runs a test of this module in another process, started by the command
+/// `with`.
+fn run_in_process(with: &[&str], test: &str, value: &str) {
     let test = format!("reactorclip::assembly::tests::limits::{test}");
     let mut words = with
         .iter()
@@ -48,9 +49,9 @@ fn alone(with: &[&str], test: &str, value: &str) {
     println!("{told}");
 }
 
-/// The same segment, `later` seconds later.
+/// The segment with its times moved by `later` seconds.
 fn later(segment: &Bytes, header: &Bytes, later: u64) -> Bytes {
-    let header = super::super::header::Header::parse(header).unwrap();
+    let header = super::super::init_section::InitSection::parse(header).unwrap();
     let mut bytes = segment.to_vec();
     for moof in all_boxes(segment).unwrap() {
         let inside = moof.children().unwrap_or_default();
@@ -58,7 +59,7 @@ fn later(segment: &Bytes, header: &Bytes, later: u64) -> Bytes {
             let tfdt = traf.descendant(&[b"tfdt"]).unwrap();
             let begins = tfdt.decode::<Tfdt>().unwrap().base_media_decode_time;
             let begins = begins + later * u64::from(track.timescale);
-            // The version tells how long it is.
+            // Version 0 has 32 bits, version 1 has 64.
             let at = tfdt.body.start + 4;
             match segment[tfdt.body.start] {
                 0 => bytes[at..at + 4].copy_from_slice(&(begins as u32).to_be_bytes()),
@@ -76,7 +77,7 @@ fn large() -> Arc<Recording> {
     made(codecs, "320x180", 6)
 }
 
-/// Pushes the same large segment again and again, as `change` makes it.
+/// Pushes one large segment `count` times, changed by `change`.
 fn pushed(
     window: Option<Window>,
     count: u64,
@@ -84,9 +85,9 @@ fn pushed(
 ) -> Result<Assembly, Error> {
     let recording = large();
     let mut assembly = Assembly::begin(&std::env::temp_dir(), window)?;
-    assembly.push(header(&recording.header))?;
+    assembly.push(init_section(&recording.init_section))?;
     for n in 0..count {
-        let bytes = later(&recording.segments[1], &recording.header, 2 * n);
+        let bytes = later(&recording.segments[1], &recording.init_section, 2 * n);
         let mut bytes = bytes.to_vec();
         change(&mut bytes);
         assembly.push(segment(&bytes.into()))?;
@@ -94,7 +95,7 @@ fn pushed(
     Ok(assembly)
 }
 
-/// Takes the fragments of the second track, the audio, out of a segment.
+/// Removes the fragments of the second track, the audio, from a segment.
 fn mute(bytes: &mut [u8]) {
     let unchanged = bytes.to_vec();
     for moof in all_boxes(&unchanged).unwrap() {
@@ -106,10 +107,10 @@ fn mute(bytes: &mut [u8]) {
     }
 }
 
-/// Marks a segment's first picture as one that needs others.
+/// Marks a segment's first frame as not a sync sample.
 fn no_keyframe(bytes: &mut [u8]) {
     let at = bytes.windows(4).position(|kind| kind == b"trun").unwrap();
-    // Version, flags (with 4: the first sample's), count, offset, and those.
+    // Version, flags (with 4: the first sample's), count, offset, and those flags.
     assert_eq!(bytes[at + 7] & 5, 5);
     bytes[at + 16..at + 20].copy_from_slice(&0x0101_0000u32.to_be_bytes());
 }
@@ -122,19 +123,21 @@ fn memory(line: &str) -> u64 {
 }
 
 #[test]
-fn long_recordings_take_no_more_memory() {
+fn recording_long_takes_no_more_memory() {
     let Ok(count) = std::env::var(ALONE) else {
-        return alone(&[], "long_recordings_take_no_more_memory", "100");
+        return run_in_process(&[], "recording_long_takes_no_more_memory", "100");
     };
     let count: u64 = count.parse().unwrap();
     let recording = large();
     let segment_1 = &recording.segments[1];
     let directory = tempfile::tempdir().unwrap();
     let mut assembly = Assembly::begin(directory.path(), None).unwrap();
-    assembly.push(header(&recording.header)).unwrap();
+    assembly
+        .push(init_section(&recording.init_section))
+        .unwrap();
     let (idle, begun) = (memory("VmRSS"), Instant::now());
     for n in 0..count {
-        let bytes = later(segment_1, &recording.header, 2 * n);
+        let bytes = later(segment_1, &recording.init_section, 2 * n);
         assembly.push(segment(&bytes)).unwrap();
     }
     let pushed = memory("VmHWM").saturating_sub(idle);
@@ -148,18 +151,18 @@ fn long_recordings_take_no_more_memory() {
     assert!(size > 64.max(count), "{size} MiB");
     assert!(used < 64 << 10, "{used} KiB");
     assert_eq!(assembled.duration.seconds(), 2 * count);
-    // From its end, which the index has to find.
+    // From its end, which needs the index.
     let fd = std::os::fd::AsRawFd::as_raw_fd(&assembled.file);
     let path = format!("/proc/{}/fd/{fd}", std::process::id());
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-v", "error", "-sseof", "-2", "-i", &path]);
     let told = run(ffmpeg.args(["-map", "0:v", "-f", "framemd5", "-"]));
-    let pictures = told.lines().filter(|line| !line.starts_with('#')).count();
-    assert!((58..=61).contains(&pictures), "{pictures}");
+    let frames = told.lines().filter(|line| !line.starts_with('#')).count();
+    assert!((58..=61).contains(&frames), "{frames}");
 }
 
 #[test]
-fn a_full_disk_is_named() {
+fn disk_full_reports_directory() {
     const DIRECTORY: &str = "/mnt";
     const PAGE: usize = 4096;
     if std::env::var(ALONE).is_err() {
@@ -176,7 +179,7 @@ fn a_full_disk_is_named() {
         // A container may forbid both.
         if let Some(way) = ways.iter().find(may) {
             let with = [way, &["sh", "-c", sh][..]].concat();
-            alone(&with, "a_full_disk_is_named", "1");
+            run_in_process(&with, "disk_full_reports_directory", "1");
         } else {
             println!("no disk can be made to be full here");
         }
@@ -185,8 +188,8 @@ fn a_full_disk_is_named() {
     let recording = recording(H264);
     let reference = save(assemble(recording.clip(0..2), None).unwrap());
     let size = reference.bytes.len();
-    // From nowhere near enough to more than enough, page by page where it is
-    // about either of the two files.
+    // From too little to enough, page by page, so that either of the two files
+    // meets the limit.
     let (mut refused, mut whole) = (0, 0);
     for pages in (0..=2 * size / PAGE + 2).rev() {
         fs::write("/mnt/ballast", vec![1; 512 * 1024 - pages * PAGE]).unwrap();
@@ -208,7 +211,7 @@ fn a_full_disk_is_named() {
                 }
             }
         }
-        // Nothing is left, with a name or without.
+        // No file is left, with a name or without.
         assert_eq!(fs::read_dir(DIRECTORY).unwrap().count(), 1);
         assert_eq!(open_in(Path::new(DIRECTORY)), 0);
     }
@@ -217,7 +220,7 @@ fn a_full_disk_is_named() {
 }
 
 #[test]
-fn a_directory_that_is_none_is_a_setting() {
+fn directory_missing_reports_setting() {
     gst::init().unwrap();
     let error = Assembly::begin(Path::new("/nowhere"), None).unwrap_err();
     assert_eq!(error.code, Code::InvalidSettings);
@@ -225,30 +228,30 @@ fn a_directory_that_is_none_is_a_setting() {
 }
 
 #[test]
-fn tracks_that_lie_too_far_apart_are_refused() {
+fn tracks_too_far_apart_are_refused() {
     let error = pushed(None, 30, mute).unwrap_err();
     assert_eq!(error.code, Code::UnsupportedMedia);
     assert!(error.message.contains("too far apart"), "{error}");
 }
 
 #[test]
-fn a_track_without_samples_is_left_out() {
+fn track_without_samples_is_left_out() {
     let assembled = pushed(None, 2, mute).unwrap().finish().unwrap();
     let file = save(assembled);
     file.plays();
-    assert_eq!(file.pictures().len(), 120);
+    assert_eq!(file.frames().len(), 120);
     assert_eq!(file.packets("a").len(), 0);
     let kinds = probe(file.path(), &["-show_entries", "stream=codec_type"]);
     assert_eq!(kinds.trim(), "video");
 }
 
 #[test]
-fn a_window_far_from_any_keyframe_is_refused() {
+fn window_far_from_keyframe_is_refused() {
     let window = |start: f64| {
         let end = start + 1.0;
         Some(Window { start, end })
     };
-    // What is before the window is dropped as long as there are keyframes.
+    // Media before the window are dropped as long as there are keyframes.
     let file = pushed(window(58.5), 30, |_| ()).unwrap().finish().unwrap();
     assert!(file.size < 4 << 20, "{}", file.size);
     let error = pushed(window(58.5), 30, no_keyframe).unwrap_err();
@@ -257,25 +260,25 @@ fn a_window_far_from_any_keyframe_is_refused() {
 }
 
 #[test]
-fn media_that_the_muxer_loses_are_missed() {
+fn media_lost_by_muxer_is_reported() {
     let recording = recording(LIVE);
     let mut whole = save(assemble(recording.clip(0..1), None).unwrap()).bytes;
-    let fed = |(timescale, samples): (u32, u64)| Fed {
+    let fed = |(timescale, samples): (u32, u64)| MuxedTrack {
         timescale,
         samples,
         end: i64::from(timescale) * 2,
-        // How many there are does not matter here.
+        // The number of samples is not checked here.
         parsed: true,
-        ..Fed::default()
+        ..MuxedTrack::default()
     };
-    let plan = Plan {
+    let plan = Presentation {
         begin: 0,
         end: 2_000_000_000,
         tracks: [(15_360, 60), (48_000, 94)].map(fed).to_vec(),
     };
     let put = |bytes: &[u8]| {
-        let mut output = Output::new(tempfile::tempfile().unwrap());
-        output.plan(plan.clone());
+        let mut output = MovieWriter::new(tempfile::tempfile().unwrap());
+        output.set_presentation(plan.clone());
         for part in bytes.chunks(100) {
             output.write(part).unwrap();
         }
@@ -283,10 +286,10 @@ fn media_that_the_muxer_loses_are_missed() {
     };
     assert!(put(&whole).is_ok());
     whole.truncate(whole.len() - 4096);
-    assert!(matches!(put(&whole), Err(Failure::Short(4096))));
+    assert!(matches!(put(&whole), Err(WriteError::Truncated(4096))));
 }
 
-/// What this process has open in a directory.
+/// The number of files that this process has open in a directory.
 fn open_in(directory: &Path) -> usize {
     let open = fs::read_dir("/proc/self/fd").unwrap().flatten();
     let paths = open.filter_map(|entry| fs::read_link(entry.path()).ok());
@@ -294,21 +297,21 @@ fn open_in(directory: &Path) -> usize {
 }
 
 #[test]
-fn nothing_is_left_of_what_is_dropped() {
+fn assembly_dropped_leaves_no_file() {
     let recording = recording(H264);
     let directory = tempfile::tempdir().unwrap();
-    let mut pieces = recording.clip(0..3);
-    pieces[3].bytes = pieces[3].bytes.slice(..1000);
-    for count in 0..=pieces.len() {
+    let mut clip = recording.clip(0..3);
+    clip[3].bytes = clip[3].bytes.slice(..1000);
+    for count in 0..=clip.len() {
         let mut assembly = Assembly::begin(directory.path(), None).unwrap();
-        for piece in &pieces[..count] {
+        for segment in &clip[..count] {
             // The last one fails.
-            let _ = assembly.push(piece.clone());
+            let _ = assembly.push(segment.clone());
         }
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
         assert!(count == 0 || open_in(directory.path()) > 0);
         drop(assembly);
-        // The muxer has let go as well, so its thread is gone.
+        // The muxer has closed its file as well, so its thread has ended.
         assert_eq!(open_in(directory.path()), 0);
     }
     let assembly = Assembly::begin(directory.path(), None).unwrap();
@@ -317,11 +320,13 @@ fn nothing_is_left_of_what_is_dropped() {
 }
 
 #[test]
-fn cancelling_ends_it_from_any_thread() {
+fn assembly_cancelled_fails_from_any_thread() {
     let recording = recording(H264);
     let mut assembly = Assembly::begin(&std::env::temp_dir(), None).unwrap();
     let canceller = assembly.canceller();
-    assembly.push(header(&recording.header)).unwrap();
+    assembly
+        .push(init_section(&recording.init_section))
+        .unwrap();
     let cancelling = thread::spawn(move || {
         thread::sleep(Duration::from_millis(100));
         canceller.cancel();
@@ -329,7 +334,7 @@ fn cancelling_ends_it_from_any_thread() {
     });
     let mut n = 0;
     let error = loop {
-        let bytes = later(&recording.segments[1], &recording.header, 2 * n);
+        let bytes = later(&recording.segments[1], &recording.init_section, 2 * n);
         n += 1;
         if let Err(error) = assembly.push(segment(&bytes)) {
             break error;
@@ -341,17 +346,17 @@ fn cancelling_ends_it_from_any_thread() {
     assert_eq!(assembly.finish().unwrap_err().code, Code::Aborted);
 
     let mut assembly = Assembly::begin(&std::env::temp_dir(), None).unwrap();
-    for piece in recording.clip(0..4) {
-        assembly.push(piece).unwrap();
+    for segment in recording.clip(0..4) {
+        assembly.push(segment).unwrap();
     }
     assembly.canceller().cancel();
     assert_eq!(assembly.finish().unwrap_err().code, Code::Aborted);
 }
 
 #[test]
-fn what_is_not_installed_is_named() {
+fn element_missing_reports_package() {
     if std::env::var(ALONE).is_err() {
-        return alone(&[], "what_is_not_installed_is_named", "1");
+        return run_in_process(&[], "element_missing_reports_package", "1");
     }
     gst::init().unwrap();
     let registry = gst::Registry::get();

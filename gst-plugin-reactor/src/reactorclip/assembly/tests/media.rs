@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! Media to put together, and means to look at the result.
+//! Recordings made by ffmpeg, and functions that examine the result.
 
 use std::{
     collections::HashMap,
@@ -17,7 +17,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::super::{Assembled, Assembly, Window};
+use super::super::{AssembledMovie, Assembly, Window};
 use crate::platform::{
     Error,
     recording::{ClipSegment, SegmentKind},
@@ -25,18 +25,18 @@ use crate::platform::{
 
 /// H.264 with B-frames, and AAC.
 pub const H264: &str = "-c:v libx264 -preset veryfast -bf 2 -c:a aac -b:a 96k";
-/// What the runtime's recorder does.
+/// As the runtime's recorder encodes.
 pub const LIVE: &str = "-c:v libx264 -preset veryfast -tune zerolatency -c:a aac";
 
-/// A recording: one header, and segments of two seconds.
+/// A recording: one initialization section, and segments of 2 s.
 pub struct Recording {
-    pub header: Bytes,
+    pub init_section: Bytes,
     pub segments: Vec<Bytes>,
     directory: tempfile::TempDir,
-    pictures: OnceLock<Vec<String>>,
+    frames: OnceLock<Vec<String>>,
 }
 
-/// Eight seconds at 30 pictures a second, of which no two are the same.
+/// 8 s at 30 frames per second, no two of them equal.
 pub fn recording(codecs: &str) -> Arc<Recording> {
     made(codecs, "320x180", 8)
 }
@@ -80,12 +80,12 @@ fn make(codecs: &str, size: &str, seconds: u32) -> Recording {
     let segments = (0..).map(|n| directory.path().join(format!("chunk_{n:05}.m4s")));
     let segments = segments.take_while(|path| path.exists());
     Recording {
-        header: fs::read(directory.path().join("init.mp4")).unwrap().into(),
+        init_section: fs::read(directory.path().join("init.mp4")).unwrap().into(),
         segments: segments
             .map(|path| fs::read(path).unwrap().into())
             .collect(),
         directory,
-        pictures: OnceLock::new(),
+        frames: OnceLock::new(),
     }
 }
 
@@ -93,11 +93,11 @@ pub fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{command:?}: {errors}");
-    // x265 and others greet there, ffmpeg with -v error only complains.
+    // x265 and others print a banner, ffmpeg with -v error prints errors only.
     String::from_utf8(output.stdout).unwrap()
 }
 
-pub fn header(bytes: &Bytes) -> ClipSegment {
+pub fn init_section(bytes: &Bytes) -> ClipSegment {
     ClipSegment {
         kind: SegmentKind::InitSection,
         bytes: bytes.clone(),
@@ -110,38 +110,38 @@ pub fn segment(bytes: &Bytes) -> ClipSegment {
     ClipSegment {
         kind: SegmentKind::Media,
         duration: Duration::from_secs(2),
-        ..header(bytes)
+        ..init_section(bytes)
     }
 }
 
-pub fn apart(piece: ClipSegment) -> ClipSegment {
+pub fn discontinuous(segment: ClipSegment) -> ClipSegment {
     ClipSegment {
         discontinuity: true,
-        ..piece
+        ..segment
     }
 }
 
 impl Recording {
     /// The clip that consists of these segments.
     pub fn clip(&self, segments: std::ops::Range<usize>) -> Vec<ClipSegment> {
-        let mut pieces = vec![header(&self.header)];
-        pieces.extend(self.segments[segments].iter().map(segment));
-        pieces
+        let mut clip = vec![init_section(&self.init_section)];
+        clip.extend(self.segments[segments].iter().map(segment));
+        clip
     }
 
-    /// All of its pictures, as they are shown.
-    pub fn pictures(&self) -> &[String] {
-        let all = || pictures(&self.fragmented(0..self.segments.len()));
-        self.pictures.get_or_init(all)
+    /// A hash of each frame, in presentation order.
+    pub fn frames(&self) -> &[String] {
+        let all = || frames(&self.fragmented(0..self.segments.len()));
+        self.frames.get_or_init(all)
     }
 
-    /// The same as one fragmented file, for ffmpeg to compare with.
+    /// The segments as one fragmented file, for ffmpeg to compare with.
     pub fn fragmented(&self, segments: std::ops::Range<usize>) -> PathBuf {
-        // Other tests read theirs at the same time.
+        // Other tests read theirs meanwhile.
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = self.directory.path().join(format!("joined_{count}.mp4"));
-        let mut all = self.header.to_vec();
+        let mut all = self.init_section.to_vec();
         for segment in &self.segments[segments] {
             all.extend_from_slice(segment);
         }
@@ -150,12 +150,15 @@ impl Recording {
     }
 }
 
-pub fn assemble(pieces: Vec<ClipSegment>, window: Option<(f64, f64)>) -> Result<Assembled, Error> {
+pub fn assemble(
+    clip: Vec<ClipSegment>,
+    window: Option<(f64, f64)>,
+) -> Result<AssembledMovie, Error> {
     gst::init().unwrap();
     let window = window.map(|(start, end)| Window { start, end });
     let mut assembly = Assembly::begin(&std::env::temp_dir(), window)?;
-    for piece in pieces {
-        assembly.push(piece)?;
+    for segment in clip {
+        assembly.push(segment)?;
     }
     assembly.finish()
 }
@@ -166,7 +169,7 @@ pub struct Saved {
     file: tempfile::NamedTempFile,
 }
 
-pub fn save(mut assembled: Assembled) -> Saved {
+pub fn save(mut assembled: AssembledMovie) -> Saved {
     let mut bytes = Vec::new();
     assembled.file.read_to_end(&mut bytes).unwrap();
     assert_eq!(bytes.len() as u64, assembled.size);
@@ -175,9 +178,9 @@ pub fn save(mut assembled: Assembled) -> Saved {
     Saved { bytes, file }
 }
 
-/// Puts the pieces together, and has ffmpeg and GStreamer play the file.
-pub fn saved(pieces: Vec<ClipSegment>, window: Option<(f64, f64)>) -> Saved {
-    let saved = save(assemble(pieces, window).unwrap());
+/// Assembles the clip, and has ffmpeg and GStreamer play the file.
+pub fn saved(clip: Vec<ClipSegment>, window: Option<(f64, f64)>) -> Saved {
+    let saved = save(assemble(clip, window).unwrap());
     saved.plays();
     saved
 }
@@ -187,7 +190,7 @@ impl Saved {
         self.file.path()
     }
 
-    /// Nothing to complain about, from the first to the last byte.
+    /// ffmpeg decodes it without an error, from the first to the last byte.
     pub fn plays(&self) {
         let mut ffmpeg = Command::new("ffmpeg");
         ffmpeg.args(["-v", "error", "-i"]).arg(self.path());
@@ -195,7 +198,7 @@ impl Saved {
         assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     }
 
-    /// Start and duration of the whole.
+    /// Start and duration of the file, in seconds.
     pub fn times(&self) -> (f64, f64) {
         let shown = probe(
             self.path(),
@@ -209,8 +212,8 @@ impl Saved {
         packets(self.path(), stream)
     }
 
-    pub fn pictures(&self) -> Vec<String> {
-        pictures(self.path())
+    pub fn frames(&self) -> Vec<String> {
+        frames(self.path())
     }
 }
 
@@ -220,11 +223,11 @@ pub fn probe(path: &Path, what: &[&str]) -> String {
     run(ffprobe.args(what).arg(path))
 }
 
-/// When each packet of a stream is shown, and for how long, in seconds.
+/// PTS and duration of each packet of a stream, in seconds.
 pub fn packets(path: &Path, stream: &str) -> Vec<(f64, f64)> {
     let entries = "packet=pts_time,duration_time";
     let shown = probe(path, &["-select_streams", stream, "-show_entries", entries]);
-    // Side data have lines of their own.
+    // Side data are on separate lines.
     let lines = shown.lines().filter(|line| !line.is_empty());
     let lines = lines.map(|line| {
         let mut numbers = line.split(',').map(|n| n.parse().unwrap_or(f64::NAN));
@@ -235,8 +238,8 @@ pub fn packets(path: &Path, stream: &str) -> Vec<(f64, f64)> {
     packets
 }
 
-/// The pictures that are shown: a hash of each.
-pub fn pictures(path: &Path) -> Vec<String> {
+/// A hash of each frame that is presented.
+pub fn frames(path: &Path) -> Vec<String> {
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-v", "error", "-i"]).arg(path);
     ffmpeg.args([
@@ -255,7 +258,7 @@ pub fn pictures(path: &Path) -> Vec<String> {
         .collect()
 }
 
-/// How many samples of audio are heard.
+/// The number of audio samples that are played.
 pub fn heard(path: &Path) -> usize {
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-v", "error", "-i"]).arg(path);
@@ -263,7 +266,7 @@ pub fn heard(path: &Path) -> usize {
     ffmpeg.output().unwrap().stdout.len() / 2
 }
 
-/// The boxes of the file, in their order.
+/// The types of the file's boxes, in order.
 pub fn layout(bytes: &[u8]) -> Vec<String> {
     let boxes = crate::platform::mp4_boxes::all_boxes(bytes).unwrap();
     boxes.iter().map(|found| found.kind.to_string()).collect()

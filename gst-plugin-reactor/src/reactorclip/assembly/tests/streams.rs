@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: MIT
 
-//! What goes in comes out, at its time.
+//! Media, times and codecs of untrimmed clips.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::{
-    super::{fragment::Sample, header::Header, timeline::Timeline},
+    super::{
+        fragment::Sample, init_section::InitSection, presentation_timeline::PresentationTimeline,
+    },
     media::*,
 };
 
 use crate::platform::Code;
 
-/// Audio may end up to a frame after the last picture.
+/// Audio may end up to a frame after the video.
 const AUDIO_FRAME: f64 = 1024.0 / 48_000.0;
 
 fn whole(file: &Saved, seconds: f64) {
@@ -24,7 +26,7 @@ fn whole(file: &Saved, seconds: f64) {
 }
 
 #[test]
-fn a_whole_recording_is_one_ordinary_file() {
+fn recording_complete_makes_ordinary_file() {
     let recording = recording(H264);
     let file = saved(recording.clip(0..4), None);
     let layout = layout(&file.bytes);
@@ -38,19 +40,19 @@ fn a_whole_recording_is_one_ordinary_file() {
             .contains(&&file.bytes[8..12])
     );
     whole(&file, 8.0);
-    assert_eq!(file.pictures(), pictures(&recording.fragmented(0..4)));
-    assert_eq!(file.pictures().len(), 240);
+    assert_eq!(file.frames(), frames(&recording.fragmented(0..4)));
+    assert_eq!(file.frames().len(), 240);
 }
 
 #[test]
-fn a_clip_from_the_middle_begins_at_0_in_step() {
+fn clip_from_middle_begins_at_0_in_sync() {
     let recording = recording(H264);
     let file = saved(recording.clip(2..4), None);
     whole(&file, 4.0);
     let source = recording.fragmented(2..4);
-    assert_eq!(file.pictures(), pictures(&source));
-    // The distance between the first picture and each frame of audio, in
-    // samples, is what it was.
+    assert_eq!(file.frames(), frames(&source));
+    // The distance between the first video frame and each audio frame, in
+    // samples, is unchanged.
     let distances = |video: Vec<(f64, f64)>, audio: Vec<(f64, f64)>| -> Vec<i64> {
         let first = video.first().unwrap().0;
         let times = audio.iter().map(|(at, _)| (at - first) * 48_000.0);
@@ -63,20 +65,20 @@ fn a_clip_from_the_middle_begins_at_0_in_step() {
 }
 
 #[test]
-fn what_the_runtime_writes_is_kept_to_the_picture() {
+fn recording_of_runtime_keeps_each_frame() {
     let recording = recording(LIVE);
     let file = saved(recording.clip(1..3), None);
     whole(&file, 4.0);
-    assert_eq!(file.pictures(), pictures(&recording.fragmented(1..3)));
+    assert_eq!(file.frames(), frames(&recording.fragmented(1..3)));
     assert!(close(file.packets("v")[0].0, 0.0));
 }
 
 #[test]
-fn one_kind_of_track_is_enough() {
+fn clip_with_one_track_is_saved() {
     let silent = recording("-an -c:v libx264 -preset veryfast -bf 2");
     let file = saved(silent.clip(1..4), None);
     assert_eq!(file.times(), (0.0, 6.0));
-    assert_eq!(file.pictures(), pictures(&silent.fragmented(1..4)));
+    assert_eq!(file.frames(), frames(&silent.fragmented(1..4)));
 
     let blind = recording("-vn -c:a aac");
     let file = saved(blind.clip(0..2), None);
@@ -90,7 +92,7 @@ fn one_kind_of_track_is_enough() {
 }
 
 #[test]
-fn the_other_codecs_of_mp4_are_taken() {
+fn codecs_of_mp4_are_saved() {
     let opus = "-c:a libopus -strict -2";
     for video in [
         "-c:v libx265 -preset ultrafast -tag:v hvc1 -x265-params log-level=none",
@@ -102,14 +104,14 @@ fn the_other_codecs_of_mp4_are_taken() {
         let (start, duration) = file.times();
         assert!(close(start, 0.0), "{video}: {start}");
         assert!((duration - 4.0).abs() < 0.05, "{video}: {duration}");
-        let expected = pictures(&recording.fragmented(0..2));
-        assert_eq!(file.pictures(), expected, "{video}");
+        let expected = frames(&recording.fragmented(0..2));
+        assert_eq!(file.frames(), expected, "{video}");
         assert_eq!(expected.len(), 120, "{video}");
     }
 }
 
 #[test]
-fn what_mp4_cannot_hold_is_named() {
+fn codec_outside_mp4_reports_its_name() {
     let recording = made("-an -c:v mjpeg", "320x180", 2);
     let error = assemble(recording.clip(0..1), None).unwrap_err();
     assert_eq!(error.code, Code::UnsupportedMedia);
@@ -118,22 +120,22 @@ fn what_mp4_cannot_hold_is_named() {
 }
 
 #[test]
-fn parts_go_on_where_the_last_ended() {
+fn parts_after_discontinuity_continue_timeline() {
     let recording = recording(H264);
-    let mut pieces = recording.clip(2..4);
-    // Backwards, and with the header again.
-    pieces.push(apart(segment(&recording.segments[1])));
-    pieces.push(header(&recording.header));
-    pieces.push(segment(&recording.segments[3]));
-    let file = saved(pieces, None);
+    let mut clip = recording.clip(2..4);
+    // Backwards, and with the initialization section again.
+    clip.push(discontinuous(segment(&recording.segments[1])));
+    clip.push(init_section(&recording.init_section));
+    clip.push(segment(&recording.segments[3]));
+    let file = saved(clip, None);
     let (start, duration) = file.times();
     assert!(close(start, 0.0), "{start}");
     assert!((duration - 8.0).abs() < 0.03, "{duration}");
-    let mut expected = pictures(&recording.fragmented(2..4));
-    expected.extend(pictures(&recording.fragmented(1..2)));
-    expected.extend(pictures(&recording.fragmented(3..4)));
-    assert_eq!(file.pictures(), expected);
-    // Without a hole, and audio in step with the pictures at every seam.
+    let mut expected = frames(&recording.fragmented(2..4));
+    expected.extend(frames(&recording.fragmented(1..2)));
+    expected.extend(frames(&recording.fragmented(3..4)));
+    assert_eq!(file.frames(), expected);
+    // Without a gap, and with audio in sync with video after each part.
     let (video, audio) = (file.packets("v"), file.packets("a"));
     for times in [&video, &audio] {
         let steps = times.windows(2).map(|pair| pair[1].0 - pair[0].0);
@@ -144,23 +146,23 @@ fn parts_go_on_where_the_last_ended() {
 }
 
 #[test]
-fn pictures_that_are_reordered_more_than_before_are_decoded_later() {
+fn part_with_more_reordering_is_decoded_later() {
     let recording = recording("-an -c:v libx264 -preset veryfast -bf 2");
-    let header = Header::parse(&recording.header).unwrap();
-    let pictures = |ahead: i64| -> Vec<Vec<Sample>> {
-        let pictures = (0..5).map(|n| Sample {
+    let header = InitSection::parse(&recording.init_section).unwrap();
+    let frames = |ahead: i64| -> Vec<Vec<Sample>> {
+        let frames = (0..5).map(|n| Sample {
             data: Bytes::new(),
             dts: n * 512,
             pts: n * 512 + ahead,
             duration: 512,
             sync: n == 0,
         });
-        vec![pictures.collect()]
+        vec![frames.collect()]
     };
-    let mut timeline = Timeline::new(&header);
-    let (mut first, mut second) = (pictures(0), pictures(1024));
-    timeline.place(&mut first, false, Duration::ZERO).unwrap();
-    timeline.place(&mut second, true, Duration::ZERO).unwrap();
+    let mut timeline = PresentationTimeline::new(&header);
+    let (mut first, mut second) = (frames(0), frames(1024));
+    timeline.append(&mut first, false, Duration::ZERO).unwrap();
+    timeline.append(&mut second, true, Duration::ZERO).unwrap();
     let (last, next) = (first[0].last().unwrap(), second[0].first().unwrap());
     assert_eq!(last.dts, 4 * 512);
     assert_eq!(next.dts, 4 * 512 + 1);
@@ -168,46 +170,46 @@ fn pictures_that_are_reordered_more_than_before_are_decoded_later() {
 }
 
 #[test]
-fn parameters_may_change_where_pictures_carry_them() {
+fn parameters_in_band_may_change() {
     let codec = |preset: &str| {
         let more = "log-level=none:repeat-headers=1";
         format!("-an -c:v libx265 -preset {preset} -tag:v hev1 -x265-params {more}")
     };
     let first = made(&codec("ultrafast"), "320x180", 2);
     let second = made(&codec("fast"), "320x180", 2);
-    let mut pieces = first.clip(0..1);
-    pieces.extend(second.clip(0..1));
-    assert_ne!(first.header, second.header);
-    let file = saved(pieces, None);
-    let mut expected = pictures(&first.fragmented(0..1));
-    expected.extend(pictures(&second.fragmented(0..1)));
-    assert_eq!(file.pictures(), expected);
+    let mut clip = first.clip(0..1);
+    clip.extend(second.clip(0..1));
+    assert_ne!(first.init_section, second.init_section);
+    let file = saved(clip, None);
+    let mut expected = frames(&first.fragmented(0..1));
+    expected.extend(frames(&second.fragmented(0..1)));
+    assert_eq!(file.frames(), expected);
 }
 
 #[test]
-fn a_header_that_changes_the_media_is_refused() {
+fn init_section_changing_media_is_refused() {
     let (small, large) = (made(LIVE, "320x180", 2), made(LIVE, "640x360", 2));
-    let mut pieces = small.clip(0..1);
-    pieces.push(header(&large.header));
-    let error = assemble(pieces, None).unwrap_err();
+    let mut clip = small.clip(0..1);
+    clip.push(init_section(&large.init_section));
+    let error = assemble(clip, None).unwrap_err();
     assert_eq!(error.code, Code::UnsupportedMedia);
     for what in ["width", "codec_data", "format=fragmented"] {
         assert!(error.message.contains(what), "{error}");
     }
 
     let silent = made("-an -c:v libx264 -preset veryfast", "320x180", 2);
-    let mut pieces = small.clip(0..1);
-    pieces.push(header(&silent.header));
-    let error = assemble(pieces, None).unwrap_err();
+    let mut clip = small.clip(0..1);
+    clip.push(init_section(&silent.init_section));
+    let error = assemble(clip, None).unwrap_err();
     assert_eq!(error.code, Code::UnsupportedMedia);
     assert!(error.message.contains("tracks"), "{error}");
 }
 
 #[test]
-fn gstreamer_plays_it_too() {
+fn file_plays_in_gstreamer() {
     let recording = recording(H264);
     let file = saved(recording.clip(1..3), Some((2.5, 5.0)));
-    assert_eq!(file.pictures().len(), 75);
+    assert_eq!(file.frames().len(), 75);
     let launch = format!(
         "filesrc location={} ! qtdemux name=d d.video_0 ! h264parse ! avdec_h264 ! \
          fakesink name=sink",
@@ -216,7 +218,7 @@ fn gstreamer_plays_it_too() {
     assert_eq!(count_shown(gst::parse::launch(&launch).unwrap()), 75);
 }
 
-/// How many pictures lie in what is to be shown.
+/// The number of frames within the edit list.
 fn count_shown(pipeline: gst::Element) -> usize {
     use gst::prelude::*;
     use std::sync::{

@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: MIT
 
-//! What a window keeps.
+//! Clips trimmed to a window.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::{
-    super::{Cut, Window, fragment::Sample, header::Header, trim::Trim},
+    super::{TrimResult, Window, fragment::Sample, init_section::InitSection, trimmer::Trimmer},
     media::*,
 };
 use crate::platform::Code;
 
-/// The clip that the server gives for a window: whole segments of 2 s.
-fn trimmed(recording: &Recording, start: f64, end: f64) -> (Saved, Cut) {
+/// The clip that the server gives for a window: complete segments of 2 s.
+fn trimmed(recording: &Recording, start: f64, end: f64) -> (Saved, TrimResult) {
     let first = (start / 2.0).floor() as usize;
     let last = ((end / 2.0).ceil() as usize).min(recording.segments.len());
     let clip = recording.clip(first..last);
     let assembled = assemble(clip, Some((start, end))).unwrap();
-    let cut = assembled.cut.clone().unwrap();
+    let cut = assembled.trimmed.clone().unwrap();
     assert_eq!(
         assembled.duration.nseconds() as f64 / 1e9,
         (cut.kept.end - cut.kept.start)
@@ -28,26 +28,26 @@ fn trimmed(recording: &Recording, start: f64, end: f64) -> (Saved, Cut) {
     (file, cut)
 }
 
-/// The pictures from `start` to `end`, in 30ths of a second.
+/// The frames from `start` to `end`, in 1/30 s.
 fn shows(recording: &Recording, file: &Saved, start: usize, end: usize) {
-    let shown = file.pictures();
+    let shown = file.frames();
     assert_eq!(shown.len(), end - start);
-    assert_eq!(shown, recording.pictures()[start..end]);
+    assert_eq!(shown, recording.frames()[start..end]);
     let (begin, duration) = file.times();
     assert!(close(begin, 0.0), "{begin}");
     assert!(close(duration, (end - start) as f64 / 30.0), "{duration}");
 }
 
 #[test]
-fn a_window_is_kept_to_the_picture() {
+fn window_of_video_is_exact_to_frame() {
     for codecs in [H264, LIVE] {
         let recording = recording(codecs);
         for (start, end, first, last) in [
             (0.5, 3.7, 15, 111),
             (3.8, 6.3, 114, 189),
-            // Borders of segments, where nothing is to hide.
+            // Borders of segments: nothing is hidden.
             (2.0, 4.0, 60, 120),
-            // Between pictures: the nearest.
+            // Within a frame: the nearest border.
             (4.51, 5.99, 135, 180),
         ] {
             let (file, cut) = trimmed(&recording, start, end);
@@ -69,7 +69,7 @@ fn a_window_is_kept_to_the_picture() {
 }
 
 #[test]
-fn audio_is_cut_to_the_sample() {
+fn window_of_audio_is_exact_to_sample() {
     let recording = recording(H264);
     let (file, cut) = trimmed(&recording, 3.8, 6.3);
     let seconds = cut.kept.end - cut.kept.start;
@@ -86,11 +86,11 @@ fn audio_is_cut_to_the_sample() {
 }
 
 #[test]
-fn whole_groups_before_the_window_are_not_stored() {
+fn groups_before_window_are_not_stored() {
     let recording = recording(H264);
-    // Two segments too many in front, and one behind.
+    // Two needless segments before the window, and one after it.
     let assembled = assemble(recording.clip(0..4), Some((4.5, 5.5))).unwrap();
-    let cut = assembled.cut.clone().unwrap();
+    let cut = assembled.trimmed.clone().unwrap();
     assert!(
         cut.hidden_before < gst::ClockTime::from_mseconds(520),
         "{cut:?}"
@@ -103,7 +103,7 @@ fn whole_groups_before_the_window_are_not_stored() {
 }
 
 #[test]
-fn a_window_of_audio_alone_is_exact() {
+fn window_of_audio_only_clip_is_exact() {
     let recording = recording("-vn -c:a aac");
     let file = saved(recording.clip(1..3), Some((2.5, 5.0)));
     let (start, duration) = file.times();
@@ -114,17 +114,17 @@ fn a_window_of_audio_alone_is_exact() {
 }
 
 #[test]
-fn a_window_that_reaches_over_the_clip_keeps_what_there_is() {
+fn window_beyond_clip_keeps_all_of_it() {
     let recording = recording(H264);
     let assembled = assemble(recording.clip(2..4), Some((4.5, 20.0))).unwrap();
-    let cut = assembled.cut.clone().unwrap();
-    assert_eq!((cut.asked.start, cut.asked.end), (4.5, 20.0));
+    let cut = assembled.trimmed.clone().unwrap();
+    assert_eq!((cut.requested.start, cut.requested.end), (4.5, 20.0));
     assert!((cut.kept.end - 8.0).abs() < 0.001, "{cut:?}");
     shows(&recording, &save(assembled), 135, 240);
 }
 
 #[test]
-fn a_window_without_media_is_an_error() {
+fn window_without_media_is_refused() {
     let recording = recording(H264);
     let error = assemble(recording.clip(0..1), Some((50.0, 60.0))).unwrap_err();
     assert_eq!(error.code.as_str(), "INVALID_PLAYLIST");
@@ -135,12 +135,12 @@ fn a_window_without_media_is_an_error() {
 }
 
 #[test]
-fn pictures_that_need_what_is_left_out_are_left_out() {
+fn frames_without_their_references_are_left_out() {
     let recording = recording("-an -c:v libx264 -preset veryfast -bf 2");
-    let header = Header::parse(&recording.header).unwrap();
-    // A keyframe every 30 pictures, and after each two that are shown before
+    let header = InitSection::parse(&recording.init_section).unwrap();
+    // A keyframe every 30 frames, and after each two that are presented before
     // it and need the last ones of the group before.
-    let picture = |n: i64| {
+    let frame = |n: i64| {
         let shown = match n % 30 {
             0 => n + 2,
             1 | 2 => n - 1,
@@ -158,12 +158,12 @@ fn pictures_that_need_what_is_left_out_are_left_out() {
         start: 1.5,
         end: 2.0,
     };
-    let mut trim = Trim::new(window, &header);
-    let samples = vec![(0..120).map(picture).collect()];
-    let mut kept = trim.take(samples, Duration::ZERO).unwrap();
-    kept[0].extend(trim.finish().remove(0));
+    let mut trimmer = Trimmer::new(window, &header);
+    let samples = vec![(0..120).map(frame).collect()];
+    let mut kept = trimmer.push(samples, Duration::ZERO).unwrap();
+    kept[0].extend(trimmer.finish().remove(0));
     let shown: Vec<_> = kept[0].iter().map(|sample| sample.pts / 512).collect();
     assert_eq!(shown[..3], [32, 33, 34]);
     assert_eq!(shown.last(), Some(&59));
-    assert_eq!(trim.borders(), Some((1_500_000_000, 2_000_000_000)));
+    assert_eq!(trimmer.borders(), Some((1_500_000_000, 2_000_000_000)));
 }

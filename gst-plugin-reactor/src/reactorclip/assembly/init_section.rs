@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-//! What a clip's header says of its tracks.
+//! Parses a media initialization section (ISO/IEC 14496-12, 8.2): the tracks of
+//! a clip. Called by the thread of the clip's job. Never accepts one that the
+//! file that was begun cannot hold.
 
 use bytes::Bytes;
 use gst::prelude::*;
@@ -8,8 +10,9 @@ use mp4_atom::{Elst, FourCC, Hdlr, Mdhd, Mvhd, Tkhd, Trex};
 
 use super::{
     caps,
+    debug::CAT,
     errors::{invalid, unsupported},
-    timeline::scale,
+    timescale::scale,
 };
 use crate::platform::{
     Error,
@@ -17,61 +20,67 @@ use crate::platform::{
     track::Kind,
 };
 
-/// The tracks of a header, in its order.
+/// The tracks, in the order of the initialization section.
 #[derive(Debug)]
-pub(super) struct Header {
-    pub tracks: Vec<Track>,
-    /// The IDs of those that the file leaves out: captions, metadata.
-    pub others: Vec<u32>,
+pub(super) struct InitSection {
+    pub tracks: Vec<ClipTrack>,
+    /// The IDs of the tracks that the file leaves out: captions, metadata.
+    pub ignored: Vec<u32>,
 }
 
 #[derive(Debug)]
-pub(super) struct Track {
+pub(super) struct ClipTrack {
     pub id: u32,
     pub kind: Kind,
-    /// Units of its times per second.
+    /// Units of the track's times per second.
     pub timescale: u32,
-    /// What the header's edit list adds to the media's own times.
-    pub shift: i64,
-    /// What fragments leave out.
+    /// What the edit list adds to the media's own times, in units of the time
+    /// scale.
+    pub edit_offset: i64,
+    /// For fragments without values of their own.
     pub defaults: Trex,
     pub caps: gst::Caps,
-    /// How many bytes give the length of each NAL unit, in H.264 and H.265.
-    pub nal_length: Option<usize>,
+    /// The bytes of the length field of a NAL unit, in H.264 and H.265.
+    pub nal_length_size: Option<usize>,
 }
 
-impl Header {
+impl InitSection {
     pub fn parse(bytes: &Bytes) -> Result<Self, Error> {
-        let (mut tracks, others) = parse(bytes)
+        let (mut tracks, ignored) = parse(bytes)
             .map_err(|why| invalid(format!("the clip's header cannot be read: {why}")))?;
         if tracks.is_empty() {
             return Err(invalid("the clip's header has no audio and no video track"));
         }
-        let caps = caps::of_header(bytes)?;
+        let caps = caps::caps_of_tracks(bytes)?;
         for track in &mut tracks {
             let known = caps.get(&track.id);
             track.caps = known.cloned().ok_or_else(|| {
-                let what = sample_entry(bytes, track.id).unwrap_or_else(|| "nothing known".into());
+                let format = sample_format(bytes, track.id);
+                let format = format.unwrap_or_else(|| "nothing known".into());
                 let kind = track.kind.as_str();
                 unsupported(format!(
-                    "GStreamer does not know the clip's {kind} ({what})"
+                    "GStreamer does not know the clip's {kind} ({format})"
                 ))
             })?;
-            track.nal_length = nal_length(&track.caps);
+            track.nal_length_size = nal_length_size(&track.caps);
         }
-        Ok(Self { tracks, others })
+        Ok(Self { tracks, ignored })
     }
 
-    /// Fragments under this header go on in the file that the other began:
-    /// one MP4 has one description of each track.
-    pub fn continues(&self, first: &Header) -> Result<(), Error> {
-        let of = |header: &Header| -> Vec<_> {
-            let tracks = header.tracks.iter();
+    /// Fails if fragments of this section cannot be in the file that the first
+    /// one began: one MP4 has one description of each track.
+    pub fn check_continues(&self, first: &InitSection) -> Result<(), Error> {
+        let layout = |section: &InitSection| -> Vec<_> {
+            let tracks = section.tracks.iter();
             tracks.map(|t| (t.kind.as_str(), t.timescale)).collect()
         };
         let mut changed: Vec<String> = Vec::new();
-        if of(self) != of(first) {
-            changed.push(format!("tracks {:?} became {:?}", of(first), of(self)));
+        if layout(self) != layout(first) {
+            changed.push(format!(
+                "tracks {:?} became {:?}",
+                layout(first),
+                layout(self)
+            ));
         } else {
             for (new, old) in self.tracks.iter().zip(&first.tracks) {
                 changed.extend(differences(old, new));
@@ -87,8 +96,8 @@ impl Header {
     }
 }
 
-/// Which fields of the caps are not the same any more.
-fn differences(old: &Track, new: &Track) -> Vec<String> {
+/// The fields of the caps that changed.
+fn differences(old: &ClipTrack, new: &ClipTrack) -> Vec<String> {
     let kind = old.kind.as_str();
     let (Some(was), Some(is)) = (old.caps.structure(0), new.caps.structure(0)) else {
         return vec![kind.to_owned()];
@@ -96,14 +105,14 @@ fn differences(old: &Track, new: &Track) -> Vec<String> {
     if was.name() != is.name() {
         return vec![format!("{kind}: {} became {}", was.name(), is.name())];
     }
-    // avc3 and hev1 carry their parameter sets with the pictures.
+    // avc3 and hev1 carry their parameter sets in the samples.
     let in_band = matches!(was.get::<&str>("stream-format"), Ok("avc3" | "hev1"));
     let mut fields: Vec<_> = was.fields().chain(is.fields()).collect();
     fields.sort_unstable();
     fields.dedup();
     fields
         .into_iter()
-        // A guess from the first fragment's durations.
+        // qtdemux guesses it from the first fragment's durations.
         .filter(|field| *field != "framerate")
         .filter(|field| !(in_band && *field == "codec_data"))
         .filter(|field| {
@@ -117,7 +126,7 @@ fn differences(old: &Track, new: &Track) -> Vec<String> {
         .collect()
 }
 
-fn parse(data: &[u8]) -> Result<(Vec<Track>, Vec<u32>), String> {
+fn parse(data: &[u8]) -> Result<(Vec<ClipTrack>, Vec<u32>), String> {
     let moov = all_boxes(data)?
         .into_iter()
         .find(|found| found.is(b"moov"))
@@ -131,27 +140,31 @@ fn parse(data: &[u8]) -> Result<(Vec<Track>, Vec<u32>), String> {
             }
         }
     }
-    let (mut tracks, mut others) = (Vec::new(), Vec::new());
+    let (mut tracks, mut ignored) = (Vec::new(), Vec::new());
     for trak in moov.children()? {
         if trak.is(b"trak") {
-            match track(&trak, &movie, &defaults)? {
+            match parse_track(&trak, &movie, &defaults)? {
                 Ok(track) => tracks.push(track),
-                Err(id) => others.push(id),
+                Err(id) => ignored.push(id),
             }
         }
     }
-    Ok((tracks, others))
+    Ok((tracks, ignored))
 }
 
-/// A track, or the ID of one whose kind does not go into the file.
-fn track(trak: &Mp4Box<'_>, movie: &Mvhd, defaults: &[Trex]) -> Result<Result<Track, u32>, String> {
+/// A track, or the ID of one whose kind the file leaves out.
+fn parse_track(
+    trak: &Mp4Box<'_>,
+    movie: &Mvhd,
+    defaults: &[Trex],
+) -> Result<Result<ClipTrack, u32>, String> {
     let id = required(trak, &[b"tkhd"])?.decode::<Tkhd>()?.track_id;
     let handler: Hdlr = required(trak, &[b"mdia", b"hdlr"])?.decode()?;
     let kind = match handler.handler {
         kind if kind == FourCC::new(b"vide") => Kind::Video,
         kind if kind == FourCC::new(b"soun") => Kind::Audio,
         other => {
-            gst::warning!(super::CAT, "leaves out a track of kind {other}");
+            gst::warning!(CAT, "leaves out a track of kind {other}");
             return Ok(Err(id));
         }
     };
@@ -164,31 +177,31 @@ fn track(trak: &Mp4Box<'_>, movie: &Mvhd, defaults: &[Trex]) -> Result<Result<Tr
         None => Elst::default(),
     };
     let defaults = defaults.iter().find(|trex| trex.track_id == id);
-    Ok(Ok(Track {
+    Ok(Ok(ClipTrack {
         id,
         kind,
         timescale: media.timescale,
-        shift: shift(&edits, movie.timescale, media.timescale),
+        edit_offset: edit_offset(&edits, movie.timescale, media.timescale),
         defaults: defaults.cloned().unwrap_or_default(),
         caps: gst::Caps::new_empty(),
-        nal_length: None,
+        nal_length_size: None,
     }))
 }
 
-/// Empty edits delay the media, the first of the others leaves out what is
-/// before (the frames that a decoder reorders, an encoder's priming).
-fn shift(edits: &Elst, movie: u32, media: u32) -> i64 {
-    let mut shift = 0i64;
+/// Empty edits delay the media, the first of the others skips its beginning
+/// (the delay of reordered frames, an encoder's priming).
+fn edit_offset(edits: &Elst, movie: u32, media: u32) -> i64 {
+    let mut offset = 0i64;
     for edit in &edits.entries {
         match edit.media_time {
             None => {
                 let empty = i64::try_from(edit.segment_duration).unwrap_or(0);
-                shift = shift.saturating_add(scale(empty, media, movie));
+                offset = offset.saturating_add(scale(empty, media, movie));
             }
-            Some(time) => return shift.saturating_sub(i64::try_from(time).unwrap_or(0)),
+            Some(time) => return offset.saturating_sub(i64::try_from(time).unwrap_or(0)),
         }
     }
-    shift
+    offset
 }
 
 fn required<'a>(parent: &Mp4Box<'a>, path: &[&[u8; 4]]) -> Result<Mp4Box<'a>, String> {
@@ -201,8 +214,8 @@ fn required<'a>(parent: &Mp4Box<'a>, path: &[&[u8; 4]]) -> Result<Mp4Box<'a>, St
     })
 }
 
-/// How the header names the format of a track, for messages.
-fn sample_entry(data: &[u8], id: u32) -> Option<String> {
+/// The type of a track's sample entry, for messages.
+fn sample_format(data: &[u8], id: u32) -> Option<String> {
     let moov = all_boxes(data).ok()?.into_iter().find(|b| b.is(b"moov"))?;
     let is_of_track = |trak: &Mp4Box<'_>| {
         let tkhd = trak.descendant(&[b"tkhd"]);
@@ -216,7 +229,7 @@ fn sample_entry(data: &[u8], id: u32) -> Option<String> {
     Some(entry.kind.to_string())
 }
 
-fn nal_length(caps: &gst::Caps) -> Option<usize> {
+fn nal_length_size(caps: &gst::Caps) -> Option<usize> {
     let s = caps.structure(0)?;
     let at = match (s.name().as_str(), s.get::<&str>("stream-format").ok()?) {
         ("video/x-h264", "avc" | "avc3") => 4,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! Temporary files that nothing is left of, whatever happens.
+//! Temporary files, which are gone when they are closed, even after a crash.
+//! Called by the thread of the clip's job and the muxer's bus handler.
 
 use std::{
     fs::File,
@@ -13,17 +14,17 @@ use tempfile::NamedTempFile;
 
 use crate::platform::{Code, Error};
 
-/// Where temporary files go, and what to say when they cannot.
+/// Where temporary files are made, and the errors for when that fails.
 #[derive(Debug, Clone)]
-pub(super) struct Directory(PathBuf);
+pub(super) struct TempDirectory(PathBuf);
 
-impl Directory {
+impl TempDirectory {
     pub fn new(path: &Path) -> Self {
         Self(path.to_owned())
     }
 
-    /// A file without a name.
-    pub fn file(&self) -> Result<File, Error> {
+    /// Makes a file without a name.
+    pub fn create_file(&self) -> Result<File, Error> {
         tempfile::tempfile_in(&self.0).map_err(|error| self.error(&error))
     }
 
@@ -48,18 +49,18 @@ impl Directory {
     }
 }
 
-/// A file that another part of the process opens by a path.
+/// The `faststart-file` of mp4mux, which opens it by a path.
 #[derive(Debug)]
-pub(super) enum Spill {
-    /// It has no name: the path is that of its descriptor.
+pub(super) enum FaststartFile {
+    /// Without a name: the path is that of its descriptor in /proc.
     Nameless(File, PathBuf),
-    /// Where there are no such paths. Removed when it is dropped.
+    /// Where there is no /proc. Removed when it is dropped.
     Named(NamedTempFile),
 }
 
-impl Spill {
-    pub fn new(directory: &Directory) -> Result<Self, Error> {
-        let file = directory.file()?;
+impl FaststartFile {
+    pub fn new(directory: &TempDirectory) -> Result<Self, Error> {
+        let file = directory.create_file()?;
         let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
         if path.exists() {
             return Ok(Self::Nameless(file, path));
@@ -77,9 +78,9 @@ impl Spill {
         }
     }
 
-    /// Why nothing more can be written to it: those who use it by its path
-    /// say only that it was so.
-    pub fn complaint(&self) -> Option<io::Error> {
+    /// Tries to write to it, and returns the error: an element that writes by
+    /// the path reports only that it failed.
+    pub fn find_write_error(&self) -> Option<io::Error> {
         let file = match self {
             Self::Nameless(file, _) => file,
             Self::Named(file) => file.as_file(),

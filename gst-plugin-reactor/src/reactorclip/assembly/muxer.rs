@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-//! The private pipeline: a source for each track, mp4mux, and the file.
+//! The private pipeline: an appsrc for each track, mp4mux, and the file. Called
+//! by the thread of the clip's job; its streaming threads write the file. Never
+//! posts a message on the application's bus.
 
 use std::{
     fs::File,
@@ -11,45 +13,47 @@ use std::{
 use gst::prelude::*;
 
 use super::{
-    CAT,
-    edits::{self, Fed, Plan},
+    debug::CAT,
+    edit_list::{MuxedTrack, Presentation},
     errors::{aborted, unsupported},
     fragment::Sample,
-    header::{Header, Track},
-    output::{Failure, Output},
-    temporary::{Directory, Spill},
-    timeline::to_ns,
+    init_section::{ClipTrack, InitSection},
+    movie_writer::{MovieWriter, WriteError},
+    temp_files::{FaststartFile, TempDirectory},
+    timescale::{movie_timescale, to_ns},
 };
 use crate::{
     gst_helpers::{internal, make, missing},
     platform::{Error, lock},
 };
 
-/// Between where the first sample lies and 0, for tracks that begin earlier.
+/// The running time of the first sample, in nanoseconds, for tracks that begin
+/// earlier.
 const HEADROOM: i64 = 10_000_000_000;
-/// How much one track may be ahead of another.
-const LARGEST_LEAD: u64 = 32 << 20;
+/// By how many bytes one track may be ahead of another.
+const MAX_QUEUED: u64 = 32 << 20;
 
-/// What the pipeline's threads, the caller and cancellers share.
+/// Shared by the pipeline's threads, the caller and cancellers.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
-    state: Mutex<State>,
+pub(super) struct MuxerControl {
+    state: Mutex<MuxerState>,
     changed: Condvar,
-    /// Apart, since writing may take its time.
-    output: Mutex<Option<Output>>,
+    /// Under a lock of its own, since writing may block.
+    writer: Mutex<Option<MovieWriter>>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct MuxerState {
     cancelled: bool,
-    /// The first failure, or that it is finished.
-    over: Option<Result<(), Error>>,
-    /// The sources that have nothing left.
+    /// The first failure, or the end of the stream.
+    result: Option<Result<(), Error>>,
+    /// Whether each track's source is empty.
     starved: Vec<bool>,
-    plan: Option<Plan>,
+    /// Until the writer has it.
+    presentation: Option<Presentation>,
 }
 
-impl Shared {
+impl MuxerControl {
     pub fn cancel(&self) {
         lock(&self.state).cancelled = true;
         self.changed.notify_all();
@@ -61,39 +65,39 @@ impl Shared {
 
     fn end(&self, result: Result<(), Error>) {
         let mut state = lock(&self.state);
-        state.over.get_or_insert(result);
+        state.result.get_or_insert(result);
         self.changed.notify_all();
     }
 
-    fn starve(&self, track: usize) {
+    fn set_starved(&self, track: usize) {
         if let Some(starved) = lock(&self.state).starved.get_mut(track) {
             *starved = true;
         }
         self.changed.notify_all();
     }
 
-    /// Waits until it holds, as long as nothing has gone wrong.
-    fn wait(&self, until: impl Fn(&State) -> bool) -> Result<(), Error> {
-        /// Nothing depends on that: whoever changes something says so.
-        const LOOK_AGAIN: Duration = Duration::from_millis(200);
+    /// Waits until a condition holds; fails when the pipeline has failed.
+    fn wait_until(&self, condition: impl Fn(&MuxerState) -> bool) -> Result<(), Error> {
+        /// A safeguard: each change notifies.
+        const POLL_INTERVAL: Duration = Duration::from_millis(200);
         let mut state = lock(&self.state);
         loop {
             state.check()?;
-            if until(&state) {
+            if condition(&state) {
                 return Ok(());
             }
-            let waited = self.changed.wait_timeout(state, LOOK_AGAIN);
+            let waited = self.changed.wait_timeout(state, POLL_INTERVAL);
             state = waited.map_or_else(|error| error.into_inner().0, |(state, _)| state);
         }
     }
 }
 
-impl State {
+impl MuxerState {
     fn check(&self) -> Result<(), Error> {
         if self.cancelled {
             return Err(aborted());
         }
-        match &self.over {
+        match &self.result {
             Some(Err(error)) => Err(error.clone()),
             _ => Ok(()),
         }
@@ -101,50 +105,57 @@ impl State {
 }
 
 #[derive(Debug)]
-pub(super) struct Mux {
+pub(super) struct Muxer {
     pipeline: gst::Pipeline,
     sources: Vec<gst_app::AppSrc>,
-    tracks: Vec<Fed>,
-    shared: Arc<Shared>,
-    directory: Directory,
-    /// What is taken off all times, in nanoseconds.
+    tracks: Vec<MuxedTrack>,
+    control: Arc<MuxerControl>,
+    directory: TempDirectory,
+    /// Subtracted from all times, in nanoseconds.
     base: Option<i64>,
 }
 
-impl Mux {
-    pub fn new(header: &Header, directory: &Directory, shared: Arc<Shared>) -> Result<Self, Error> {
+impl Muxer {
+    pub fn new(
+        init_section: &InitSection,
+        directory: &TempDirectory,
+        control: Arc<MuxerControl>,
+    ) -> Result<Self, Error> {
         let pipeline = gst::Pipeline::builder().name("reactor-assembly").build();
-        let spill = Spill::new(directory)?;
-        *lock(&shared.output) = Some(Output::new(directory.file()?));
-        // Until there is something for them.
-        lock(&shared.state).starved = vec![true; header.tracks.len()];
-        let scales = header.tracks.iter().map(|track| track.timescale);
+        let faststart_file = FaststartFile::new(directory)?;
+        *lock(&control.writer) = Some(MovieWriter::new(directory.create_file()?));
+        // Until samples are pushed.
+        lock(&control.state).starved = vec![true; init_section.tracks.len()];
+        let scales = init_section.tracks.iter().map(|track| track.timescale);
         let muxer = make("mp4mux")?;
         muxer.set_property("faststart", true);
-        let path = spill.path().to_str().ok_or_else(|| internal("odd path"))?;
+        let path = faststart_file
+            .path()
+            .to_str()
+            .ok_or_else(|| internal("odd path"))?;
         muxer.set_property("faststart-file", path);
-        muxer.set_property("movie-timescale", edits::movie_timescale(scales));
-        let sink = sink(&shared, directory)?;
+        muxer.set_property("movie-timescale", movie_timescale(scales));
+        let sink = make_sink(&control, directory)?;
         pipeline.add_many([&muxer, &sink]).map_err(internal)?;
         muxer.link(&sink).map_err(internal)?;
-        watch_bus(&pipeline, &shared, directory, spill)?;
-        let mut mux = Self {
+        watch_bus(&pipeline, &control, directory, faststart_file)?;
+        let mut this = Self {
             pipeline,
             sources: Vec::new(),
             tracks: Vec::new(),
-            shared,
+            control,
             directory: directory.clone(),
             base: None,
         };
-        for track in &header.tracks {
-            mux.add(track, &muxer)?;
+        for track in &init_section.tracks {
+            this.add_track(track, &muxer)?;
         }
-        let state = mux.pipeline.set_state(gst::State::Playing);
+        let state = this.pipeline.set_state(gst::State::Playing);
         state.map_err(|_| internal("the private pipeline does not start"))?;
-        Ok(mux)
+        Ok(this)
     }
 
-    fn add(&mut self, track: &Track, muxer: &gst::Element) -> Result<(), Error> {
+    fn add_track(&mut self, track: &ClipTrack, muxer: &gst::Element) -> Result<(), Error> {
         let index = self.sources.len();
         let source = make("appsrc")?
             .downcast::<gst_app::AppSrc>()
@@ -153,9 +164,9 @@ impl Mux {
         source.set_format(gst::Format::Time);
         // push() waits instead.
         source.set_max_bytes(0);
-        let shared = self.shared.clone();
+        let control = self.control.clone();
         let callbacks = gst_app::AppSrcCallbacks::builder();
-        let callbacks = callbacks.need_data(move |_, _| shared.starve(index));
+        let callbacks = callbacks.need_data(move |_, _| control.set_starved(index));
         source.set_callbacks(callbacks.build());
         self.pipeline.add(&source).map_err(internal)?;
 
@@ -165,8 +176,8 @@ impl Mux {
         let pad = muxer.request_pad(&template, None, None);
         let pad = pad.ok_or_else(|| internal("mp4mux gave no sink pad"))?;
         pad.set_property("trak-timescale", track.timescale);
-        name_chroma_site(&pad);
-        let parser = parser(track, template.caps())?;
+        set_default_chroma_site(&pad);
+        let parser = make_parser(track, template.caps())?;
         let mut last = source.clone().upcast::<gst::Element>();
         if let Some(parser) = &parser {
             self.pipeline.add(parser).map_err(internal)?;
@@ -176,26 +187,26 @@ impl Mux {
         let from = last.static_pad("src").ok_or_else(|| internal("no pad"))?;
         from.link(&pad).map_err(internal)?;
         self.sources.push(source);
-        self.tracks.push(Fed {
+        self.tracks.push(MuxedTrack {
             timescale: track.timescale,
             parsed: parser.is_some(),
-            ..Fed::default()
+            ..MuxedTrack::default()
         });
         Ok(())
     }
 
-    /// What each track was fed.
-    pub fn tracks(&self) -> &[Fed] {
+    /// The samples that were pushed to each track.
+    pub fn tracks(&self) -> &[MuxedTrack] {
         &self.tracks
     }
 
-    /// Feeds the tracks, and waits until one of them has nothing left: the
-    /// muxer waits for that one, so that the others cannot get further.
+    /// Pushes samples, and waits until a source is empty: the muxer waits for
+    /// that track, and stops taking from the others.
     pub fn push(&mut self, samples: Vec<Vec<Sample>>) -> Result<(), Error> {
-        self.shared.check()?;
-        let base = self.base(&samples);
+        self.control.check()?;
+        let base = self.base_time(&samples);
         for (index, samples) in samples.into_iter().enumerate() {
-            let (Some(source), Some(fed)) = (self.sources.get(index), self.tracks.get_mut(index))
+            let (Some(source), Some(track)) = (self.sources.get(index), self.tracks.get_mut(index))
             else {
                 continue;
             };
@@ -204,24 +215,25 @@ impl Mux {
             }
             let mut list = gst::BufferList::new_sized(samples.len());
             for sample in samples {
-                fed.add(sample.dts, sample.pts, sample.duration);
-                let buffer = buffer(sample, fed.timescale, base);
+                track.count(sample.dts, sample.pts, sample.duration);
+                let buffer = make_buffer(sample, track.timescale, base);
                 list.make_mut().add(buffer);
             }
-            if let Some(starved) = lock(&self.shared.state).starved.get_mut(index) {
+            if let Some(starved) = lock(&self.control.state).starved.get_mut(index) {
                 *starved = false;
             }
             if source.push_buffer_list(list).is_err() {
-                // The bus has said why.
-                self.shared.check()?;
+                // The bus handler has set the reason.
+                self.control.check()?;
                 return Err(internal("the private pipeline takes nothing more"));
             }
         }
-        self.shared.wait(|state| state.starved.contains(&true))?;
+        self.control
+            .wait_until(|state| state.starved.contains(&true))?;
         if self
             .sources
             .iter()
-            .any(|s| s.current_level_bytes() > LARGEST_LEAD)
+            .any(|s| s.current_level_bytes() > MAX_QUEUED)
         {
             return Err(unsupported(
                 "audio and video lie too far apart in the recording",
@@ -230,14 +242,15 @@ impl Mux {
         Ok(())
     }
 
-    fn base(&mut self, samples: &[Vec<Sample>]) -> i64 {
+    /// The time that is subtracted from all times, set by the first samples.
+    fn base_time(&mut self, samples: &[Vec<Sample>]) -> i64 {
         let first = self
             .tracks
             .iter()
             .zip(samples)
-            .filter_map(|(fed, samples)| {
+            .filter_map(|(track, samples)| {
                 let times = samples.iter().flat_map(|s| [s.dts, s.pts]);
-                Some(to_ns(times.min()?, fed.timescale))
+                Some(to_ns(times.min()?, track.timescale))
             });
         let first = first.min();
         match (self.base, first) {
@@ -246,39 +259,39 @@ impl Mux {
         }
     }
 
-    /// Completes the file.
-    pub fn finish(&self, plan: Plan) -> Result<(File, u64), Error> {
-        lock(&self.shared.state).plan = Some(plan);
+    /// Completes the file; returns it with its size in bytes.
+    pub fn finish(&self, presentation: Presentation) -> Result<(File, u64), Error> {
+        lock(&self.control.state).presentation = Some(presentation);
         for source in &self.sources {
             let _ = source.end_of_stream();
         }
-        self.shared.wait(|state| state.over.is_some())?;
-        let output = lock(&self.shared.output).take();
+        self.control.wait_until(|state| state.result.is_some())?;
+        let output = lock(&self.control.writer).take();
         let output = output.ok_or_else(|| internal("there is no file"))?;
         output
             .into_file()
-            .map_err(|why| explain(why, &self.directory))
+            .map_err(|failure| write_error(failure, &self.directory))
     }
 }
 
-impl Drop for Mux {
+impl Drop for Muxer {
     fn drop(&mut self) {
-        self.shared.end(Err(aborted()));
+        self.control.end(Err(aborted()));
         if let Some(bus) = self.pipeline.bus() {
             bus.set_flushing(true);
         }
         if self.pipeline.set_state(gst::State::Null).is_err() {
             gst::warning!(CAT, obj = self.pipeline, "could not be shut down");
         }
-        // Not before: mp4mux uses its temporary file up to here, and the
-        // handler holds it.
+        // Not earlier: mp4mux uses its temporary file until then, and the
+        // handler owns that.
         if let Some(bus) = self.pipeline.bus() {
             bus.unset_sync_handler();
         }
     }
 }
 
-fn buffer(sample: Sample, timescale: u32, base: i64) -> gst::Buffer {
+fn make_buffer(sample: Sample, timescale: u32, base: i64) -> gst::Buffer {
     let time = |ticks| {
         let at = to_ns(ticks, timescale) - base;
         gst::ClockTime::from_nseconds(at.max(0) as u64)
@@ -297,8 +310,8 @@ fn buffer(sample: Sample, timescale: u32, base: i64) -> gst::Buffer {
     buffer
 }
 
-/// What makes of the stream what the muxer takes, where it does not take it.
-fn parser(track: &Track, accepted: &gst::Caps) -> Result<Option<gst::Element>, Error> {
+/// The parser that converts a track to what the muxer accepts, if it needs one.
+fn make_parser(track: &ClipTrack, accepted: &gst::Caps) -> Result<Option<gst::Element>, Error> {
     if track.caps.is_subset(accepted) {
         return Ok(None);
     }
@@ -320,10 +333,9 @@ fn parser(track: &Track, accepted: &gst::Caps) -> Result<Option<gst::Element>, E
     make(parser).map(Some)
 }
 
-/// mp4mux of 1.22 crashes on VP9 caps that do not say where the chroma samples
-/// lie, as those of most encoders' streams; where the stream does not either,
-/// it is what everybody assumes.
-fn name_chroma_site(pad: &gst::Pad) {
+/// mp4mux of GStreamer 1.22 crashes on VP9 caps without chroma-site, which are
+/// those of most encoders; mpeg2 is the default of the field.
+fn set_default_chroma_site(pad: &gst::Pad) {
     pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, |_, info| {
         if let Some(event) = info.event_mut()
             && let gst::EventView::Caps(caps) = event.view()
@@ -339,20 +351,23 @@ fn name_chroma_site(pad: &gst::Pad) {
     });
 }
 
-fn sink(shared: &Arc<Shared>, directory: &Directory) -> Result<gst::Element, Error> {
+fn make_sink(
+    control: &Arc<MuxerControl>,
+    directory: &TempDirectory,
+) -> Result<gst::Element, Error> {
     let sink = make("appsink")?
         .downcast::<gst_app::AppSink>()
         .map_err(|_| internal("appsink is not one"))?;
     sink.set_sync(false);
     sink.set_async(false);
-    let (samples, directory) = (shared.clone(), directory.clone());
-    let eos = shared.clone();
+    let (samples, directory) = (control.clone(), directory.clone());
+    let eos = control.clone();
     let callbacks = gst_app::AppSinkCallbacks::builder()
         .new_sample(move |sink| {
             let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
             write(&samples, &sample).map_err(|failure| {
                 if let Some(failure) = failure {
-                    samples.end(Err(explain(failure, &directory)));
+                    samples.end(Err(write_error(failure, &directory)));
                 }
                 gst::FlowError::Error
             })?;
@@ -363,52 +378,55 @@ fn sink(shared: &Arc<Shared>, directory: &Directory) -> Result<gst::Element, Err
     Ok(sink.upcast())
 }
 
-/// Takes what the muxer puts out, or fails, without a reason when it is over.
-fn write(shared: &Shared, sample: &gst::Sample) -> Result<(), Option<Failure>> {
+/// Writes a buffer of the muxer. Fails without a reason when the assembly has
+/// failed already.
+fn write(control: &MuxerControl, sample: &gst::Sample) -> Result<(), Option<WriteError>> {
     let buffer = sample.buffer().map(|buffer| buffer.map_readable());
     let Some(Ok(data)) = buffer else {
         return Ok(());
     };
-    let plan = {
-        let mut state = lock(&shared.state);
+    let presentation = {
+        let mut state = lock(&control.state);
         if state.check().is_err() {
             return Err(None);
         }
-        state.plan.take()
+        state.presentation.take()
     };
-    let mut output = lock(&shared.output);
+    let mut output = lock(&control.writer);
     let output = output.as_mut().ok_or(None)?;
-    if let Some(plan) = plan {
-        output.plan(plan);
+    if let Some(presentation) = presentation {
+        output.set_presentation(presentation);
     }
     output.write(&data).map_err(Some)
 }
 
-fn explain(failure: Failure, directory: &Directory) -> Error {
+fn write_error(failure: WriteError, directory: &TempDirectory) -> Error {
     match failure {
-        Failure::Write(error) => directory.error(&error),
-        Failure::Header(why) => internal(format!("the file's header: {why}")),
-        Failure::Short(bytes) => internal(format!(
+        WriteError::Io(error) => directory.error(&error),
+        WriteError::InvalidHeader(why) => internal(format!("the file's header: {why}")),
+        WriteError::Truncated(bytes) => internal(format!(
             "{bytes} bytes of mp4mux's temporary file were lost"
         )),
     }
 }
 
-/// Errors end it. Nothing reaches the user's bus.
+/// Ends the assembly at an error. No message reaches the application's bus.
 fn watch_bus(
     pipeline: &gst::Pipeline,
-    shared: &Arc<Shared>,
-    directory: &Directory,
-    spill: Spill,
+    control: &Arc<MuxerControl>,
+    directory: &TempDirectory,
+    faststart_file: FaststartFile,
 ) -> Result<(), Error> {
     let bus = pipeline.bus().ok_or_else(|| internal("no bus"))?;
-    let (shared, directory) = (shared.clone(), directory.clone());
+    let (control, directory) = (control.clone(), directory.clone());
     bus.set_sync_handler(move |_, message| {
         match message.view() {
             gst::MessageView::Error(error) => {
                 gst::debug!(CAT, "{} {:?}", error.error(), error.debug());
-                let complaint = spill.complaint().map(|why| directory.error(&why));
-                shared.end(Err(complaint.unwrap_or_else(|| classify(error))));
+                let write_error = faststart_file
+                    .find_write_error()
+                    .map(|error| directory.error(&error));
+                control.end(Err(write_error.unwrap_or_else(|| classify(error))));
             }
             gst::MessageView::Warning(warning) => {
                 gst::debug!(CAT, "{} {:?}", warning.error(), warning.debug());
@@ -433,11 +451,11 @@ fn classify(error: &gst::message::Error) -> Error {
     internal(format!("{source}: {}", error.error()))
 }
 
-/// Which elements it takes, whatever the media.
+/// Fails if an element is not installed that any clip needs.
 pub(super) fn check_installed() -> Result<(), Error> {
-    let needed = ["appsrc", "appsink", "qtdemux", "mp4mux"];
-    let lacks = |name: &&str| gst::ElementFactory::find(name).is_none();
-    match needed.into_iter().find(lacks) {
+    let required = ["appsrc", "appsink", "qtdemux", "mp4mux"];
+    let is_missing = |name: &&str| gst::ElementFactory::find(name).is_none();
+    match required.into_iter().find(is_missing) {
         Some(name) => Err(missing(name)),
         None => Ok(()),
     }
