@@ -126,7 +126,7 @@ pub fn signals(
                 member.upload(source.map(Ok), None, None, get_promise(&args[3]));
             },
         ),
-        // request-clip(seconds, promise): a clip of what was recorded last.
+        // request-clip(seconds, promise): a clip of the last seconds.
         action(
             "request-clip",
             vec![f64::static_type(), promise()],
@@ -146,28 +146,28 @@ pub fn signals(
             let message = ClientMessage::RequestSchema;
             member.request("request_schema", message, get_promise(&args[0]));
         }),
-        // publish-track(name), unpublish-track(name): of the model's inputs
-        // that elements of the session feed, which are published anyway.
+        // publish-track(name), unpublish-track(name): for the model's inputs
+        // that elements of the session feed; they are published at first.
         action("publish-track", vec![text()], |member, args| {
             member.set_track_published(&get_string(&args[0]).unwrap_or_default(), true);
         }),
         action("unpublish-track", vec![text()], |member, args| {
             member.set_track_published(&get_string(&args[0]).unwrap_or_default(), false);
         }),
-        // disconnect(recoverable): ends the session, or the connection only:
-        // the platform keeps the session for 30 s then.
+        // disconnect(recoverable): ends the session, or closes the connection
+        // only: the platform then keeps the session for 30 s.
         action("disconnect", vec![bool::static_type()], |member, args| {
             if let Some(session) = member.session() {
                 session.disconnect(args[0].get().unwrap_or_default());
             }
         }),
-        // reconnect(): a new connection to the session.
+        // reconnect(): makes a new connection to the session.
         action("reconnect", vec![], |member, _| {
             if let Some(session) = member.session() {
                 session.reconnect();
             }
         }),
-        // pause-track(name), resume-track(name): of the model's outputs.
+        // pause-track(name), resume-track(name): for the model's outputs.
         action("pause-track", vec![text()], |member, args| {
             member.set_track_paused(&get_string(&args[0]).unwrap_or_default(), true);
         }),

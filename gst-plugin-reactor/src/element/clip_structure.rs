@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT
 
-//! A clip as a structure: what `request-clip` answers and `reactorclip`
-//! takes.
+//! A clip as a GstStructure: the reply to `request-clip`, and the property
+//! `clip` of reactorclip. Called on the driver's task and at READY -> PAUSED;
+//! never fetches a clip.
 
 use crate::{
     platform::{Code, Error, endpoint::Endpoint, wire::Clip},
     session::recording_endpoints,
 };
 
-/// Of a clip of a session of this process; it says on which server it is.
-pub fn structure(clip: &Clip) -> gst::structure::Builder {
+/// The structure of a clip. The clip's server is in it if a session of this
+/// process has recorded it.
+pub fn to_structure(clip: &Clip) -> gst::structure::Builder {
     let endpoint = recording_endpoints::find_endpoint(&clip.session_id);
     let local = endpoint.as_ref().map(Endpoint::is_local);
     gst::Structure::builder("reactor-reply")
@@ -25,19 +27,20 @@ pub fn structure(clip: &Clip) -> gst::structure::Builder {
         .field_if_some("local", local)
 }
 
-/// Where the clip is, by the structure.
+/// The server of a clip, as far as the structure names it.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Server {
+pub struct ClipServer {
     pub api_url: Option<String>,
     pub local: Option<bool>,
 }
 
-/// The clip that a structure describes.
+/// Parses a structure.
 ///
 /// # Errors
 ///
-/// When it is not what `request-clip` answers.
-pub fn parse(structure: &gst::StructureRef) -> Result<(Clip, Server), Error> {
+/// [`Code::InvalidSettings`] when it is not a reply to `request-clip` or
+/// `request-recording` with a clip.
+pub fn parse(structure: &gst::StructureRef) -> Result<(Clip, ClipServer), Error> {
     let invalid = |what: &str| {
         let text = format!("the clip {what}; set what request-clip or request-recording answers");
         Error::api(Code::InvalidSettings, text)
@@ -57,7 +60,7 @@ pub fn parse(structure: &gst::StructureRef) -> Result<(Clip, Server), Error> {
         predicted_ready_at_ms: structure.get("predicted-ready-at-ms").unwrap_or_default(),
         playlist_url: text("playlist-url").ok_or_else(|| invalid("has no playlist-url"))?,
     };
-    let server = Server {
+    let server = ClipServer {
         api_url: text("api-url"),
         local: structure.get("local").ok(),
     };
@@ -69,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_answered_is_taken() {
+    fn clip_structure_roundtrip_keeps_fields() {
         gst::init().unwrap();
         let clip = Clip {
             session_id: "of nobody".into(),
@@ -80,17 +83,17 @@ mod tests {
             predicted_ready_at_ms: 1_700_000_000_000,
             playlist_url: "/clips?session_id=x&start=1.500&end=11.500".into(),
         };
-        let structure = structure(&clip).build();
-        assert_eq!(parse(&structure).unwrap(), (clip, Server::default()));
+        let structure = to_structure(&clip).build();
+        assert_eq!(parse(&structure).unwrap(), (clip, ClipServer::default()));
     }
 
     #[test]
-    fn what_is_no_clip_is_refused() {
+    fn structure_without_clip_is_refused() {
         gst::init().unwrap();
         let details = gst::Structure::builder("reactor-error")
             .field("message", "no media")
             .build();
-        let answers = [
+        let replies = [
             gst::Structure::new_empty("reactor-reply"),
             gst::Structure::builder("reactor-reply")
                 .field("error", details)
@@ -101,9 +104,9 @@ mod tests {
                 .field("end", f64::NAN)
                 .build(),
         ];
-        for answer in answers {
-            let error = parse(&answer).unwrap_err();
-            assert_eq!(error.code, Code::InvalidSettings, "{answer}");
+        for reply in replies {
+            let error = parse(&reply).unwrap_err();
+            assert_eq!(error.code, Code::InvalidSettings, "{reply}");
         }
     }
 }

@@ -1,27 +1,29 @@
 // SPDX-License-Identifier: MIT
 
-//! Between the transport's clock and an element's running time.
+//! [`ClockBridge`]: converts between the transport's clock, which is the system
+//! clock, and an element's running time. Called by streaming threads for each
+//! buffer; never changes a clock.
 
 use gst::prelude::*;
 
 use crate::session::bridge_clock;
 
-/// A foreign clock's offset that jumps by more than this has been changed,
-/// not measured with jitter.
-const JUMP: i64 = 100_000_000;
+/// Nanoseconds. An offset that differs by more is a change of the foreign
+/// clock, not jitter of the measurement.
+const MAX_JITTER: i64 = 100_000_000;
 /// Weight of a new measurement of the offset, as 1/n.
 const SMOOTHING: i64 = 32;
 
-/// The element clock's offset from the system clock, measured anew with every
-/// buffer and smoothed: the two drift apart when a sound card gives the time.
+/// The offset of the element's clock from the system clock, in nanoseconds,
+/// measured at each buffer and smoothed: a sound card's clock drifts from it.
 #[derive(Debug, Default)]
 pub struct ClockBridge {
     offset: Option<i64>,
 }
 
 impl ClockBridge {
-    /// The running time at which something with this absolute system time
-    /// stands, or `None` if it is from before the element's time.
+    /// The element's running time at this absolute system time; `None` before
+    /// the element's base time, or without a clock.
     pub fn running_time(
         &mut self,
         element: &gst::Element,
@@ -34,8 +36,7 @@ impl ClockBridge {
             .map(gst::ClockTime::from_nseconds)
     }
 
-    /// The absolute system time at which this running time of the element's
-    /// stands.
+    /// The absolute system time at this running time of the element.
     pub fn bridge_time(
         &mut self,
         element: &gst::Element,
@@ -46,7 +47,8 @@ impl ClockBridge {
         Some(gst::ClockTime::from_nseconds(absolute))
     }
 
-    /// The element clock's lead over the system's, and the base time.
+    /// The offset of the element's clock from the system clock, and the
+    /// element's base time.
     fn offset(&mut self, element: &gst::Element) -> Option<(i64, gst::ClockTime)> {
         let clock = element.clock()?;
         let base = element.base_time()?;
@@ -60,7 +62,7 @@ impl ClockBridge {
 
     fn smooth(&mut self, measured: i64) -> i64 {
         let offset = match self.offset {
-            Some(old) if (measured - old).abs() < JUMP => old + (measured - old) / SMOOTHING,
+            Some(old) if (measured - old).abs() < MAX_JITTER => old + (measured - old) / SMOOTHING,
             _ => measured,
         };
         self.offset = Some(offset);
@@ -73,16 +75,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_drift_is_followed_and_a_jump_taken_at_once() {
-        let mut timing = ClockBridge::default();
-        assert_eq!(timing.smooth(1_000_000), 1_000_000);
-        // Jitter is damped.
-        assert_eq!(timing.smooth(1_320_000), 1_010_000);
-        // A steady drift is reached.
+    fn offset_follows_drift_smoothly_and_jump_at_once() {
+        let mut bridge = ClockBridge::default();
+        assert_eq!(bridge.smooth(1_000_000), 1_000_000);
+        // Jitter is smoothed.
+        assert_eq!(bridge.smooth(1_320_000), 1_010_000);
+        // A steady drift is followed.
         for _ in 0..1000 {
-            timing.smooth(2_000_000);
+            bridge.smooth(2_000_000);
         }
-        assert!((timing.smooth(2_000_000) - 2_000_000).abs() < 100);
-        assert_eq!(timing.smooth(5_000_000_000), 5_000_000_000);
+        assert!((bridge.smooth(2_000_000) - 2_000_000).abs() < 100);
+        assert_eq!(bridge.smooth(5_000_000_000), 5_000_000_000);
     }
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-//! A thread of an element's own, for what runs the application's code: adding
-//! pads, posting messages, emitting signals.
+//! The event thread of an element, for everything that runs the application's
+//! code: adding pads, posting messages, emitting signals. It may block; the
+//! driver's task and streaming threads only send it events.
 
 use std::{sync::mpsc, thread};
 
@@ -9,11 +10,12 @@ use gst::{glib, prelude::*};
 
 use crate::platform::{Code, Error};
 
-/// Starts the thread; it ends when all senders are gone.
+/// Spawns the thread, which calls `handle` for each event. It ends when all
+/// senders or the element are dropped.
 ///
 /// # Errors
 ///
-/// When the process has no threads left.
+/// When the process cannot start another thread.
 pub fn spawn<T, E>(
     name: &str,
     element: &T,

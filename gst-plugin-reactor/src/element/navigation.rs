@@ -67,46 +67,33 @@ impl NavigationCommands {
 
 /// Converts an event: its coordinates become fractions of the picture.
 fn normalize(event: NavigationEvent, (width, height): (u32, u32)) -> Option<InputEvent> {
-    let x = |x: f64| x / f64::from(width.max(1));
-    let y = |y: f64| y / f64::from(height.max(1));
+    use NavigationEvent as Nav;
+    let scale = |x: f64, y: f64| (x / f64::from(width.max(1)), y / f64::from(height.max(1)));
     Some(match event {
-        NavigationEvent::KeyPress { key, .. } => InputEvent::KeyPress(key),
-        NavigationEvent::KeyRelease { key, .. } => InputEvent::KeyRelease(key),
-        NavigationEvent::MouseMove { x: px, y: py, .. } => {
-            InputEvent::MouseMove { x: x(px), y: y(py) }
+        Nav::KeyPress { key, .. } => InputEvent::KeyPress(key),
+        Nav::KeyRelease { key, .. } => InputEvent::KeyRelease(key),
+        Nav::MouseMove { x, y, .. } => {
+            let (x, y) = scale(x, y);
+            InputEvent::MouseMove { x, y }
         }
-        NavigationEvent::MouseButtonPress {
-            button,
-            x: px,
-            y: py,
+        Nav::MouseButtonPress { button, x, y, .. } => {
+            let (x, y) = scale(x, y);
+            InputEvent::MousePress { button, x, y }
+        }
+        Nav::MouseButtonRelease { button, x, y, .. } => {
+            let (x, y) = scale(x, y);
+            InputEvent::MouseRelease { button, x, y }
+        }
+        Nav::MouseScroll {
+            x,
+            y,
+            delta_x: dx,
+            delta_y: dy,
             ..
-        } => InputEvent::MousePress {
-            button,
-            x: x(px),
-            y: y(py),
-        },
-        NavigationEvent::MouseButtonRelease {
-            button,
-            x: px,
-            y: py,
-            ..
-        } => InputEvent::MouseRelease {
-            button,
-            x: x(px),
-            y: y(py),
-        },
-        NavigationEvent::MouseScroll {
-            x: px,
-            y: py,
-            delta_x,
-            delta_y,
-            ..
-        } => InputEvent::Scroll {
-            x: x(px),
-            y: y(py),
-            dx: delta_x,
-            dy: delta_y,
-        },
+        } => {
+            let (x, y) = scale(x, y);
+            InputEvent::Scroll { x, y, dx, dy }
+        }
         _ => return None,
     })
 }

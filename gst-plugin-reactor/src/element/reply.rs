@@ -96,7 +96,7 @@ fn reply_structure(
             .field("type", "modelSchema")
             .field("data", schema.to_string())
             .build(),
-        Ok(ServerMessage::ClipReady(clip)) => clip_structure::structure(&clip).build(),
+        Ok(ServerMessage::ClipReady(clip)) => clip_structure::to_structure(&clip).build(),
         Ok(_) => reply.build(),
         Err(error) => reply
             .field("error", errors::details(&error, session_id))

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 
-//! The pad templates of elements with a pad for each track.
+//! The pad templates of elements with one pad for each track. Called once for
+//! each element class; keeps no state.
 
 use crate::{platform::track::Kind, session::codecs::Codec};
 
-/// `video_%s` and `audio_%s`, with what comes in each.
-pub fn templates(
+/// The templates `video_%s` and `audio_%s`, with `caps` of each kind.
+pub fn track_templates(
     direction: gst::PadDirection,
     presence: gst::PadPresence,
     caps: impl Fn(Kind) -> gst::Caps,
@@ -18,8 +19,8 @@ pub fn templates(
         .collect()
 }
 
-/// Raw, or in one of the codecs.
-pub fn media(kind: Kind) -> gst::Caps {
+/// The caps of raw media of a kind, and of each codec.
+pub fn media_caps(kind: Kind) -> gst::Caps {
     let raw = match kind {
         Kind::Video => "video/x-raw",
         Kind::Audio => "audio/x-raw",

@@ -20,7 +20,7 @@ use super::{
     settings::Format,
 };
 use crate::{
-    element::{clip_structure::Server, lock},
+    element::{clip_structure::ClipServer, lock},
     platform::{
         Code, Error,
         http::HttpClient,
@@ -45,7 +45,7 @@ pub enum Origin {
     /// An address.
     Playlist(String),
     /// What a live element answered.
-    Clip(Clip, Server),
+    Clip(Clip, ClipServer),
     /// What the session with this key records.
     Session { key: String, name: String },
 }
@@ -251,7 +251,7 @@ impl Worker {
                 let playlist = PlaylistLocation::from_url(
                     HttpClient::shared()?,
                     &url,
-                    access.bearer(Some(&url))?,
+                    access.token_provider(Some(&url))?,
                 )?;
                 let window = playlist.window().map(|(start, end)| Window { start, end });
                 return Ok((playlist, window));

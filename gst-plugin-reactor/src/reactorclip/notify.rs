@@ -74,7 +74,7 @@ impl ReactorClip {
                 }
             }
             Report::Clip(clip) => {
-                let structure = clip_structure::structure(&clip).build();
+                let structure = clip_structure::to_structure(&clip).build();
                 *lock(&self.answered) = Some(structure);
                 element.notify("clip");
             }

@@ -147,8 +147,8 @@ impl ObjectImpl for ReactorFilter {
     fn constructed(&self) {
         self.parent_constructed();
         let element = self.obj();
-        // One session for the two, whatever else is in the pipeline, unless
-        // the user names one.
+        // The two elements share a session of their own, whatever else is in
+        // the pipeline, unless the user names one.
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let own = format!("reactorfilter {}", NEXT.fetch_add(1, Ordering::Relaxed));
         for child in [&self.sink, &self.src] {

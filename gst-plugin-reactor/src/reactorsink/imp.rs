@@ -354,7 +354,7 @@ impl BinImpl for ReactorSink {}
 pub(crate) fn pad_templates() -> &'static [gst::PadTemplate] {
     static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
         let (direction, presence) = (gst::PadDirection::Sink, gst::PadPresence::Request);
-        templates::templates(direction, presence, templates::media)
+        templates::track_templates(direction, presence, templates::media_caps)
     });
     &TEMPLATES
 }

@@ -400,7 +400,7 @@ impl BinImpl for ReactorSrc {}
 pub(crate) fn pad_templates() -> &'static [gst::PadTemplate] {
     static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
         let (direction, presence) = (gst::PadDirection::Src, gst::PadPresence::Sometimes);
-        templates::templates(direction, presence, template_caps)
+        templates::track_templates(direction, presence, template_caps)
     });
     &TEMPLATES
 }
@@ -410,7 +410,7 @@ fn template_caps(kind: Kind) -> gst::Caps {
     let mut caps = gst::Caps::new_empty();
     {
         let caps = caps.make_mut();
-        for structure in templates::media(kind).iter() {
+        for structure in templates::media_caps(kind).iter() {
             caps.append_structure(structure.to_owned());
             if structure.name() == "video/x-raw" {
                 let any = gst::CapsFeatures::new_any();

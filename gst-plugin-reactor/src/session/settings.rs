@@ -225,11 +225,11 @@ settings! {
 }
 
 impl Settings {
-    /// Who is asked for the session. Makes no request.
+    /// The coordinator of the session.
     ///
     /// # Errors
     ///
-    /// When something is missing, or makes no sense.
+    /// [`Code::InvalidSettings`] when a setting is missing or invalid.
     pub(super) fn coordinator(&self) -> Result<Coordinator, Error> {
         if self.local {
             return Coordinator::local(self.server());
@@ -244,7 +244,7 @@ impl Settings {
             ));
         }
         let model = self.model.as_deref().map(ModelName::parse);
-        Coordinator::cloud(self.server(), model, self.access())
+        Coordinator::cloud(self.server(), model, self.credentials())
     }
 
     /// A copy with this server, as far as one is given.
@@ -257,53 +257,47 @@ impl Settings {
         }
     }
 
-    /// What lets in at the cloud, for what belongs to no session of this
-    /// process; nothing where the user gave nothing. A token of the user's is
-    /// for the server of what the user gave with it, `address`; a key is for
-    /// the API only.
+    /// The tokens for recordings of the cloud that belong to no session of this
+    /// process; `None` without credentials. The user's `jwt` is for the server
+    /// of `address`, which the user gave with it; an API key is for the API only.
     ///
     /// # Errors
     ///
-    /// When the server's address makes no sense.
-    pub fn bearer(&self, address: Option<&str>) -> Result<Option<TokenProvider>, Error> {
+    /// When the server's address is invalid.
+    pub fn token_provider(&self, address: Option<&str>) -> Result<Option<TokenProvider>, Error> {
         if self.local || (self.api_key.is_none() && !self.jwt.is_set()) {
             return Ok(None);
         }
-        let place = address.filter(|_| self.jwt.is_set());
-        let origin = place.and_then(|address| Url::parse(address).ok()?.join("/").ok());
+        let address = address.filter(|_| self.jwt.is_set());
+        let origin = address.and_then(|address| Url::parse(address).ok()?.join("/").ok());
         let base = match origin {
             Some(origin) => origin,
             None => parse_base(self.server(), DEFAULT_API_URL)?,
         };
+        let (http, cache) = (HttpClient::shared()?, TokenCache::shared());
         let scope = TokenScope::Recordings;
-        let bearer = TokenProvider::new(
-            HttpClient::shared()?,
-            base,
-            self.access(),
-            TokenCache::shared(),
-            scope,
-        );
-        bearer.map(Some)
+        TokenProvider::new(http, base, self.credentials(), cache, scope).map(Some)
     }
 
-    /// The server, for what belongs to no session of this process.
+    /// The server of recordings that belong to no session of this process.
     ///
     /// # Errors
     ///
-    /// When something is missing, or makes no sense.
+    /// [`Code::InvalidSettings`] when a setting is missing or invalid.
     pub fn endpoint(&self) -> Result<Endpoint, Error> {
-        match self.bearer(None)? {
-            Some(bearer) => Ok(Endpoint::cloud(bearer)),
+        match self.token_provider(None)? {
+            Some(tokens) => Ok(Endpoint::cloud(tokens)),
             None if self.local => Endpoint::new(HttpClient::shared()?, self.server()),
             None => Err(missing_credentials()),
         }
     }
 
-    fn access(&self) -> ApiCredentials {
+    fn credentials(&self) -> ApiCredentials {
         ApiCredentials::new(self.api_key.as_ref().map(Secret::expose), self.jwt.clone())
     }
 
-    /// What the environment says, where nothing else does.
+    /// Takes `REACTOR_JWT` and `REACTOR_API_KEY` from the environment, for the
+    /// cloud, unless the settings have credentials.
     pub fn fill_from_environment(&mut self) {
         if self.local {
             return;
@@ -319,7 +313,7 @@ impl Settings {
     pub(super) fn server(&self) -> &str {
         let url = self.api_url.as_deref();
         match self.local {
-            // The default is the cloud's, which is nowhere near local.
+            // The default is the cloud's address, never a local runtime's.
             true => url
                 .filter(|url| *url != DEFAULT_API_URL)
                 .unwrap_or(DEFAULT_LOCAL_URL),
@@ -327,8 +321,8 @@ impl Settings {
         }
     }
 
-    /// The name of a property in which two elements that share a session
-    /// differ, and may not.
+    /// The name of the first property in which an element with the `other`
+    /// settings contradicts the session that these settings started.
     pub(super) fn conflict(&self, other: &Self) -> Option<&'static str> {
         let conflict = Self::PROPERTIES.iter().find(|p| (p.conflicts)(self, other));
         conflict.map(|property| property.info.name)
@@ -339,6 +333,11 @@ impl Settings {
     pub fn inherit(&mut self, other: &Self) {
         for property in Self::PROPERTIES.iter().filter(|p| p.info.inherited) {
             (property.inherit)(self, other);
+        }
+        // Clones are one token: one of the environment, which may be set next,
+        // must not become the element's own.
+        if !self.jwt.is_set() {
+            self.jwt = Jwt::default();
         }
     }
 
@@ -355,6 +354,7 @@ impl Settings {
         self.ice_transport_policy == IceTransportPolicy::Relay
     }
 
+    /// How long READY -> NULL waits for the session to be closed.
     pub fn close_limit(&self) -> Duration {
         Duration::from_millis(self.close_timeout.into())
     }
@@ -373,8 +373,8 @@ impl Settings {
             restart: self.restart_session,
             seed: RandomState::new().hash_one(0),
             queues: !self.local,
-            // On the same network host candidates do; a local runtime names
-            // relays only where it was given some.
+            // On a local network host candidates are enough; a local runtime
+            // names relays only if it was configured with some.
             ice_servers: !self.local || self.relay_only(),
         }
     }
@@ -387,6 +387,7 @@ fn missing_credentials() -> Error {
     Error::api(Code::InvalidSettings, text)
 }
 
+/// `None` for 0.
 fn optional(milliseconds: u32) -> Option<Duration> {
     (milliseconds != 0).then(|| Duration::from_millis(milliseconds.into()))
 }
