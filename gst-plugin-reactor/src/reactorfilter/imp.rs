@@ -13,16 +13,13 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 
 use crate::{
     element::{gobject, lock},
+    gst_helpers::debug_category,
     property::{self, settings},
+    reactorsrc::SourceSettings,
 };
 
-static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new(
-        "reactorfilter",
-        gst::DebugColorFlags::empty(),
-        Some("Reactor filter"),
-    )
-});
+static CAT: LazyLock<gst::DebugCategory> =
+    LazyLock::new(|| debug_category("reactorfilter", "Reactor filter"));
 
 #[allow(
     missing_debug_implementations,
@@ -174,7 +171,7 @@ impl ObjectImpl for ReactorFilter {
     fn properties() -> &'static [glib::ParamSpec] {
         static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             let mut specs = gobject::properties();
-            specs.push(crate::reactorsrc::on_gap());
+            specs.extend(property::specs(SourceSettings::PROPERTIES));
             specs.extend(property::specs(TrackSettings::PROPERTIES));
             specs
         });

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 
+//! The element `reactorfilter`: its type, its registration and the user documentation.
+
 /**
  * SECTION:element-reactorfilter
  *

@@ -11,11 +11,12 @@ use gst::prelude::*;
 use super::{
     encoder::{self, EncoderChoice},
     loss_based_controller::LossBasedController,
+    settings::SinkSettings,
 };
 use crate::{
     gst_helpers::{internal, remove_elements, sync_states},
     platform::{Error, track::Kind},
-    session::{bitrate_allocator::BitrateLimits, codecs::Codec},
+    session::codecs::Codec,
 };
 
 pub struct EncodeChain {
@@ -27,29 +28,25 @@ pub struct EncodeChain {
 
 impl EncodeChain {
     /// A chain for a stream that upstream has encoded.
-    pub fn passthrough(codec: &'static Codec, bitrate: BitrateLimits) -> Self {
+    pub fn passthrough(codec: &'static Codec, settings: &SinkSettings) -> Self {
         Self {
             codec,
             elements: Vec::new(),
-            controller: LossBasedController::new(bitrate),
+            controller: LossBasedController::new(settings.bitrate_limits(codec.kind)),
         }
     }
 
     /// A chain that encodes as one of the `agreed` codecs. `setup` gets the
     /// encoder before it starts.
-    ///
-    /// # Errors
-    ///
-    /// As [`EncoderChoice::new`], and when a converter is not installed.
+    /// Fails as [`EncoderChoice::new`], and when a converter is not installed.
     pub fn encoding(
         kind: Kind,
         agreed: &[&'static Codec],
-        encoder_name: Option<&str>,
-        bitrate: BitrateLimits,
+        settings: &SinkSettings,
         setup: impl Fn(&gst::Element),
     ) -> Result<Self, Error> {
-        let choice = EncoderChoice::new(kind, agreed, encoder_name)?;
-        let mut chain = Self::passthrough(choice.codec, bitrate);
+        let choice = EncoderChoice::new(kind, agreed, settings.encoder_name(kind))?;
+        let mut chain = Self::passthrough(choice.codec, settings);
         chain.elements = choice.make_elements(chain.controller.bitrate())?;
         if let Some(encoder) = chain.elements.last() {
             setup(encoder);
@@ -67,10 +64,7 @@ impl EncodeChain {
 
     /// Links the elements between `queue` and `sink`. Events wait in the queue
     /// meanwhile.
-    ///
-    /// # Errors
-    ///
-    /// When elements cannot be linked or started.
+    /// Fails when elements cannot be linked or started.
     pub fn insert(
         &self,
         bin: &gst::Bin,

@@ -24,10 +24,7 @@ impl EncoderChoice {
     /// Chooses the best encoder for any of these codecs, or the factory that the
     /// user names. Hardware comes first, then VP8, whose software encoders are
     /// fast enough on any machine, then the order of the codecs.
-    ///
-    /// # Errors
-    ///
-    /// When no installed encoder produces any of the codecs.
+    /// Fails when no installed encoder produces any of the codecs.
     pub fn new(
         kind: Kind,
         codecs: &[&'static Codec],
@@ -59,10 +56,7 @@ impl EncoderChoice {
 
     /// Makes the elements between a raw stream and the encoded one, in order; the
     /// encoder is the last. `bitrate` is in bit/s.
-    ///
-    /// # Errors
-    ///
-    /// When an element is not installed.
+    /// Fails when an element is not installed.
     pub fn make_elements(&self, bitrate: u32) -> Result<Vec<gst::Element>, Error> {
         let mut elements = match self.codec.kind {
             Kind::Video => vec![make("videoconvert")?],

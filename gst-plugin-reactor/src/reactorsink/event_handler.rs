@@ -132,15 +132,13 @@ impl ReactorSink {
 
     /// Gives each pad its track: the one it has, the one it is named after,
     /// or the first free one of its kind.
-    ///
-    /// # Errors
-    ///
-    /// When there is none, and as [`SinkPad::codecs`].
+    /// Fails when there is none, and as [`SinkPad::codecs`].
     fn assign_tracks(&self, tracks: Vec<Track>) -> Result<MediaPlan, Error> {
         let mut free: Vec<_> = tracks
             .into_iter()
             .filter(|track| track.direction == Direction::SendOnly)
             .collect();
+        let settings = lock(&self.settings).clone();
         let mut publications = Vec::new();
         // First, so that the other pads cannot take these tracks.
         let (named, unnamed): (Vec<_>, Vec<_>) = self
@@ -158,11 +156,10 @@ impl ReactorSink {
                 return Err(no_track_for(sink_pad, &free));
             };
             let track = free.remove(position);
-            let encoder_name = self.encoder_name(sink_pad.kind);
             publications.push(Publication {
-                codecs: sink_pad.codecs(encoder_name.as_deref())?,
+                codecs: sink_pad.codecs(&settings)?,
                 track: track.clone(),
-                bitrate: self.bitrate_limits(sink_pad.kind),
+                bitrate: settings.bitrate_limits(sink_pad.kind),
             });
             gst::debug!(CAT, obj = sink_pad.pad, "feeds {}", track.name);
             sink_pad.bind(track);
@@ -180,17 +177,11 @@ impl ReactorSink {
         let Some(track) = sink_pad.track() else {
             return;
         };
-        let encoder_name = self.encoder_name(sink_pad.kind);
-        let bitrate = self.bitrate_limits(sink_pad.kind);
+        let settings = lock(&self.settings).clone();
         let setup = |encoder: &gst::Element| {
             element.emit_by_name::<()>("encoder-setup", &[&track.name, encoder]);
         };
-        match sink_pad.prepare(
-            element.upcast_ref(),
-            encoder_name.as_deref(),
-            bitrate,
-            setup,
-        ) {
+        match sink_pad.prepare(element.upcast_ref(), &settings, setup) {
             Ok(Some(codec)) => {
                 if let Some(session) = self.membership.session() {
                     session.set_codec(&track.name, codec);

@@ -51,10 +51,7 @@ impl Flow {
 
 impl Gate {
     /// Makes a closed gate, which calls `on_caps` for each CAPS event.
-    ///
-    /// # Errors
-    ///
-    /// When the queue element is not installed.
+    /// Fails when the queue element is not installed.
     pub fn new(
         on_caps: impl Fn(gst::Caps) + Send + Sync + 'static,
     ) -> Result<Self, glib::BoolError> {

@@ -10,7 +10,7 @@ use std::sync::{Arc, LazyLock, Mutex, mpsc};
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 
-use super::{debug::CAT, event::SinkEvent, sink_pad::SinkPad};
+use super::{debug::CAT, event::SinkEvent, settings::SinkSettings, sink_pad::SinkPad};
 use crate::{
     element::{SessionMembership, event_thread, gobject, lifecycle::Lifecycle, lock, templates},
     platform::{
@@ -18,18 +18,8 @@ use crate::{
         track::{Kind, Track},
     },
     property,
-    session::{ParticipantRole, bitrate_allocator::BitrateLimits},
+    session::ParticipantRole,
 };
-
-/// Of video, in bit/s. The server's own encoder may use 10 Mbit/s; a camera
-/// with 640x360 at 30 frames/s looks good with 2.
-const DEFAULT_BITRATE: BitrateLimits = BitrateLimits {
-    min: 150_000,
-    start: 2_000_000,
-    max: 8_000_000,
-};
-/// In bit/s.
-const AUDIO_BITRATE: u32 = 64_000;
 
 #[derive(Default)]
 #[allow(
@@ -38,31 +28,13 @@ const AUDIO_BITRATE: u32 = 64_000;
 )]
 pub struct ReactorSink {
     pub(super) membership: SessionMembership,
-    settings: Mutex<SinkSettings>,
+    pub(super) settings: Mutex<SinkSettings>,
     sink_pads: Mutex<Vec<Arc<SinkPad>>>,
     events: Mutex<Option<mpsc::Sender<SinkEvent>>>,
     /// The model's tracks, once the session has announced them.
     pub(super) tracks: Mutex<Option<Vec<Track>>>,
     /// By how much the streams that were held are delayed, in ns.
     pub(super) hold_delay: Mutex<Option<i64>>,
-}
-
-/// The properties that only this element has.
-#[derive(Debug, Clone)]
-struct SinkSettings {
-    video_encoder: Option<String>,
-    audio_encoder: Option<String>,
-    bitrate: BitrateLimits,
-}
-
-impl Default for SinkSettings {
-    fn default() -> Self {
-        Self {
-            video_encoder: None,
-            audio_encoder: None,
-            bitrate: DEFAULT_BITRATE,
-        }
-    }
 }
 
 impl ReactorSink {
@@ -74,26 +46,6 @@ impl ReactorSink {
         self.sink_pads()
             .into_iter()
             .find(|sink_pad| matches(sink_pad))
-    }
-
-    /// The factory that the user wants, if any.
-    pub(super) fn encoder_name(&self, kind: Kind) -> Option<String> {
-        let settings = lock(&self.settings);
-        match kind {
-            Kind::Video => settings.video_encoder.clone(),
-            Kind::Audio => settings.audio_encoder.clone(),
-        }
-    }
-
-    pub(super) fn bitrate_limits(&self, kind: Kind) -> BitrateLimits {
-        match kind {
-            Kind::Video => lock(&self.settings).bitrate,
-            Kind::Audio => BitrateLimits {
-                min: AUDIO_BITRATE,
-                start: AUDIO_BITRATE,
-                max: AUDIO_BITRATE,
-            },
-        }
     }
 
     fn send_event(&self, event: SinkEvent) {
@@ -168,7 +120,7 @@ impl ObjectImpl for ReactorSink {
     fn properties() -> &'static [glib::ParamSpec] {
         static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             let mut specs = gobject::properties();
-            specs.extend(sink_properties());
+            specs.extend(property::specs(SinkSettings::PROPERTIES));
             specs
         });
         &PROPERTIES
@@ -176,34 +128,29 @@ impl ObjectImpl for ReactorSink {
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let name = pspec.name();
-        let number = || value.get::<u32>().unwrap_or_default();
-        match name {
-            "video-encoder" => lock(&self.settings).video_encoder = property::text(value),
-            "audio-encoder" => lock(&self.settings).audio_encoder = property::text(value),
-            "start-bitrate" => lock(&self.settings).bitrate.start = number(),
-            "min-bitrate" => lock(&self.settings).bitrate.min = number(),
-            "max-bitrate" => lock(&self.settings).bitrate.max = number(),
-            _ => self
+        match property::find(SinkSettings::PROPERTIES, name) {
+            // Setting a text or a number cannot fail.
+            Some(property) => drop((property.set)(&mut lock(&self.settings), value)),
+            None => self
                 .membership
                 .set_property(self.obj().upcast_ref(), name, value),
         }
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
-        match pspec.name() {
-            "video-encoder" => lock(&self.settings).video_encoder.to_value(),
-            "audio-encoder" => lock(&self.settings).audio_encoder.to_value(),
-            "start-bitrate" => lock(&self.settings).bitrate.start.to_value(),
-            "min-bitrate" => lock(&self.settings).bitrate.min.to_value(),
-            "max-bitrate" => lock(&self.settings).bitrate.max.to_value(),
-            "stats" => self.stats().to_value(),
-            _ => self.membership.state.property(pspec),
+        match property::find(SinkSettings::PROPERTIES, pspec.name()) {
+            Some(property) => (property.value)(&lock(&self.settings), &property.info),
+            None if pspec.name() == "stats" => self.stats().to_value(),
+            None => self.membership.state.property(pspec),
         }
     }
 
     fn signals() -> &'static [glib::subclass::Signal] {
         static SIGNALS: LazyLock<Vec<glib::subclass::Signal>> = LazyLock::new(|| {
-            let mut signals = gobject::signals(membership);
+            let mut signals = gobject::signals(|element| {
+                let sink = element.downcast_ref::<super::ReactorSink>()?;
+                Some(&sink.imp().membership)
+            });
             // encoder-setup(track, encoder): before a new encoder starts.
             signals.push(
                 glib::subclass::Signal::builder("encoder-setup")
@@ -214,56 +161,6 @@ impl ObjectImpl for ReactorSink {
         });
         &SIGNALS
     }
-}
-
-fn sink_properties() -> Vec<glib::ParamSpec> {
-    let encoder = |name: &str, nick: &str, kind: &str| {
-        glib::ParamSpecString::builder(name)
-            .nick(nick)
-            .blurb(&format!(
-                "Factory of the {kind} encoder to use; the best that is installed if not set"
-            ))
-            .mutable_ready()
-            .build()
-    };
-    let bitrate = |name: &str, nick: &str, blurb: &str, default: u32| {
-        glib::ParamSpecUInt::builder(name)
-            .nick(nick)
-            .blurb(blurb)
-            .minimum(50_000)
-            .maximum(100_000_000)
-            .default_value(default)
-            .mutable_ready()
-            .build()
-    };
-    vec![
-        encoder("video-encoder", "Video encoder", "video"),
-        encoder("audio-encoder", "Audio encoder", "audio"),
-        bitrate(
-            "start-bitrate",
-            "Start bitrate",
-            "Of encoded video at first, in bits per second",
-            DEFAULT_BITRATE.start,
-        ),
-        bitrate(
-            "min-bitrate",
-            "Minimum bitrate",
-            "Below which a lossy network does not bring encoded video, in bits per second",
-            DEFAULT_BITRATE.min,
-        ),
-        bitrate(
-            "max-bitrate",
-            "Maximum bitrate",
-            "Above which a clean network does not bring encoded video, in bits per second",
-            DEFAULT_BITRATE.max,
-        ),
-    ]
-}
-
-/// Finds the session membership of an element, for the signals' class handlers.
-pub(crate) fn membership(element: &gst::Element) -> Option<&SessionMembership> {
-    let element = element.downcast_ref::<super::ReactorSink>()?;
-    Some(&element.imp().membership)
 }
 
 impl GstObjectImpl for ReactorSink {}

@@ -38,6 +38,7 @@ mod event_handler;
 mod gate;
 mod imp;
 mod loss_based_controller;
+mod settings;
 mod sink_pad;
 
 use gst::{glib, prelude::*};

@@ -12,7 +12,7 @@ use gst::{glib, prelude::*};
 
 use super::{
     debug::CAT, encode_chain::EncodeChain, encoder::EncoderChoice, event::SinkEvent, gate::Gate,
-    loss_based_controller::LossBasedController,
+    loss_based_controller::LossBasedController, settings::SinkSettings,
 };
 use crate::{
     element::{clock_bridge::ClockBridge, lock},
@@ -21,9 +21,7 @@ use crate::{
         Code, Error,
         track::{Kind, Track},
     },
-    session::{
-        Session, bitrate_allocator::BitrateLimits, bridge::MediaUnit, bridge_clock, codecs::Codec,
-    },
+    session::{Session, bridge::MediaUnit, bridge_clock, codecs::Codec},
 };
 
 pub struct SinkPad {
@@ -50,10 +48,7 @@ struct SinkPadState {
 impl SinkPad {
     /// Makes the pad and its elements, in the bin's state; the caller adds the
     /// pad. `send_event` is called on a streaming thread.
-    ///
-    /// # Errors
-    ///
-    /// When an element is not installed, or does not start.
+    /// Fails when an element is not installed, or does not start.
     pub fn new(
         bin: &gst::Bin,
         template: &gst::PadTemplate,
@@ -121,11 +116,8 @@ impl SinkPad {
     /// it encodes, else those that can be encoded here. The one that will be
     /// sent, if the server accepts it, comes first: webrtcbin before 1.24.12
     /// offers retransmission (RFC 4588) for the first one only.
-    ///
-    /// # Errors
-    ///
-    /// When upstream's format cannot be sent, and as [`EncoderChoice::new`].
-    pub fn codecs(&self, encoder_name: Option<&str>) -> Result<Vec<&'static Codec>, Error> {
+    /// Fails when upstream's format cannot be sent, and as [`EncoderChoice::new`].
+    pub fn codecs(&self, settings: &SinkSettings) -> Result<Vec<&'static Codec>, Error> {
         let caps = lock(&self.state).caps.clone();
         let caps = caps.or_else(|| self.pad.is_linked().then(|| self.pad.peer_query_caps(None)));
         let sendable = || Codec::of_kind(self.kind).filter(|codec| codec.can_payload());
@@ -145,6 +137,7 @@ impl SinkPad {
             return Ok(encoded);
         }
         let mut encodable: Vec<_> = sendable().filter(|codec| codec.can_encode()).collect();
+        let encoder_name = settings.encoder_name(self.kind);
         let choice = EncoderChoice::new(self.kind, &encodable, encoder_name)?;
         encodable.sort_by_key(|codec| *codec != choice.codec);
         Ok(encodable)
@@ -160,16 +153,12 @@ impl SinkPad {
 
     /// Makes the encode chain once upstream's caps and the agreed codecs are
     /// known. Returns the codec, if the session does not know it yet.
-    ///
-    /// # Errors
-    ///
-    /// When the server does not accept what upstream sends, when upstream
+    /// Fails when the server does not accept what upstream sends, when upstream
     /// changes its media type in mid-stream, and as [`EncodeChain::encoding`].
     pub fn prepare(
         &self,
         bin: &gst::Bin,
-        encoder_name: Option<&str>,
-        bitrate: BitrateLimits,
+        settings: &SinkSettings,
         setup: impl Fn(&gst::Element),
     ) -> Result<Option<&'static Codec>, Error> {
         let mut guard = lock(&self.state);
@@ -187,7 +176,7 @@ impl SinkPad {
             None => {
                 let chain = match Codec::by_media_type(media_type) {
                     Some(codec) if agreed.contains(&codec) => {
-                        EncodeChain::passthrough(codec, bitrate)
+                        EncodeChain::passthrough(codec, settings)
                     }
                     Some(codec) => {
                         let names: Vec<_> = agreed.iter().map(|c| c.encoding_name).collect();
@@ -196,7 +185,7 @@ impl SinkPad {
                             self.rejected(&format!("is fed {sent}, the server takes {taken}"))
                         );
                     }
-                    None => EncodeChain::encoding(self.kind, agreed, encoder_name, bitrate, setup)?,
+                    None => EncodeChain::encoding(self.kind, agreed, settings, setup)?,
                 };
                 chain.insert(bin, &self.gate.queue, &self.sink)?;
                 state.chain.insert(chain).codec

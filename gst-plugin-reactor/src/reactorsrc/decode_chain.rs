@@ -33,11 +33,8 @@ pub struct FormatChoice {
 impl FormatChoice {
     /// Prefers formats that need no decoder, but raw where `downstream` is
     /// `None` (an unlinked pad) or ANY (a peer like fakesink or decodebin).
-    ///
-    /// # Errors
-    ///
-    /// The codecs that downstream accepts and for which an element is missing;
-    /// none if downstream accepts no codec.
+    /// Fails with the codecs that downstream accepts and for which an element is
+    /// missing; with none if downstream accepts no codec.
     pub fn new(
         codecs: impl Iterator<Item = &'static Codec> + Clone,
         downstream: Option<&gst::Caps>,
@@ -75,10 +72,7 @@ pub struct DecodeChain {
 
 impl DecodeChain {
     /// Makes the elements for a stream of these caps and adds them to the bin.
-    ///
-    /// # Errors
-    ///
-    /// When no installed element decodes the stream.
+    /// Fails when no installed element decodes the stream.
     pub fn new(
         bin: &gst::Bin,
         name: &str,
@@ -152,10 +146,7 @@ impl DecodeChain {
     }
 
     /// Starts the elements, the appsrc last.
-    ///
-    /// # Errors
-    ///
-    /// When an element does not reach the bin's state.
+    /// Fails when an element does not reach the bin's state.
     pub fn start(&self) -> Result<(), Error> {
         sync_states(&self.elements)
     }

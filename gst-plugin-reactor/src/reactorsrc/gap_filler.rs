@@ -14,7 +14,11 @@ use std::{
 
 use gst::{glib, prelude::*};
 
-use crate::{element::lock, platform::track::Kind};
+use crate::{
+    element::lock,
+    platform::track::Kind,
+    property::{Info, Scalar, enum_spec},
+};
 
 /// What raw pads send while nothing is received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
@@ -30,6 +34,12 @@ pub enum OnGap {
     HoldLastFrame,
     #[enum_value(name = "Black: black pictures and silence", nick = "black")]
     Black,
+}
+
+impl Scalar for OnGap {
+    fn spec(self, info: &Info) -> glib::ParamSpec {
+        enum_spec(self, info)
+    }
 }
 
 /// The interval of the gap timer outside a gap.

@@ -27,6 +27,7 @@ use crate::{
         Code, Error,
         track::{Kind, Track},
     },
+    property::{self, settings},
     session::ParticipantRole,
 };
 
@@ -38,7 +39,16 @@ use crate::{
 pub struct ReactorSrc {
     pub(super) membership: SessionMembership,
     running: Mutex<Option<Running>>,
-    on_gap: Mutex<OnGap>,
+    settings: Mutex<SourceSettings>,
+}
+
+settings! {
+    /// The properties that only this element has.
+    #[derive(Debug)]
+    pub struct SourceSettings {
+        on_gap: OnGap = OnGap::None, "on-gap", "On gap",
+            "What raw pads send while nothing is received, as after a lost connection";
+    }
 }
 
 /// What exists in PAUSED and PLAYING only.
@@ -78,10 +88,7 @@ impl ReactorSrc {
     }
 
     /// Makes pads for the tracks; the caller adds them to the element.
-    ///
-    /// # Errors
-    ///
-    /// When the element was stopped meanwhile.
+    /// Fails when the element was stopped meanwhile.
     pub(super) fn make_pads(&self, tracks: Vec<Track>) -> Result<Vec<Arc<TrackPad>>, Error> {
         let element = self.obj();
         let session_id = self.membership.state.session_id();
@@ -131,7 +138,7 @@ impl ReactorSrc {
             }
         };
         let weak = self.downgrade();
-        let navigate = move |event: &gst::EventRef, size| {
+        let handle_event = move |event: &gst::EventRef, size| {
             let Some(imp) = weak.upgrade() else {
                 return false;
             };
@@ -144,7 +151,7 @@ impl ReactorSrc {
             imp.membership
                 .handle_upstream_event(imp.obj().upcast_ref(), event, size, flush)
         };
-        let on_gap = *lock(&self.on_gap);
+        let on_gap = lock(&self.settings).on_gap;
         let pad = TrackPad::new(
             stream,
             &template,
@@ -152,17 +159,14 @@ impl ReactorSrc {
             on_gap,
             latency,
             set_linked,
-            navigate,
+            handle_event,
         );
         let _ = pad.pad.set_active(true);
         Ok(pad)
     }
 
     /// Makes the elements behind a track's pad: its first unit has arrived.
-    ///
-    /// # Errors
-    ///
-    /// As [`TrackPad::open`].
+    /// Fails as [`TrackPad::open`].
     pub(super) fn open_track(&self, name: &str, caps: &gst::Caps) -> Result<(), Error> {
         let element = self.obj();
         let tracks = self.tracks();
@@ -292,7 +296,7 @@ impl ObjectImpl for ReactorSrc {
     fn properties() -> &'static [glib::ParamSpec] {
         static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             let mut specs = gobject::properties();
-            specs.push(on_gap());
+            specs.extend(property::specs(SourceSettings::PROPERTIES));
             specs
         });
         &PROPERTIES
@@ -300,9 +304,9 @@ impl ObjectImpl for ReactorSrc {
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let name = pspec.name();
-        if name == "on-gap" {
-            *lock(&self.on_gap) = value.get().unwrap_or_default();
-            return;
+        if let Some(property) = property::find(SourceSettings::PROPERTIES, name) {
+            // Setting an enum cannot fail.
+            return drop((property.set)(&mut lock(&self.settings), value));
         }
         self.membership
             .set_property(self.obj().upcast_ref(), name, value);
@@ -312,10 +316,10 @@ impl ObjectImpl for ReactorSrc {
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
-        match pspec.name() {
-            "on-gap" => lock(&self.on_gap).to_value(),
-            "stats" => self.stats().to_value(),
-            _ => self.membership.state.property(pspec),
+        match property::find(SourceSettings::PROPERTIES, pspec.name()) {
+            Some(property) => (property.value)(&lock(&self.settings), &property.info),
+            None if pspec.name() == "stats" => self.stats().to_value(),
+            None => self.membership.state.property(pspec),
         }
     }
 
@@ -324,15 +328,6 @@ impl ObjectImpl for ReactorSrc {
             LazyLock::new(|| gobject::signals(membership));
         &SIGNALS
     }
-}
-
-/// The `on-gap` property.
-pub(crate) fn on_gap() -> glib::ParamSpec {
-    glib::ParamSpecEnum::builder::<OnGap>("on-gap")
-        .nick("On gap")
-        .blurb("What raw pads send while nothing is received, as after a lost connection")
-        .mutable_ready()
-        .build()
 }
 
 /// Finds the session membership of an element, for the signals' class handlers.

@@ -44,7 +44,7 @@ glib::wrapper! {
         @extends gst::Bin, gst::Element, gst::Object;
 }
 
-pub(crate) use imp::{membership, on_gap, pad_templates};
+pub(crate) use imp::{SourceSettings, membership, pad_templates};
 
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     #[cfg(feature = "doc")]

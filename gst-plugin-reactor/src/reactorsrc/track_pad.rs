@@ -38,9 +38,9 @@ impl TrackPad {
     /// Makes the pad; the caller activates and adds it.
     ///
     /// `latency` answers LATENCY queries while there is no element behind the
-    /// pad. `set_linked` is called when the pad is linked or unlinked. `navigate`
-    /// gets the upstream events and the picture size in pixels (0 if unknown),
-    /// and returns whether it consumed the event.
+    /// pad. `set_linked` is called when the pad is linked or unlinked.
+    /// `handle_event` gets the upstream events and the picture size in pixels
+    /// (0 if unknown), and returns whether it consumed the event.
     pub fn new(
         stream: Arc<TrackStream>,
         template: &gst::PadTemplate,
@@ -48,14 +48,14 @@ impl TrackPad {
         on_gap: OnGap,
         latency: impl Fn() -> gst::ClockTime + Send + Sync + 'static,
         set_linked: impl Fn(bool) + Send + Sync + Clone + 'static,
-        navigate: impl Fn(&gst::EventRef, (u32, u32)) -> bool + Send + Sync + 'static,
+        handle_event: impl Fn(&gst::EventRef, (u32, u32)) -> bool + Send + Sync + 'static,
     ) -> Self {
         let name = format!("{}_{}", stream.track.kind.as_str(), stream.track.name);
         let pad = gst::GhostPad::builder_from_template(template)
             .name(&name)
             .query_function(move |pad, parent, query| answer_query(pad, parent, query, &latency))
             .event_function(move |pad, parent, event| {
-                if event.is_upstream() && navigate(&event, picture_size(pad)) {
+                if event.is_upstream() && handle_event(&event, picture_size(pad)) {
                     return true;
                 }
                 gst::Pad::event_default(pad, parent, event)
@@ -83,10 +83,7 @@ impl TrackPad {
 
     /// Chooses the format for the pad's peer; among all codecs of the track's
     /// kind unless the codec is known.
-    ///
-    /// # Errors
-    ///
-    /// As [`FormatChoice::new`].
+    /// Fails as [`FormatChoice::new`].
     pub fn choose_format(
         &self,
         known: Option<&'static Codec>,
@@ -99,11 +96,8 @@ impl TrackPad {
     }
 
     /// Makes the elements for a stream of these caps, and starts the stream.
-    ///
-    /// # Errors
-    ///
-    /// When downstream does not accept the stream, or when no installed element
-    /// decodes it.
+    /// Fails when downstream does not accept the stream, or when no installed
+    /// element decodes it.
     pub fn open(
         &self,
         bin: &gst::Bin,
