@@ -49,18 +49,6 @@ pub struct Subscription {
     pub consumer: Arc<dyn MediaConsumer>,
 }
 
-impl std::fmt::Debug for Subscription {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let codecs: Vec<_> = self.codecs.iter().map(|c| c.encoding_name).collect();
-        f.debug_struct("Subscription")
-            .field("track", &self.track.name)
-            .field("codecs", &codecs)
-            .field("rtp", &self.rtp)
-            .field("paused", &self.paused)
-            .finish_non_exhaustive()
-    }
-}
-
 /// A track that an element sends to the model, and how.
 #[derive(Debug, Clone)]
 pub struct Publication {

@@ -54,7 +54,7 @@ pub enum SessionEvent {
 }
 
 /// The tracks that an element receives and sends.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct MediaPlan {
     pub subscriptions: Vec<Subscription>,
     pub publications: Vec<Publication>,

@@ -18,7 +18,7 @@ use gst::{glib, prelude::*};
 
 use super::rtp_clock::RtpClock;
 use crate::{
-    gst_helpers,
+    gst_helpers::{self, debug_category},
     platform::{
         Code, Error, sdp,
         sdp::{Fingerprint, NegotiatedAnswer, NegotiatedTrack},
@@ -35,13 +35,8 @@ use crate::{
     },
 };
 
-pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new(
-        "reactor-transport",
-        gst::DebugColorFlags::empty(),
-        Some("Reactor peer connection"),
-    )
-});
+pub(super) static CAT: LazyLock<gst::DebugCategory> =
+    LazyLock::new(|| debug_category("reactor-transport", "Reactor peer connection"));
 
 /// The clock of the private pipeline, and of the times that cross the bridge to
 /// the elements.

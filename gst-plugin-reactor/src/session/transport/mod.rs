@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: MIT
 
 //! The private pipeline around webrtcbin, as the driver's task sees it:
-//! [`Transport`] queues [`TransportCommand`]s for the transport thread (`thread`) and
-//! never waits for it. What happens comes back as [`TransportReport`]s, from
-//! that thread, from streaming threads and from webrtcbin's own thread.
-//!
-//! [`TransportReport`]: super::messages::TransportReport
+//! [`Transport`] queues [`TransportCommand`]s for the transport thread (`thread`)
+//! and never waits for it. Results come back as reports, from that thread, from
+//! streaming threads and from webrtcbin's own thread.
 
 mod bandwidth_estimator;
 mod data_channels;

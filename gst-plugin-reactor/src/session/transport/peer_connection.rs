@@ -73,8 +73,8 @@ impl PeerConnection {
 
         set_state(&pipeline, gst::State::Ready)?;
         let bandwidth_estimator = BandwidthEstimator::install(&webrtcbin, &handles);
-        let mut senders = RtpSenders::new(bandwidth_estimator.is_some());
-        add_transceivers(&pipeline, &webrtcbin, &transceivers, &handles, &mut senders)?;
+        let mut senders = RtpSenders::new(&pipeline, &handles, bandwidth_estimator.is_some());
+        add_transceivers(&webrtcbin, &transceivers, &mut senders)?;
         let channels = DataChannels::create(&webrtcbin, &handles)?;
         retransmission::watch_jitter_buffers(&webrtcbin, &handles);
         report_states(&webrtcbin, &handles);
@@ -188,9 +188,7 @@ impl PeerConnection {
         }
         let transport_cc = self.bandwidth_estimator.is_some()
             && answer.is_some_and(|a| bandwidth_estimator::is_transport_cc_negotiated(a.sdp()));
-        let codec = (codec, payload_type);
-        self.senders
-            .open(&self.pipeline, track, codec, transport_cc, &self.handles)
+        self.senders.open(track, codec, payload_type, transport_cc)
     }
 
     /// Reads webrtcbin's statistics and reports each track's loss.
@@ -225,15 +223,13 @@ impl Drop for PeerConnection {
 /// Adds one transceiver per track, in the order of the offer, which is that of
 /// the m-lines.
 fn add_transceivers(
-    pipeline: &gst::Pipeline,
     webrtcbin: &gst::Element,
     transceivers: &[TransceiverInit],
-    handles: &TransportHandles,
     senders: &mut RtpSenders,
 ) -> Result<(), Error> {
     for init in transceivers {
         if init.track.direction == Direction::SendOnly {
-            senders.add(pipeline, webrtcbin, init, handles)?;
+            senders.add(webrtcbin, init)?;
             continue;
         }
         let caps = codec_preferences(init.codecs.iter().copied());

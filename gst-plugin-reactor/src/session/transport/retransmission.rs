@@ -50,9 +50,9 @@ pub(super) fn read_jitter_buffer_stats(handles: &TransportHandles) -> JitterBuff
 /// the last wins, which is often an audio transceiver. Which kind of media a
 /// buffer carries is known with its first packet.
 pub(super) fn watch_jitter_buffers(webrtcbin: &gst::Element, handles: &TransportHandles) {
-    let rtpbin = webrtcbin.downcast_ref::<gst::Bin>().and_then(find_rtpbin);
-    let Some(rtpbin) = rtpbin else {
-        gst::warning!(CAT, obj = webrtcbin, "no rtpbin, so no retransmission");
+    let webrtcbin = webrtcbin.downcast_ref::<gst::Bin>();
+    let Some(rtpbin) = webrtcbin.and_then(|bin| bin.by_name("rtpbin")) else {
+        gst::warning!(CAT, "no rtpbin, so no retransmission");
         return;
     };
     rtp_probes::disable_rtpbin_sync(&rtpbin);
@@ -73,18 +73,6 @@ pub(super) fn watch_jitter_buffers(webrtcbin: &gst::Element, handles: &Transport
         }
         None
     });
-}
-
-fn find_rtpbin(webrtcbin: &gst::Bin) -> Option<gst::Element> {
-    let is_rtpbin = |child: &gst::Element| {
-        let factory = child.factory();
-        factory.is_some_and(|factory| factory.name() == "rtpbin")
-    };
-    webrtcbin
-        .iterate_elements()
-        .into_iter()
-        .flatten()
-        .find(is_rtpbin)
 }
 
 /// The `RTPSession` of a new jitter buffer, from the signal's arguments.
@@ -119,9 +107,9 @@ fn enable_video_retransmission(sink: &gst::Pad, handles: &TransportHandles) {
         let is_video = tracks.any(|(track, _)| track.kind == Kind::Video);
         if let Some(buffer) = sink.parent_element() {
             buffer.set_property("do-retransmission", is_video);
-            // Not for the packet expected next: video arrives unevenly, and what
-            // was requested too early counted as lost (about 30 packets of 480
-            // at latency=10, without any loss).
+            // Not for the packet expected next: video arrives unevenly, and packets
+            // requested too early counted as lost (about 30 of 480 at latency=10,
+            // without any loss).
             buffer.set_property("rtx-next-seqnum", false);
             gst::debug!(
                 CAT,

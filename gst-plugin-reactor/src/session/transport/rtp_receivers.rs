@@ -16,7 +16,7 @@ use super::{
     rtp_probes::{self, PACKETS},
 };
 use crate::{
-    gst_helpers::internal,
+    gst_helpers::{internal, sync_states},
     platform::{
         Code, Error,
         track::{Direction, Kind, Track},
@@ -131,21 +131,18 @@ impl RtpReceiver {
         if let Some(pad) = sink.static_pad("sink") {
             let _ = self.sink_pad.set(pad.downgrade());
         }
-        let mut chain = vec![sink.upcast::<gst::Element>()];
-        match depayloader(pad, &self.track.name) {
-            Ok(depayloader) => chain.insert(0, depayloader),
+        let chain = match depayloader(pad, &self.track.name) {
+            Ok(depayloader) => vec![depayloader, sink.upcast()],
             // Packets are handed over even if they cannot be depayloaded here.
-            Err(_) if tap.consumer(true).is_some() => {}
+            Err(_) if tap.consumer(true).is_some() => vec![sink.upcast()],
             Err(error) => return Err(error),
-        }
+        };
         pipeline.add_many(&chain).map_err(internal)?;
         gst::Element::link_many(&chain).map_err(internal)?;
-        for element in chain.iter().rev() {
-            element.sync_state_with_parent().map_err(internal)?;
-        }
-        let first = chain.first().and_then(|first| first.static_pad("sink"));
-        pad.link(&first.ok_or_else(|| internal("no sink pad"))?)
-            .map_err(internal)?;
+        sync_states(&chain)?;
+        let first = chain[0].static_pad("sink");
+        let first = first.ok_or_else(|| internal("no sink pad"))?;
+        pad.link(&first).map_err(internal)?;
         gst::debug!(CAT, obj = pad, "receiving {}", self.track.name);
         Ok(())
     }

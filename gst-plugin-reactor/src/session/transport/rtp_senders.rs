@@ -15,7 +15,7 @@ use super::{
     handles::{CAT, TransportHandles, make},
 };
 use crate::{
-    gst_helpers::internal,
+    gst_helpers::{internal, sync_states},
     platform::{Code, Error, track::Kind},
     session::{
         bridge::{TrackSender, TrailerWriter},
@@ -33,6 +33,8 @@ const MAX_QUEUE_TIME: gst::ClockTime = gst::ClockTime::from_mseconds(500);
 /// The senders of a connection, by track.
 pub(super) struct RtpSenders {
     senders: HashMap<String, RtpSender>,
+    pipeline: gst::Pipeline,
+    handles: TransportHandles,
     /// Transport-wide sequence numbers are offered.
     offers_transport_cc: bool,
 }
@@ -47,9 +49,15 @@ struct RtpSender {
 }
 
 impl RtpSenders {
-    pub(super) fn new(offers_transport_cc: bool) -> Self {
+    pub(super) fn new(
+        pipeline: &gst::Pipeline,
+        handles: &TransportHandles,
+        offers_transport_cc: bool,
+    ) -> Self {
         Self {
             senders: HashMap::new(),
+            pipeline: pipeline.clone(),
+            handles: handles.clone(),
             offers_transport_cc,
         }
     }
@@ -59,14 +67,12 @@ impl RtpSenders {
     /// ones.
     pub(super) fn add(
         &mut self,
-        pipeline: &gst::Pipeline,
         webrtcbin: &gst::Element,
-        offer: &TransceiverInit,
-        handles: &TransportHandles,
+        init: &TransceiverInit,
     ) -> Result<(), Error> {
         let ssrc = gst::ClockTime::nseconds(gst::SystemClock::obtain().time()) as u32
             ^ (self.senders.len() as u32) << 24;
-        let mut caps = codec_preferences(offer.codecs.iter().copied());
+        let mut caps = codec_preferences(init.codecs.iter().copied());
         for structure in caps.make_mut().iter_mut() {
             structure.set("ssrc", ssrc);
         }
@@ -83,7 +89,7 @@ impl RtpSenders {
         let transceiver = transceiver.ok_or_else(|| internal("no transceiver"))?;
         transceiver.set_direction(WebRTCRTPTransceiverDirection::Sendonly);
         transceiver.set_codec_preferences(Some(&caps));
-        if offer.track.kind == Kind::Video {
+        if init.track.kind == Kind::Video {
             transceiver.set_property("do-nack", true);
         }
 
@@ -93,15 +99,15 @@ impl RtpSenders {
             .max_time(MAX_QUEUE_TIME)
             .leaky_type(gst_app::AppLeakyType::Downstream)
             .build();
-        pipeline.add(&appsrc).map_err(internal)?;
-        report_keyframe_requests(&appsrc, &offer.track.name, handles);
+        self.pipeline.add(&appsrc).map_err(internal)?;
+        report_keyframe_requests(&appsrc, &init.track.name, &self.handles);
         let sender = RtpSender {
             appsrc,
             webrtcbin_pad,
             ssrc,
             codec: None,
         };
-        self.senders.insert(offer.track.name.clone(), sender);
+        self.senders.insert(init.track.name.clone(), sender);
         Ok(())
     }
 
@@ -121,34 +127,31 @@ impl RtpSenders {
     /// than before.
     pub(super) fn open(
         &mut self,
-        pipeline: &gst::Pipeline,
         track: &str,
-        (codec, payload_type): (&'static Codec, u8),
+        codec: &'static Codec,
+        payload_type: u8,
         transport_cc: bool,
-        handles: &TransportHandles,
     ) -> Result<(), Error> {
-        let unknown = || {
-            let text = format!("track '{track}' was not offered to the server");
-            Error::gpu(Code::TrackRejected, text)
-        };
-        let sender = self.senders.get_mut(track).ok_or_else(unknown)?;
+        let rejected =
+            |reason: &str| Error::gpu(Code::TrackRejected, format!("track '{track}' {reason}"));
+        let sender = self.senders.get_mut(track);
+        let sender = sender.ok_or_else(|| rejected("was not offered to the server"))?;
         match sender.codec {
-            None => sender.add_payloader(pipeline, codec, payload_type, transport_cc)?,
+            None => sender.add_payloader(&self.pipeline, codec, payload_type, transport_cc)?,
             Some(old) if old == codec => {}
             Some(old) => {
                 let (old, new) = (old.encoding_name, codec.encoding_name);
-                let text = format!("track '{track}' is sent in {old} and cannot change to {new}");
-                return Err(Error::gpu(Code::TrackRejected, text));
+                let reason = format!("is sent in {old} and cannot change to {new}");
+                return Err(rejected(&reason));
             }
         }
-        let base = pipeline
-            .base_time()
-            .ok_or_else(|| internal("no base time"))?;
+        let base_time = self.pipeline.base_time();
+        let base_time = base_time.ok_or_else(|| internal("no base time"))?;
         let sends_trailers =
-            handles.negotiated.has_frame_trailers() && frame_trailer::is_kept_by(codec);
+            self.handles.negotiated.has_frame_trailers() && frame_trailer::is_kept_by(codec);
         let trailer_writer = sends_trailers.then_some(frame_trailer::write as TrailerWriter);
-        let track_sender = TrackSender::new(sender.appsrc.clone(), base, trailer_writer);
-        handles.track_senders.set(track, track_sender);
+        let track_sender = TrackSender::new(sender.appsrc.clone(), base_time, trailer_writer);
+        self.handles.track_senders.set(track, track_sender);
         gst::debug!(CAT, "sending {track} in {}", codec.encoding_name);
         Ok(())
     }
@@ -184,8 +187,7 @@ impl RtpSender {
         let src = src.ok_or_else(|| internal("a payloader without a pad"))?;
         self.appsrc.link(&payloader).map_err(internal)?;
         src.link(&self.webrtcbin_pad).map_err(internal)?;
-        payloader.sync_state_with_parent().map_err(internal)?;
-        self.appsrc.sync_state_with_parent().map_err(internal)?;
+        sync_states(&[self.appsrc.clone().upcast(), payloader])?;
         self.codec = Some(codec);
         Ok(())
     }
