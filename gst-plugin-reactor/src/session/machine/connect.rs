@@ -10,7 +10,7 @@ use super::{
         CONFLICT_LIMIT, CONNECT_LIMIT, Connecting, Machine, Negotiation, OFFER_LIMIT, Opening,
         Phase, Polling, Preparing, Ready, Timings,
     },
-    types::{Action, MachineEvent, NEVER, PlannedTrack, Progress, Status, emit},
+    types::{Action, MachineEvent, NEVER, PlannedTrack, Progress, Status},
 };
 use crate::platform::{
     Code, Error,
@@ -35,56 +35,51 @@ const MAX_FAILURES: u32 = 3;
 const RETRY_RANGE: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3600)];
 
 impl Machine {
-    pub(super) fn start(&mut self, now: Duration, out: &mut Vec<Action>) {
+    pub(super) fn start(&mut self) {
         if !matches!(self.phase, Phase::Idle) {
             return;
         }
         self.timings = Timings {
-            start: now,
+            start: self.now,
             ..Timings::default()
         };
-        emit(out, MachineEvent::Status(Status::Connecting));
-        emit(
-            out,
-            MachineEvent::Progress(Progress::Start("Asking for a session")),
-        );
-        self.open_session(now, out);
+        self.emit(MachineEvent::Status(Status::Connecting));
+        self.report_progress(Progress::Start("Asking for a session"));
+        self.open_session();
     }
 
-    pub(super) fn open_session(&mut self, now: Duration, out: &mut Vec<Action>) {
+    pub(super) fn open_session(&mut self) {
         self.phase = Phase::Opening(Opening {
             pending: true,
-            since: now,
+            since: self.now,
             next: NEVER,
-            deadline: self.policy.waiting_limit.map_or(NEVER, |limit| now + limit),
+            deadline: self
+                .policy
+                .waiting_limit
+                .map_or(NEVER, |limit| self.now + limit),
             conflict_deadline: None,
             last_error: None,
             refusals: 0,
         });
-        out.push(Action::OpenSession);
+        self.actions.push(Action::OpenSession);
     }
 
-    pub(super) fn session_opened(
-        &mut self,
-        now: Duration,
-        result: Result<(SessionDescriptor, Ownership), Error>,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn session_opened(&mut self, result: Result<(SessionDescriptor, Ownership), Error>) {
         if let Phase::Opening(b) = &mut self.phase {
             b.pending = false;
         }
         match (&mut self.phase, result) {
             (Phase::Opening(_), Ok((descriptor, ownership))) => {
-                self.session_obtained(now, descriptor, ownership, out);
+                self.session_obtained(descriptor, ownership);
             }
-            (Phase::Opening(_), Err(error)) => self.session_refused(now, error, out),
+            (Phase::Opening(_), Err(error)) => self.session_refused(error),
             // Stopped meanwhile: a session that was created must still be ended.
             (Phase::Closing(_), result) => {
                 if let Ok((descriptor, ownership)) = result {
                     self.session = Some((descriptor.session_id, ownership));
                 }
-                let ending_session = self.end_session(out);
-                self.update_closing(out, |c| {
+                let ending_session = self.end_session();
+                self.update_closing(|c| {
                     c.opening_session = false;
                     c.ending_session |= ending_session;
                 });
@@ -94,16 +89,16 @@ impl Machine {
     }
 
     /// The server refused to open a session: retries if it is only busy.
-    fn session_refused(&mut self, now: Duration, error: Error, out: &mut Vec<Action>) {
+    fn session_refused(&mut self, error: Error) {
         let unreachable = matches!(error.code, Code::NetworkError | Code::RequestTimeout);
         if unreachable
             && self
                 .restart_deadline()
-                .is_some_and(|deadline| now < deadline)
+                .is_some_and(|deadline| self.now < deadline)
         {
             let text = format!("Starting another session: {}", error.message);
-            emit(out, MachineEvent::Progress(Progress::Continue(text)));
-            let next = now + self.next_backoff();
+            self.report_progress(Progress::Continue(text));
+            let next = self.now + self.next_backoff();
             if let Phase::Opening(b) = &mut self.phase {
                 b.next = next;
             }
@@ -119,32 +114,32 @@ impl Machine {
                 error.retry_after.is_some() || (self.policy.queues && b.refusals < MAX_FAILURES)
             }
             Code::Conflict => {
-                let deadline = *b.conflict_deadline.get_or_insert(now + CONFLICT_LIMIT);
-                error.retry_after.is_some() && now < deadline
+                let deadline = *b.conflict_deadline.get_or_insert(self.now + CONFLICT_LIMIT);
+                error.retry_after.is_some() && self.now < deadline
             }
             _ => false,
         };
-        if !busy || now >= b.deadline {
-            return self.fail(now, error, out);
+        if !busy || self.now >= b.deadline {
+            return self.fail(error);
         }
         let default = RETRY_DEFAULT.saturating_mul(1 << b.refusals.min(4));
         let wait = error.retry_after.unwrap_or(default.min(RETRY_SLOWEST));
-        b.next = now + wait.clamp(RETRY_RANGE[0], RETRY_RANGE[1]);
+        b.next = self.now + wait.clamp(RETRY_RANGE[0], RETRY_RANGE[1]);
         b.refusals += 1;
         let first = b.last_error.is_none();
         let text = format!("Waiting for a GPU: {}", error.message);
         b.last_error = Some(error);
         if first {
-            emit(out, MachineEvent::Status(Status::Waiting));
+            self.emit(MachineEvent::Status(Status::Waiting));
         }
-        emit(out, MachineEvent::Progress(Progress::Continue(text)));
+        self.report_progress(Progress::Continue(text));
     }
 
-    pub(super) fn tick_opening(&mut self, now: Duration, out: &mut Vec<Action>) {
+    pub(super) fn tick_opening(&mut self) {
         let Phase::Opening(b) = &mut self.phase else {
             return;
         };
-        if now >= b.deadline {
+        if self.now >= b.deadline {
             let waited = (b.deadline - b.since).as_millis();
             let mut error = b.last_error.take().unwrap_or_else(|| {
                 Error::api(Code::RequestTimeout, "the server did not answer").during("session")
@@ -153,54 +148,37 @@ impl Machine {
                 "{} (gave up after waiting-timeout, {waited} ms)",
                 error.message
             );
-            self.fail(now, error, out);
-        } else if !b.pending && now >= b.next {
+            self.fail(error);
+        } else if !b.pending && self.now >= b.next {
             b.pending = true;
-            out.push(Action::OpenSession);
+            self.actions.push(Action::OpenSession);
         }
     }
 
-    fn session_obtained(
-        &mut self,
-        now: Duration,
-        descriptor: SessionDescriptor,
-        ownership: Ownership,
-        out: &mut Vec<Action>,
-    ) {
+    fn session_obtained(&mut self, descriptor: SessionDescriptor, ownership: Ownership) {
         let ownership = match self.is_own_previous_session(&descriptor.session_id) {
             true => Ownership::Created,
             false => ownership,
         };
-        self.timings.session = Some(now - self.timings.start);
+        self.timings.session = Some(self.now - self.timings.start);
         self.session = Some((descriptor.session_id.clone(), ownership));
-        emit(
-            out,
-            MachineEvent::SessionId(Some(descriptor.session_id.clone())),
-        );
+        self.emit(MachineEvent::SessionId(Some(descriptor.session_id.clone())));
         if self.policy.queues && !descriptor.is_ready() {
-            return self.wait_for_gpu(now, &descriptor, out);
+            return self.wait_for_gpu(&descriptor);
         }
-        emit(out, MachineEvent::Status(Status::Waiting));
-        self.prepare_connection(now, descriptor, out);
+        self.emit(MachineEvent::Status(Status::Waiting));
+        self.prepare_connection(descriptor);
     }
 
-    pub(super) fn prepare_connection(
-        &mut self,
-        now: Duration,
-        descriptor: SessionDescriptor,
-        out: &mut Vec<Action>,
-    ) {
-        self.timings.described = Some(now - self.timings.start);
-        emit(out, MachineEvent::Described(descriptor.clone()));
+    pub(super) fn prepare_connection(&mut self, descriptor: SessionDescriptor) {
+        self.timings.described = Some(self.now - self.timings.start);
+        self.emit(MachineEvent::Described(descriptor.clone()));
         if !descriptor.is_ready() {
             let text = "the server describes the session without its tracks or its transport";
             let error = Error::api(Code::DecodeFailed, text).during("session");
-            return self.fail(now, error, out);
+            return self.fail(error);
         }
-        emit(
-            out,
-            MachineEvent::Progress(Progress::Continue("Connecting to the model".into())),
-        );
+        self.report_progress(Progress::Continue("Connecting to the model".into()));
         let tracks = descriptor.capabilities.as_ref().map(|c| c.tracks.clone());
         let tracks = tracks.unwrap_or_default();
         // Another session of the model: the elements keep their tracks.
@@ -213,13 +191,13 @@ impl Machine {
         {
             let text = "the tracks of the new session are not those of the one before";
             let error = Error::api(Code::TrackRejected, text).during("session");
-            return self.fail(now, error, out);
+            return self.fail(error);
         }
         if !planned {
-            out.push(Action::AnnounceTracks(tracks));
+            self.actions.push(Action::AnnounceTracks(tracks));
         }
         self.connection_id = self.policy.connection_id;
-        self.prepare_offer(now + OFFER_LIMIT, descriptor, planned, out);
+        self.prepare_offer(self.now + OFFER_LIMIT, descriptor, planned);
     }
 
     /// Begins a connection: requests what its offer needs.
@@ -228,14 +206,13 @@ impl Machine {
         deadline: Duration,
         descriptor: SessionDescriptor,
         planned: bool,
-        out: &mut Vec<Action>,
     ) {
         self.connections += 1;
         if self.connection_id.is_none() {
-            out.push(Action::RegisterConnection);
+            self.actions.push(Action::RegisterConnection);
         }
         if self.policy.ice_servers {
-            out.push(Action::FetchIceServers);
+            self.actions.push(Action::FetchIceServers);
         }
         self.phase = Phase::Preparing(Preparing {
             deadline,
@@ -246,51 +223,36 @@ impl Machine {
             creating_offer: false,
             offer: None,
         });
-        self.create_offer(out);
+        self.create_offer();
     }
 
-    pub(super) fn ice_servers_fetched(
-        &mut self,
-        now: Duration,
-        result: Result<Vec<IceServer>, Error>,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn ice_servers_fetched(&mut self, result: Result<Vec<IceServer>, Error>) {
         let Phase::Preparing(p) = &mut self.phase else {
             return;
         };
         match result {
             Ok(servers) => {
                 p.ice_servers = Some(servers);
-                self.create_offer(out);
+                self.create_offer();
             }
-            Err(error) => self.fail(now, error, out),
+            Err(error) => self.fail(error),
         }
     }
 
-    pub(super) fn connection_registered(
-        &mut self,
-        now: Duration,
-        result: Result<u32, Error>,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn connection_registered(&mut self, result: Result<u32, Error>) {
         if !matches!(self.phase, Phase::Preparing(_)) {
             return;
         }
         match result {
             Ok(id) => {
                 self.connection_id = Some(id);
-                self.post_offer(now, out);
+                self.post_offer();
             }
-            Err(error) => self.fail(now, error, out),
+            Err(error) => self.fail(error),
         }
     }
 
-    pub(super) fn tracks_planned(
-        &mut self,
-        now: Duration,
-        result: Result<Vec<PlannedTrack>, Error>,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn tracks_planned(&mut self, result: Result<Vec<PlannedTrack>, Error>) {
         let Phase::Preparing(p) = &mut self.phase else {
             return;
         };
@@ -304,13 +266,13 @@ impl Machine {
                         .or_insert(planned.paused);
                 }
                 self.planned_tracks = plan;
-                self.create_offer(out);
+                self.create_offer();
             }
-            Err(error) => self.fail(now, error, out),
+            Err(error) => self.fail(error),
         }
     }
 
-    fn create_offer(&mut self, out: &mut Vec<Action>) {
+    fn create_offer(&mut self) {
         let Phase::Preparing(p) = &mut self.phase else {
             return;
         };
@@ -320,29 +282,24 @@ impl Machine {
         if let Some(ice_servers) = p.ice_servers.take() {
             p.creating_offer = true;
             self.has_transport = true;
-            out.push(Action::CreateOffer { ice_servers });
+            self.actions.push(Action::CreateOffer { ice_servers });
         }
     }
 
-    pub(super) fn offer_created(
-        &mut self,
-        now: Duration,
-        result: Result<String, Error>,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn offer_created(&mut self, result: Result<String, Error>) {
         let Phase::Preparing(p) = &mut self.phase else {
             return;
         };
         match result {
             Ok(offer) => {
                 p.offer = Some(offer);
-                self.post_offer(now, out);
+                self.post_offer();
             }
-            Err(error) => self.fail(now, error, out),
+            Err(error) => self.fail(error),
         }
     }
 
-    fn post_offer(&mut self, now: Duration, out: &mut Vec<Action>) {
+    fn post_offer(&mut self) {
         let Phase::Preparing(p) = &mut self.phase else {
             return;
         };
@@ -354,51 +311,46 @@ impl Machine {
             .set_server_version(p.descriptor.server_version.as_deref());
         match complete_offer(offer, &self.planned_tracks) {
             Ok((sdp, sections, mapping)) => {
-                self.timings.offered = Some(now - self.timings.start);
+                self.timings.offered = Some(self.now - self.timings.start);
                 self.phase = Phase::Offering(Negotiation {
                     connection_id,
                     sections,
-                    deadline: now + self.step_limit(OFFER_LIMIT),
+                    deadline: self.now + self.step_limit(OFFER_LIMIT),
                 });
-                out.push(Action::PostOffer {
+                self.actions.push(Action::PostOffer {
                     connection_id,
                     sdp,
                     mapping,
                     resume,
                 });
             }
-            Err(error) => self.fail(now, error, out),
+            Err(error) => self.fail(error),
         }
     }
 
-    pub(super) fn offer_posted(
-        &mut self,
-        now: Duration,
-        result: Result<(), Error>,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn offer_posted(&mut self, result: Result<(), Error>) {
         match (std::mem::replace(&mut self.phase, Phase::Idle), result) {
             (Phase::Offering(negotiation), Ok(())) => {
                 let polling = Polling {
-                    deadline: now + self.step_limit(answer_limit(self.policy.sdp_attempts)),
+                    deadline: self.now + self.step_limit(answer_limit(self.policy.sdp_attempts)),
                     interval: POLL_FIRST,
-                    next: Some(now + POLL_FIRST),
+                    next: Some(self.now + POLL_FIRST),
                 };
                 self.phase = Phase::Polling(negotiation, polling);
             }
             (phase @ Phase::Offering(_), Err(error)) => {
                 self.phase = phase;
-                self.fail(now, error, out);
+                self.fail(error);
             }
             (phase, _) => self.phase = phase,
         }
     }
 
-    pub(super) fn tick_polling(&mut self, now: Duration, out: &mut Vec<Action>) {
+    pub(super) fn tick_polling(&mut self) {
         let Phase::Polling(negotiation, polling) = &mut self.phase else {
             return;
         };
-        if now >= polling.deadline {
+        if self.now >= polling.deadline {
             let limit = answer_limit(self.policy.sdp_attempts).as_secs_f32();
             let error = Error::api(
                 Code::RequestTimeout,
@@ -408,28 +360,23 @@ impl Machine {
                     self.policy.sdp_attempts
                 ),
             );
-            self.fail(now, error.during("sdp_params"), out);
-        } else if polling.next.is_some_and(|next| now >= next) {
+            self.fail(error.during("sdp_params"));
+        } else if polling.next.is_some_and(|next| self.now >= next) {
             // The answer can be fetched once only: polls never overlap.
             polling.next = None;
-            out.push(Action::PollAnswer {
+            self.actions.push(Action::PollAnswer {
                 connection_id: negotiation.connection_id,
             });
         }
     }
 
-    pub(super) fn answer_polled(
-        &mut self,
-        now: Duration,
-        result: Result<Option<SdpAnswer>, Error>,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn answer_polled(&mut self, result: Result<Option<SdpAnswer>, Error>) {
         let Phase::Polling(negotiation, polling) = &mut self.phase else {
             return;
         };
         match result {
             Ok(None) => {
-                polling.next = Some(now + polling.interval);
+                polling.next = Some(self.now + polling.interval);
                 polling.interval = (polling.interval * 3 / 2).min(POLL_SLOWEST);
             }
             Ok(Some(answer)) => {
@@ -437,95 +384,80 @@ impl Machine {
                     self.connection_id = answer.connection_id;
                 }
                 match sdp::parse_answer(&answer.sdp, &negotiation.sections) {
-                    Ok(negotiated) => self.apply_answer(now, negotiated, out),
+                    Ok(negotiated) => self.apply_answer(negotiated),
                     Err(error) => {
                         let error = name_tracks(error, &negotiation.sections, &self.planned_tracks);
-                        self.fail(now, error.during("sdp_params"), out);
+                        self.fail(error.during("sdp_params"));
                     }
                 }
             }
-            Err(error) => self.fail(now, error, out),
+            Err(error) => self.fail(error),
         }
     }
 
-    fn apply_answer(
-        &mut self,
-        now: Duration,
-        negotiated: sdp::NegotiatedAnswer,
-        out: &mut Vec<Action>,
-    ) {
-        self.timings.answered = Some(now - self.timings.start);
+    fn apply_answer(&mut self, negotiated: sdp::NegotiatedAnswer) {
+        self.timings.answered = Some(self.now - self.timings.start);
         self.requests.set_chunking(negotiated.chunking);
         self.phase = Phase::Connecting(Connecting {
-            deadline: now + self.step_limit(CONNECT_LIMIT),
+            deadline: self.now + self.step_limit(CONNECT_LIMIT),
             fingerprint: negotiated.fingerprint.clone(),
             verified: false,
             control: false,
             data: false,
         });
-        out.push(Action::ApplyAnswer(negotiated));
+        self.actions.push(Action::ApplyAnswer(negotiated));
     }
 
-    pub(super) fn peer_connected(&mut self, out: &mut Vec<Action>) {
+    pub(super) fn peer_connected(&mut self) {
         if let Phase::Connecting(c) = &self.phase
             && !c.verified
         {
-            out.push(Action::VerifyPeer(c.fingerprint.clone()));
+            self.actions.push(Action::VerifyPeer(c.fingerprint.clone()));
         }
     }
 
-    pub(super) fn peer_verified(
-        &mut self,
-        now: Duration,
-        result: Result<(), Error>,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn peer_verified(&mut self, result: Result<(), Error>) {
         let Phase::Connecting(c) = &mut self.phase else {
             return;
         };
         match result {
             Ok(()) => {
                 c.verified = true;
-                self.timings.connected = Some(now - self.timings.start);
-                out.push(Action::OpenMedia);
-                self.check_ready(now, out);
+                self.timings.connected = Some(self.now - self.timings.start);
+                self.actions.push(Action::OpenMedia);
+                self.check_ready();
             }
-            Err(error) => self.fail(now, error, out),
+            Err(error) => self.fail(error),
         }
     }
 
-    pub(super) fn channel_opened(
-        &mut self,
-        now: Duration,
-        channel: Channel,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn channel_opened(&mut self, channel: Channel) {
         if let Phase::Connecting(c) = &mut self.phase {
             match channel {
                 Channel::Control => c.control = true,
                 Channel::Data => c.data = true,
             }
-            self.check_ready(now, out);
+            self.check_ready();
         }
     }
 
-    fn check_ready(&mut self, now: Duration, out: &mut Vec<Action>) {
+    fn check_ready(&mut self) {
         if let Phase::Connecting(c) = &self.phase
             && c.verified
             && c.control
             && c.data
         {
-            self.phase = Phase::Ready(Ready::new(now));
-            self.enter_ready(now, out);
-            emit(out, MachineEvent::Status(Status::Ready));
-            let text = match self.report_resumed(now, out) {
+            self.phase = Phase::Ready(Ready::new(self.now));
+            self.enter_ready();
+            self.emit(MachineEvent::Status(Status::Ready));
+            let text = match self.report_resumed() {
                 true => "Reconnected to the model",
                 false => {
-                    self.timings.ready = Some(now - self.timings.start);
+                    self.timings.ready = Some(self.now - self.timings.start);
                     "Connected to the model"
                 }
             };
-            emit(out, MachineEvent::Progress(Progress::Complete(text)));
+            self.report_progress(Progress::Complete(text));
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{
     requests::Received,
     state::{Machine, PING_INTERVAL, Phase},
-    types::{Action, MachineEvent, NEVER, emit},
+    types::{Action, MachineEvent, NEVER},
 };
 use crate::platform::{
     Code, Error,
@@ -16,22 +16,23 @@ use crate::platform::{
 };
 
 impl Machine {
-    pub(super) fn enter_ready(&mut self, now: Duration, out: &mut Vec<Action>) {
+    pub(super) fn enter_ready(&mut self) {
         let limit = self.policy.stall_limit.unwrap_or(NEVER);
-        self.requests.start_probe(now, limit);
-        self.send_greeting(now, out);
-        self.requests.flush(now, out);
+        self.requests.start_probe(self.now, limit);
+        self.send_greeting();
+        self.requests.flush(self.now, &mut self.actions);
     }
 
     /// Sends the first messages of a connection, in the present encoding. The ping
     /// is the first one: the server tells the encodings apart by the first frame.
-    fn send_greeting(&mut self, now: Duration, out: &mut Vec<Action>) {
-        self.requests.notify(&ClientMessage::Ping, out);
-        self.requests.request_schema(now, out);
+    fn send_greeting(&mut self) {
+        self.requests
+            .notify(&ClientMessage::Ping, &mut self.actions);
+        self.requests.request_schema(self.now, &mut self.actions);
     }
 
     /// Resumes the tracks that are not to stay paused.
-    fn resume_tracks(&mut self, out: &mut Vec<Action>) {
+    fn resume_tracks(&mut self) {
         if let Phase::Ready(ready) = &mut self.phase {
             ready.resume_by = None;
         }
@@ -40,7 +41,7 @@ impl Machine {
             let paused = self.paused_tracks.get(name);
             if !paused.copied().unwrap_or(planned.paused) {
                 self.requests
-                    .notify(&ClientMessage::ResumeTrack(name.clone()), out);
+                    .notify(&ClientMessage::ResumeTrack(name.clone()), &mut self.actions);
             }
         }
     }
@@ -50,29 +51,30 @@ impl Machine {
         matches!(&self.phase, Phase::Ready(ready) if ready.resume_by.is_some())
     }
 
-    pub(super) fn tick_ready(&mut self, now: Duration, out: &mut Vec<Action>) {
-        if self.requests.fall_back_to_v0(now) {
+    pub(super) fn tick_ready(&mut self) {
+        if self.requests.fall_back_to_v0(self.now) {
             let text = "the server does not answer wire v1, speaking v0 to it";
             let warning = Error::gpu(Code::VersionMismatch, text);
-            emit(out, MachineEvent::Warning(warning));
-            self.send_greeting(now, out);
-            self.resume_tracks(out);
-            self.requests.flush(now, out);
+            self.emit(MachineEvent::Warning(warning));
+            self.send_greeting();
+            self.resume_tracks();
+            self.requests.flush(self.now, &mut self.actions);
         }
         let Phase::Ready(ready) = &mut self.phase else {
             return;
         };
-        if ready.resume_by.is_some_and(|at| now >= at) {
-            return self.resume_tracks(out);
+        if ready.resume_by.is_some_and(|at| self.now >= at) {
+            return self.resume_tracks();
         }
-        if now >= ready.next_ping {
-            ready.next_ping = now + PING_INTERVAL;
-            self.requests.notify(&ClientMessage::Ping, out);
+        if self.now >= ready.next_ping {
+            ready.next_ping = self.now + PING_INTERVAL;
+            self.requests
+                .notify(&ClientMessage::Ping, &mut self.actions);
         }
         let Some(limit) = self.policy.stall_limit else {
             return;
         };
-        let silence = now.saturating_sub(ready.last_received);
+        let silence = self.now.saturating_sub(ready.last_received);
         if silence >= limit {
             let error = Error::gpu(
                 Code::Disconnected,
@@ -81,11 +83,11 @@ impl Machine {
                     limit.as_millis()
                 ),
             );
-            self.connection_lost(now, Some(error), out);
+            self.connection_lost(Some(error));
         } else if silence >= limit / 2 && !ready.probed {
             ready.probed = true;
             // It is the only request with a reply that has no side effect.
-            self.requests.request_schema(now, out);
+            self.requests.request_schema(self.now, &mut self.actions);
         }
     }
 
@@ -98,57 +100,50 @@ impl Machine {
         }
     }
 
-    pub(super) fn frame_received(
-        &mut self,
-        now: Duration,
-        channel: Channel,
-        frame: WireFrame,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn frame_received(&mut self, channel: Channel, frame: WireFrame) {
         // Before the peer is verified its messages must not be used.
         if !matches!(self.phase, Phase::Ready(_)) {
             return;
         }
-        self.last_received(now);
+        self.last_received(self.now);
         if self.resume_pending() {
-            self.resume_tracks(out);
+            self.resume_tracks();
         }
-        match self.requests.receive(now, channel, frame, out) {
-            Ok(Some(received)) => self.message_received(now, received, out),
+        match self
+            .requests
+            .receive(self.now, channel, frame, &mut self.actions)
+        {
+            Ok(Some(received)) => self.message_received(received),
             Ok(None) => {}
-            Err(error) => emit(out, MachineEvent::Warning(error)),
+            Err(error) => self.emit(MachineEvent::Warning(error)),
         }
     }
 
-    fn message_received(&mut self, now: Duration, received: Received, out: &mut Vec<Action>) {
+    fn message_received(&mut self, received: Received) {
         let Received { message, is_reply } = received;
         match message {
             ServerMessage::SessionEnded { reason } => {
-                emit_runtime(
-                    out,
-                    "sessionEnded",
-                    &serde_json::json!({ "reason": reason }),
-                );
-                self.session_over(now, Some(reason), out);
+                self.emit_runtime("sessionEnded", &serde_json::json!({ "reason": reason }));
+                self.session_over(Some(reason));
             }
-            ServerMessage::Moderation(moderation) => self.moderation_received(now, moderation, out),
-            ServerMessage::Model { name, data } => emit(out, MachineEvent::Message { name, data }),
+            ServerMessage::Moderation(moderation) => self.moderation_received(moderation),
+            ServerMessage::Model { name, data } => self.emit(MachineEvent::Message { name, data }),
             ServerMessage::Schema(schema) => {
                 // The watchdog requests the schema again; it does not change.
                 if !std::mem::replace(&mut self.schema_reported, true) {
-                    emit_runtime(out, "modelSchema", &schema);
+                    self.emit_runtime("modelSchema", &schema);
                 }
             }
-            ServerMessage::ClipReady(clip) => emit_runtime(out, "clipReady", &clip),
+            ServerMessage::ClipReady(clip) => self.emit_runtime("clipReady", &clip),
             ServerMessage::ClipFailed { reason } => {
-                emit_runtime(out, "clipFailed", &serde_json::json!({ "reason": reason }));
+                self.emit_runtime("clipFailed", &serde_json::json!({ "reason": reason }));
             }
             // An error that answers no request does not end the session.
             ServerMessage::Error { code, message } if !is_reply => {
-                emit(
-                    out,
-                    MachineEvent::Warning(Error::gpu(Code::Other(code.into()), message)),
-                );
+                self.emit(MachineEvent::Warning(Error::gpu(
+                    Code::Other(code.into()),
+                    message,
+                )));
             }
             ServerMessage::Error { .. }
             | ServerMessage::Ack
@@ -157,13 +152,8 @@ impl Machine {
         }
     }
 
-    fn moderation_received(
-        &mut self,
-        now: Duration,
-        moderation: Moderation,
-        out: &mut Vec<Action>,
-    ) {
-        emit_runtime(out, "moderation", &moderation);
+    fn moderation_received(&mut self, moderation: Moderation) {
+        self.emit_runtime("moderation", &moderation);
         let text = if moderation.message.is_empty() {
             "the platform's moderation stepped in".to_owned()
         } else {
@@ -172,16 +162,16 @@ impl Machine {
         // The server does not send `SessionEnded` after it has terminated a session
         // for moderation.
         if moderation.action == "terminate" {
-            self.session_over(now, Some(text), out);
+            self.session_over(Some(text));
         } else {
-            emit(
-                out,
-                MachineEvent::Warning(Error::gpu(Code::Other("moderation".into()), text)),
-            );
+            self.emit(MachineEvent::Warning(Error::gpu(
+                Code::Other("moderation".into()),
+                text,
+            )));
         }
     }
 
-    pub(super) fn set_track_paused(&mut self, track: String, paused: bool, out: &mut Vec<Action>) {
+    pub(super) fn set_track_paused(&mut self, track: String, paused: bool) {
         let before = self.paused_tracks.insert(track.clone(), paused);
         let ready = matches!(self.phase, Phase::Ready(_)) && !self.resume_pending();
         if ready && before != Some(paused) {
@@ -189,17 +179,11 @@ impl Machine {
                 true => ClientMessage::PauseTrack(track),
                 false => ClientMessage::ResumeTrack(track),
             };
-            self.requests.notify(&message, out);
+            self.requests.notify(&message, &mut self.actions);
         }
     }
 
-    pub(super) fn request(
-        &mut self,
-        now: Duration,
-        token: u64,
-        message: ClientMessage,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn request(&mut self, token: u64, message: ClientMessage) {
         let error = match &self.phase {
             Phase::Closing(_) | Phase::Closed => {
                 Error::gpu(Code::InvalidState, "the session is closed")
@@ -212,18 +196,19 @@ impl Machine {
                 let ready = matches!(phase, Phase::Ready(_));
                 self.requests.enqueue(token, message);
                 if ready {
-                    self.requests.flush(now, out);
+                    self.requests.flush(self.now, &mut self.actions);
                 }
                 return;
             }
         };
         let result = Err(error);
-        out.push(Action::Reply { token, result });
+        self.actions.push(Action::Reply { token, result });
     }
-}
 
-fn emit_runtime(out: &mut Vec<Action>, name: &'static str, data: &impl serde::Serialize) {
-    // Cannot fail: these types have string keys and finite numbers only.
-    let data = serde_json::to_value(data).unwrap_or_default();
-    emit(out, MachineEvent::RuntimeMessage { name, data });
+    /// Emits a message of the platform's.
+    fn emit_runtime(&mut self, name: &'static str, data: &impl serde::Serialize) {
+        // Cannot fail: these types have string keys and finite numbers only.
+        let data = serde_json::to_value(data).unwrap_or_default();
+        self.emit(MachineEvent::RuntimeMessage { name, data });
+    }
 }

@@ -15,7 +15,7 @@ use super::{
         Machine, Phase, QUERY_LIMIT, RECOVERY_STEP_LIMIT, RECOVERY_WINDOW, Ready, Recovery,
         SessionQuery,
     },
-    types::{Action, MachineEvent, Progress, Status, emit},
+    types::{Action, MachineEvent, Progress, Status},
 };
 use crate::platform::{
     Code, Error,
@@ -32,14 +32,14 @@ const REFUSED_DEFAULT: Duration = Duration::from_secs(3);
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 
 impl Machine {
-    pub(super) fn transport_failed(&mut self, now: Duration, error: Error, out: &mut Vec<Action>) {
+    pub(super) fn transport_failed(&mut self, error: Error) {
         match &self.phase {
-            Phase::Ready(_) => self.connection_lost(now, Some(error), out),
+            Phase::Ready(_) => self.connection_lost(Some(error)),
             Phase::Preparing(_)
             | Phase::Offering(_)
             | Phase::Polling(..)
             | Phase::Connecting(_) => {
-                self.fail(now, error, out);
+                self.fail(error);
             }
             _ => {}
         }
@@ -47,14 +47,9 @@ impl Machine {
 
     /// A server that ends a session just closes the connection, so it is asked for
     /// the session's state before that counts as a failure.
-    pub(super) fn connection_lost(
-        &mut self,
-        now: Duration,
-        cause: Option<Error>,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn connection_lost(&mut self, cause: Option<Error>) {
         if let Phase::Ready(Ready { since, .. }) = self.phase
-            && now.saturating_sub(since) > STABLE_AFTER
+            && self.now.saturating_sub(since) > STABLE_AFTER
         {
             self.attempts = 0;
         }
@@ -62,8 +57,8 @@ impl Machine {
         let window = if resume { RECOVERY_WINDOW } else { QUERY_LIMIT };
         self.recovery = Some(Recovery {
             cause,
-            since: now,
-            deadline: now + window,
+            since: self.now,
+            deadline: self.now + window,
             reported: false,
             resume,
             restarted: None,
@@ -73,72 +68,66 @@ impl Machine {
             0 => Duration::ZERO,
             _ => self.next_backoff(),
         };
-        self.query_session(now, wait, out);
+        self.query_session(wait);
     }
 
-    fn query_session(&mut self, now: Duration, wait: Duration, out: &mut Vec<Action>) {
-        let mut next = now + wait;
+    fn query_session(&mut self, wait: Duration) {
+        let mut next = self.now + wait;
         if wait.is_zero() {
-            next = now + QUERY_LIMIT;
-            out.push(Action::DescribeSession);
+            next = self.now + QUERY_LIMIT;
+            self.actions.push(Action::DescribeSession);
         }
         self.phase = Phase::QueryingSession(SessionQuery { next });
     }
 
-    pub(super) fn tick_querying(&mut self, now: Duration, out: &mut Vec<Action>) {
+    pub(super) fn tick_querying(&mut self) {
         let (Phase::QueryingSession(checking), Some(recovery)) = (&self.phase, &self.recovery)
         else {
             return;
         };
-        if now >= recovery.deadline {
+        if self.now >= recovery.deadline {
             let error = recovery.resume_error(None);
-            self.give_up(now, error, out);
-        } else if now >= checking.next {
-            self.interrupt(out);
+            self.give_up(error);
+        } else if self.now >= checking.next {
+            self.interrupt();
             let wait = self.next_backoff();
-            out.push(Action::DescribeSession);
-            self.phase = Phase::QueryingSession(SessionQuery { next: now + wait });
+            self.actions.push(Action::DescribeSession);
+            self.phase = Phase::QueryingSession(SessionQuery {
+                next: self.now + wait,
+            });
         }
     }
 
     /// Tells the elements that the connection is lost, unless they know, and fails
     /// the pending requests.
-    fn interrupt(&mut self, out: &mut Vec<Action>) {
+    fn interrupt(&mut self) {
         if let Some(recovery) = &mut self.recovery
             && !std::mem::replace(&mut recovery.reported, true)
         {
             let cause = recovery.cause.clone();
-            self.interrupt_connection(cause, out);
-            emit(out, MachineEvent::Status(Status::Connecting));
-            emit(
-                out,
-                MachineEvent::Progress(Progress::Start("Reconnecting to the model")),
-            );
+            self.interrupt_connection(cause);
+            self.emit(MachineEvent::Status(Status::Connecting));
+            self.report_progress(Progress::Start("Reconnecting to the model"));
         }
     }
 
-    fn interrupt_connection(&mut self, cause: Option<Error>, out: &mut Vec<Action>) {
+    fn interrupt_connection(&mut self, cause: Option<Error>) {
         let why = Error::gpu(
             Code::Disconnected,
             "the connection was interrupted before the reply came; it may have been acted on",
         );
-        self.requests.fail_sent(&why, out);
-        self.drop_transport(out);
-        emit(out, MachineEvent::Interrupted(cause));
+        self.requests.fail_sent(&why, &mut self.actions);
+        self.drop_transport();
+        self.emit(MachineEvent::Interrupted(cause));
     }
 
-    fn drop_transport(&mut self, out: &mut Vec<Action>) {
+    fn drop_transport(&mut self) {
         if std::mem::take(&mut self.has_transport) {
-            out.push(Action::CloseTransport);
+            self.actions.push(Action::CloseTransport);
         }
     }
 
-    pub(super) fn session_described(
-        &mut self,
-        now: Duration,
-        result: Result<SessionDescriptor, Error>,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn session_described(&mut self, result: Result<SessionDescriptor, Error>) {
         let (Phase::QueryingSession(_), Some(recovery)) = (&self.phase, &self.recovery) else {
             return;
         };
@@ -147,68 +136,65 @@ impl Machine {
             Ok(descriptor) if descriptor.has_crashed() => {
                 let text = "the runtime has terminated, perhaps because the model crashed";
                 let error = recovery.cause_with(text);
-                self.give_up(now, error, out);
+                self.give_up(error);
             }
-            Ok(descriptor) if descriptor.is_over() => self.session_gone(now, out),
-            Ok(descriptor) if recovery.resume => self.resume(now, descriptor, out),
+            Ok(descriptor) if descriptor.is_over() => self.session_gone(),
+            Ok(descriptor) if recovery.resume => self.resume(descriptor),
             Ok(_) => {
                 let error = recovery.cause_with("the session itself is still there");
-                self.give_up(now, error, out);
+                self.give_up(error);
             }
             Err(error) if matches!(error.code, Code::NotFound | Code::SessionTerminal) => {
-                self.session_gone(now, out);
+                self.session_gone();
             }
             Err(error) if recovery.resume && is_retryable(&error) => {
                 let wait = self.retry_delay(&error);
-                self.interrupt(out);
-                self.phase = Phase::QueryingSession(SessionQuery { next: now + wait });
+                self.interrupt();
+                self.phase = Phase::QueryingSession(SessionQuery {
+                    next: self.now + wait,
+                });
             }
-            Err(error) if recovery.resume => self.give_up(now, error, out),
+            Err(error) if recovery.resume => self.give_up(error),
             Err(error) => {
                 let mut cause = recovery.cause_with(&error.message);
                 cause.http_status = error.http_status;
-                self.give_up(now, cause, out);
+                self.give_up(cause);
             }
         }
     }
 
     /// The session is over: ended by the server, if that closed the connection;
     /// lost, if it ended while there was no connection.
-    fn session_gone(&mut self, now: Duration, out: &mut Vec<Action>) {
+    fn session_gone(&mut self) {
         match &self.recovery {
             Some(recovery) if recovery.reported => {
                 let error = recovery.resume_error(Some("the session is over"));
                 self.session = None;
-                self.give_up(now, error, out);
+                self.give_up(error);
             }
-            _ => self.session_over(now, None, out),
+            _ => self.session_over(None),
         }
     }
 
     /// Makes a new connection to the session, which still exists.
-    fn resume(&mut self, now: Duration, descriptor: SessionDescriptor, out: &mut Vec<Action>) {
-        self.interrupt(out);
+    fn resume(&mut self, descriptor: SessionDescriptor) {
+        self.interrupt();
         self.attempts = self.attempts.saturating_add(1);
-        self.prepare_offer(now + RECOVERY_STEP_LIMIT, descriptor, true, out);
+        self.prepare_offer(self.now + RECOVERY_STEP_LIMIT, descriptor, true);
     }
 
     /// Makes another connection after a failed step, if that makes sense; returns
     /// whether the failure is dealt with.
-    pub(super) fn retry_connection(
-        &mut self,
-        now: Duration,
-        error: &Error,
-        out: &mut Vec<Action>,
-    ) -> bool {
+    pub(super) fn retry_connection(&mut self, error: &Error) -> bool {
         let Some(recovery) = self.recovery.as_ref().filter(|r| r.restarted.is_none()) else {
             return false;
         };
         if !is_retryable(error) {
             return false;
         }
-        if now >= recovery.deadline {
+        if self.now >= recovery.deadline {
             let error = recovery.resume_error(Some(&error.message));
-            self.give_up(now, error, out);
+            self.give_up(error);
             return true;
         }
         // The session exists; the server may not know the connection any more.
@@ -219,10 +205,12 @@ impl Machine {
             self.connection_id = None;
         }
         let text = format!("Reconnecting again: {}", error.message);
-        emit(out, MachineEvent::Progress(Progress::Continue(text)));
-        self.drop_transport(out);
+        self.report_progress(Progress::Continue(text));
+        self.drop_transport();
         let wait = self.retry_delay(error);
-        self.phase = Phase::QueryingSession(SessionQuery { next: now + wait });
+        self.phase = Phase::QueryingSession(SessionQuery {
+            next: self.now + wait,
+        });
         true
     }
 
@@ -255,107 +243,93 @@ impl Machine {
     }
 
     /// Emits that the session is ready again; returns whether it was interrupted.
-    pub(super) fn report_resumed(&mut self, now: Duration, out: &mut Vec<Action>) -> bool {
+    pub(super) fn report_resumed(&mut self) -> bool {
         let Some(recovery) = self.recovery.take() else {
             return false;
         };
-        let outage = now.saturating_sub(recovery.since);
+        let outage = self.now.saturating_sub(recovery.since);
         self.timings.reconnects += 1;
         self.timings.outage = Some(outage);
-        emit(
-            out,
-            MachineEvent::Resumed {
-                outage,
-                restarted: recovery.restarted.is_some(),
-            },
-        );
+        self.emit(MachineEvent::Resumed {
+            outage,
+            restarted: recovery.restarted.is_some(),
+        });
         true
     }
 
     /// Opens another session instead of one that could not be resumed, if the user
     /// wants that; returns whether it does.
-    pub(super) fn restart_session(
-        &mut self,
-        now: Duration,
-        error: &Error,
-        out: &mut Vec<Action>,
-    ) -> bool {
+    pub(super) fn restart_session(&mut self, error: &Error) -> bool {
         let wanted = self.policy.restart && self.policy.adopt.is_none();
         if !wanted || !self.is_resuming() || !is_retryable(error) {
             return false;
         }
-        self.interrupt(out);
+        self.interrupt();
         let before = self.session.take();
         let ours = before.filter(|(_, ownership)| *ownership == Ownership::Created);
         if let Some(recovery) = &mut self.recovery {
             recovery.restarted = Some(ours.map(|(id, _)| id));
             // The network may be down for longer than the session was kept.
-            recovery.deadline = now + RECOVERY_WINDOW;
+            recovery.deadline = self.now + RECOVERY_WINDOW;
         }
-        self.drop_transport(out);
+        self.drop_transport();
         self.connection_id = self.policy.connection_id;
         self.schema_reported = false;
         self.attempts = 0;
         let text = format!("Starting another session: {}", error.message);
-        emit(out, MachineEvent::Warning(error.clone()));
-        emit(out, MachineEvent::SessionId(None));
-        emit(out, MachineEvent::Progress(Progress::Continue(text)));
-        self.open_session(now, out);
+        self.emit(MachineEvent::Warning(error.clone()));
+        self.emit(MachineEvent::SessionId(None));
+        self.report_progress(Progress::Continue(text));
+        self.open_session();
         true
     }
 
     /// Makes a new connection for the user.
-    pub(super) fn reconnect(&mut self, now: Duration, out: &mut Vec<Action>) {
+    pub(super) fn reconnect(&mut self) {
         match &mut self.phase {
             Phase::Ready(_) | Phase::Suspended => {
                 self.attempts = 0;
                 let suspended = matches!(self.phase, Phase::Suspended);
-                self.connection_lost(now, None, out);
+                self.connection_lost(None);
                 if suspended && let Some(recovery) = &mut self.recovery {
                     recovery.reported = true;
-                    emit(out, MachineEvent::Status(Status::Connecting));
+                    self.emit(MachineEvent::Status(Status::Connecting));
                     let text = "Reconnecting to the model";
-                    emit(out, MachineEvent::Progress(Progress::Start(text)));
+                    self.report_progress(Progress::Start(text));
                 }
             }
-            Phase::QueryingSession(_) => self.query_session(now, Duration::ZERO, out),
+            Phase::QueryingSession(_) => self.query_session(Duration::ZERO),
             // It is being connected, or is over.
             _ => {}
         }
     }
 
     /// Takes the connection down for the user and keeps the session, or ends it.
-    pub(super) fn disconnect(&mut self, now: Duration, recoverable: bool, out: &mut Vec<Action>) {
+    pub(super) fn disconnect(&mut self, recoverable: bool) {
         let why = "disconnected by the application";
         match &self.phase {
             Phase::Idle | Phase::Closing(_) | Phase::Closed => {}
             _ if !recoverable => {
                 let reason = Some(why.to_owned());
-                emit(out, MachineEvent::Ended { reason });
+                self.emit(MachineEvent::Ended { reason });
                 let error = Error::gpu(Code::Aborted, why);
-                self.close(now, &error, out);
+                self.close(&error);
             }
             Phase::Suspended => {}
             _ if self.session.is_some() && !self.planned_tracks.is_empty() => {
                 let reported = self.recovery.take().is_some_and(|r| r.reported);
                 if reported {
-                    emit(
-                        out,
-                        MachineEvent::Progress(Progress::Canceled("Disconnected")),
-                    );
-                    self.drop_transport(out);
+                    self.report_progress(Progress::Canceled("Disconnected"));
+                    self.drop_transport();
                 } else {
-                    self.interrupt_connection(None, out);
+                    self.interrupt_connection(None);
                 }
                 self.phase = Phase::Suspended;
-                emit(out, MachineEvent::Status(Status::Disconnected));
+                self.emit(MachineEvent::Status(Status::Disconnected));
             }
             _ => {
                 let text = "there is no connection yet that could be made anew";
-                emit(
-                    out,
-                    MachineEvent::Warning(Error::api(Code::InvalidState, text)),
-                );
+                self.emit(MachineEvent::Warning(Error::api(Code::InvalidState, text)));
             }
         }
     }

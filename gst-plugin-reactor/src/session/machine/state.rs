@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     requests::Requests,
-    types::{NEVER, PlannedTrack, Policy},
+    types::{Action, MachineEvent, NEVER, PlannedTrack, Policy, Progress},
 };
 use crate::platform::{
     Error,
@@ -39,6 +39,10 @@ const RESUME_LIMIT: Duration = Duration::from_millis(500);
 /// See the [module](super).
 #[derive(Debug)]
 pub struct Machine {
+    /// The time of the present input.
+    pub(super) now: Duration,
+    /// The actions for the present input so far.
+    pub(super) actions: Vec<Action>,
     pub(super) policy: Policy,
     pub(super) phase: Phase,
     /// The id of the session and whether it is ours to end.
@@ -223,6 +227,8 @@ pub struct Timings {
 impl Machine {
     pub fn new(policy: Policy) -> Self {
         Self {
+            now: Duration::ZERO,
+            actions: Vec::new(),
             requests: Requests::new(policy.wire),
             // xorshift must not start at zero.
             random: policy.seed | 1,
@@ -257,6 +263,14 @@ impl Machine {
 
     pub fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed)
+    }
+
+    pub(super) fn emit(&mut self, event: MachineEvent) {
+        self.actions.push(Action::Emit(event));
+    }
+
+    pub(super) fn report_progress(&mut self, progress: Progress) {
+        self.emit(MachineEvent::Progress(progress));
     }
 
     /// When the machine needs the next [`Input::Tick`](super::Input::Tick).

@@ -230,7 +230,3 @@ pub enum Progress {
 
 /// A deadline that never comes.
 pub(super) const NEVER: Duration = Duration::MAX;
-
-pub(super) fn emit(out: &mut Vec<Action>, event: MachineEvent) {
-    out.push(Action::Emit(event));
-}

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{
     state::{Machine, Phase, Waiting},
-    types::{Action, MachineEvent, NEVER, Progress, Status, emit},
+    types::{Action, MachineEvent, NEVER, Progress, Status},
 };
 use crate::platform::{Code, Error, coordinator::SessionDescriptor};
 
@@ -22,46 +22,35 @@ const RETRY_SLOWEST: Duration = Duration::from_secs(60);
 
 impl Machine {
     /// Waits for a GPU, to which the session can be connected.
-    pub(super) fn wait_for_gpu(
-        &mut self,
-        now: Duration,
-        descriptor: &SessionDescriptor,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn wait_for_gpu(&mut self, descriptor: &SessionDescriptor) {
         let limit = self.policy.waiting_limit;
-        let mut waiting = Waiting {
-            next: Some(now + POLL_FIRST),
+        self.phase = Phase::Waiting(Waiting {
+            next: Some(self.now + POLL_FIRST),
             interval: POLL_FIRST,
-            since: now,
-            deadline: limit.map_or(NEVER, |limit| now + limit),
+            since: self.now,
+            deadline: limit.map_or(NEVER, |limit| self.now + limit),
             failing_since: None,
             reported: String::new(),
-        };
-        waiting.report_state(descriptor, out);
-        self.phase = Phase::Waiting(waiting);
+        });
+        self.report_waiting(descriptor);
     }
 
-    pub(super) fn tick_waiting(&mut self, now: Duration, out: &mut Vec<Action>) {
+    pub(super) fn tick_waiting(&mut self) {
         let Phase::Waiting(waiting) = &mut self.phase else {
             return;
         };
-        if now >= waiting.deadline {
+        if self.now >= waiting.deadline {
             let waited = (waiting.deadline - waiting.since).as_millis();
             let text = format!("no GPU became free within waiting-timeout, {waited} ms");
             let error = Error::api(Code::WaitedTooLong, text).during("session");
-            self.fail(now, error, out);
-        } else if waiting.next.is_some_and(|next| now >= next) {
+            self.fail(error);
+        } else if waiting.next.is_some_and(|next| self.now >= next) {
             waiting.next = None;
-            out.push(Action::DescribeSession);
+            self.actions.push(Action::DescribeSession);
         }
     }
 
-    pub(super) fn queued_session_described(
-        &mut self,
-        now: Duration,
-        result: Result<SessionDescriptor, Error>,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn queued_session_described(&mut self, result: Result<SessionDescriptor, Error>) {
         let Phase::Waiting(waiting) = &mut self.phase else {
             return;
         };
@@ -78,24 +67,34 @@ impl Machine {
                 // It needs no request to end it.
                 self.session = None;
                 let error = Error::api(Code::SessionTerminal, text).during("session");
-                self.fail(now, error, out);
+                self.fail(error);
             }
-            Ok(descriptor) if descriptor.is_ready() => {
-                self.prepare_connection(now, descriptor, out)
-            }
+            Ok(descriptor) if descriptor.is_ready() => self.prepare_connection(descriptor),
             Ok(descriptor) => {
                 waiting.failing_since = None;
-                waiting.report_state(&descriptor, out);
-                waiting.schedule_poll(now, None);
+                waiting.schedule_poll(self.now, None);
+                self.report_waiting(&descriptor);
             }
             Err(error) => {
-                let since = *waiting.failing_since.get_or_insert(now);
-                if error.recoverable() && now.saturating_sub(since) < FAILING_LIMIT {
-                    waiting.schedule_poll(now, error.retry_after);
+                let since = *waiting.failing_since.get_or_insert(self.now);
+                if error.recoverable() && self.now.saturating_sub(since) < FAILING_LIMIT {
+                    waiting.schedule_poll(self.now, error.retry_after);
                 } else {
-                    self.fail(now, error, out);
+                    self.fail(error);
                 }
             }
+        }
+    }
+
+    /// Emits the state of the queued session when it has changed.
+    fn report_waiting(&mut self, descriptor: &SessionDescriptor) {
+        let text = format!("Waiting for a GPU ({})", descriptor.state);
+        if let Phase::Waiting(waiting) = &mut self.phase
+            && waiting.reported != text
+        {
+            waiting.reported.clone_from(&text);
+            self.emit(MachineEvent::Status(Status::Waiting));
+            self.report_progress(Progress::Continue(text));
         }
     }
 }
@@ -108,18 +107,5 @@ impl Waiting {
             delay.clamp(POLL_FIRST, RETRY_SLOWEST)
         });
         self.next = Some(now + wait);
-    }
-
-    /// Emits the session's state when it has changed.
-    fn report_state(&mut self, descriptor: &SessionDescriptor, out: &mut Vec<Action>) {
-        let text = format!("Waiting for a GPU ({})", descriptor.state);
-        if self.reported != text {
-            emit(out, MachineEvent::Status(Status::Waiting));
-            emit(
-                out,
-                MachineEvent::Progress(Progress::Continue(text.clone())),
-            );
-            self.reported = text;
-        }
     }
 }
