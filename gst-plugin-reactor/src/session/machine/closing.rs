@@ -20,7 +20,9 @@ impl Machine {
             _ => {
                 let connecting = match self.phase {
                     Phase::Ready(_) | Phase::Suspended => false,
-                    Phase::QueryingSession(_) => self.recovery.as_ref().is_some_and(|r| r.reported),
+                    Phase::QueryingSession { .. } => {
+                        self.recovery.as_ref().is_some_and(|r| r.reported)
+                    }
                     _ => true,
                 };
                 if connecting {

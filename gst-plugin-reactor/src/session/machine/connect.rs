@@ -65,8 +65,8 @@ impl Machine {
     }
 
     pub(super) fn session_opened(&mut self, result: Result<(SessionDescriptor, Ownership), Error>) {
-        if let Phase::Opening(b) = &mut self.phase {
-            b.pending = false;
+        if let Phase::Opening(opening) = &mut self.phase {
+            opening.pending = false;
         }
         match (&mut self.phase, result) {
             (Phase::Opening(_), Ok((descriptor, ownership))) => {
@@ -91,44 +91,44 @@ impl Machine {
     /// The server refused to open a session: retries if it is only busy.
     fn session_refused(&mut self, error: Error) {
         let unreachable = matches!(error.code, Code::NetworkError | Code::RequestTimeout);
-        if unreachable
-            && self
-                .restart_deadline()
-                .is_some_and(|deadline| self.now < deadline)
-        {
+        let restarting = self.restart_deadline().is_some_and(|end| self.now < end);
+        if unreachable && restarting {
             let text = format!("Starting another session: {}", error.message);
             self.report_progress(Progress::Continue(text));
             let next = self.now + self.next_backoff();
-            if let Phase::Opening(b) = &mut self.phase {
-                b.next = next;
+            if let Phase::Opening(opening) = &mut self.phase {
+                opening.next = next;
             }
             return;
         }
-        let Phase::Opening(b) = &mut self.phase else {
+        let Phase::Opening(opening) = &mut self.phase else {
             return;
         };
         let busy = match error.code {
             Code::RateLimited => true,
             // A server that failed may succeed on a retry.
             Code::ServerError => {
-                error.retry_after.is_some() || (self.policy.queues && b.refusals < MAX_FAILURES)
+                error.retry_after.is_some()
+                    || (self.policy.queues && opening.refusals < MAX_FAILURES)
             }
             Code::Conflict => {
-                let deadline = *b.conflict_deadline.get_or_insert(self.now + CONFLICT_LIMIT);
+                let deadline = *opening
+                    .conflict_deadline
+                    .get_or_insert(self.now + CONFLICT_LIMIT);
                 error.retry_after.is_some() && self.now < deadline
             }
             _ => false,
         };
-        if !busy || self.now >= b.deadline {
+        if !busy || self.now >= opening.deadline {
             return self.fail(error);
         }
-        let default = RETRY_DEFAULT.saturating_mul(1 << b.refusals.min(4));
+        let default = RETRY_DEFAULT.saturating_mul(1 << opening.refusals.min(4));
         let wait = error.retry_after.unwrap_or(default.min(RETRY_SLOWEST));
-        b.next = self.now + wait.clamp(RETRY_RANGE[0], RETRY_RANGE[1]);
-        b.refusals += 1;
-        let first = b.last_error.is_none();
+        opening.next = self.now + wait.clamp(RETRY_RANGE[0], RETRY_RANGE[1]);
+        opening.refusals += 1;
+        let first = opening.last_error.is_none();
         let text = format!("Waiting for a GPU: {}", error.message);
-        b.last_error = Some(error);
+        opening.last_error = Some(error);
         if first {
             self.emit(MachineEvent::Status(Status::Waiting));
         }
@@ -136,12 +136,12 @@ impl Machine {
     }
 
     pub(super) fn tick_opening(&mut self) {
-        let Phase::Opening(b) = &mut self.phase else {
+        let Phase::Opening(opening) = &mut self.phase else {
             return;
         };
-        if self.now >= b.deadline {
-            let waited = (b.deadline - b.since).as_millis();
-            let mut error = b.last_error.take().unwrap_or_else(|| {
+        if self.now >= opening.deadline {
+            let waited = (opening.deadline - opening.since).as_millis();
+            let mut error = opening.last_error.take().unwrap_or_else(|| {
                 Error::api(Code::RequestTimeout, "the server did not answer").during("session")
             });
             error.message = format!(
@@ -149,8 +149,8 @@ impl Machine {
                 error.message
             );
             self.fail(error);
-        } else if !b.pending && self.now >= b.next {
-            b.pending = true;
+        } else if !opening.pending && self.now >= opening.next {
+            opening.pending = true;
             self.actions.push(Action::OpenSession);
         }
     }
@@ -183,12 +183,8 @@ impl Machine {
         let tracks = tracks.unwrap_or_default();
         // Another session of the model: the elements keep their tracks.
         let planned = !self.planned_tracks.is_empty();
-        if planned
-            && self
-                .planned_tracks
-                .iter()
-                .any(|plan| !tracks.contains(&plan.track))
-        {
+        let mut before = self.planned_tracks.iter();
+        if before.any(|planned| !tracks.contains(&planned.track)) {
             let text = "the tracks of the new session are not those of the one before";
             let error = Error::api(Code::TrackRejected, text).during("session");
             return self.fail(error);
@@ -226,89 +222,69 @@ impl Machine {
         self.create_offer();
     }
 
-    pub(super) fn ice_servers_fetched(&mut self, result: Result<Vec<IceServer>, Error>) {
-        let Phase::Preparing(p) = &mut self.phase else {
+    pub(super) fn ice_servers_fetched(&mut self, servers: Vec<IceServer>) {
+        if let Phase::Preparing(preparing) = &mut self.phase {
+            preparing.ice_servers = Some(servers);
+            self.create_offer();
+        }
+    }
+
+    pub(super) fn connection_registered(&mut self, id: u32) {
+        if matches!(self.phase, Phase::Preparing(_)) {
+            self.connection_id = Some(id);
+            self.post_offer();
+        }
+    }
+
+    pub(super) fn tracks_planned(&mut self, tracks: Vec<PlannedTrack>) {
+        let Phase::Preparing(preparing) = &mut self.phase else {
             return;
         };
-        match result {
-            Ok(servers) => {
-                p.ice_servers = Some(servers);
-                self.create_offer();
-            }
-            Err(error) => self.fail(error),
+        preparing.planned = true;
+        for PlannedTrack { track, paused } in &tracks {
+            // A pad may have been linked or unlinked since.
+            let known = self.paused_tracks.entry(track.name.clone());
+            known.or_insert(*paused);
         }
+        self.planned_tracks = tracks;
+        self.create_offer();
     }
 
-    pub(super) fn connection_registered(&mut self, result: Result<u32, Error>) {
-        if !matches!(self.phase, Phase::Preparing(_)) {
-            return;
-        }
-        match result {
-            Ok(id) => {
-                self.connection_id = Some(id);
-                self.post_offer();
-            }
-            Err(error) => self.fail(error),
-        }
-    }
-
-    pub(super) fn tracks_planned(&mut self, result: Result<Vec<PlannedTrack>, Error>) {
-        let Phase::Preparing(p) = &mut self.phase else {
-            return;
-        };
-        match result {
-            Ok(plan) => {
-                p.planned = true;
-                for planned in &plan {
-                    // A pad may have been linked or unlinked since.
-                    self.paused_tracks
-                        .entry(planned.track.name.clone())
-                        .or_insert(planned.paused);
-                }
-                self.planned_tracks = plan;
-                self.create_offer();
-            }
-            Err(error) => self.fail(error),
-        }
-    }
-
+    /// Has the transport make the offer, once its tracks and the ICE servers are
+    /// known.
     fn create_offer(&mut self) {
-        let Phase::Preparing(p) = &mut self.phase else {
+        let Phase::Preparing(preparing) = &mut self.phase else {
             return;
         };
-        if !p.planned || p.creating_offer {
+        if !preparing.planned || preparing.creating_offer {
             return;
         }
-        if let Some(ice_servers) = p.ice_servers.take() {
-            p.creating_offer = true;
+        if let Some(ice_servers) = preparing.ice_servers.take() {
+            preparing.creating_offer = true;
             self.has_transport = true;
             self.actions.push(Action::CreateOffer { ice_servers });
         }
     }
 
-    pub(super) fn offer_created(&mut self, result: Result<String, Error>) {
-        let Phase::Preparing(p) = &mut self.phase else {
-            return;
-        };
-        match result {
-            Ok(offer) => {
-                p.offer = Some(offer);
-                self.post_offer();
-            }
-            Err(error) => self.fail(error),
+    pub(super) fn offer_created(&mut self, offer: String) {
+        if let Phase::Preparing(preparing) = &mut self.phase {
+            preparing.offer = Some(offer);
+            self.post_offer();
         }
     }
 
+    /// Posts the offer, once it is created and the connection has its number.
     fn post_offer(&mut self) {
-        let Phase::Preparing(p) = &mut self.phase else {
+        let Phase::Preparing(preparing) = &mut self.phase else {
             return;
         };
-        let (Some(connection_id), Some(offer)) = (self.connection_id, p.offer.as_deref()) else {
+        let (Some(connection_id), Some(offer)) = (self.connection_id, preparing.offer.as_deref())
+        else {
             return;
         };
-        let resume = p.resume;
+        let resume = preparing.resume;
         self.requests
-            .set_server_version(p.descriptor.server_version.as_deref());
+            .set_server_version(preparing.descriptor.server_version.as_deref());
         match complete_offer(offer, &self.planned_tracks) {
             Ok((sdp, sections, mapping)) => {
                 self.timings.offered = Some(self.now - self.timings.start);
@@ -352,15 +328,12 @@ impl Machine {
         };
         if self.now >= polling.deadline {
             let limit = answer_limit(self.policy.sdp_attempts).as_secs_f32();
-            let error = Error::api(
-                Code::RequestTimeout,
-                format!(
-                    "the server did not answer the offer within {limit:.1} s \
-                     (max-sdp-attempts={}); it may be overloaded, or have refused the offer",
-                    self.policy.sdp_attempts
-                ),
+            let text = format!(
+                "the server did not answer the offer within {limit:.1} s \
+                 (max-sdp-attempts={}); it may be overloaded, or have refused the offer",
+                self.policy.sdp_attempts
             );
-            self.fail(error.during("sdp_params"));
+            self.fail(Error::api(Code::RequestTimeout, text).during("sdp_params"));
         } else if polling.next.is_some_and(|next| self.now >= next) {
             // The answer can be fetched once only: polls never overlap.
             polling.next = None;
@@ -409,20 +382,21 @@ impl Machine {
     }
 
     pub(super) fn peer_connected(&mut self) {
-        if let Phase::Connecting(c) = &self.phase
-            && !c.verified
+        if let Phase::Connecting(connecting) = &self.phase
+            && !connecting.verified
         {
-            self.actions.push(Action::VerifyPeer(c.fingerprint.clone()));
+            self.actions
+                .push(Action::VerifyPeer(connecting.fingerprint.clone()));
         }
     }
 
     pub(super) fn peer_verified(&mut self, result: Result<(), Error>) {
-        let Phase::Connecting(c) = &mut self.phase else {
+        let Phase::Connecting(connecting) = &mut self.phase else {
             return;
         };
         match result {
             Ok(()) => {
-                c.verified = true;
+                connecting.verified = true;
                 self.timings.connected = Some(self.now - self.timings.start);
                 self.actions.push(Action::OpenMedia);
                 self.check_ready();
@@ -432,20 +406,20 @@ impl Machine {
     }
 
     pub(super) fn channel_opened(&mut self, channel: Channel) {
-        if let Phase::Connecting(c) = &mut self.phase {
+        if let Phase::Connecting(connecting) = &mut self.phase {
             match channel {
-                Channel::Control => c.control = true,
-                Channel::Data => c.data = true,
+                Channel::Control => connecting.control = true,
+                Channel::Data => connecting.data = true,
             }
             self.check_ready();
         }
     }
 
     fn check_ready(&mut self) {
-        if let Phase::Connecting(c) = &self.phase
-            && c.verified
-            && c.control
-            && c.data
+        if let Phase::Connecting(connecting) = &self.phase
+            && connecting.verified
+            && connecting.control
+            && connecting.data
         {
             self.phase = Phase::Ready(Ready::new(self.now));
             self.enter_ready();
@@ -470,11 +444,8 @@ impl Connecting {
             (true, _) => "the data channels did not open",
         };
         let limit = CONNECT_LIMIT.as_secs();
-        Error::gpu(
-            Code::RequestTimeout,
-            format!("the peer connection was not up within {limit} s: {missing}"),
-        )
-        .during("connect")
+        let text = format!("the peer connection was not up within {limit} s: {missing}");
+        Error::gpu(Code::RequestTimeout, text).during("connect")
     }
 }
 
@@ -496,14 +467,9 @@ fn complete_offer(offer: &str, plan: &[PlannedTrack]) -> Result<CompleteOffer, E
     let sections = sdp::offered_sections(&text)?;
     let media: Vec<_> = sections.iter().filter(|s| s.kind.is_some()).collect();
     if media.len() != plan.len() {
-        return Err(Error::gpu(
-            Code::Internal,
-            format!(
-                "the offer has {} media sections for {} tracks",
-                media.len(),
-                plan.len()
-            ),
-        ));
+        let (sections, tracks) = (media.len(), plan.len());
+        let text = format!("the offer has {sections} media sections for {tracks} tracks");
+        return Err(Error::gpu(Code::Internal, text));
     }
     let mapping = media
         .iter()

@@ -37,10 +37,18 @@ impl Machine {
             Input::Disconnect { recoverable } => self.disconnect(recoverable),
             Input::Tick => self.tick(),
             Input::SessionOpened(result) => self.session_opened(result),
-            Input::IceServersFetched(result) => self.ice_servers_fetched(result),
-            Input::ConnectionRegistered(result) => self.connection_registered(result),
-            Input::TracksPlanned(result) => self.tracks_planned(result),
-            Input::OfferCreated(result) => self.offer_created(result),
+            Input::IceServersFetched(Ok(servers)) => self.ice_servers_fetched(servers),
+            Input::ConnectionRegistered(Ok(id)) => self.connection_registered(id),
+            Input::TracksPlanned(Ok(tracks)) => self.tracks_planned(tracks),
+            Input::OfferCreated(Ok(offer)) => self.offer_created(offer),
+            Input::IceServersFetched(Err(error))
+            | Input::ConnectionRegistered(Err(error))
+            | Input::TracksPlanned(Err(error))
+            | Input::OfferCreated(Err(error)) => {
+                if matches!(self.phase, Phase::Preparing(_)) {
+                    self.fail(error);
+                }
+            }
             Input::OfferPosted(result) => self.offer_posted(result),
             Input::AnswerPolled(result) => self.answer_polled(result),
             Input::PeerConnected => self.peer_connected(),
@@ -79,30 +87,23 @@ impl Machine {
             Phase::Idle | Phase::Suspended | Phase::Closed => {}
             Phase::Opening(_) => self.tick_opening(),
             Phase::Waiting(_) => self.tick_waiting(),
-            Phase::Preparing(p) if self.now >= p.deadline => {
-                let error = Error::api(
-                    Code::RequestTimeout,
-                    format!("no offer could be made within {} s", OFFER_LIMIT.as_secs()),
-                );
-                self.fail(error.during("offer"));
+            Phase::Preparing(preparing) if self.now >= preparing.deadline => {
+                let limit = OFFER_LIMIT.as_secs();
+                let text = format!("no offer could be made within {limit} s");
+                self.fail(Error::api(Code::RequestTimeout, text).during("offer"));
             }
-            Phase::Offering(n) if self.now >= n.deadline => {
-                let error = Error::api(
-                    Code::RequestTimeout,
-                    format!(
-                        "the server did not take the offer within {} s",
-                        OFFER_LIMIT.as_secs()
-                    ),
-                );
-                self.fail(error.during("sdp_params"));
+            Phase::Offering(negotiation) if self.now >= negotiation.deadline => {
+                let limit = OFFER_LIMIT.as_secs();
+                let text = format!("the server did not take the offer within {limit} s");
+                self.fail(Error::api(Code::RequestTimeout, text).during("sdp_params"));
             }
             Phase::Polling(..) => self.tick_polling(),
-            Phase::Connecting(c) if self.now >= c.deadline => {
-                let error = c.timeout_error();
+            Phase::Connecting(connecting) if self.now >= connecting.deadline => {
+                let error = connecting.timeout_error();
                 self.fail(error);
             }
             Phase::Ready(_) => self.tick_ready(),
-            Phase::QueryingSession(_) => self.tick_querying(),
+            Phase::QueryingSession { .. } => self.tick_querying(),
             Phase::Closing(c) if self.now >= c.deadline => self.finish_closing(),
             _ => {}
         }

@@ -189,7 +189,7 @@ impl Machine {
                 Error::gpu(Code::InvalidState, "the session is closed")
             }
             // The session is not resumed: the server is only asked how it ended.
-            Phase::QueryingSession(_) if !self.recovery.as_ref().is_some_and(|r| r.resume) => {
+            Phase::QueryingSession { .. } if !self.recovery.as_ref().is_some_and(|r| r.resume) => {
                 Error::gpu(Code::Disconnected, "the connection is lost")
             }
             phase => {

@@ -11,10 +11,7 @@
 use std::time::Duration;
 
 use super::{
-    state::{
-        Machine, Phase, QUERY_LIMIT, RECOVERY_STEP_LIMIT, RECOVERY_WINDOW, Ready, Recovery,
-        SessionQuery,
-    },
+    state::{Machine, Phase, QUERY_LIMIT, RECOVERY_STEP_LIMIT, RECOVERY_WINDOW, Ready, Recovery},
     types::{Action, MachineEvent, Progress, Status},
 };
 use crate::platform::{
@@ -71,30 +68,32 @@ impl Machine {
         self.query_session(wait);
     }
 
+    /// Asks the server for the session's state after `wait`: at once, if that is
+    /// zero.
     fn query_session(&mut self, wait: Duration) {
         let mut next = self.now + wait;
         if wait.is_zero() {
             next = self.now + QUERY_LIMIT;
             self.actions.push(Action::DescribeSession);
         }
-        self.phase = Phase::QueryingSession(SessionQuery { next });
+        self.phase = Phase::QueryingSession { next };
     }
 
     pub(super) fn tick_querying(&mut self) {
-        let (Phase::QueryingSession(checking), Some(recovery)) = (&self.phase, &self.recovery)
+        let (Phase::QueryingSession { next }, Some(recovery)) = (&self.phase, &self.recovery)
         else {
             return;
         };
         if self.now >= recovery.deadline {
             let error = recovery.resume_error(None);
             self.give_up(error);
-        } else if self.now >= checking.next {
+        } else if self.now >= *next {
             self.interrupt();
             let wait = self.next_backoff();
             self.actions.push(Action::DescribeSession);
-            self.phase = Phase::QueryingSession(SessionQuery {
+            self.phase = Phase::QueryingSession {
                 next: self.now + wait,
-            });
+            };
         }
     }
 
@@ -106,9 +105,13 @@ impl Machine {
         {
             let cause = recovery.cause.clone();
             self.interrupt_connection(cause);
-            self.emit(MachineEvent::Status(Status::Connecting));
-            self.report_progress(Progress::Start("Reconnecting to the model"));
+            self.report_reconnecting();
         }
+    }
+
+    fn report_reconnecting(&mut self) {
+        self.emit(MachineEvent::Status(Status::Connecting));
+        self.report_progress(Progress::Start("Reconnecting to the model"));
     }
 
     fn interrupt_connection(&mut self, cause: Option<Error>) {
@@ -128,7 +131,7 @@ impl Machine {
     }
 
     pub(super) fn session_described(&mut self, result: Result<SessionDescriptor, Error>) {
-        let (Phase::QueryingSession(_), Some(recovery)) = (&self.phase, &self.recovery) else {
+        let (Phase::QueryingSession { .. }, Some(recovery)) = (&self.phase, &self.recovery) else {
             return;
         };
         match result {
@@ -150,9 +153,7 @@ impl Machine {
             Err(error) if recovery.resume && is_retryable(&error) => {
                 let wait = self.retry_delay(&error);
                 self.interrupt();
-                self.phase = Phase::QueryingSession(SessionQuery {
-                    next: self.now + wait,
-                });
+                self.query_session(wait);
             }
             Err(error) if recovery.resume => self.give_up(error),
             Err(error) => {
@@ -208,9 +209,7 @@ impl Machine {
         self.report_progress(Progress::Continue(text));
         self.drop_transport();
         let wait = self.retry_delay(error);
-        self.phase = Phase::QueryingSession(SessionQuery {
-            next: self.now + wait,
-        });
+        self.query_session(wait);
         true
     }
 
@@ -293,12 +292,10 @@ impl Machine {
                 self.connection_lost(None);
                 if suspended && let Some(recovery) = &mut self.recovery {
                     recovery.reported = true;
-                    self.emit(MachineEvent::Status(Status::Connecting));
-                    let text = "Reconnecting to the model";
-                    self.report_progress(Progress::Start(text));
+                    self.report_reconnecting();
                 }
             }
-            Phase::QueryingSession(_) => self.query_session(Duration::ZERO),
+            Phase::QueryingSession { .. } => self.query_session(Duration::ZERO),
             // It is being connected, or is over.
             _ => {}
         }

@@ -87,7 +87,10 @@ pub(super) enum Phase {
     Connecting(Connecting),
     Ready(Ready),
     /// The connection is lost; the server is asked for the session's state.
-    QueryingSession(SessionQuery),
+    QueryingSession {
+        /// When to send the next request. An earlier one may still be answered.
+        next: Duration,
+    },
     /// The user took the connection down and keeps the session.
     Suspended,
     Closing(Closing),
@@ -191,12 +194,6 @@ pub(super) struct Recovery {
 }
 
 #[derive(Debug)]
-pub(super) struct SessionQuery {
-    /// When to send the next request. An earlier one may still be answered.
-    pub(super) next: Duration,
-}
-
-#[derive(Debug)]
 pub(super) struct Closing {
     pub(super) deadline: Duration,
     /// The transport has not closed yet.
@@ -288,9 +285,9 @@ impl Machine {
                 let probe = self.requests.probe_deadline();
                 ready.deadline(self.policy.stall_limit).min(probe)
             }
-            Phase::QueryingSession(query) => {
+            Phase::QueryingSession { next } => {
                 let recovery = self.recovery.as_ref().map_or(NEVER, |r| r.deadline);
-                query.next.min(recovery)
+                (*next).min(recovery)
             }
             Phase::Closing(closing) => closing.deadline,
         };

@@ -177,7 +177,7 @@ pub enum Action {
     Emit(MachineEvent),
 }
 
-/// What the elements are told.
+/// What is reported to the elements.
 #[derive(Debug, Clone, PartialEq)]
 pub enum MachineEvent {
     Status(Status),

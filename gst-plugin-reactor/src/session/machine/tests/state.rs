@@ -85,7 +85,7 @@ pub(super) fn state_of(machine: &Machine) -> State {
             data: c.data,
         }),
         Phase::Ready(live) => State::Ready(mood(machine, live)),
-        Phase::QueryingSession(_) => State::QueryingSession,
+        Phase::QueryingSession { .. } => State::QueryingSession,
         Phase::Suspended => State::Suspended,
         Phase::Closing(c) => State::Closing(Outstanding {
             transport: c.transport,
