@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Measures the elements side by side with the official Python client: tests/bench.sh [OPTIONS]
 #
-# Both do the same with the playground on the same server in turn: receive, send a camera's
-# picture there and back, change the picture by a command, receive on a lossy network, fetch a
-# long recording. What encoding costs is measured too. Figures are medians, and ratios are of pairs of one run. Options go to
-# tests/bench/compare.py (--only, --runs, --seconds, --size); everything takes about 45 minutes.
-# It prints figures and judges nothing.
+# Both receive, send a camera's picture there and back, change the picture by a command, receive
+# on a lossy network and fetch a long recording, with the playground on one server, in turn. The
+# cost of encoding is measured, too. Figures are medians; ratios are of pairs of one run. Options
+# go to tests/bench/compare.py (--only, --runs, --seconds, --size); a full run takes about 45
+# minutes. It prints figures and judges nothing.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

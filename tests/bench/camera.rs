@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! A camera whose pictures carry a number that is read again from where the
-//! playground shows them. What it shows is made by `pictures.py`, so that both
-//! clients have the same.
+//! A camera whose pictures carry a number, which is read back from the playground's pictures. The
+//! pictures are made by `pictures.py`, so that both clients send equal ones.
 
 use std::{
     path::Path,
@@ -16,18 +15,18 @@ use std::{
 use gst_video::prelude::*;
 use reactor_tests::frames::{self, monotonic_us};
 
-/// BGRA, the one format that the official client takes.
+/// BGRA, the one format that the official client accepts.
 const PIXEL: usize = 4;
-/// How far the scene moves with each picture, in pixels.
+/// The motion of the scene in pixels per picture.
 const DRIFT: usize = 2;
 
 /// Pictures of a scene that drifts, each with its number on top.
 pub struct Scene {
     pub width: usize,
     pub height: usize,
-    /// Two widths wide and repeating after one: drifting is slicing.
+    /// Two widths wide and periodic in one: a scene that drifts is a slice of it.
     scene: Vec<u8>,
-    /// The line that says number 1, then that of 2, and so on.
+    /// The line of pixels for number 1, then the one for 2, and so on.
     codes: Vec<u8>,
 }
 
@@ -54,7 +53,7 @@ impl Scene {
         self.width * self.height * PIXEL
     }
 
-    /// How many numbers there are before they start again from 1.
+    /// The count of numbers before they start again from 1.
     pub fn numbers(&self) -> usize {
         self.codes.len() / (self.width * PIXEL)
     }
@@ -76,7 +75,7 @@ impl Scene {
 /// When each number was handed in, by [`monotonic_us`].
 pub type Handed = Arc<Mutex<Vec<Option<u32>>>>;
 
-/// Feeds an appsrc at a steady pace until it is dropped.
+/// Feeds an appsrc at a steady rate until it is dropped.
 pub struct Feed {
     pub handed: Handed,
     stop: Arc<AtomicBool>,
@@ -119,8 +118,7 @@ impl Drop for Feed {
     }
 }
 
-/// Does it once each period, until told to stop or it says that there is no
-/// use.
+/// Calls a function once per period, until told to stop or the function returns false.
 pub fn pace(period: Duration, stop: &AtomicBool, mut act: impl FnMut() -> bool) {
     let begin = Instant::now();
     for count in 0u32.. {
@@ -141,19 +139,18 @@ fn pool(scene: &Scene) -> gst::BufferPool {
     pool
 }
 
-/// What one of the model's pictures says.
+/// What was decoded from one picture of the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sight {
-    /// That of the camera's picture in it.
+    /// The number of the camera's picture in it.
     pub number: usize,
-    /// When the model handed it over, and when it was seen, by
-    /// [`monotonic_us`].
+    /// When the model emitted it, and when it passed the pad, by [`monotonic_us`].
     pub emitted: u32,
     pub seen: u32,
 }
 
-/// Reads all pictures that pass a pad: the model's code and, in the lower
-/// left, the camera's.
+/// Decodes all pictures that pass a pad: the model's code and, in the lower left, the camera's
+/// number.
 #[derive(Debug, Clone, Default)]
 pub struct Sights(Arc<Mutex<Vec<Option<Sight>>>>);
 
@@ -174,7 +171,7 @@ impl Sights {
         sights
     }
 
-    /// `None` for each picture that could not be read.
+    /// `None` for each picture that could not be decoded.
     pub fn take(&self) -> Vec<Option<Sight>> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
@@ -197,8 +194,8 @@ fn look(frame: &gst_video::VideoFrameRef<&gst::BufferRef>, seen: u32) -> Option<
     })
 }
 
-/// The cells of the code, one pixel wide and as low as they may be, as
-/// [`frames::decode_frame_code`] takes them.
+/// The size of the code's cells as [`frames::decode_frame_code`] accepts it: one pixel wide and as
+/// low as possible.
 const CELLS: usize = 40;
 const CELL_HEIGHT: usize = 8;
 
@@ -216,11 +213,11 @@ fn camera_number(luma: &[u8], stride: usize, width: usize, height: usize) -> Opt
         *pixel = 255 - luma.get((top + y) * stride + x)?;
     }
     let (first, second) = frames::decode_frame_code(&upright, CELLS, CELLS, CELL_HEIGHT * 2)?;
-    // Both rows say the same.
+    // Both rows carry one number.
     (first == second).then_some(first as usize)
 }
 
-/// Of both rows, as in `framecode.py`.
+/// The height of both rows, as in `framecode.py`.
 fn code_height(height: usize) -> usize {
     2 * (height / 24).max(8)
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! A long recording, fetched and made a file.
+//! A long recording, downloaded and stored as a file.
 
 use std::{
     io::Read,
@@ -14,11 +14,11 @@ use serde_json::{Value, json};
 
 use crate::measure::{peak_rss_kib, round, rss_kib};
 
-/// Some more than what is repeated in a long recording.
+/// Longer than the repeated part of a long recording, in seconds.
 const BASE: f64 = 11.0;
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// Records a session of the playground, as the platform gives it.
+/// Records a session of the playground; stores the clip as the platform serves it.
 pub fn record(url: &str, file: &str) -> Value {
     let running = TestPipeline::launch(&format!(
         "reactorsrc local=true api-url={url} ! fakesink  \
@@ -30,8 +30,8 @@ pub fn record(url: &str, file: &str) -> Value {
     json!({ "bytes": size(file) })
 }
 
-/// Serves so many segments, each after so many milliseconds, until the
-/// standard input ends. Prints the address first.
+/// Serves a recording of `segments` segments, each after `latency` ms, until the standard input
+/// ends. Prints the address first.
 pub fn serve(base: &str, segments: usize, latency: u64) {
     let base = std::fs::read(base).expect("a recording");
     let recording = RecordingServer::serve(&base, segments, Duration::from_millis(latency));

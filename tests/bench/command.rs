@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! From a command that changes the picture to the first picture that shows it:
-//! the same figures as `official_command.py`, got the same way.
+//! The time from a command that changes the picture to the first picture that shows it: measured as
+//! by `official_command.py`.
 
 use std::{
     sync::{Arc, Mutex},
@@ -18,14 +18,15 @@ use crate::{
     receive::{self, FIRST_FRAME_LIMIT},
 };
 
-/// No multiple of the model's 1/30 s, so that the commands meet all phases.
+/// Not a multiple of the model's 1/30 s, so that the commands meet all phases.
 const INTERVAL: Duration = Duration::from_micros(412_700);
 const WARM_UP: Duration = Duration::from_secs(1);
-/// Added to the picture by turns. The prompt's background is almost black.
+/// The brightness that is added to the picture, alternately. The prompt's background is almost
+/// black.
 const BRIGHTNESS: [f64; 2] = [0.6, 0.0];
 const THRESHOLD: u8 = 100;
 
-/// Since when, by [`monotonic_us`], the prompt's background is as bright.
+/// Since when, by [`monotonic_us`], the prompt's background has this brightness.
 type Changes = Arc<Mutex<Vec<(bool, u32)>>>;
 
 pub fn run(options: &Options) -> Value {
@@ -64,7 +65,7 @@ pub fn run(options: &Options) -> Value {
     })
 }
 
-/// How long it took, unless it was not seen before the next.
+/// The time from a command to its effect, unless the next command came first.
 fn shown(changes: &[(bool, u32)], bright: bool, at: u32) -> Option<f64> {
     let times = changes.iter().filter(|(now, _)| *now == bright);
     let waits = times.map(|(_, time)| ms_since(*time, at));
@@ -92,7 +93,7 @@ fn watch(pad: &gst::Pad) -> Changes {
     changes
 }
 
-/// By a pixel of the prompt's empty background, at its right.
+/// The brightness of a pixel in the prompt's empty background, at its right.
 fn is_bright(frame: &gst_video::VideoFrameRef<&gst::BufferRef>) -> bool {
     let (width, height) = (frame.width() as usize, frame.height() as usize);
     let (x, y) = (width - width / 20, height - height / 16);

@@ -1,5 +1,5 @@
-"""Measures two ways of doing the same against one server in turn, and prints the medians
-side by side, with the ratio of each pair's figures.
+"""Measures our elements and the official client against one server in turn; prints the medians
+side by side, and the ratio of each pair's figures.
 
     compare.py SERVE_SCRIPT BENCH_BINARY [--only receive|roundtrip|command|encoding|lossy|clip]...
         [--runs 5] [--seconds 10] [--size 640x360]...
@@ -7,11 +7,11 @@ side by side, with the ratio of each pair's figures.
 receive     the model's picture and sound, ours and the official client
 roundtrip   a camera's picture to the model and back, ours and the official client
 command     from a command to the picture that shows it, ours and the official client
-encoding    sending what is encoded already, and having reactorsink encode it
+encoding    sending encoded video, and raw video that reactorsink encodes
 lossy       as receive, on a network that loses 5 % and has 40 ms of jitter, both ways; each
-            run has another seed, which all clients of it share (60 s unless told otherwise)
+            run has a seed of its own, which its clients share (60 s by default)
 clip    a recording of two hours (--segments of 2 s) from a server that takes 20 ms for each
-        request, as one MP4 of ours, as the parts that it has, and by the official client
+        request: ours as one MP4, ours as fragments, and the official client
 """
 
 import argparse
@@ -64,7 +64,7 @@ LOSSY = (
 NETWORK = ("--loss", "0.05", "--jitter", "40")
 SLOW_SERVER_MS = 20
 CLIP = ("seconds", "peak_kib", "grown_kib", "megabytes")
-# Fixed ones, besides the default, which grows.
+# Fixed latencies in ms, in addition to the default, which grows.
 LATENCIES = (60, 200, 400)
 ENCODING = ("cpu_seconds", "pictures", "sent_kbit_s")
 
@@ -220,7 +220,7 @@ class Bench:
 
 
 class Serving:
-    """A process that serves until its input ends, and prints its address first."""
+    """A process that prints its address first, and serves until its input ends."""
 
     def __init__(self, command: list[str]) -> None:
         self._command = command
@@ -236,7 +236,7 @@ class Serving:
 
 
 class Network(Serving):
-    """A bad one, as long as it is entered: the URL that leads through it."""
+    """A bad network while the context is entered; gives the URL that leads through it."""
 
     def __init__(self, options, port: str, seed: int) -> None:
         relay = Path(options.bench).with_name("reactor-relay")
@@ -255,7 +255,7 @@ def show(pairs: list, figures: tuple, names: tuple) -> None:
         print(f"{figure:20}{columns[0]:12.2f}{columns[1]:12.2f}{ratio:>9}   {spread}")
 
 
-# What is measured, and at which sizes unless told otherwise.
+# The measurements and their default sizes.
 MEASUREMENTS = {
     "receive": ("640x360", "1280x720"),
     "roundtrip": ("640x360", "1280x720"),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! What sending costs: pictures that reactorsink encodes, and the same ones
-//! encoded before.
+//! The cost of sending: pictures that reactorsink encodes, and equal pictures that were encoded
+//! before.
 
 use std::{
     sync::{
@@ -23,15 +23,15 @@ use crate::{
     roundtrip::count_encoded,
 };
 
-/// What is prepared before the time that counts, as a pipeline's tail.
+/// The pipeline that prepares the input before the measurement.
 pub const RAW: &str = "";
-/// The rate is that of the sink's encoder, which is kept at it.
+/// At the bitrate at which the sink's encoder is kept.
 pub const ENCODED: &str = "! vp8enc deadline=1 cpu-used=8 end-usage=cbr target-bitrate=2000000 \
                            keyframe-max-dist=60";
 const BITRATE: u32 = 2_000_000;
 
 const PERIOD: Duration = Duration::from_nanos(33_333_333);
-/// There and back again, so that it goes on without a jump.
+/// Forward and backward, so that it continues without a jump.
 const PICTURES: usize = 60;
 const WARM_UP: Duration = Duration::from_secs(2);
 
@@ -64,7 +64,7 @@ pub fn run(options: &Options, scene: &Scene, tail: &str) -> Value {
     wait_until_it_arrives(options);
     std::thread::sleep(WARM_UP);
 
-    // What goes out: the encoder's, where there is one.
+    // The output: of the encoder, where there is one.
     let count = || match tail {
         RAW => encoded.load(Ordering::Relaxed),
         _ => handed.load(Ordering::Relaxed),
@@ -83,8 +83,7 @@ pub fn run(options: &Options, scene: &Scene, tail: &str) -> Value {
     })
 }
 
-/// Watches until the model shows what it is sent, and leaves again: receiving
-/// is not what is measured.
+/// Waits until the model shows the camera, and disconnects: receiving is not measured.
 fn wait_until_it_arrives(options: &Options) {
     let watching = TestPipeline::parse(&format!(
         "reactorsrc session=b local=true api-url={} ! fakesink name=video sync=false",
@@ -102,7 +101,7 @@ fn sent(running: &TestPipeline) -> u64 {
     track.get("sent").expect("a count")
 }
 
-/// The scene as I420, what cameras give, or encoded; without timestamps.
+/// The scene as I420, as cameras give it, or encoded; without timestamps.
 fn prepare(scene: &Scene, tail: &str) -> (Vec<gst::Buffer>, gst::Caps) {
     let running = TestPipeline::parse(&format!(
         "appsrc name=scene format=time ! videoconvert ! video/x-raw,format=I420 {tail} \

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! Receives with reactorsrc through a bad network, which is the URL's business:
-//! the same figures as `official_lossy.py`, got the same way. A latency of 0 is
-//! that of an element of which nothing is set.
+//! Receives with reactorsrc through a bad network, which is behind the URL: measured as by
+//! `official_lossy.py`. A latency of 0 stands for the element's defaults.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +20,7 @@ use crate::{
 /// The first keyframe may take several attempts.
 const FIRST_FRAME_LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
 const WARM_UP: std::time::Duration = std::time::Duration::from_secs(2);
-/// A gap that is seen as a picture that stands still.
+/// A gap that viewers notice as a freeze.
 const FREEZE_MS: f64 = 200.0;
 
 pub fn run(options: &Options) -> Value {
@@ -71,7 +70,7 @@ pub fn run(options: &Options) -> Value {
     })
 }
 
-/// How long each is, in ms.
+/// The lengths of the freezes in ms.
 fn freezes(frames: &[Frame]) -> Vec<f64> {
     let gaps = frames
         .windows(2)

@@ -1,4 +1,4 @@
-"""Who used the processors meanwhile: figures of a busy machine are not worth much."""
+"""The load of the processors during a measurement: figures of a busy machine mean little."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 def _whole() -> float:
-    """CPU seconds of everybody, from Linux's /proc; idle and waiting do not count."""
+    """CPU seconds of all processes, from Linux's /proc, without idle and I/O wait."""
     fields = [int(field) for field in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
     return (sum(fields) - fields[3] - fields[4]) / TICK
 
@@ -27,7 +27,7 @@ def _children() -> float:
 
 
 class Share:
-    """While it is entered: how many processors the server and others used on average."""
+    """Measures how many processors the server and others use on average while it is entered."""
 
     def __init__(self, server: int) -> None:
         self._server = server

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! Our side of the benchmarks: measures one thing against a local runtime and
-//! prints one line of JSON. `compare.py` runs it.
+//! The elements' side of the benchmarks: measures one thing against a local runtime and prints one
+//! line of JSON. `compare.py` runs it.
 //!
 //!     bench receive|lossy|roundtrip|command|raw|encoded
 //!         URL SECONDS LATENCY_MS [PICTURES WIDTH HEIGHT]
@@ -24,7 +24,7 @@ const USAGE: &str = "bench receive|lossy|roundtrip|command|raw|encoded \
                      URL SECONDS LATENCY_MS [PICTURES WIDTH HEIGHT] | \
                      record URL FILE | serve FILE SEGMENTS LATENCY_MS | clip URL FORMAT FILE";
 
-/// What all of them are told.
+/// The arguments of all measurements.
 struct Options {
     url: String,
     window: Duration,

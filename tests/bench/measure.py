@@ -1,4 +1,4 @@
-"""What the official client's benchmarks share: reading pictures, figures of this process."""
+"""Shared by the official client's benchmarks: decoding pictures, figures of this process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def ms_since(later: int, earlier: int) -> float:
 
 
 def read_row(bgra: bytes, width: int, height: int, row: int) -> int | None:
-    """As framecode.read_row, straight from the bytes: 40 look-ups, no conversion."""
+    """Like framecode.read_row, directly from the bytes: 40 look-ups, no conversion."""
     cell_w, cell_h = cell_size(width, height)
     at = ((row * cell_h + cell_h // 2) * width + cell_w // 2) * 4 + 1
     bits = 0

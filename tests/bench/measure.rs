@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 
-//! Figures of this process, and of many samples.
+//! CPU time, memory and threads of this process; percentiles.
 
 use std::time::{Duration, Instant};
 
-/// The CPU seconds of the whole process over a stretch of time, and how long
-/// that was.
+/// The CPU seconds of this process over a time, and the exact length of that time.
 pub fn cpu_over(window: Duration) -> (f64, Duration) {
     let (cpu, begin) = (cpu_seconds(), Instant::now());
     std::thread::sleep(window);
@@ -17,7 +16,7 @@ pub fn ms_since(later: u32, earlier: u32) -> f64 {
     f64::from(later.wrapping_sub(earlier)) / 1000.0
 }
 
-/// That part of the values is not above it.
+/// The value that this fraction of the values does not exceed.
 pub fn percentile(values: &[f64], part: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -36,7 +35,7 @@ pub fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
 }
 
-/// Of now.
+/// The current number of threads.
 pub fn rss_kib() -> i64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

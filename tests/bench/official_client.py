@@ -4,7 +4,7 @@
 
 The playground burns a counter and its emit time into every picture; this reads them from
 the decoded pixels. Latency is emit -> callback on one machine's CLOCK_MONOTONIC. CPU
-seconds are those of the whole process while it measures; peak memory is of its life.
+seconds are those of the whole process during the measurement; peak memory is that of its life.
 """
 
 import argparse
@@ -54,12 +54,12 @@ class Meter:
             self.latencies.append(ms_since(now, emitted))
 
 
-# Between two sessions: the server needs a moment to end the first.
+# Between two sessions: the server takes a moment to end the first.
 SETTLE = 1.0
 
 
 async def first_frame_again(options) -> float | None:
-    """The same once more in this process, which has made and loaded everything by now."""
+    """Connects once more in this process, which has loaded everything by now."""
     await asyncio.sleep(SETTLE)
     meter = Meter()
     reactor = Reactor(options.model, local=True, api_url=options.url)

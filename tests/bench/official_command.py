@@ -1,9 +1,9 @@
-"""From a command that changes the picture to the first picture that shows it, with the
-official client; prints one line of JSON.
+"""Measures the time from a command that changes the picture to the first picture that shows it,
+with the official client; prints one line of JSON.
 
     official_command.py --url http://127.0.0.1:8080 --seconds 10
 
-The same figures as command.rs, got the same way.
+Measures as command.rs does.
 """
 
 import argparse
@@ -24,7 +24,7 @@ THRESHOLD = 100
 
 
 class Changes:
-    """Since when the prompt's background is as bright."""
+    """Since when the prompt's background has this brightness."""
 
     def __init__(self) -> None:
         self.any = threading.Event()
@@ -40,7 +40,7 @@ class Changes:
 
 
 def shown(changes: list, bright: bool, at: int) -> float | None:
-    """How long it took, unless it was not seen before the next."""
+    """The time from a command to its effect, unless the next command came first."""
     waits = [ms_since(time, at) for now, time in changes if now == bright]
     return min((wait for wait in waits if wait < INTERVAL * 1000), default=None)
 

@@ -1,5 +1,5 @@
-"""Receives through a bad network with the official client and prints one line of JSON: the
-same figures as lossy.rs, got the same way.
+"""Receives through a bad network with the official client; prints one line of JSON.
+Measures as lossy.rs does.
 
     official_lossy.py --url URL --seconds 60
 """

@@ -2,8 +2,8 @@
 
     official_roundtrip.py --url http://127.0.0.1:8080 --pictures DIR --size 1280x720
 
-The same figures as roundtrip.rs, got the same way: latency is push_frame -> first callback
-with a picture of the model's that shows it, by one machine's CLOCK_MONOTONIC.
+Measures as roundtrip.rs does: latency is push_frame -> first callback with a picture of the
+model that shows it, by one machine's CLOCK_MONOTONIC.
 """
 
 import argparse
@@ -19,12 +19,12 @@ from reactor_sdk import Reactor
 from measure import cpu_seconds, ms_since, now_us, percentile, read_inset, read_row
 from pictures import Scene
 
-# Until libwebrtc's bit rate has grown to what it stays at.
+# Until libwebrtc's bitrate has reached its final value, in seconds.
 WARM_UP = 8
 
 
 class Camera(threading.Thread):
-    """Pushes pictures at a steady pace, and notes when each was handed in."""
+    """Pushes pictures at a steady rate, and records when each was handed in."""
 
     def __init__(self, track, scene: Scene, period: float) -> None:
         super().__init__(daemon=True)
@@ -43,7 +43,7 @@ class Camera(threading.Thread):
 
 
 class Sights:
-    """What the model's pictures say: the camera's number, when emitted, when seen."""
+    """Decodes the model's pictures: the camera's number, time of emission, time of arrival."""
 
     def __init__(self) -> None:
         self.any = threading.Event()
@@ -61,10 +61,10 @@ class Sights:
 
 
 def trips(sights: list, handed: list) -> dict[str, list[float]]:
-    """How long the camera's pictures were under way, when seen first, in ms."""
+    """The transit times of the camera's pictures, when first seen, in ms."""
     total, up, down, last = [], [], [], None
     for number, emitted, seen in filter(None, sights):
-        # The first may have been seen before.
+        # The first one may have been visible before.
         fresh = last is not None and last != number
         last = number
         if fresh and handed[number] is not None:
@@ -108,7 +108,7 @@ async def main() -> int:
         camera.stop.set()
         camera.join()
         await reactor.disconnect()
-    # The sound's stream is among them, and silent.
+    # The list contains the audio stream, which is silent.
     out, old = (next(s for s in stats.outbound if s.kind == "video") for stats in (after, before))
     times = trips(seen, camera.handed)
     print(

@@ -1,8 +1,8 @@
-"""What the camera of the benchmarks shows, the same for both clients.
+"""The pictures of the benchmarks' camera, equal for both clients.
 
 Two files of BGRA pixels: `scene.bgra`, two widths wide and repeating after one, so that a
 scene that drifts is a slice of it; `codes.bgra`, a line of pixels for each number from 1
-on, which a picture has at the top, over the height of both of framecode's rows.
+on, repeated at the top of a picture over the height of both of framecode's rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TILE = 16
 
 
 def write(directory: Path, width: int, height: int) -> None:
-    """Soft colours under tiles with hard edges: something to do for an encoder."""
+    """Soft colours under tiles with hard edges, which an encoder has to work for."""
     random = np.random.default_rng(1)
     x = np.arange(width) * (2 * np.pi / width)
     soft = np.stack([np.sin(x + part) * 50 + 110 for part in (0, 2.1, 4.2)], axis=-1)
@@ -54,7 +54,7 @@ class Scene:
         return len(self._codes)
 
     def draw(self, number: int) -> np.ndarray:
-        """The picture with this number, which the next one is drawn over."""
+        """The picture with this number; the next call overwrites it."""
         shift = number * DRIFT % self.width
         self._picture[: self._top] = self._codes[number - 1]
         self._picture[self._top :] = self._scene[self._top :, shift : shift + self.width]

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! Receives with reactorsrc: the same figures as `official_client.py`, got the
-//! same way.
+//! Receives with reactorsrc: measured as by `official_client.py`.
 
 use std::time::{Duration, Instant};
 
@@ -17,9 +16,9 @@ use crate::{
     measure::{cpu_over, peak_rss_kib, percentile, round, threads},
 };
 
-/// Not measured after the first frame, as with the other client.
+/// Not measured after the first frame, as with the official client.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// Between two sessions: the server needs a moment to end the first.
+/// Between two sessions: the server takes a moment to end the first.
 const SETTLE: Duration = Duration::from_secs(1);
 pub const FIRST_FRAME_LIMIT: Duration = Duration::from_secs(15);
 
@@ -59,7 +58,7 @@ pub fn run(options: &Options) -> Value {
     })
 }
 
-/// Both tracks, decoded, and whatever else is to be in the pipeline.
+/// A pipeline with both tracks, decoded, and further elements.
 pub fn pipeline(options: &Options, rest: &str) -> TestPipeline {
     let Options { url, latency, .. } = options;
     TestPipeline::parse(&format!(
@@ -69,7 +68,7 @@ pub fn pipeline(options: &Options, rest: &str) -> TestPipeline {
     ))
 }
 
-/// Starts receiving; how long the first frame took.
+/// Starts receiving; returns the time until the first frame.
 fn start(options: &Options) -> (TestPipeline, FrameReader, Duration) {
     let running = pipeline(options, "");
     let reader = FrameReader::watch(&running.pad("video", "sink"));
@@ -79,7 +78,7 @@ fn start(options: &Options) -> (TestPipeline, FrameReader, Duration) {
     (running, reader, started.elapsed())
 }
 
-/// What the element itself says of how it connected.
+/// The element's own timing of its connection.
 fn phases(stats: &gst::Structure) -> serde_json::Map<String, Value> {
     let field = |name: &str| Some((name.to_owned(), round(stats.get::<f64>(name).ok()?).into()));
     [

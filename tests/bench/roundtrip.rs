@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! Camera to model to screen, both ways in one pipeline: the same figures as
-//! `official_roundtrip.py`, got the same way.
+//! Camera to model to screen, both directions in one pipeline: measured as by
+//! `official_roundtrip.py`.
 
 use std::{
     sync::{
@@ -22,12 +22,12 @@ use crate::{
     receive::{self, FIRST_FRAME_LIMIT},
 };
 
-/// Until libwebrtc's bit rate has grown to what it stays at.
+/// Until libwebrtc's bitrate has reached its final value.
 const WARM_UP: Duration = Duration::from_secs(8);
 
 pub fn run(options: &Options, scene: Scene) -> Value {
-    // A little slower than the model, so that its pictures meet each phase of
-    // the model's once: how long one waits for the model's next is luck.
+    // A little slower than the model, so that its pictures meet each phase of the model's once: how
+    // long one waits for the model's next picture is random.
     let seconds = options.window.as_secs_f64();
     let period = Duration::from_secs_f64(1.0 / (30.0 - 1.0 / seconds));
     let running = receive::pipeline(
@@ -71,7 +71,7 @@ pub fn run(options: &Options, scene: Scene) -> Value {
     })
 }
 
-/// The bytes that the sink's encoder makes.
+/// The number of bytes that the sink's encoder has produced.
 pub fn count_encoded(sink: &gst::Element) -> Arc<AtomicU64> {
     let count = Arc::new(AtomicU64::new(0));
     let counter = count.clone();
@@ -89,11 +89,11 @@ pub fn count_encoded(sink: &gst::Element) -> Arc<AtomicU64> {
     count
 }
 
-/// How long the camera's pictures were under way, when seen first, in ms.
+/// The transit times of the camera's pictures, when first seen, in ms.
 #[derive(Default)]
 struct Trips {
     total: Vec<f64>,
-    /// Until the model handed over the picture with it.
+    /// Until the model emitted the picture that contains it.
     up: Vec<f64>,
     down: Vec<f64>,
 }
@@ -104,7 +104,7 @@ impl Trips {
         let mut trips = Self::default();
         let mut last = None;
         for sight in sights.iter().flatten() {
-            // The first may have been seen before.
+            // The first one may have been visible before.
             let fresh = last.is_some_and(|last| last != sight.number);
             last = Some(sight.number);
             if let (true, Some(begin)) = (fresh, handed[sight.number]) {

@@ -16,7 +16,7 @@ use reactor_tests::{
     server::Server,
 };
 
-/// The playground records in chunks of so many seconds.
+/// The length of the playground's recording chunks, in seconds.
 const CHUNK: f64 = 2.0;
 
 fn assert_chunks(duration: f64, least: f64) {
@@ -43,7 +43,7 @@ fn clip_of_own_pipeline_is_saved_while_playing() {
     wait_until("two clips", TIMEOUT, || {
         launch.output().matches("reactor-clip, ").count() == 2
     });
-    // The model goes on meanwhile.
+    // The session goes on meanwhile.
     assert_eq!(server.session_state(), "streaming");
     launch.interrupt_group();
     launch.assert_succeeds(TIMEOUT);
@@ -74,7 +74,7 @@ fn request_eos_saves_last_seconds_on_ctrl_c() {
     server.wait_for_state("ready", TIMEOUT);
     let (duration, counters) = assert_ordinary(&file.0);
     assert_lasts(duration, 3.0);
-    // The last of six seconds and not the first.
+    // The last three of six seconds, not the first.
     assert!(counters[0] > 60, "it begins with picture {}", counters[0]);
 }
 
@@ -82,7 +82,7 @@ fn request_eos_saves_last_seconds_on_ctrl_c() {
 fn session_name_of_other_pipeline_is_found() {
     let server = Server::playground();
     let file = TempFile::new("clip-named.mp4");
-    // In this order too: the session comes later.
+    // Works in this order, too: the session is created later.
     let saving = TestPipeline::launch(&format!(
         "reactorclip name=c session=s request=now duration=2 ! filesink location={}",
         file.0.display()
@@ -100,7 +100,7 @@ fn session_name_of_other_pipeline_is_found() {
     server.wait_for_state("ready", TIMEOUT);
 }
 
-/// A filter's session is its own, and so is each other's.
+/// Each filter has a session of its own.
 #[test]
 fn filter_in_pipeline_gives_session() {
     let server = Server::playground();
@@ -126,8 +126,8 @@ fn filter_in_pipeline_gives_session() {
     assert!(text.contains("several sessions"), "{failure:?}");
 }
 
-/// The live element leaves while there is less than was asked for: what there
-/// is is saved, and the session is kept until it is.
+/// The live element stops before `duration` seconds are recorded: the available part is saved, and
+/// the session is kept until then.
 #[test]
 fn early_end_of_session_saves_shorter_clip() {
     let server = Server::playground();
@@ -159,7 +159,7 @@ fn early_end_of_session_saves_shorter_clip() {
     assert!(duration >= 3.0, "{duration} s");
 }
 
-/// The cloud's parts are on another host, which gets no token.
+/// The cloud's segments are on another host, which gets no token.
 #[test]
 fn cloud_segments_are_fetched_without_token() {
     let server = Server::playground();

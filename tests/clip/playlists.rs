@@ -23,7 +23,7 @@ use reactor_tests::{
     server::Server,
 };
 
-/// Saves what this reactorclip gets, in a pipeline of its own.
+/// Saves the clip of a reactorclip with these properties in a pipeline of its own.
 fn save(properties: &str, file: &Path) -> Duration {
     let line = format!(
         "reactorclip name=c {properties} ! filesink location={}",
@@ -53,7 +53,7 @@ fn clip_equals_that_of_official_client() {
     );
     let (_, counters) = assert_ordinary(&own.0);
     assert_eq!(counters, media::recorded_counters(&theirs.0));
-    // As they come: byte for byte what the official client puts together.
+    // Byte for byte what the official client concatenates.
     assert_eq!(
         std::fs::read(&parts.0).unwrap(),
         std::fs::read(&theirs.0).unwrap()
@@ -67,7 +67,7 @@ fn clip_equals_that_of_official_client() {
 fn clip_property_saves_reply_of_request_clip() {
     let server = Server::playground();
     let clip = record(&server, 3.0);
-    // Nobody says where the server is: the clip does.
+    // No property names the server: the clip does.
     let running = TestPipeline::parse("reactorclip name=c ! filesink name=f");
     let file = TempFile::new("clip-answer.mp4");
     running.by_name("c").set_property("clip", &clip);
@@ -117,8 +117,8 @@ fn clip_plays_and_seeks() {
     }
 }
 
-/// Waiting for a session, for a GPU's recording, for a clip, for a disk: at
-/// each moment it stops at once.
+/// It stops at once while it waits for a session, for the recording, for the playlist, or for a
+/// slow sink.
 #[test]
 fn stop_in_any_phase_is_immediate() {
     let server = Server::playground();
@@ -139,7 +139,7 @@ fn stop_in_any_phase_is_immediate() {
             let begun = Instant::now();
             running.pipeline.set_state(gst::State::Ready).unwrap();
             let took = begun.elapsed();
-            // 200 ms, and what a busy machine adds.
+            // 200 ms, and a tolerance for a busy machine.
             assert!(took < Duration::from_secs(1), "{line}: {took:?}");
             assert!(running.pop_error().is_none(), "{line}");
         }
@@ -218,8 +218,7 @@ fn unavailable_clip_posts_error_with_code() {
     }
 }
 
-/// Much memory is none that grows: with ten times the recording it takes as
-/// much.
+/// Memory does not grow with the recording: ten times the length takes no more.
 #[test]
 fn long_recording_takes_bounded_memory() {
     let server = Server::playground();
@@ -243,12 +242,12 @@ fn long_recording_takes_bounded_memory() {
             peak
         };
         let (short, long) = (peak(40), peak(400));
-        // 16 MB of pictures and sound in the one, 160 in the other.
+        // 16 MB of video and audio in one, 160 MB in the other.
         assert!(long < short + 24_000, "{format}: {short} KiB, {long} KiB");
     }
 }
 
-/// Until it ends, in KiB.
+/// The peak resident size of a process (VmHWM) until it ends, in KiB.
 fn peak_memory(launch: &mut Process) -> u64 {
     let status = format!("/proc/{}/status", launch.pid());
     let begun = Instant::now();
@@ -257,7 +256,7 @@ fn peak_memory(launch: &mut Process) -> u64 {
         let text = std::fs::read_to_string(&status).unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        // A process that has ended has no memory.
+        // A process that has ended has no VmHWM.
         let Some(number) = number else { break };
         peak = number;
         assert!(begun.elapsed() < TIMEOUT * 2, "{}", launch.output());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! The stand-in coordinator before the real runtime: what it is worth as a
-//! cloud is what the official client makes of it.
+//! The stand-in coordinator in front of the real runtime: the official client takes it for the
+//! cloud.
 
 use std::time::{Duration, Instant};
 
@@ -18,10 +18,10 @@ use reactor_tests::{
 };
 use serde_json::{Value, json};
 
-/// The server needs its time to notice that a client is gone.
+/// The server takes some time to notice that a client has gone.
 const LATER: Duration = Duration::from_secs(90);
 
-/// An account's way to the API.
+/// An account's access to the API.
 struct Account<'a> {
     coordinator: &'a Coordinator,
     bearer: String,
@@ -45,7 +45,7 @@ impl<'a> Account<'a> {
         http::request(method, &url, &headers, body).unwrap()
     }
 
-    /// The path of a new session.
+    /// Creates a session; returns its path.
     fn create(&self) -> String {
         let body = json!({
             "model": {"name": "playground"},
@@ -60,7 +60,7 @@ impl<'a> Account<'a> {
         json(&self.call("GET", path, ""), 200)
     }
 
-    /// Polls until this holds of the session.
+    /// Polls the session until this holds.
     fn wait(&self, path: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + TIMEOUT;
         loop {
@@ -86,7 +86,7 @@ fn json(reply: &Reply, status: u16) -> Value {
     serde_json::from_str(&reply.body).expect("JSON")
 }
 
-/// The only session there was, when it is over.
+/// The only session of the ledger, once it has ended.
 fn ended(coordinator: &Coordinator, limit: Duration) -> LedgerEntry {
     let deadline = Instant::now() + limit;
     while !coordinator.open_sessions().is_empty() {
@@ -117,7 +117,7 @@ fn official_client_completes_session() {
     assert_eq!(told["echo"]["data"]["text"], "hello");
     assert!(told["upload"].as_u64() > Some(0), "{told}");
     assert_eq!(told["set_image"], Value::Null);
-    // One moof at least: pictures, and not only their description.
+    // At least one moof: pictures, and not only their description.
     assert_eq!(told["clip_boxes"][0], "ftyp");
     assert!(told["clip_boxes"][1].as_u64() > Some(0), "{told}");
     assert_eq!(told["clip_session"], told["session_id"]);
@@ -128,7 +128,7 @@ fn official_client_completes_session() {
     assert_eq!(entry.client_info["sdk_type"], "python");
     assert_eq!(entry.end, Some(SessionEnd::Deleted { reason: None }));
     assert!(entry.started_ms >= Some(entry.created_ms), "{entry:?}");
-    // It asked while it waited, and once more.
+    // It polls while it waits, and once more.
     assert!(coordinator.count(ApiRoute::Session) > waiting.answers);
     server.wait_for_state("ready", TIMEOUT);
     tokens_went_where_they_belong(&coordinator);
@@ -146,7 +146,7 @@ fn tokens_went_where_they_belong(coordinator: &Coordinator) {
         assert!(seen.status.is_some_and(|status| status < 300), "{seen:?}");
     }
     assert_eq!(coordinator.count(ApiRoute::Store), 1);
-    // An init segment and one of pictures at least.
+    // At least an init segment and a media segment.
     assert!(coordinator.count(ApiRoute::Fetch) >= 2);
     assert_eq!(coordinator.count(ApiRoute::DeleteSession), 1);
     let asked: Value =
@@ -170,7 +170,7 @@ fn official_client_reconnects_and_second_client_joins() {
     let offers = coordinator.requests(ApiRoute::Offer);
     let methods: Vec<&str> = offers.iter().map(|seen| seen.method.as_str()).collect();
     assert_eq!(methods, ["POST", "PUT", "POST"]);
-    // Who joins shows a token of its own, and does not end the session.
+    // A client that joins uses a token of its own, and does not end the session.
     let bearer = |seen: &RecordedRequest| seen.header("authorization").map(str::to_owned);
     assert_eq!(bearer(&offers[0]), bearer(&offers[1]));
     assert_ne!(bearer(&offers[0]), bearer(&offers[2]));
@@ -247,7 +247,7 @@ fn connections_and_uploads_belong_to_session() {
     let connection = json(&reply, 201)["connection_id"].as_u64().unwrap();
     let answer = |id| format!("{signaling}/connections/{id}/sdp_params");
     assert_eq!(account.call("GET", &answer(connection), "").status, 202);
-    // The runtime itself would take this one.
+    // The runtime itself would accept this one.
     assert_eq!(account.call("GET", &answer(1001), "").status, 404);
     assert_eq!(account.call("POST", &answer(1001), "{}").status, 404);
 
@@ -267,7 +267,7 @@ fn connections_and_uploads_belong_to_session() {
         http::request("PUT", url, headers, "hello").unwrap().status
     };
     assert_eq!(put(url, &[("Authorization", &account.bearer)]), 400);
-    // The signature of one place is not that of another.
+    // A signature is valid for its own path only.
     let other = reserve()["presigned_url"].as_str().unwrap().to_owned();
     let (other, _) = other.split_once('?').unwrap();
     let (_, signature) = url.split_once('?').unwrap();

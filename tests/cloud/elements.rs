@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! The elements and the cloud: keys, tokens, waiting for a GPU, and that no
-//! session is left open, with the stand-in coordinator before the real runtime.
+//! The elements and the cloud: keys, tokens, waiting for a GPU, and that no session is left open;
+//! with the stand-in coordinator in front of the real runtime.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use reactor_tests::{
     server::Server,
 };
 
-/// A source of the cloud's; `properties` come last and so count.
+/// A reactorsrc for the cloud; `properties` come last and so override the others.
 fn source(coordinator: &Coordinator, properties: &str) -> TestPipeline {
     TestPipeline::parse(&format!(
         "reactorsrc name=r api-url={} model=playground api-key={KEY} {properties} \
@@ -31,7 +31,7 @@ fn source(coordinator: &Coordinator, properties: &str) -> TestPipeline {
     ))
 }
 
-/// Plays until pictures come.
+/// Plays until pictures arrive.
 fn play(running: &TestPipeline) -> FrameReader {
     let reader = FrameReader::watch(&running.pad("i", "src"));
     running.play();
@@ -39,10 +39,10 @@ fn play(running: &TestPipeline) -> FrameReader {
     reader
 }
 
-/// What the user gets to hear when it does not work.
+/// The error message of a source that fails.
 fn failure(coordinator: &Coordinator, properties: &str) -> BusError {
     let running = source(coordinator, properties);
-    // Some of it is known at once.
+    // Some errors fail the state change at once.
     let _ = running.pipeline.set_state(gst::State::Playing);
     let failure = running.wait_error(TIMEOUT);
     let shown = format!("{failure:?}");
@@ -80,7 +80,7 @@ fn api_key_opens_session() {
     let [unit, frame] = ["first-unit-ms", "first-frame-ms"].map(|n| track.get::<f64>(n).unwrap());
     assert!(at("connected-ms") < unit && unit <= frame, "{stats:?}");
     running.stop();
-    // READY -> NULL has waited for that.
+    // READY -> NULL has waited for the end of the session.
     assert!(coordinator.open_sessions().is_empty());
     assert_eq!(coordinator.count(ApiRoute::Tokens), 1);
 }
@@ -95,7 +95,7 @@ fn waiting_for_gpu_reports_progress_and_no_error() {
             ..CoordinatorSettings::default()
         },
     );
-    // Errors in between do not cost the place.
+    // Errors in between do not cost the place in the queue.
     coordinator.next(ApiRoute::Session, 1, Rule::retry_after(429, "1"));
     coordinator.next(ApiRoute::Session, 1, Rule::reply(500, "oops"));
     let running = source(&coordinator, "");
@@ -128,7 +128,7 @@ fn waiting_timeout_posts_busy() {
         failure.error.matches(gst::ResourceError::Busy),
         "{failure:?}"
     );
-    // Nobody waits for it any more.
+    // The session does not wait any more.
     wait_closed(&coordinator, TIMEOUT);
 }
 
@@ -209,7 +209,7 @@ fn http_refusal_maps_to_error() {
         assert!(!failure.detail::<bool>("recoverable"), "{status}");
         assert_eq!(failure.detail::<String>("component"), "api");
     }
-    // Those that pass are waited for, here not for long.
+    // Temporary refusals are retried, here not for long.
     for (status, code) in [(429, "RATE_LIMITED"), (503, "SERVER_ERROR")] {
         let coordinator = Coordinator::start(CoordinatorSettings::default()).unwrap();
         coordinator.rule(ApiRoute::CreateSession, Rule::retry_after(status, "1"));
@@ -252,9 +252,9 @@ fn adopted_session_is_not_deleted() {
     assert_eq!(coordinator.count(ApiRoute::DeleteSession), 0);
     owner.stop();
     wait_closed(&coordinator, TIMEOUT);
-    // What is over cannot be joined.
+    // A session that has ended cannot be joined.
     let late = failure(&coordinator, &format!("adopt-session-id={id}"));
-    // Of the two servers one may be asked first: that for tokens.
+    // The request for a token may fail before the one for the session.
     let codes = ["NOT_FOUND", "UNAUTHORIZED", "SESSION_TERMINAL"];
     assert!(codes.contains(&late.code().as_str()), "{late:?}");
 }
@@ -273,7 +273,7 @@ fn expired_tokens_are_renewed_without_interruption() {
     let reader = play(&running);
     let element = running.by_name("r");
     for _ in 0..3 {
-        // Longer than a token lasts: the next request needs another.
+        // Longer than a token's lifetime: the next request needs another one.
         std::thread::sleep(Duration::from_millis(2500));
         element.emit_by_name::<()>("reconnect", &[]);
         running.wait_element("reactor-resumed", TIMEOUT);
@@ -292,8 +292,8 @@ fn late_reply_to_abandoned_offer_is_ignored() {
     let coordinator = start_coordinator(&server, CoordinatorSettings::default());
     let running = source(&coordinator, "");
     let reader = play(&running);
-    // Each offer is given 5 s. The failure comes while the next one is handed
-    // in, which it does not concern.
+    // Each offer is given 5 s. The failure of the first arrives during the next one, which it does
+    // not concern.
     let seconds = Duration::from_secs;
     coordinator.next(ApiRoute::Offer, 1, Rule::reply(500, "no").after(seconds(7)));
     coordinator.next(ApiRoute::Offer, 1, Rule::delay(seconds(3)));
@@ -353,7 +353,7 @@ fn debug_log_contains_no_secret() {
         ("REACTOR_API_KEY", KEY),
     ];
     let mut launch = Process::gst_launch("secrets", &["-v", "-m"], &line, &environment);
-    // Writing all that takes its time.
+    // The debug log slows it down.
     wait_until("connected", Duration::from_secs(90), || {
         let answers = coordinator.requests(ApiRoute::Answer);
         answers.iter().any(|answer| answer.status == Some(200))
@@ -370,11 +370,11 @@ fn debug_log_contains_no_secret() {
     shown.extend(logged);
     let shown = String::from_utf8_lossy(&shown);
     assert!(shown.contains("reactor"));
-    // The key, and what each token begins with (PROTOCOL: a JWT).
+    // The key, and the beginning of every token (a JWT).
     for secret in [KEY, "eyJ"] {
         assert!(!shown.contains(secret), "{secret} is in the log");
     }
-    // Nor did the token go anywhere else.
+    // The key went to no other server.
     let seen = coordinator.log();
     assert!(seen.iter().all(|seen| seen.face == Endpoint::Api));
     let key = digest(KEY);
@@ -399,7 +399,7 @@ fn sigint_at_any_moment_ends_session() {
         "reactorsrc model=playground api-key={KEY} api-url={} ! fakesink",
         coordinator.url()
     );
-    // A multiple of something odd, over the time that connecting takes.
+    // Multiples of 83 ms modulo 1.5 s, which is longer than connecting takes.
     for n in 0..20 {
         let mut launch = Process::gst_launch("interrupted", &[], &line, &[]);
         std::thread::sleep(Duration::from_millis(60 + n * 83 % 1500));
@@ -415,8 +415,8 @@ fn sigint_at_any_moment_ends_session() {
     );
 }
 
-/// GStreamer 1.22's gst-launch-1.0 does not handle SIGTERM: it is as good as
-/// killed, and no plugin can help that.
+/// gst-launch-1.0 of GStreamer 1.22 does not handle SIGTERM, which kills it like SIGKILL; no plugin
+/// can change that.
 #[test]
 fn session_of_killed_process_ends_after_window() {
     let server = Server::playground();
@@ -441,7 +441,7 @@ fn session_of_killed_process_ends_after_window() {
         // After the window, once the runtime has noticed.
         let ledger = wait_closed(&coordinator, 2 * TIMEOUT);
         let end = ledger[0].end.clone().unwrap();
-        // A later gst-launch-1.0 may take SIGTERM for Ctrl-C.
+        // A later gst-launch-1.0 may handle SIGTERM like Ctrl-C.
         let in_order = signal == libc::SIGTERM && matches!(end, SessionEnd::Deleted { .. });
         assert!(end == SessionEnd::Window || in_order, "{end:?}");
         server.wait_for_state("ready", TIMEOUT);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! The cloud by HTTPS, with certificates of the test's own: one that is good,
-//! and those with which nothing may be said to a server.
+//! The cloud over HTTPS, with certificates of the test's own: a valid one, and invalid ones, which
+//! let no request pass.
 
 use std::{
     path::{Path, PathBuf},
@@ -41,7 +41,7 @@ use tokio_rustls::{
     },
 };
 
-/// Issues certificates; its own is in a file for SSL_CERT_FILE.
+/// A certificate authority; its own certificate is in a file for SSL_CERT_FILE.
 struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     file: PathBuf,
@@ -59,7 +59,7 @@ impl Authority {
         Self { issuer, file }
     }
 
-    /// For a server of this name, until the end of a year.
+    /// Issues a certificate for a server name, valid until the end of a year.
     fn issue(&self, name: &str, last_year: i32) -> Identity {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.not_before = date_time_ymd(2020, 1, 1);
@@ -84,10 +84,10 @@ struct Identity {
     key: PrivateKeyDer<'static>,
 }
 
-/// Speaks TLS for a coordinator.
+/// Terminates TLS in front of a coordinator.
 struct TlsFrontend {
     port: u16,
-    /// Connections that were begun, and those that came as far as HTTP.
+    /// TCP connections, and those whose TLS handshake succeeded.
     begun: Arc<AtomicUsize>,
     agreed: Arc<AtomicUsize>,
     runtime: Option<Runtime>,
@@ -130,7 +130,7 @@ impl TlsFrontend {
                     };
                     agreed.fetch_add(1, Ordering::SeqCst);
                     let mut behind = TcpStream::connect(behind).await.unwrap();
-                    // Either side may hang up.
+                    // Either side may close the connection.
                     let _ = tokio::io::copy_bidirectional(&mut stream, &mut behind).await;
                 });
             }
@@ -156,7 +156,7 @@ impl Drop for TlsFrontend {
     }
 }
 
-/// A child process: which authorities are trusted is known once for all.
+/// A child process that trusts this authority: trusted certificates are loaded once per process.
 fn trusting(authority: &Authority, program: &Path) -> Command {
     let mut command = Command::new(program);
     command
@@ -194,8 +194,8 @@ fn session_over_https_is_recorded() {
     std::fs::remove_file(&file).unwrap();
 }
 
-/// What the user hears of a server of this identity. Panics if anything is
-/// said to the server.
+/// The error that the user gets for a server with this certificate. Panics if a request reaches the
+/// server.
 fn refusal(trusted: &Authority, identity: Identity) -> Value {
     let coordinator = Coordinator::start(CoordinatorSettings::default()).unwrap();
     let frontend = TlsFrontend::start(&coordinator, identity);

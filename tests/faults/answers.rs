@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! The real server's answers, spoiled on their way; and a session that is
-//! somebody else's.
+//! The real server's replies, edited in transit; and a session that another client owns.
 
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use crate::support::{
     count_buffers, source, take_down,
 };
 
-/// Changes the SDP that is the member `field` of a JSON body.
+/// Edits the SDP in the member `field` of a JSON body.
 fn edit_sdp(
     field: &'static str,
     edit: impl Fn(&str) -> String + Send + Sync + 'static,
@@ -35,7 +34,7 @@ fn answer(edit: impl Fn(&str) -> String + Send + Sync + 'static) -> Rule {
     Rule::edit_reply(edit_sdp("sdp_answer", edit))
 }
 
-/// Changes each line, or leaves it out.
+/// Edits or removes each line.
 fn lines(sdp: &str, edit: impl Fn(&str) -> Option<String>) -> String {
     let edited = sdp.lines().filter_map(edit);
     edited.map(|line| line + "\r\n").collect()
@@ -115,7 +114,7 @@ fn invalid_sdp_answer_posts_error() {
     }
 }
 
-/// Nothing that a peer of unproven identity sends gets through.
+/// No media and no message of a peer with the wrong fingerprint gets through.
 #[test]
 fn peer_with_forged_fingerprint_is_ignored() {
     let server = Server::playground();
@@ -141,7 +140,7 @@ fn peer_with_forged_fingerprint_is_ignored() {
     take_down(&running);
 }
 
-/// Both sides' candidates lead to a port that nobody listens on.
+/// The candidates of both sides lead to a port that nothing listens on.
 #[test]
 fn unreachable_candidates_post_error() {
     let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).unwrap();
@@ -165,7 +164,7 @@ fn unreachable_candidates_post_error() {
     proxy.rule(RuntimeRoute::Offer, offer);
     let running = source(&proxy.url(), "");
     running.play();
-    // Of the element's own 30 s, or of an ICE agent that gives up before.
+    // The element's own limit of 30 s, or an ICE agent that gives up before.
     let failure = running.wait_error(Duration::from_secs(45));
     match failure.code().as_str() {
         "REQUEST_TIMEOUT" => Expected::gpu("REQUEST_TIMEOUT", OPEN_READ, "is UDP blocked?")

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! Notices what a test would not see by itself: a panic on a thread of the
-//! plugin's, a critical warning of a library's.
+//! Detects problems that a test does not notice by itself: panics on the plugin's threads, critical
+//! warnings of libraries.
 
 use std::{
     panic,
@@ -12,10 +12,10 @@ use gst::glib;
 
 static COMPLAINTS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// The plugin's own threads, by the beginnings of their names.
+/// Prefixes of the names of the plugin's own threads.
 const THREADS: [&str; 1] = ["reactor"];
 
-/// Listens from now on.
+/// Installs the panic hook and the log handler, once per process.
 pub fn watch() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -44,8 +44,7 @@ fn complain(text: String) {
     COMPLAINTS.lock().unwrap().push(text);
 }
 
-/// Panics if there was anything; of another test's too, as they share the
-/// process.
+/// Panics if there was any problem in this process, in another test as well.
 pub fn assert_clean() {
     let complaints = COMPLAINTS.lock().unwrap().clone();
     assert!(complaints.is_empty(), "{complaints:#?}");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! A server that speaks HTTP, or does not, and gives no session. None of it
-//! needs a real one.
+//! A server that speaks HTTP, or something else, and gives no session. Only rules answer: no
+//! runtime is needed.
 
 use std::time::{Duration, Instant};
 
@@ -21,12 +21,12 @@ const SESSION: &str = r#"{"session_id":"s-1","state":"waiting","model":{"name":"
     "selected_transport":{"protocol":"webrtc","version":"1.0"},
     "capabilities":{"tracks":[{"name":"v","kind":"video","direction":"recvonly"}]}}"#;
 
-/// The same in a state that cannot be joined.
+/// The session in a state that cannot be joined.
 fn resting_session() -> String {
     SESSION.replace("\"waiting\"", "\"closing\"")
 }
 
-/// Plays a server that takes an offer and then has nothing to say.
+/// A server that accepts an offer and never answers it.
 fn script(proxy: &Proxy) {
     proxy.reset();
     proxy.rule(RuntimeRoute::StartSession, Rule::reply(200, SESSION));
@@ -51,10 +51,10 @@ fn no_server_posts_network_error() {
     assert!(failure.error.message().contains(&url), "{}", failure.error);
 }
 
-/// What answers, what it is and how it has to end.
+/// Name, reply, and the error that it has to cause.
 type Reply = (&'static str, Rule, Expected);
 
-/// Nothing that could be a refusal.
+/// Replies that are no refusals of the platform.
 fn not_the_platform() -> Vec<Reply> {
     let broken = Expected::api("NETWORK_ERROR", OPEN_READ, "broke off");
     let odd = Expected::api("DECODE_FAILED", OPEN_READ, "does not look like a Reactor").status(200);
@@ -94,7 +94,7 @@ fn refusals() -> Vec<Reply> {
         refused("426", "VERSION_MISMATCH", SETTINGS, 426),
         refused("500", "SERVER_ERROR", OPEN_READ, 500),
         refused("501", "VERSION_MISMATCH", SETTINGS, 501),
-        // Only a server that says when to come back is one to wait for.
+        // Only a server that sends Retry-After is retried.
         refused("503", "SERVER_ERROR", OPEN_READ, 503),
     ]
 }
@@ -139,7 +139,7 @@ fn unusable_session_posts_error_and_is_stopped() {
     }
 }
 
-/// Calls that fail between having a session and having an answer.
+/// Calls that fail between the session and its answer.
 fn failing_calls() -> Vec<(RuntimeRoute, Reply)> {
     let fails = |what, code, kind, http: u16| {
         let expected = Expected::api(code, kind, "says the server");
@@ -208,7 +208,7 @@ fn session_without_answer_posts_error() {
         let failure = assert_fails(what, &proxy.url(), "max-sdp-attempts=2", expected);
         let id: String = failure.detail("session-id");
         assert_eq!(id, "s-1", "{what}");
-        // What was created is ended, once.
+        // The session is stopped, once.
         assert_eq!(proxy.count(RuntimeRoute::StopSession), 1, "{what}");
     }
 }
@@ -290,7 +290,7 @@ fn waiting_timeout_posts_last_error() {
         proxy.rule(RuntimeRoute::Session, Rule::reply(200, resting_session()));
         proxy.rule(RuntimeRoute::StartSession, rule);
         let begun = Instant::now();
-        // A request under way may still begin a session, which is waited for.
+        // A request in flight may still create a session, so its reply is awaited.
         let properties = "waiting-timeout=700 close-timeout=500";
         assert_fails(what, &proxy.url(), properties, expected);
         assert!(begun.elapsed() >= Duration::from_millis(700), "{what}");
@@ -298,8 +298,8 @@ fn waiting_timeout_posts_last_error() {
     }
 }
 
-/// Without a waiting-timeout there are still limits: 10 s for one request,
-/// and as much for a session that is ending.
+/// Without a waiting-timeout there are still limits: 10 s for one request, and 10 s for a session
+/// that is ending.
 #[test]
 fn silent_server_posts_timeout_without_waiting_timeout() {
     let silent = Proxy::alone();
@@ -322,7 +322,7 @@ fn silent_server_posts_timeout_without_waiting_timeout() {
     assert!(ending.count(RuntimeRoute::StartSession) > 5);
 }
 
-/// However long the server wants us to wait, the element can be stopped.
+/// However long Retry-After is, the element can be stopped.
 #[test]
 fn absurd_retry_after_can_be_stopped() {
     let proxy = Proxy::alone();
@@ -342,7 +342,7 @@ fn absurd_retry_after_can_be_stopped() {
     }
 }
 
-/// A server that says "at once" all the time must not be asked all the time.
+/// A server that always sends `Retry-After: 0` must not be polled without a pause.
 #[test]
 fn retry_after_zero_does_not_busy_loop() {
     let proxy = Proxy::alone();

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! What goes wrong must arrive at the application as an error that a program
-//! and a person can act on, in time, and leave nothing behind: no session on
-//! the server, no pipeline that does not stop.
+//! Errors must reach the application in time, as messages that a program and a person can act on,
+//! and leave nothing behind: no session on the server, no pipeline that does not stop.
 
 mod answers;
 mod health;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! The real server, alive and dead, and what stopping leaves on it.
+//! The real server, alive and killed, and what remains on it after a stop.
 
 use std::{
     sync::mpsc,
@@ -49,13 +49,13 @@ fn frozen_server_posts_disconnected_after_stall_timeout() {
     server.signal(libc::SIGSTOP);
     let begun = Instant::now();
     let failure = running.wait_error(STALLED);
-    // Not before it could be a long pause.
+    // Not earlier: it could be a long pause.
     assert!(begun.elapsed() > Duration::from_secs(2), "too early");
     Expected::gpu("DISCONNECTED", READ, "(stall-timeout)").check("frozen", &failure);
     take_down(&running);
 }
 
-/// Both branches have to get the EOS before the pipeline posts one.
+/// Both branches have to get EOS before the pipeline posts it.
 fn two_branches(url: &str) -> TestPipeline {
     health::watch();
     let running = TestPipeline::parse(&format!(
@@ -113,9 +113,8 @@ fn stopped_session_without_reason_sends_eos() {
     ends_in_order("", None);
 }
 
-/// A model that breaks has not ended its session in order: a recording of it
-/// must not pass for a whole one. The runtime goes down with the model, so
-/// whether it still says so is a matter of luck.
+/// A model that crashes has not ended its session in order: a recording of it must not look
+/// complete. The runtime exits with the model, so it may or may not report the end.
 #[test]
 fn crashed_model_posts_error_and_no_eos() {
     let crash = r#"{"starting_input":{"commands":[{"command":"crash","data":{}}]}}"#;
@@ -139,7 +138,7 @@ fn crashed_model_posts_error_and_no_eos() {
             }),
             _ => None,
         });
-        // It may go down before it is connected to.
+        // It may exit before the connection is established.
         let codes = ["DISCONNECTED", "BAD_REQUEST", "NETWORK_ERROR"];
         let code = failure.code();
         assert!(codes.contains(&code.as_str()), "{what}: {failure:?}");
@@ -186,8 +185,7 @@ fn broken_http_connection_posts_network_error() {
     }
 }
 
-/// Whenever it is stopped while it connects, it stops in time, and no session
-/// is left that somebody has to pay for.
+/// Stopped at any moment while it connects, it stops in time, and leaves no session that is billed.
 #[test]
 fn stop_while_connecting_leaves_no_session() {
     let server = Server::playground();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! Settings that make no sense, and those about a session of somebody else's.
+//! Invalid settings, and settings about a session that another client owns.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// A source that does not even start. Returns all that it said.
+/// A source that refuses to start. Returns the text of all its messages.
 fn refuses_to_start(properties: &str, text: &'static str) -> String {
     health::watch();
     let running = TestPipeline::parse(&format!("reactorsrc name=src {properties} ! fakesink"));
@@ -131,7 +131,7 @@ fn connection_id_and_arguments_reach_server() {
     assert_eq!(begun["generation"], "streamed");
 }
 
-/// A connection id that the server refuses comes back in its own words.
+/// The server's refusal of a connection id is passed on with its text.
 #[test]
 fn refused_connection_id_posts_bad_request() {
     let server = Server::playground();
@@ -156,8 +156,8 @@ fn arguments_other_than_object_are_ignored() {
     assert_eq!(arguments(), None);
 }
 
-/// There is no pad that could pass the EOS on: without an error the
-/// application would wait for it forever.
+/// No pad exists that could pass EOS on: without an error the application would wait for it
+/// forever.
 #[test]
 fn eos_before_any_stream_posts_error() {
     let proxy = Proxy::alone();

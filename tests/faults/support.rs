@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! What an error has to look like, and the way a pipeline has to go down.
+//! Expected errors, and the checks of a pipeline that stops.
 
 use std::time::{Duration, Instant};
 
@@ -10,12 +10,12 @@ use reactor_tests::pipeline::{BusError, TestPipeline, wait_for_status, wait_unti
 
 use crate::health;
 
-/// For what takes no time on an idle machine.
+/// The limit of a wait for something that takes no time on an idle machine.
 pub const TIMEOUT: Duration = Duration::from_secs(20);
 /// close-timeout is 2 s; the rest is for a busy machine.
 const NULL_LIMIT: Duration = Duration::from_secs(5);
 
-/// The codes that the platform's clients try again on.
+/// The error codes on which the platform's clients try again.
 const RECOVERABLE: [&str; 6] = [
     "DISCONNECTED",
     "NETWORK_ERROR",
@@ -55,7 +55,7 @@ pub const CORE_FAILED: Kind = Kind::Core(gst::CoreError::Failed);
 /// Any number of milliseconds.
 const SOME: u64 = u64::MAX;
 
-/// An error as it has to be.
+/// An error and its details.
 #[derive(Debug, Clone, Copy)]
 pub struct Expected {
     code: &'static str,
@@ -109,7 +109,7 @@ impl Expected {
         }
     }
 
-    /// After a time of the element's own choice.
+    /// Some retry-after that the element chooses.
     pub const fn retries(self) -> Self {
         self.retry_after(SOME)
     }
@@ -138,8 +138,7 @@ impl Expected {
     }
 }
 
-/// A `reactorsrc` named `src` with these properties, before a fakesink; not
-/// started yet.
+/// A `reactorsrc` named `src` with these properties, followed by a fakesink; not started yet.
 pub fn source(url: &str, properties: &str) -> TestPipeline {
     health::watch();
     TestPipeline::parse(&format!(
@@ -148,8 +147,8 @@ pub fn source(url: &str, properties: &str) -> TestPipeline {
     ))
 }
 
-/// Starts a source that has to fail like this, and takes it down. As there is
-/// nothing to wait for then, a long close-timeout must not show.
+/// Starts a source that has to fail with this error, and stops it. As nothing needs closing then, a
+/// long close-timeout must not delay the stop.
 pub fn assert_fails(what: &str, url: &str, properties: &str, expected: Expected) -> BusError {
     let running = source(url, &format!("close-timeout=20000 {properties}"));
     running.play();
@@ -166,7 +165,7 @@ fn assert_remembered(running: &TestPipeline, failure: &BusError) {
     assert_eq!(Some(last), failure.details);
 }
 
-/// Goes to NULL, which must be quick, and leaves the source at rest.
+/// Sets the pipeline to NULL, which must be quick; the source must be disconnected then.
 pub fn take_down(running: &TestPipeline) -> Duration {
     let begun = Instant::now();
     running.stop();

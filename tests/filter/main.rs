@@ -25,7 +25,7 @@ fn filter_sends_camera_and_returns_model_video() {
     let reply = running.wait_element("reactor-reply", TIMEOUT);
     assert_eq!(reply.get::<String>("command").unwrap(), "echo");
     let sink = running.by_name("a").downcast::<gst_app::AppSink>().unwrap();
-    // The camera comes back with its colours inverted, in the lower left.
+    // The camera's picture comes back with inverted colours, in the lower left.
     wait_until("the changed picture", TIMEOUT, || {
         let sample = sink.try_pull_sample(gst::ClockTime::SECOND);
         sample.is_some_and(|sample| {

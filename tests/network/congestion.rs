@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! reactorsink on networks of all sorts, with Google's congestion control
-//! (`rtpgccbwe`) and without, against the reports of the real local runtime.
+//! reactorsink on networks with too little bandwidth, with Google's congestion control
+//! (`rtpgccbwe`) and without it, by the receiver reports of the real local runtime.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
@@ -18,13 +18,12 @@ use reactor_tests::{
 
 const TIMEOUT: Duration = Duration::from_secs(90);
 
-/// More than any encoder can keep small.
+/// Noise, which no encoder compresses well.
 const CAMERA: &str = "videotestsrc is-live=true pattern=snow \
                       ! video/x-raw,format=I420,width=160,height=90,framerate=30/1";
 const MICROPHONE: &str = "audiotestsrc is-live=true ! audio/x-raw,rate=48000,channels=1";
 
-/// What these tests share, so they run one at a time: the network, and what is
-/// installed.
+/// The tests share the network and the registry, so they run one at a time.
 fn alone(with_estimator: bool) -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     static FACTORY: OnceLock<gst::ElementFactory> = OnceLock::new();
@@ -56,7 +55,7 @@ fn bitrate(running: &TestPipeline) -> u32 {
     bitrate.unwrap_or_default()
 }
 
-/// Which controller is at work.
+/// The active controller.
 fn source(running: &TestPipeline, pad: &str) -> Option<String> {
     running.pad_stats("s", pad).get("bitrate-from").ok()
 }
@@ -67,7 +66,7 @@ fn wait_for_source(running: &TestPipeline, expected: &str) {
     });
 }
 
-/// The encoder that the sink makes.
+/// The encoder that the sink creates.
 fn encoder(running: &TestPipeline) -> Arc<Mutex<Option<gst::Element>>> {
     let encoder = Arc::new(Mutex::new(None));
     let slot = encoder.clone();
@@ -90,7 +89,7 @@ fn encoder_follows_bandwidth_estimate() {
         let encoder = encoder.lock().unwrap();
         encoder.as_ref().unwrap().property::<i32>("target-bitrate")
     };
-    // And does so again in another session.
+    // Also in a second session.
     for _ in 0..2 {
         running.play();
         wait_until("the start", TIMEOUT, || bitrate(&running) == 300_000);
@@ -160,7 +159,7 @@ fn encoder_upstream_keeps_its_bitrate() {
     assert_eq!(target, 300_000);
 }
 
-/// Far too much for the network at first; when that is wide again, it is used.
+/// The start bitrate is far too high for the limit; when the limit is removed, the bitrate grows.
 fn a_narrow_network_is_respected(source_expected: &str) {
     const KBITS: u32 = 600;
     let server = Server::playground();

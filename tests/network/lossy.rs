@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! The elements on a network that loses and reorders packets, against the real
-//! local runtime behind a relay.
+//! The elements on a network that loses and reorders packets: the real local runtime behind a
+//! relay.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ impl Network {
         }
     }
 
-    /// A pipeline in which `{server}` stands for what leads to the server.
+    /// A pipeline in which `{server}` is replaced by the properties that lead to the server.
     fn parse(&self, line: &str) -> TestPipeline {
         let server = format!("local=true api-url={}", self.proxy.url());
         TestPipeline::parse(&line.replace("{server}", &server))
@@ -74,13 +74,13 @@ fn assert_in_order(frames: &[Frame]) {
     }
 }
 
-/// How many frames the model counted meanwhile.
+/// The number of frames that the model has emitted from the first to the last.
 fn span(frames: &[Frame]) -> usize {
     let (first, last) = (frames[0].counter, frames.last().unwrap().counter);
     (last - first) as usize + 1
 }
 
-/// Asks for something on the `data` channel, and waits for the reply.
+/// Sends a command on the `data` channel, and waits for the reply.
 fn echo(element: &gst::Element, text: &str) {
     let arguments = serde_json::json!({ "text": text }).to_string();
     let reply = send_command(element, "echo", &arguments).wait(TIMEOUT);
@@ -132,12 +132,12 @@ fn lost_packets_are_retransmitted() {
     let counts = network.relay.counts(Direction::ToClient);
     assert!(counts.lost > 0 && counts.reordered > 0, "{counts:?}");
     assert!(network.repairs(Direction::ToClient) > 0, "{counts:?}");
-    // Without repair it is one of five; where requests have to wait, two of three.
+    // Without retransmission one frame of five remains; if NACKs were delayed, two of three.
     let span = span(&frames);
     assert!(span < frames.len() * 5 / 4, "{} of {span}", frames.len());
 }
 
-/// What the element says of its jitter buffer, and answers when asked, in ms.
+/// The jitter buffer's latency by `stats`, and the latency that the pad answers, in ms.
 fn latency(running: &TestPipeline) -> (u32, u64) {
     let stats: gst::Structure = running.by_name("r").property("stats");
     let mut query = gst::query::Latency::new();
@@ -155,17 +155,17 @@ fn jitter_buffer_grows_on_bad_network() {
     running.play();
     reader.wait_for(1, TIMEOUT);
     assert_eq!(latency(&running).0, 60);
-    // The jitter, and what another request takes.
+    // The jitter, and the round trip of a retransmission.
     while latency(&running).0 < 100 {
         running.wait_latency_message("r", TIMEOUT);
     }
-    // It may take another step.
+    // The latency may grow once more.
     let mut spans = (0..6).map(|_| {
         let first = reader.len() + 15;
         reader.wait_for(first + 150, TIMEOUT);
         span(&reader.frames()[first..first + 150])
     });
-    // At 60 ms it is several hundred.
+    // With a latency of 60 ms it is several hundred.
     assert!(spans.any(|span| span < 180));
     let (says, answers) = latency(&running);
     assert!((100..=400).contains(&says), "{says}");
@@ -202,7 +202,7 @@ fn reordered_packets_are_not_lost() {
     let running = network.parse("reactorsrc {server} latency=300 ! identity name=i ! fakesink");
     let reader = FrameReader::watch(&running.pad("i", "src"));
     running.play();
-    // A server on a busy machine leaves out pictures, but not all the time.
+    // A server on a busy machine drops pictures, but not all the time.
     for _ in 0..4 {
         let first = reader.len();
         reader.wait_for(first + 60, TIMEOUT);
@@ -236,7 +236,7 @@ fn camera_over_lossy_network_reaches_model() {
     }
     let counts = network.relay.counts(Direction::ToServer);
     assert!(counts.lost > 0, "{counts:?}");
-    // What the server misses is sent again.
+    // Packets that the server misses are sent again.
     wait_until("repair", TIMEOUT, || {
         network.repairs(Direction::ToServer) > 0
     });

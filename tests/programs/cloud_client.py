@@ -1,8 +1,8 @@
-"""Uses the cloud's API with the official client, and says what came of it.
+"""Uses the cloud's API with the official client, and prints the results.
 
-    cloud_client.py URL API_KEY            everything once, and a clean end
+    cloud_client.py URL API_KEY            every call once, and an orderly end
     cloud_client.py URL API_KEY --again    reconnects, and joins with a second client
-    cloud_client.py URL API_KEY --vanish   connects and dies without a word
+    cloud_client.py URL API_KEY --vanish   connects and exits without notice
 
 Prints one line of JSON.
 """
@@ -31,7 +31,7 @@ def picture() -> bytes:
 
 
 class Frames:
-    """Counts pictures that show something: the first may be black."""
+    """Counts pictures that are not black: the first may be."""
 
     def __init__(self, reactor: Reactor) -> None:
         self.count = 0
@@ -70,7 +70,7 @@ async def again(reactor: Reactor, url: str, key: str, told: dict) -> None:
 
 
 async def last_word(told: dict) -> None:
-    """The client tells its status on a thread of its own, which may be late."""
+    """The client reports its status on a thread of its own, which may be late."""
     deadline = time.monotonic() + LIMIT
     while told["statuses"][-1] != "disconnected" and time.monotonic() < deadline:
         await asyncio.sleep(0.01)

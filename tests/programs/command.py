@@ -2,7 +2,7 @@
 
     command.py URL NAME JSON [NAME JSON]...
 
-Prints one line per reply. The session goes on without it: who joins does not end it.
+Prints one line per reply. The session goes on: a client that joins does not end it.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 
-//! Starts and stops a reactorsrc again and again in one process and prints,
-//! after each cycle, one line of JSON with what the process holds.
+//! Starts and stops a reactorsrc many times in one process. Prints, after each cycle, one line of
+//! JSON with the threads, descriptors and memory of the process.
 //!
 //!     reactor-cycle URL COUNT [camera]
 //!
-//! With `camera` a reactorsink takes part.
+//! With `camera` there is a reactorsink as well.
 //!
-//! With GST_TRACERS=leaks and GST_DEBUG=GST_TRACER:7 GStreamer lists at the
-//! end what was not freed.
+//! With GST_TRACERS=leaks and GST_DEBUG=GST_TRACER:7 GStreamer lists at the end the objects that
+//! were not freed.
 
 use std::time::Duration;
 

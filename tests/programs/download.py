@@ -1,6 +1,6 @@
 """Downloads a clip with the official client: download.py PLAYLIST_URL FILE
 
-Prints one line of JSON: the seconds it took, and the most memory it ever had, in KiB.
+Prints one line of JSON: the seconds that it took, and its peak memory in KiB.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 
-//! Takes the network away from a camera, a microphone, a screen and a
-//! loudspeaker again and again, and says how each outage was survived.
+//! Takes the network of a camera, a microphone, a screen and a loudspeaker down many times, and
+//! reports the recovery from each outage.
 //!
 //!     tests/netns.sh target/debug/reactor-outages [--count N] [--seed S]
 //!
-//! It serves the playground on the real runtime, behind the stand-in for the
-//! cloud. The same seed has the same outages.
+//! Serves the playground on the real runtime, behind the stand-in coordinator. Equal seeds have
+//! equal outages.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -18,23 +18,23 @@ use reactor_tests::{
     resources::ProcessResources,
 };
 
-/// The first ones fill caches and pools.
+/// The first outages fill caches and pools.
 const WARM: usize = 10;
 
 #[derive(Debug, Parser)]
 struct Options {
-    /// How many outages.
+    /// The number of outages.
     #[arg(long, default_value_t = 100)]
     count: usize,
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many of them to leave out at the beginning.
+    /// The number of outages to skip at the beginning.
     #[arg(long, default_value_t = 0)]
     skip: usize,
-    /// The shortest, in seconds.
+    /// The shortest outage, in seconds.
     #[arg(long, default_value_t = 1.0)]
     min: f64,
-    /// The longest.
+    /// The longest outage, in seconds.
     #[arg(long, default_value_t = 25.0)]
     max: f64,
     /// Further properties of both elements.
@@ -155,9 +155,9 @@ fn show_growth(resources: &[(usize, ProcessResources)]) {
     }
 }
 
-/// How many sessions are still open.
+/// The number of sessions that are still open.
 fn show_ledger(coordinator: &Coordinator) -> usize {
-    // Stopping waits for the session's end; a failed one has the window's.
+    // Stopping waits for the session's end; a failed session ends after the window.
     let limit = std::time::Instant::now() + outages::WINDOW + Duration::from_secs(10);
     while !coordinator.open_sessions().is_empty() && std::time::Instant::now() < limit {
         std::thread::sleep(Duration::from_millis(100));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-//! The relay by hand, and for clients that are not written in Rust: prints the
-//! URL that stands for the runtime's, relays until its standard input ends, and
-//! then prints a line of JSON with what became of the packets.
+//! The relay for people, and for clients that are not written in Rust: prints the URL that replaces
+//! the runtime's, relays until its standard input ends, and then prints one line of JSON with the
+//! packet counts.
 
 use std::{io::Read, time::Duration};
 
@@ -13,29 +13,29 @@ use reactor_tests::{
 };
 use serde_json::{Value, json};
 
-/// A bad network before a local runtime, the same in both directions.
+/// A bad network in front of a local runtime, equal in both directions.
 #[derive(Debug, Parser)]
 struct Options {
     /// The local runtime.
     #[arg(default_value = "http://127.0.0.1:8080")]
     url: String,
 
-    /// Decides which packets are lost, and by how much each is late.
+    /// Determines which packets are lost, and the delay of each.
     #[arg(long, default_value_t = 1)]
     seed: u64,
 
-    /// How likely a packet is to be lost, 0 to 1.
+    /// The probability that a packet is lost, 0 to 1.
     #[arg(long, default_value_t = 0.0)]
     loss: f64,
 
     #[arg(long, value_name = "MS", default_value_t = 0)]
     delay: u64,
 
-    /// At most, on top of the delay.
+    /// The largest additional delay.
     #[arg(long, value_name = "MS", default_value_t = 0)]
     jitter: u64,
 
-    /// Jitter that is mostly about its mean.
+    /// Bell-shaped instead of uniform jitter.
     #[arg(long)]
     bell: bool,
 
@@ -43,11 +43,11 @@ struct Options {
     #[arg(long)]
     in_order: bool,
 
-    /// What gets through in a second [default: no limit]
+    /// The bandwidth [default: no limit]
     #[arg(long, value_name = "KBIT")]
     rate: Option<u32>,
 
-    /// What may wait in front of that.
+    /// The size of the queue in front of the bottleneck.
     #[arg(long, value_name = "BYTES", default_value_t = 30_000)]
     queue: u32,
 }

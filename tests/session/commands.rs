@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! Commands, messages, uploads and steering, by property, action and event.
+//! Commands, messages, uploads and navigation, by property, action and event.
 
 use std::{
     path::PathBuf,
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// In v0 a command has no reply of its own: nothing can be said of it there.
+/// In wire v0 a command has no reply of its own: tests of replies are skipped.
 fn cannot_be_said() -> bool {
     let v0 = is_v0();
     if v0 {
@@ -28,7 +28,7 @@ fn cannot_be_said() -> bool {
     v0
 }
 
-/// A source, shown to nobody.
+/// A source without a display.
 fn source(server: &Server) -> TestPipeline {
     TestPipeline::parse(&format!(
         "reactorsrc name=r local=true api-url={} ! fakesink name=s sync=false",
@@ -36,7 +36,7 @@ fn source(server: &Server) -> TestPipeline {
     ))
 }
 
-/// Sets a property that holds JSON: gst-launch's quoting is not JSON's.
+/// Sets a property that holds JSON: gst-launch's quoting differs from JSON's.
 fn set_json(running: &TestPipeline, element: &str, property: &str, json: &Value) {
     let element = running.by_name(element);
     element.set_property(property, json.to_string());
@@ -57,7 +57,7 @@ fn code(structure: &gst::StructureRef) -> String {
     error.get::<String>("code").unwrap()
 }
 
-/// A picture file of one colour, in the test's own directory.
+/// A picture file of one colour, in the tests' directory.
 fn picture(name: &str) -> PathBuf {
     let path = scratch::directory().join(name);
     let line = format!(
@@ -155,7 +155,7 @@ fn invalid_command_is_refused_with_explanation() {
         let text = error.get::<&str>("message").unwrap();
         assert!(text.contains(says), "{name} {arguments}: {text}");
     }
-    // The stream has gone on.
+    // The stream goes on.
     let reply = send_command(&element, "echo", r#"{"text":"still here"}"#).wait(TIMEOUT);
     assert_eq!(data(&reply)["text"], "still here");
 }
@@ -209,7 +209,7 @@ fn actions_without_session_reply_invalid_state() {
     );
     let reply = emit_action(&element, "request-schema", Vec::new()).wait(TIMEOUT);
     assert_eq!(code(&reply), "INVALID_STATE");
-    // A dropped promise is nobody's problem.
+    // An action without a promise is harmless.
     let none = None::<gst::Promise>;
     element.emit_by_name::<()>("send-command", &[&"echo", &"{}", &none]);
 }
@@ -347,7 +347,7 @@ fn navigation_events_send_mapped_commands() {
     let press = gst_video::NavigationEvent::new_key_press("w");
     sink.push_event(press.build());
     assert_eq!(next_reply(&running).0, "set_prompt");
-    // In the middle of the picture, which is 640x360.
+    // The middle of the picture, which is 640x360.
     let click = gst_video::NavigationEvent::new_mouse_button_press(1, 320.0, 180.0);
     sink.push_event(click.build());
     let (name, structure) = next_reply(&running);

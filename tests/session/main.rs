@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! One session: elements that share it, commands and messages, and what the process holds after
+//! One session: elements that share it, commands and messages, and the resources of a process after
 //! many sessions.
 
 mod commands;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 
-//! Start and stop, again and again, in one process: nothing stays behind.
+//! Starts and stops elements many times in one process: threads, descriptors, memory and objects do
+//! not accumulate.
 //!
-//! REACTOR_CYCLES sets how often (20).
+//! REACTOR_CYCLES sets the number of cycles (20).
 
 use std::process::{Command, Stdio};
 
@@ -11,9 +12,8 @@ use serde::Deserialize;
 
 /// The first cycles of a process fill caches and pools.
 const WARM: usize = 10;
-/// What a cycle may cost for good, in KiB. GLib keeps the name of every
-/// element it ever saw (some 10 KiB a cycle); a session that is not freed
-/// costs hundreds.
+/// The permanent cost of a cycle in KiB. GLib keeps the name of every element that ever existed
+/// (some 10 KiB per cycle); a session that is not freed costs hundreds.
 const HEAP_PER_CYCLE: f64 = 40.0;
 
 #[derive(Debug, Deserialize)]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! reactorsrc and reactorsink in one session, against the real local runtime:
-//! how they find each other, come and go, and what does not go together.
+//! reactorsrc and reactorsink in one session, against the real local runtime: how they find each
+//! other, leave and return, and which settings conflict.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use reactor_tests::{
     tick_messages::TickMessages,
 };
 
-/// A camera for the model at this address; `properties` are the sink's.
+/// A camera that feeds the model at this address; `properties` are the sink's.
 fn camera(url: &str, colour: Colour, properties: &str) -> String {
     format!(
         "videotestsrc is-live=true pattern={} name=t \
@@ -26,7 +26,7 @@ fn camera(url: &str, colour: Colour, properties: &str) -> String {
     )
 }
 
-/// What the model at this address shows; `properties` are the source's.
+/// A display of the model at this address; `properties` are the source's.
 fn screen(url: &str, properties: &str) -> String {
     format!("reactorsrc name=r local=true api-url={url} {properties} {SCREEN}")
 }
@@ -34,7 +34,7 @@ fn screen(url: &str, properties: &str) -> String {
 const SCREEN: &str = "videoconvert name=c ! video/x-raw,format=I420 \
                       ! identity name=i ! fakesink sync=false async=false ";
 
-/// Shows the picture whenever there is one; a parsed line links only once.
+/// Links the video whenever its pad is added; a parsed line links only once.
 fn show_camera(running: &TestPipeline) -> CameraView {
     let sink = running.pad("c", "sink");
     running.by_name("r").connect_pad_added(move |_, pad| {
@@ -100,7 +100,7 @@ fn settings_of_one_element_are_inherited() {
     }
 }
 
-/// Two pipelines in one session, the proxy before the server counting.
+/// Two pipelines in one session; the proxy counts their requests.
 struct Pair {
     _server: Server,
     proxy: Proxy,
@@ -146,7 +146,7 @@ impl Pair {
     }
 }
 
-/// Waits for so many more pictures.
+/// Waits for `count` more pictures.
 fn wait_more(view: &CameraView, count: usize) {
     let seen = view.len();
     wait_until("more pictures", TIMEOUT, || view.len() >= seen + count);
@@ -231,7 +231,7 @@ fn unnamed_pipelines_have_separate_sessions() {
     assert_eq!(ticks.next(TIMEOUT).clients, 2);
 }
 
-// What does not go together.
+// Conflicts.
 
 #[test]
 fn second_source_in_session_is_refused() {
@@ -265,7 +265,7 @@ fn different_api_url_in_session_is_refused() {
         text.contains("'api-url'") && text.contains("GstReactorSink:s"),
         "{text}"
     );
-    // The other is none the worse.
+    // The other element is not affected.
     wait_for_status(&first.by_name("s"), "ready", TIMEOUT);
 }
 
@@ -290,7 +290,7 @@ fn second_feeder_of_track_is_refused() {
     wait_until("more pictures sent", TIMEOUT, || sent(&sink) > before + 15);
 }
 
-// The end of it.
+// The end of a session.
 
 #[test]
 fn adopted_session_is_not_stopped() {

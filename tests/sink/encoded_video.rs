@@ -17,7 +17,7 @@ use reactor_tests::{
 
 use crate::support::{CAMERA, codec, encoders, parse, parse_sink};
 
-/// Counts the keyframes that an element is asked for.
+/// Counts the keyframe requests that an element receives.
 fn count_key_units(running: &TestPipeline, element: &str) -> Arc<AtomicUsize> {
     let count = Arc::new(AtomicUsize::new(0));
     let counter = count.clone();
@@ -32,7 +32,7 @@ fn count_key_units(running: &TestPipeline, element: &str) -> Arc<AtomicUsize> {
     count
 }
 
-/// An encoder upstream that makes no keyframe of its own accord.
+/// The encoder upstream makes no keyframe unless it is asked.
 fn passes_as_it_is(encoder: &str, name: &str) {
     let server = Server::playground();
     let feed = format!("{CAMERA} ! {encoder} keyframe-max-dist=100000 deadline=1 name=e");

@@ -106,7 +106,7 @@ fn clean_network_raises_bitrate_to_limit() {
         server.url()
     ));
     let bitrate = || running.pad_stats("s", "video_0").get::<u32>("bitrate").ok();
-    // By the server's own reports, one a second, up to the limit.
+    // By the server's receiver reports, one per second, up to the limit.
     wait_until("the limit", Duration::from_secs(40), || {
         bitrate() == Some(400_000)
     });

@@ -46,7 +46,7 @@ fn eos_before_session_is_passed_on() {
     assert_stops_soon(&running);
 }
 
-/// Not live: as a file, it could be through in no time.
+/// Not live: like a file, it could be consumed at once.
 const FILE: &str = "videotestsrc num-buffers=45 pattern=red \
                     ! video/x-raw,format=I420,width=320,height=180,framerate=15/1";
 
@@ -91,7 +91,7 @@ fn file_input_waiting_for_session_can_be_stopped() {
         assert_eq!(sent(&running, "video_0"), 0);
         assert_stops_soon(&running);
     }
-    // And is none the worse.
+    // Afterwards it works as before.
     proxy.reset();
     running.play();
     view.wait_for(Colour::Red, TIMEOUT);

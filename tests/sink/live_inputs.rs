@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! A live input never blocks, whatever becomes of the session.
+//! A live input never blocks, whatever state the session is in.
 
 use std::time::{Duration, Instant};
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use gst::prelude::*;
 use reactor_tests::pipeline::TestPipeline;
 
-/// close-timeout, and a second for the rest.
+/// The default close-timeout (2 s), and 1 s for the rest.
 pub const CLOSED: Duration = Duration::from_secs(3);
 
 pub const CAMERA: &str = "videotestsrc is-live=true pattern=red \
@@ -15,8 +15,7 @@ pub const CAMERA: &str = "videotestsrc is-live=true pattern=red \
 pub const MICROPHONE: &str = "audiotestsrc is-live=true freq=1000 volume=0.3 \
                           ! audio/x-raw,rate=48000,channels=1";
 
-/// `feed ! reactorsink name=s PROPERTIES` and a reactorsrc that shows what
-/// becomes of it.
+/// `feed ! reactorsink name=s PROPERTIES`, and a reactorsrc that shows the result.
 pub fn parse(url: &str, feed: &str, properties: &str) -> TestPipeline {
     TestPipeline::parse(&format!(
         "{feed} ! reactorsink name=s local=true api-url={url} {properties} \

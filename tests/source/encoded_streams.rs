@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! reactorsrc against the real local runtime, for those who want the
-//! encoded streams or their packets.
+//! reactorsrc against the real local runtime, with encoded streams or RTP packets downstream.
 
 use std::{
     path::Path,
@@ -29,7 +28,7 @@ fn parse(server: &Server, rest: &str) -> TestPipeline {
     ))
 }
 
-/// Which of the buffers that pass a pad stand alone.
+/// Which of the buffers that pass a pad are keyframes.
 #[derive(Clone, Default)]
 struct Keyframes(Arc<Mutex<Vec<bool>>>);
 
@@ -55,14 +54,14 @@ impl Keyframes {
         wait_until("buffers", TIMEOUT, || self.len() >= count);
     }
 
-    /// How many there are from this buffer on.
+    /// The number of keyframes from this buffer on.
     fn since(&self, index: usize) -> usize {
         let list = self.0.lock().unwrap();
         list[index..].iter().filter(|key| **key).count()
     }
 }
 
-/// Records both tracks as they come, for four seconds.
+/// Records both tracks without transcoding, for four seconds.
 fn record(video: &str, muxer: &str, file: &Path) {
     let server = Server::playground();
     let running = parse(
@@ -159,7 +158,7 @@ fn opus_pad_alone_linked_leaves_video_paused() {
     assert_eq!(video.get::<u64>("received").unwrap(), 0);
 }
 
-/// Sequence number and, at the start of a picture, its id, of each packet.
+/// The sequence number of each packet and, at the start of a picture, the picture id.
 type Packets = Arc<Mutex<Vec<(u16, Option<u16>)>>>;
 
 fn watch_packets(pad: &gst::Pad) -> Packets {
@@ -175,7 +174,7 @@ fn watch_packets(pad: &gst::Pad) -> Packets {
     packets
 }
 
-/// RFC 3550 and, for the payload, RFC 9628 (VP9).
+/// Parses a packet by RFC 3550 and, for the payload, RFC 9628 (VP9).
 fn read_packet(packet: &[u8]) -> (u16, Option<u16>) {
     let sequence = u16::from_be_bytes([packet[2], packet[3]]);
     let mut at = 12 + 4 * usize::from(packet[0] & 0x0f);
@@ -208,8 +207,8 @@ fn rtp_caps_pass_packets_unchanged() {
     assert_eq!(description.get::<i32>("clock-rate").unwrap(), 90_000);
     assert!(description.has_field("payload"));
 
-    // None is lost on the way, of the packets or of the pictures. (What an
-    // overloaded server leaves out is in no packet.)
+    // No packet and no picture is lost on the way. (A picture that an overloaded server drops is in
+    // no packet.)
     let packets = packets.lock().unwrap();
     for pair in packets.windows(2) {
         assert_eq!(pair[1].0, pair[0].0.wrapping_add(1), "sequence numbers");
@@ -247,7 +246,7 @@ fn force_key_unit_requests_keyframe() {
     let passed = Keyframes::watch(&running.pad("s", "sink"));
     running.play();
     passed.wait_for(90);
-    // The first, and perhaps one that a busy server adds while it starts.
+    // The first one, and perhaps one that a busy server adds while it starts.
     let settled = 45;
     assert_eq!(passed.since(settled), 0, "keyframes nobody asked for");
     let before = passed.len();

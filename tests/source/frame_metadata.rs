@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! What is attached to single frames, both ways, against the real local
-//! runtime.
+//! Metadata of single frames, in both directions, against the real local runtime.
 
 use std::sync::{Arc, Mutex};
 
@@ -17,10 +16,10 @@ use serde::Deserialize;
 
 const TAGGED: (&str, &str) = ("PLAYGROUND_METADATA", "1");
 
-/// A picture's counter, and what is attached to it.
+/// A picture's counter, its metadata and its capture time.
 type Seen = Arc<Mutex<Vec<(u32, Option<FrameMeta>, Option<gst::ClockTime>)>>>;
 
-/// Looks at the readable pictures that pass a pad.
+/// Records the decodable pictures that pass a pad.
 fn watch(pad: &gst::Pad) -> Seen {
     let seen = Seen::default();
     let list = seen.clone();
@@ -62,19 +61,19 @@ fn pictures(server: &Server, between: &str) -> (TestPipeline, Seen) {
     (running, seen)
 }
 
-/// Each picture carries what the model attached to it.
+/// Each picture carries the metadata that the model attached.
 fn every_picture_is_tagged(environment: &[(&str, &str)], between: &str) {
     let server = Server::start(&[&[TAGGED], environment].concat());
     let (_running, seen) = pictures(&server, between);
     wait_until("pictures", TIMEOUT, || seen.lock().unwrap().len() >= 60);
-    // The lock must not be held where an assertion may fail.
+    // Not locked where an assertion may fail.
     let seen = seen.lock().unwrap().clone();
     let mut before = FrameMeta::default();
     for (counter, meta, time) in &seen {
         let meta = meta.as_ref().expect("metadata");
         let text = String::from_utf8_lossy(&meta.user_data);
         assert_eq!(text, format!("frame-{counter}"));
-        // The server repeats the last one while it has no other.
+        // The server repeats the last picture while it has no other.
         let order = (meta.frame_id, before.frame_id);
         assert!(order.0 >= order.1, "{order:?}");
         assert!(meta.capture_time_us >= before.capture_time_us);
@@ -112,15 +111,15 @@ fn frames_without_model_metadata_carry_none() {
     }
 }
 
-/// What the model says of the camera's pictures.
+/// The model's report of the metadata of the camera's pictures.
 #[derive(Debug, Clone, Deserialize)]
 struct Heard {
     text: String,
     capture_time_us: u64,
 }
 
-/// A camera whose pictures `tag` attaches something to, with their number;
-/// returns what the model hears of them.
+/// A camera whose pictures `tag` attaches metadata to, by their number; returns the model's
+/// reports.
 fn camera(
     server: &Server,
     between: &str,
@@ -166,7 +165,7 @@ fn numbered(buffer: &mut gst::BufferRef, number: u64) {
     meta.attach(buffer).unwrap();
 }
 
-/// What comes in with metadata reaches the model with it.
+/// The metadata of incoming frames reaches the model.
 fn the_model_hears(between: &str) {
     let server = Server::start(&[TAGGED]);
     let (_running, heard) = camera(&server, between, numbered);
@@ -196,8 +195,7 @@ fn reference_timestamp_alone_is_sent_as_capture_time() {
         let time = gst::ClockTime::from_mseconds(number);
         gst::ReferenceTimestampMeta::add(buffer, &caps, time, gst::ClockTime::NONE);
     });
-    // One that is not stamped would have the time of a clock that counts from
-    // the start of the machine.
+    // A frame without a stamp would have the time of a clock that counts from the machine's start.
     let stamped = |h: &Heard| (1000..60_000_000).contains(&h.capture_time_us);
     wait_until("a time", TIMEOUT, || {
         let heard = heard.lock().unwrap().clone();

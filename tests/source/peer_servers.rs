@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! reactorsrc against a stand-in for servers that the real runtime is not.
+//! reactorsrc against a webrtcbin that plays servers which the real runtime is not.
 
 use std::{
     sync::{
@@ -39,7 +39,7 @@ struct Counter {
 }
 
 impl Counter {
-    /// What leaves an element.
+    /// Counts the buffers that leave an element.
     fn watch(running: &TestPipeline, element: &str) -> Self {
         let pad = running.pad(element, "src");
         let count = Arc::new(AtomicUsize::new(0));
@@ -60,7 +60,7 @@ impl Counter {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Waits for so many more buffers.
+    /// Waits for `count` more buffers.
     fn wait_more(&self, count: usize) {
         let goal = self.get() + count;
         let deadline = Instant::now() + TIMEOUT;
@@ -81,7 +81,7 @@ impl Counter {
     }
 }
 
-/// A pipeline that ends in `identity name=i`, and what comes out of it.
+/// A pipeline that ends in `identity name=i`, and the counter of its output.
 fn play(line: &str) -> (TestPipeline, Counter) {
     let running = TestPipeline::parse(&format!("{line} ! identity name=i ! fakesink sync=false"));
     let counter = Counter::watch(&running, "i");
@@ -89,7 +89,7 @@ fn play(line: &str) -> (TestPipeline, Counter) {
     (running, counter)
 }
 
-/// Panics unless these are whole decoded pictures of the stand-in's.
+/// Panics unless these are complete decoded pictures of the peer.
 fn assert_pictures(counter: &Counter) {
     let caps = counter.caps();
     assert_eq!(caps.name(), "video/x-raw");
@@ -139,13 +139,13 @@ fn server_choice_of_second_codec_is_decoded() {
     assert_pictures(&frames);
     let offer = peer.offer(TIMEOUT);
     assert_eq!(offer.codecs("video")[..2], ["VP9", "VP8"]);
-    // Nothing is offered that could not be taken off RTP again.
+    // A codec without a depayloader is not offered.
     if gst::ElementFactory::find("rtpav1depay").is_none() {
         assert!(!offer.codecs("video").contains(&"AV1"));
     }
 }
 
-/// Three tracks, each to a counter of its own.
+/// Plays three tracks, each with a counter of its own.
 fn play_three(peer: &Peer) -> (TestPipeline, [Counter; 3]) {
     let running = TestPipeline::parse(&format!(
         "{} r.video_main ! identity name=v ! fakesink sync=false \
@@ -213,7 +213,7 @@ fn rtp_caps_pass_packets_of_negotiated_payload() {
     assert_eq!(payload.load(Ordering::Relaxed), usize::from(negotiated));
 }
 
-/// What the model says reaches the bus.
+/// A message of the model reaches the bus.
 fn assert_message(running: &TestPipeline, peer: &Peer) {
     peer.send_model_message("hello", &json!({ "text": "there" }));
     let message = running.wait_element("reactor-message", TIMEOUT);
@@ -224,7 +224,7 @@ fn assert_message(running: &TestPipeline, peer: &Peer) {
 
 #[test]
 fn json_only_server_triggers_fallback_to_v0() {
-    // Its version does not give it away.
+    // The version does not tell that it knows v0 only.
     let config = PeerConfig::sending(&[Encoding::Vp8]).v0_only("3.0.0");
     let peer = Peer::start(config);
     let (running, frames) = play(&source(&peer));
@@ -240,7 +240,7 @@ fn json_only_server_triggers_fallback_to_v0() {
     });
     assert_eq!(warning.get::<&str>("code").unwrap(), "VERSION_MISMATCH");
     assert_message(&running, &peer);
-    // One greets, the others keep the connection alive.
+    // The first ping greets, the later ones keep the connection alive.
     let pings = |received: &[ReceivedMessage]| {
         let pings = received
             .iter()
@@ -300,7 +300,7 @@ fn paused_pipeline_pauses_track() {
     frames.wait_more(30);
     running.pipeline.set_state(gst::State::Paused).unwrap();
     peer.wait_for_message(&ClientMessage::Pause(MAIN.into()), 1, TIMEOUT);
-    // The pipeline's own time stands still meanwhile.
+    // The pipeline's running time does not advance meanwhile.
     std::thread::sleep(Duration::from_millis(700));
     let sent = peer.sent(MAIN);
     std::thread::sleep(Duration::from_millis(300));

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! reactorsrc against the real local runtime: what comes out of its pads,
-//! raw, whatever is linked to them and when.
+//! reactorsrc against the real local runtime: raw video and audio, with pads linked in any order.
 
 use std::{
     sync::{Arc, Mutex},
@@ -26,7 +25,7 @@ fn parse(server: &Server, rest: &str) -> TestPipeline {
     ))
 }
 
-/// A number from the `stats` property.
+/// The number of units that a pad has received, from the `stats` property.
 fn received(running: &TestPipeline, pad: &str) -> u64 {
     let stats: gst::Structure = running.by_name("r").property("stats");
     stats.get::<gst::Structure>(pad).map_or(0, |of_pad| {
@@ -38,8 +37,8 @@ fn received(running: &TestPipeline, pad: &str) -> u64 {
 fn raw_video_has_no_missing_frame() {
     let server = Server::playground();
     let mut gaps = Vec::new();
-    // A server on a busy machine leaves out pictures before it encodes them.
-    // It does not do so every time, and nobody else may.
+    // A server on a busy machine drops pictures before it encodes them. It does not do so every
+    // time, and nothing else may drop any.
     for _ in 0..3 {
         let running = parse(&server, "! identity name=i ! fakesink sync=false");
         let reader = FrameReader::watch(&running.pad("i", "src"));
@@ -48,7 +47,7 @@ fn raw_video_has_no_missing_frame() {
         let frames = reader.frames();
         assert_eq!(reader.unreadable(), 0);
         assert_nearly_contiguous(&frames);
-        // The jitter buffer gives frames that come in a burst the same time.
+        // The jitter buffer gives frames that arrive in a burst equal timestamps.
         assert!(frames.windows(2).all(|pair| pair[0].pts <= pair[1].pts));
         let counters: Vec<_> = frames.iter().map(|frame| frame.counter).collect();
         gaps = media::gaps(&counters);
@@ -76,7 +75,7 @@ fn raw_video_and_audio_play_together() {
     video.wait_for(90, TIMEOUT);
     assert_nearly_contiguous(&video.frames());
     assert_eq!(video.unreadable(), 0);
-    // A busy machine may hold up the server's audio, but not all the time.
+    // A busy machine may delay the server's audio, but not all the time.
     wait_until("two seconds without a gap", TIMEOUT, || {
         let chunks = audio.chunks();
         let run = audio::longest_contiguous(&chunks, Duration::from_millis(15));
@@ -117,7 +116,7 @@ fn pad_linked_late_starts_track() {
     let frames = reader.frames();
     assert_nearly_contiguous(&frames);
 
-    // And unlinked: the track rests again, the other goes on.
+    // Unlinked again: this track is paused, the other goes on.
     video.unlink(&running.pad("i", "sink")).unwrap();
     std::thread::sleep(Duration::from_millis(700));
     let rested = received(&running, "video_main_video");
@@ -160,7 +159,7 @@ fn decodebin_passes_raw_video_through() {
 #[test]
 fn synchronized_sink_drops_no_frame_as_late() {
     let server = Server::playground();
-    // As autovideosink's sinks are set, with some room for a busy machine.
+    // As the sinks of autovideosink are set, with some tolerance for a busy machine.
     let running = parse(
         &server,
         "latency=500 ! videoconvert ! fakesink name=s sync=true qos=true max-lateness=20000000",
@@ -186,8 +185,8 @@ fn synchronized_sink_drops_no_frame_as_late() {
     reader.wait_for(15, TIMEOUT);
     running.pipeline.recalculate_latency().unwrap();
     reader.wait_for(reader.len() + 15, TIMEOUT);
-    // A busy machine may hold frames up, but not in each of ten seconds. If the
-    // latency that is answered were too little, they would always be late.
+    // A busy machine may delay frames, but not in each of ten seconds. If the reported latency were
+    // too low, they would always be late.
     for _ in 0..10 {
         let (first, before) = (reader.len(), *late.lock().unwrap());
         reader.wait_for(first + 30, TIMEOUT);
@@ -226,8 +225,7 @@ fn resolution_change_loses_no_frame() {
 #[test]
 fn paused_model_does_not_trigger_stall_timeout() {
     let server = Server::playground();
-    // Shorter than the pause between the model's ticks: it is the watchdog's
-    // question that has to be answered.
+    // Shorter than the interval of the model's ticks: the watchdog's ping has to be answered.
     let running = parse(
         &server,
         "stall-timeout=900 ! identity name=i ! fakesink sync=false",
@@ -247,7 +245,7 @@ fn paused_model_does_not_trigger_stall_timeout() {
     assert_eq!(status(&running.by_name("r")), "ready");
     official_client::send_commands(&server, &[("set_paused", r#"{"paused":false}"#)]);
     reader.wait_for(paused + 60, TIMEOUT);
-    // The model counts what it sends: nothing is lost around the pause.
+    // The model counts the frames that it sends: none is lost around the pause.
     assert_nearly_contiguous(&reader.frames());
     let bus = running.pipeline.bus().unwrap();
     let problem = bus.pop_filtered(&[gst::MessageType::Error, gst::MessageType::Warning]);

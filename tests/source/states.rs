@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! reactorsrc against the real local runtime: state changes, clocks, and what
-//! it says of itself on the way.
+//! reactorsrc against the real local runtime: state changes, clocks, and what it reports while it
+//! connects.
 
 use std::{
     sync::{Arc, Mutex},
@@ -16,10 +16,10 @@ use reactor_tests::{
     server::Server,
 };
 
-/// From being received to being seen, on a busy machine.
+/// The longest time from reception to the probe, on a busy machine.
 const RECENT: gst::ClockTime = gst::ClockTime::from_mseconds(800);
-/// The jitter buffer takes a slow first picture for the pace of the stream, and
-/// the later ones for early, until it has seen more of them.
+/// The jitter buffer takes a slow first picture for the rate of the stream, and later ones for
+/// early, until it has received more of them.
 const EARLY: gst::ClockTime = gst::ClockTime::from_mseconds(200);
 
 /// `reactorsrc name=r` for this server, followed by `rest`.
@@ -32,7 +32,7 @@ fn parse(server: &Server, rest: &str) -> TestPipeline {
 
 const VIDEO: &str = "identity name=i ! fakesink sync=false";
 
-/// Links a pad whenever it appears; a parsed line does so only once.
+/// Links a pad whenever it is added; a parsed line does so only once.
 fn link_always(running: &TestPipeline, pad: &'static str, to: &str) {
     let sink = running.pad(to, "sink");
     running.by_name("r").connect_pad_added(move |_, added| {
@@ -42,7 +42,7 @@ fn link_always(running: &TestPipeline, pad: &'static str, to: &str) {
     });
 }
 
-/// The element and its video.
+/// The element, and a reader of its video.
 fn parse_video(server: &Server) -> (TestPipeline, FrameReader) {
     let running = parse(server, VIDEO);
     link_always(&running, "video_main_video", "i");
@@ -50,7 +50,7 @@ fn parse_video(server: &Server) -> (TestPipeline, FrameReader) {
     (running, reader)
 }
 
-/// The values of a property, as notified.
+/// Collects the values of a property at each notification.
 fn follow<T: Send + 'static>(
     element: &gst::Element,
     property: &str,
@@ -69,8 +69,7 @@ fn set_state(running: &TestPipeline, state: gst::State) -> gst::StateChangeSucce
     running.pipeline.set_state(state).expect("a state change")
 }
 
-/// Panics unless each frame's PTS is its running time, by the pipeline's
-/// clock: neither in the future nor long ago.
+/// Panics unless each frame's PTS is near its running time, by the pipeline's clock.
 fn assert_timely(running: &TestPipeline, frames: &[Frame]) {
     let clock = running.pipeline.clock().expect("a clock");
     let running_time = clock.time() - running.pipeline.base_time().unwrap();
@@ -120,8 +119,7 @@ fn connecting_reports_statuses_and_progress_in_order() {
     server.wait_for_state("ready", TIMEOUT);
 }
 
-/// The element messages about the status and the kinds of progress messages,
-/// up to the last.
+/// Collects the status messages and the kinds of progress messages until COMPLETE.
 fn collect_until_ready(running: &TestPipeline) -> (Vec<String>, Vec<gst::ProgressType>) {
     let (mut told, mut progress) = (Vec::new(), Vec::new());
     running.wait_message(TIMEOUT, |message| {
@@ -173,8 +171,7 @@ fn assert_measured(element: &gst::Element) {
     assert_eq!(video.get::<u64>("dropped").unwrap(), 0);
 }
 
-/// What has passed each of the element's pads, by type, and their
-/// stream-start events.
+/// Collects the events that have passed each of the element's pads.
 #[derive(Default, Clone)]
 struct Passed(Arc<Mutex<Vec<(String, gst::Event)>>>);
 
@@ -250,7 +247,7 @@ fn streams_start_with_stream_start_caps_segment() {
         running.stop();
         assert!(element.pads().is_empty());
     }
-    // The next session: the same streams, another group.
+    // The next session has equal stream ids and another group id.
     assert_eq!(starts[0].0.0, starts[1].0.0);
     assert_ne!(starts[0].0.1, starts[1].0.1);
 }
@@ -281,7 +278,7 @@ fn pause_pauses_tracks_and_keeps_session() {
     running.play();
     reader.wait_for(before + 60, TIMEOUT);
     let frames = reader.frames();
-    // One that was on its way may have waited for the end of the pause.
+    // A frame that was in flight may have waited for the end of the pause.
     let waited = frames[before..before + 3]
         .windows(2)
         .position(|pair| pair[1].counter > pair[0].counter + 30);
@@ -300,7 +297,7 @@ fn stopped_element_starts_new_session() {
     running.play();
     reader.wait_for(60, TIMEOUT);
     for _ in 0..3 {
-        // At once: the session before may not be quite over yet.
+        // At once: the previous session may not have ended yet.
         set_state(&running, gst::State::Ready);
         let before = reader.len();
         statuses.lock().unwrap().clear();
@@ -309,7 +306,7 @@ fn stopped_element_starts_new_session() {
         running.play();
         reader.wait_for(before + 45, TIMEOUT);
         let frames = reader.frames().split_off(before);
-        // A session of its own, not the rest of the one before.
+        // A new session, not the rest of the previous one.
         assert!(frames[0].counter < 45, "begins with {}", frames[0].counter);
         assert_nearly_contiguous(&frames);
         assert_timely(&running, &frames[25..45]);
@@ -320,7 +317,7 @@ fn stopped_element_starts_new_session() {
     }
 }
 
-/// Plays with a clock of the application's and checks the time stamps.
+/// Plays with a clock of the application and checks the timestamps.
 fn play_by(clock: &impl IsA<gst::Clock>) {
     let server = Server::playground();
     let (running, reader) = parse_video(&server);
@@ -345,7 +342,7 @@ fn realtime_clock_gives_timely_pts() {
 
 #[test]
 fn fast_clock_gives_timely_pts() {
-    // Two hours ahead, and a thousandth too fast, as a bad sound card's is.
+    // Two hours ahead and 0.1 % too fast, like the clock of a bad sound card.
     let clock = glib::Object::builder::<gst::SystemClock>().build();
     let now = clock.internal_time();
     let ahead = now + gst::ClockTime::from_seconds(7200);

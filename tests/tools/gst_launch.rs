@@ -6,10 +6,10 @@ use std::{path::Path, time::Duration};
 
 use reactor_tests::{TIMEOUT, audio, media, process::Process, scratch::TempFile, server::Server};
 
-/// An interrupted process must not make anyone wait.
+/// How long a user may wait after Ctrl-C.
 const SECONDS: Duration = Duration::from_secs(8);
 
-/// The line of the README.
+/// The pipeline of the README that records a file.
 fn record(server: &Server, file: &Path) -> String {
     format!(
         "reactorsrc local=true api-url={} name=r \
@@ -21,7 +21,7 @@ fn record(server: &Server, file: &Path) -> String {
     )
 }
 
-/// Panics unless the file is sound; returns where pictures are missing.
+/// Panics unless the file is valid and complete; returns where pictures are missing.
 fn assert_sound(file: &Path, at_least: usize) -> Vec<(u32, u32)> {
     let streams = media::probe(file);
     let video = media::stream(&streams, "video").duration;
@@ -42,8 +42,8 @@ fn assert_sound(file: &Path, at_least: usize) -> Vec<(u32, u32)> {
 fn ctrl_c_finishes_whole_file() {
     let server = Server::playground();
     let file = TempFile::new("launch-whole.mp4");
-    // A server on a busy machine leaves out pictures before it encodes them.
-    // It does not do so every time, and nobody else may.
+    // A server on a busy machine drops pictures before it encodes them. It does not do so every
+    // time, and nothing else may drop any.
     let mut gaps = Vec::new();
     for _ in 0..3 {
         let mut launch =
@@ -77,7 +77,7 @@ fn ctrl_c_at_any_moment_ends_process() {
         std::thread::sleep(Duration::from_millis(milliseconds));
         launch.interrupt_group();
         let status = launch.wait(SECONDS);
-        // With nothing received it is a failure, but never a crash.
+        // If nothing was received it fails, but never crashes.
         let code = status.code();
         assert!(
             matches!(code, Some(0 | 1)),
@@ -93,11 +93,11 @@ fn ctrl_c_without_eos_option_ends_session() {
     let line = format!("reactorsrc local=true api-url={} ! fakesink", server.url());
     let mut launch = Process::gst_launch("launch-plain", &[], &line, &[]);
     launch.wait_for_output("Connected to the model", TIMEOUT);
-    // The server says so a moment after it has told the client.
+    // The server reports this a moment after it has told the client.
     server.wait_for_state("streaming", TIMEOUT);
     launch.interrupt_group();
     launch.assert_succeeds(SECONDS);
-    // Not a moment later: nobody is left who could end it.
+    // At once: no process is left that could end it later.
     assert!(["closing", "ready"].contains(&server.session_state().as_str()));
 }
 

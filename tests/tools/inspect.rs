@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! The public face of reactorsrc and reactorclip, as gst-inspect-1.0 and programs see it.
-//! What is listed here is what users type: change it with the documentation.
+//! The public interface of reactorsrc and reactorclip, as gst-inspect-1.0 and programs see it.
+//! Users type these names: change them together with the documentation.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ use gst::{glib, prelude::*};
 
 use reactor_tests::plugin_environment;
 
-/// Name, type, whether it can be written.
+/// Name, type, whether it is writable.
 const PROPERTIES: &[(&str, &str, bool)] = &[
     ("adopt-session-id", "gchararray", true),
     ("api-key", "gchararray", true),
@@ -43,7 +43,7 @@ const PROPERTIES: &[(&str, &str, bool)] = &[
     ("wire", "GstReactorWire", true),
 ];
 
-/// gst-inspect-1.0 lists the ones of every element with sometimes pads as well.
+/// gst-inspect-1.0 also lists the signals of every element with sometimes pads.
 const SIGNALS: &[&str] = &[
     "pad-added",
     "pad-removed",
@@ -98,7 +98,7 @@ fn assert_properties(factory: &str, documented: &[(&str, &str, bool)]) {
     found.sort_unstable();
     assert_eq!(found, documented);
     for spec in element.list_properties() {
-        // What may not be seen cannot be read.
+        // A secret property cannot be read.
         let secret = ["api-key", "jwt"].contains(&spec.name());
         let readable = spec.flags().contains(glib::ParamFlags::READABLE);
         assert!(readable != secret, "{spec:?}");
@@ -153,11 +153,11 @@ fn gst_inspect_shows_all_without_warnings() {
     assert!(shown.contains("SRC template: 'src'"), "{shown}");
 }
 
-/// What gst-inspect-1.0 says, which names all of the properties.
+/// The output of gst-inspect-1.0; panics unless it names all properties.
 fn inspect(factory: &str, properties: &[(&str, &str, bool)]) -> String {
     let mut command = Command::new("gst-inspect-1.0");
     let output = plugin_environment::set(command.arg(factory))
-        // One that is missing something would only be a line on stderr.
+        // A missing description would only be a warning on stderr.
         .env("G_DEBUG", "fatal-warnings")
         .env("GST_INSPECT_NO_COLORS", "1")
         .output()

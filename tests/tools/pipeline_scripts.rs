@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! The scripts of `pipelines`, run as their users run them; what they put out
-//! is read on the far side.
+//! The scripts of `pipelines`, run as their users run them; a player or server reads their output.
 
 use std::{
     path::{Path, PathBuf},
@@ -21,8 +20,8 @@ use reactor_tests::{
     server::{Server, repository},
 };
 
-/// How far sound may be from its picture, in seconds. Most of it is for a busy
-/// server, which plays sound from a queue and pictures at once.
+/// The largest offset of audio against video in seconds. Most of it is for a busy server, which
+/// plays audio from a queue and video at once.
 const APART: f64 = 0.3;
 const CONNECTED: &str = "Connected to the model";
 
@@ -40,8 +39,8 @@ fn local(name: &str, server: &Server, options: &[&str], target: &Path) -> Comman
     command
 }
 
-/// An empty directory that is removed when the test has passed. Its name has
-/// what shells, gst-launch-1.0 and printf take for more than a letter.
+/// An empty directory that is removed when the test has passed. Its name contains characters that
+/// are special to shells, gst-launch-1.0 and printf.
 struct TempDirectory(PathBuf);
 
 impl TempDirectory {
@@ -53,7 +52,7 @@ impl TempDirectory {
         Self(path)
     }
 
-    /// Everything in it, in order.
+    /// All its files, sorted.
     fn files(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(&self.0).unwrap();
         let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -85,7 +84,7 @@ fn assert_together(path: &Path, counters: &[u32]) {
     assert!(lag.abs() < APART, "{path:?}: sound is {lag:.3} s behind");
 }
 
-/// All scripts, so that none is forgotten.
+/// Lists all scripts, so that none is forgotten.
 #[test]
 fn help_option_prints_usage() {
     let entries = std::fs::read_dir(repository().join("pipelines")).unwrap();
@@ -103,7 +102,7 @@ fn help_option_prints_usage() {
         for said in [&format!("  {name} [OPTION...] "), "--local"] {
             assert!(text.contains(said), "{said}: {text}");
         }
-        // What the platform recorded is not encoded again.
+        // The platform's recording is not encoded again.
         assert_eq!(text.contains("--bitrate"), name != "clip.sh");
     }
 }
@@ -130,7 +129,7 @@ fn rtmp_keeps_frame_rate_through_outage() {
     let nginx = Nginx::start(scratch::path("rtmp"));
     let url = nginx.rtmp("demo");
     let file = nginx.directory.join("seen.flv");
-    // It waits until there is something to see.
+    // It waits for the stream.
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-nostdin", "-v", "error", "-i", &url]);
     ffmpeg.args(["-t", "10", "-c", "copy"]).arg(&file);
@@ -154,7 +153,7 @@ fn rtmp_keeps_frame_rate_through_outage() {
     let steps = pictures
         .windows(2)
         .map(|pair| pair[1].begin - pair[0].begin);
-    // 1/30 s in whole milliseconds, but where this machine was too busy.
+    // 1/30 s in whole milliseconds, except where this machine was too busy.
     let even = steps.clone().filter(|step| (0.032..0.035).contains(step));
     assert!(even.count() * 4 > pictures.len() * 3, "{pictures:?}");
     for step in steps {
@@ -182,7 +181,7 @@ fn rtmp_keeps_frame_rate_through_outage() {
     assert_together(&file, &counters);
 }
 
-/// What is in all parts together.
+/// Checks the parts of a recording together; returns the gaps between parts.
 fn assert_parts(parts: &[PathBuf]) -> Vec<(u32, u32)> {
     let mut all: Vec<u32> = Vec::new();
     let mut sound = Vec::new();
@@ -214,8 +213,8 @@ fn recording_continues_from_part_to_part() {
         local("record.sh", &server, &options, &scrap.0.join(file))
     };
     let mut torn = Vec::new();
-    // A server on a busy machine leaves out pictures before it encodes them,
-    // but not each time where a part ends.
+    // A server on a busy machine drops pictures before it encodes them, but not each time where a
+    // part ends.
     for attempt in ["one.mp4", "two.mp4", "three.mp4"] {
         let before = scrap.files();
         let mut process = Process::start("record", record(attempt));
@@ -228,8 +227,8 @@ fn recording_continues_from_part_to_part() {
         parts.retain(|file| !before.contains(file));
         assert!((3..=5).contains(&parts.len()), "{parts:?}");
         for part in &parts[..2] {
-            // As many pictures as the model makes in 2 s, but for those that a
-            // busy server leaves out.
+            // The number of pictures that the model makes in 2 s, minus those that a busy server
+            // drops.
             let pictures = media::packets(part, "v").len();
             assert!((56..=60).contains(&pictures), "{part:?}: {pictures}");
         }
@@ -248,7 +247,7 @@ fn recording_continues_from_part_to_part() {
     assert!(again.output().contains("is there already"));
 }
 
-/// The cloud, with the key where it belongs.
+/// The cloud, with the key in the environment.
 #[test]
 fn end_of_session_finishes_recording() {
     let server = Server::playground();
@@ -300,7 +299,7 @@ fn clip_on_ctrl_c_is_whole_or_absent() {
     media::assert_recorded(&media::recorded_counters(&file));
 }
 
-/// Nobody could finish it.
+/// SIGKILL: the file could not be finished.
 #[test]
 fn killed_recording_is_playable() {
     let server = Server::playground();
@@ -335,7 +334,7 @@ fn hls_playlist_plays_from_web_server() {
         sequence(&playlist()) >= Some(5)
     });
     assert!(!playlist().contains("ENDLIST"));
-    // As somebody sees it who comes now.
+    // A viewer who joins now.
     let seen = nginx.directory.join("seen.ts");
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-nostdin", "-v", "error", "-i", &url]);
@@ -364,7 +363,7 @@ fn sequence(playlist: &str) -> Option<u32> {
     lines.find_map(|line| line.strip_prefix("#EXT-X-MEDIA-SEQUENCE:")?.parse().ok())
 }
 
-/// What RFC 8216 asks of it, and that what is old is not kept.
+/// The playlist conforms to RFC 8216, and old segments are deleted.
 fn assert_playlist(playlist: &str, directory: &TempDirectory) {
     assert!(playlist.starts_with("#EXTM3U\n"), "{playlist}");
     assert!(playlist.contains("#EXT-X-TARGETDURATION:1\n"), "{playlist}");

@@ -80,7 +80,7 @@ fn fetched_file_is_whole_or_absent() {
     std::fs::create_dir_all(&directory).unwrap();
     let file = directory.join("clip.mp4");
     let name = file.to_str().unwrap();
-    // Nothing can be had there: what there was stays.
+    // Nothing can be fetched: the existing file stays.
     std::fs::write(&file, b"before").unwrap();
     let gone = url.replace("session_id=", "session_id=0");
     let mut example = start(&["fetch", &gone, name]);

@@ -11,9 +11,9 @@ use reactor_tests::{
     server::{Server, repository},
 };
 
-/// Long enough for the picture to be sharp, and to be found in the file.
+/// Long enough for the encoder to settle, and to be found in the file.
 const A_WHILE: Duration = Duration::from_millis(1500);
-/// That many pictures after a change, it is sharp.
+/// The number of pictures after a change until the encoder has settled.
 const SETTLED: usize = 15;
 
 #[test]
@@ -100,7 +100,7 @@ fn prompts_change_the_picture(name: &str, command: Command) {
 
 fn ends_at_ctrl_c(name: &str, command: Command) {
     let server = Server::playground();
-    // The input stays open: it is not what ends it.
+    // The input stays open: it is not the end of the input that ends it.
     let mut steer = Steer::new(name, command, &server.url(), &[]);
     steer.wait_for_output("status: ready");
     std::thread::sleep(A_WHILE);
@@ -110,8 +110,8 @@ fn ends_at_ctrl_c(name: &str, command: Command) {
     steer.assert_recorded(0.5);
 }
 
-/// As service managers and containers do it, at some moments of connecting. A
-/// session that is left behind stays for a minute.
+/// SIGTERM, as from service managers and containers, at several moments of connecting. A session
+/// that is left behind would stay for a minute.
 fn ends_its_session_when_terminated(name: &str, command: fn() -> Command) {
     let server = Server::playground();
     let mut begun = 0;
@@ -123,7 +123,7 @@ fn ends_its_session_when_terminated(name: &str, command: fn() -> Command) {
         let status = steer.process.wait(TIMEOUT);
         assert!(!steer.output().contains("CRITICAL"), "{}", steer.output());
         server.wait_for_state("ready", TIMEOUT);
-        // Before the handler is there, there is no session either.
+        // Before the signal handler is installed, there is no session either.
         let early = !steer.output().contains("status: ");
         assert!(status.code().is_some() || early, "{n}: {status}");
     }
@@ -133,7 +133,7 @@ fn ends_its_session_when_terminated(name: &str, command: fn() -> Command) {
 fn executes_piped_input(name: &str, command: Command) {
     let server = Server::playground();
     let mut steer = Steer::new(name, command, &server.url(), &["--seconds", "4"]);
-    // Before there is a session, and with no end of the line.
+    // Before there is a session, and without a newline at the end.
     steer.type_line("a tree");
     steer.process.write("/echo {\"text\":\"at once\"}");
     steer.process.close_stdin();
@@ -146,7 +146,7 @@ fn executes_piped_input(name: &str, command: Command) {
 }
 
 fn without_server_explains_error(name: &str, command: Command) {
-    // Nothing listens there; a free port of now may be somebody else's soon.
+    // Nothing listens there; a port that is free now may be in use soon.
     let mut steer = Steer::new(name, command, "http://127.0.0.1:1", &[]);
     let status = steer.process.wait(TIMEOUT);
     assert_eq!(status.code(), Some(1), "{}", steer.output());
@@ -190,7 +190,7 @@ impl Steer {
         self.process.assert_succeeds(TIMEOUT);
     }
 
-    /// Panics unless the file is whole, with audio, and so long.
+    /// Panics unless the file is complete, with audio, and longer than `at_least` seconds.
     fn assert_recorded(&self, at_least: f64) {
         let streams = media::probe(&self.file.0);
         let video = media::stream(&streams, "video");
@@ -203,13 +203,13 @@ impl Steer {
     }
 }
 
-/// The part of each picture where the playground writes its prompt.
+/// The area of each picture where the playground writes its prompt.
 struct Texts(Vec<Vec<u8>>);
 
 impl Texts {
     fn read(file: &Path) -> Self {
         let (width, height, pictures) = media::pictures(file);
-        // The lowest eighth; its edge is left to the encoders.
+        // The lowest eighth, without its edge, which encoders blur.
         let begin = width * (height - height / 8 + 2);
         let pictures = pictures.chunks_exact(width * height);
         Self(pictures.map(|picture| picture[begin..].to_vec()).collect())
@@ -219,7 +219,7 @@ impl Texts {
         self.0.len()
     }
 
-    /// The first with something written in it.
+    /// The first picture with text in it.
     fn first_bright(&self) -> Option<usize> {
         let bright = |text: &Vec<u8>| text.iter().filter(|pixel| **pixel > 128).count();
         self.0
@@ -227,7 +227,7 @@ impl Texts {
             .position(|text| bright(text) > text.len() / 100)
     }
 
-    /// How much of the text is another in two pictures: 0 to 1.
+    /// The fraction of pixels of the text that differ between two pictures, 0 to 1.
     fn difference(&self, one: usize, other: usize) -> f64 {
         let (one, other) = (&self.0[one], &self.0[other]);
         let pairs = one.iter().zip(other);

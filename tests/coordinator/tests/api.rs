@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! The API by itself, with no runtime behind it; what needs one is among the
-//! end-to-end tests.
+//! The API without a runtime behind it; tests that need one are in `tests/cloud/coordinator.rs`.
 
 // Where clippy.toml's in-tests rules apply: to the helpers here as well.
 #![cfg(test)]

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! Sound and pictures after the network was gone, or slow, for a moment: on the
-//! same connection, and together as before. Against the real local runtime
-//! behind a relay.
+//! Audio and video after the network was down, or slow, for a moment: on one connection, and in
+//! sync as before. The real local runtime is behind a relay.
 
 use std::time::Duration;
 
@@ -14,20 +13,20 @@ use reactor_tests::{
     server::Server,
 };
 
-/// How much later than it came something may stand, in ms, besides what is
-/// usual, and how far pictures and sound may be moved against each other.
+/// How much more a timestamp may be ahead of its arrival than before the outage, in ms, and how far
+/// audio and video may be moved against each other.
 const APART: f64 = 60.0;
-/// What comes first after an outage has waited in a queue for so long.
+/// How long the first packets after an outage have waited in a queue.
 const QUEUED: Duration = Duration::from_millis(400);
 const ROUNDS: usize = 4;
 
-/// By how much what was timed is ahead of when it came, in ms: the most.
+/// The most that a timestamp is ahead of its arrival, in ms.
 fn most_ahead(times: impl Iterator<Item = (gst::ClockTime, u32)>) -> f64 {
     let ahead = times.map(|(pts, seen)| pts.nseconds() as f64 / 1e6 - f64::from(seen) / 1e3);
     ahead.fold(f64::NEG_INFINITY, f64::max)
 }
 
-/// The same of pictures and of sound.
+/// This for video and for audio.
 fn both_ahead(duplex: &DuplexPipeline) -> [f64; 2] {
     let (frames, chunks) = (duplex.frames(), duplex.chunks());
     assert!(frames.len() > 10 && chunks.len() > 10);
@@ -38,8 +37,7 @@ fn both_ahead(duplex: &DuplexPipeline) -> [f64; 2] {
     ]
 }
 
-/// The first packets are late. What comes after them is not, and must not be
-/// placed as if it were.
+/// The first packets are late. The later ones are not, and must not be timestamped as if they were.
 #[test]
 fn audio_and_video_stay_in_sync_after_outages() {
     let _exclusive = exclusive_network();

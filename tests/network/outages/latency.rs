@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! The `latency` property, set while playing: told, followed, harmless.
+//! The `latency` property, set while playing: announced by a LATENCY message, applied, without a
+//! lost frame.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use reactor_tests::{
 
 const FRAMES: usize = 60;
 
-/// From the model's emit to the display, of the quickest frame.
+/// The age of the quickest frame, from the model's emit to the display.
 fn quickest(frames: &[Frame]) -> Duration {
     let ages = frames.iter().map(Frame::age);
     ages.min().expect("frames")
@@ -34,7 +35,7 @@ fn asked(running: &TestPipeline) -> (bool, gst::ClockTime) {
 fn latency_set_while_playing_takes_effect() {
     let _exclusive = exclusive_network();
     let server = Server::playground();
-    // The sink has no part in the latency.
+    // The sink adds nothing to the latency.
     let running = TestPipeline::parse(&format!(
         "reactorsrc local=true api-url={} name=r latency=10 \
          ! fakesink name=s sync=true processing-deadline=0 qos=false",
@@ -46,7 +47,7 @@ fn latency_set_while_playing_takes_effect() {
 
     let mut steps = Vec::new();
     for latency in [10u32, 20, 60, 200, 60, 10] {
-        // Those of the steps before.
+        // Messages of earlier steps.
         let bus = running.pipeline.bus().unwrap();
         while bus.pop().is_some() {}
         running.by_name("r").set_property("latency", latency);
@@ -57,7 +58,7 @@ fn latency_set_while_playing_takes_effect() {
         let set = gst::ClockTime::from_mseconds(latency.into());
         assert!(minimum >= set, "{minimum} for {latency} ms");
         assert!(minimum < set + 100.mseconds(), "{minimum} for {latency} ms");
-        // Until the new latency is in effect for all that is under way.
+        // Until the new latency holds for all frames in flight.
         reader.wait_for(reader.len() + 15, TIMEOUT);
         let first = reader.len();
         reader.wait_for(first + FRAMES, TIMEOUT);
@@ -68,13 +69,13 @@ fn latency_set_while_playing_takes_effect() {
     assert_follows(&steps);
 }
 
-/// By the quickest frame of each step: a busy machine only ever adds to that.
+/// By the quickest frame of each step: a busy machine can only delay frames.
 fn assert_follows(quickest: &[Duration]) {
     let [at_10, at_20, at_60, at_200, again_60, again_10] = quickest else {
         panic!("six steps");
     };
     let ms = Duration::from_millis;
-    // Nothing is shown before its time. (The time it arrived is smoothed.)
+    // Nothing is shown before its time. (The time of arrival is smoothed.)
     for (age, latency) in [(at_10, 10), (at_20, 20), (at_60, 60), (at_200, 200)] {
         assert!(*age + ms(15) > ms(latency), "{quickest:?}");
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! A connection that is lost, given up or replaced, and the session that goes
-//! on: against the real local runtime.
+//! A connection that is lost, closed or replaced while the session goes on: against the real local
+//! runtime.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard},
@@ -20,7 +20,7 @@ use reactor_tests::{
     tick_messages::TickMessages,
 };
 
-/// Camera and screen in one session.
+/// A camera and a display in one session.
 struct LoopbackSession {
     running: TestPipeline,
     view: CameraView,
@@ -68,7 +68,7 @@ impl LoopbackSession {
         self.source().property("session-id")
     }
 
-    /// The camera's picture comes back, and more of it than before.
+    /// Waits until the camera is visible again, and for 30 more pictures.
     fn wait_for_more(&self) {
         self.view.clear();
         self.view.wait_for(Colour::Red, TIMEOUT);
@@ -76,7 +76,7 @@ impl LoopbackSession {
         self.reader.wait_for(seen + 30, TIMEOUT);
     }
 
-    /// It went on as if nothing had been.
+    /// No error, PLAYING, and timestamps that increase.
     fn assert_unharmed(&self) {
         self.running.assert_no_error();
         let (_, state, _) = self.running.pipeline.state(gst::ClockTime::ZERO);
@@ -90,11 +90,11 @@ impl LoopbackSession {
     }
 }
 
-/// The times of all that passes some pads.
+/// The timestamps of all buffers that pass some pads.
 #[derive(Clone, Default)]
 struct Times(Arc<Mutex<Vec<Track>>>);
 
-/// The times of a pad, and whether a gap comes before.
+/// The timestamps of a pad, and whether DISCONT is set.
 type Track = Vec<(gst::ClockTime, bool)>;
 
 impl Times {
@@ -125,7 +125,7 @@ impl Times {
         }
     }
 
-    /// What comes after the gap says so, and nothing else does.
+    /// DISCONT is set after the gap, and nowhere else.
     fn assert_marked(&self) {
         for pad in self.all() {
             let marked: Vec<_> = pad[1..].iter().filter(|(_, discont)| *discont).collect();
@@ -172,14 +172,14 @@ fn outage_resumes_session_on_new_connection() {
     server.wait_for_state("ready", TIMEOUT);
 }
 
-/// The longest time between two buffers that begin after the first second.
+/// The longest time between two buffers, not counting the first second.
 fn longest_gap(track: &Track) -> gst::ClockTime {
     let begin = track[0].0 + gst::ClockTime::SECOND;
     let pairs = track.windows(2).filter(|pair| pair[0].0 > begin);
     pairs.map(|pair| pair[1].0 - pair[0].0).max().unwrap()
 }
 
-/// A muxer or a broadcast behind does not see a gap.
+/// A muxer or a broadcast downstream does not see a gap.
 fn keeps_its_cadence(on_gap: &str) -> LoopbackSession {
     let server = Server::playground();
     let loopback = LoopbackSession::open(
@@ -189,7 +189,7 @@ fn keeps_its_cadence(on_gap: &str) -> LoopbackSession {
     let colours = loopback.view.len();
     let link_down = LinkDown::begin(&server);
     std::thread::sleep(Duration::from_secs(5));
-    // Not only afterwards, but all the time.
+    // During the outage, and not only afterwards.
     let meanwhile = loopback.view.len();
     assert!(meanwhile > colours + 60, "{colours} {meanwhile}");
     drop(link_down);
@@ -199,7 +199,7 @@ fn keeps_its_cadence(on_gap: &str) -> LoopbackSession {
     let [video, audio] = &loopback.times.all()[..] else {
         unreachable!()
     };
-    // The picture that comes first is as old as the jitter buffer makes it.
+    // The first picture is as old as the jitter buffer makes it.
     let gaps = (longest_gap(video), longest_gap(audio));
     assert!(gaps.0 < gst::ClockTime::from_mseconds(300), "{gaps:?}");
     assert!(gaps.1 < gst::ClockTime::from_mseconds(300), "{gaps:?}");
@@ -209,7 +209,7 @@ fn keeps_its_cadence(on_gap: &str) -> LoopbackSession {
 #[test]
 fn on_gap_hold_last_frame_repeats_picture() {
     let loopback = keeps_its_cadence("hold-last-frame");
-    // The same again and again: nothing that is unreadable.
+    // The last picture is repeated: no picture is undecodable.
     assert_eq!(loopback.reader.unreadable(), 0);
 }
 
@@ -229,7 +229,7 @@ fn disconnect_recoverable_can_be_reconnected() {
         .running
         .wait_element("reactor-interrupted", TIMEOUT);
     wait_for_status(&loopback.source(), "disconnected", TIMEOUT);
-    // Longer than a server needs to notice that a connection is gone.
+    // Longer than a server takes to notice that a connection is gone.
     let seen = loopback.reader.len();
     std::thread::sleep(Duration::from_secs(9));
     assert!(loopback.reader.len() <= seen + 2, "something flows");
@@ -263,7 +263,7 @@ fn unpublished_track_can_be_published_again() {
     let loopback = LoopbackSession::open(&server.url(), "");
     let source = loopback.source();
     source.emit_by_name::<()>("unpublish-track", &[&"camera"]);
-    // Another client may feed it now, until it gives it up.
+    // Another client may feed the track now, until it unpublishes it.
     let other = TestPipeline::launch(&format!(
         "videotestsrc is-live=true pattern={} ! video/x-raw,width=320,height=180,framerate=15/1 \
          ! reactorsink name=o local=true api-url={} session=other",
@@ -271,7 +271,7 @@ fn unpublished_track_can_be_published_again() {
         server.url()
     ));
     loopback.view.wait_for(Colour::Blue, TIMEOUT);
-    // It cannot be had before that (in v0 a refusal is not to be heard).
+    // Until then it is refused (in v0 refusals are not reported).
     source.emit_by_name::<()>("publish-track", &[&"camera"]);
     if !is_v0() {
         let refused = loopback.running.wait_error(TIMEOUT);
@@ -349,7 +349,7 @@ fn actions_in_any_state_are_harmless() {
         }
     };
     for wait in [0, 50, 150, 300, 600, 1500] {
-        // A line that is parsed links its pads once.
+        // A parsed line links its pads once.
         let running = TestPipeline::parse(&format!(
             "reactorsrc name=r local=true api-url={} ! fakesink",
             server.url()

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! Outages that the platform's patience covers, several in a row, and those
-//! that it does not: with the stand-in coordinator before the real runtime,
-//! both as patient as the platform.
+//! Outages within the platform's resume window, several in a row, and outages beyond it: with the
+//! stand-in coordinator in front of the real runtime, both with the platform's window.
 
 use std::time::{Duration, Instant};
 
@@ -17,10 +16,10 @@ use reactor_tests::{
     pipeline::TestPipeline,
 };
 
-/// More than the 5 s until it is noticed, and the platform's 30 s.
+/// More than the 5 s until it is noticed and the platform's 30 s together.
 const TOO_LONG: Duration = Duration::from_secs(40);
 
-/// The first of those that `reactor-outages` goes through by default.
+/// The first outages of a default run of `reactor-outages`.
 #[test]
 fn outages_in_a_row_are_survived() {
     let _exclusive = exclusive_network();
@@ -58,12 +57,12 @@ fn outage_beyond_window_posts_reconnection_failed() {
     assert!(failure.error.matches(gst::ResourceError::Read));
     assert_eq!(failure.detail::<String>("session-id"), id);
     assert_eq!(failure.detail::<String>("component"), "gpu");
-    // Another session may be had, with restart-session or by hand.
+    // Another session is possible, by restart-session or by the application.
     assert!(failure.detail::<bool>("recoverable"));
     std::thread::sleep(TOO_LONG.saturating_sub(begun.elapsed()));
     drop(link_down);
     running.stop();
-    // Nobody could end it: the platform does.
+    // No client could end it: the platform does.
     let ledger = wait_closed(&coordinator, outages::WINDOW + TIMEOUT);
     assert_eq!(ledger.len(), 1);
     assert_eq!(ledger[0].end, Some(SessionEnd::Window), "{ledger:?}");
@@ -106,7 +105,7 @@ fn restart_session_replaces_lost_session() {
     assert!(coordinator.open_sessions().is_empty());
 }
 
-/// Plays until pictures come.
+/// Plays until pictures arrive.
 fn play(coordinator: &Coordinator, properties: &str) -> TestPipeline {
     let running = TestPipeline::parse(&format!(
         "reactorsrc name=r api-url={} model=playground api-key={KEY} {properties} \

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! Plain HTTP to a coordinator of the test's own.
+//! An HTTP client for a coordinator of the test's own.
 
 use reactor_coordinator::{Coordinator, CoordinatorSettings};
 use reqwest::{Method, StatusCode, header::HeaderMap};
@@ -37,7 +37,7 @@ impl Client {
         Self::with(CoordinatorSettings::default())
     }
 
-    /// Two accounts, and these settings.
+    /// With two accounts and these settings.
     pub fn with(settings: CoordinatorSettings) -> Self {
         let settings = CoordinatorSettings {
             api_keys: vec![KEY.into(), OTHER_KEY.into()],
@@ -72,7 +72,7 @@ impl Client {
         }
     }
 
-    /// With a token.
+    /// Sends a request with a token.
     pub async fn call(&self, method: Method, path: &str, token: &str, body: &str) -> Reply {
         let bearer = format!("Bearer {token}");
         self.send(method, path, &[("authorization", &bearer)], body)
@@ -106,7 +106,7 @@ impl Client {
         self.call(Method::POST, "/sessions", token, &body).await
     }
 
-    /// A new session's id.
+    /// Creates a session; returns its id.
     pub async fn session(&self, token: &str) -> String {
         id(&self.create(token, "m").await.expect(201))
     }
@@ -131,7 +131,7 @@ pub fn creation(model: &str) -> Value {
     })
 }
 
-/// What a token for this is asked with.
+/// The body of a request for a token with this scope.
 pub fn scope(resources: &Value, constraints: &Value) -> Value {
     let detail = json!({"type": "session", "resources": resources, "constraints": constraints});
     json!({"authorization_details": [detail]})

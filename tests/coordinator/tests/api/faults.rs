@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! The coordinator as it should not be.
+//! Rules that make the coordinator misbehave.
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! Sessions that never get a GPU: there is none.
+//! Sessions that never get a GPU: there is no runtime.
 
 use reactor_coordinator::{CoordinatorSettings, SessionEnd, SessionState};
 use reqwest::Method;
@@ -137,7 +137,7 @@ async fn session_ended_by_test_is_terminal() {
         let entry = client.coordinator.ledger().pop().unwrap();
         assert_eq!(entry.end, Some(SessionEnd::Terminated(state)));
     }
-    // By hand.
+    // Through the HTTP control.
     let session = client.session(&token).await;
     let path = format!("/_coordinator/sessions/{session}/end");
     for status in [204, 404] {

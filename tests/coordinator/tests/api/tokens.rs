@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! Keys, tokens and what they reach.
+//! Keys, tokens and their scopes.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, KEY, OTHER_KEY, creation, id, jwt, scope};
 
-/// What a token says of its times.
+/// The times in a token's claims: issued at, expiry.
 fn times(token: &str) -> (u64, u64) {
     let data = jsonwebtoken::dangerous::insecure_decode::<Value>(token).expect("a JWT");
     let time = |name: &str| data.claims[name].as_u64().expect(name);
@@ -103,7 +103,7 @@ async fn request_without_valid_token_is_refused() {
     let client = Client::new();
     let token = client.unscoped().await;
     let session = client.session(&token).await;
-    // The same claims, signed by somebody else.
+    // The same claims, signed with another key.
     let claims = jsonwebtoken::dangerous::insecure_decode::<Value>(&token).unwrap();
     let key = jsonwebtoken::EncodingKey::from_secret(b"a guess");
     let forged = jsonwebtoken::encode(&claims.header, &claims.claims, &key).unwrap();
@@ -151,7 +151,7 @@ async fn request_without_valid_token_is_refused() {
             String::new(),
         ),
         (Method::GET, "/clips".into(), String::new()),
-        // Nor whether there is such a session.
+        // It is not revealed either whether such a session exists.
         (Method::GET, "/sessions/unknown".into(), String::new()),
     ];
     for (method, path, body) in calls {
@@ -187,7 +187,7 @@ async fn expired_token_is_refused() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     client.get(&path, &token).await.expect(401);
-    // A new one of the account goes on where the old one was.
+    // A new token of the account continues where the old one was.
     let renewed = client.unscoped().await;
     client.get(&path, &renewed).await.expect(200);
 }
@@ -214,11 +214,11 @@ async fn scoped_token_reaches_only_its_model_and_sessions() {
     let session = id(&client.create(&token, "m").await.expect(201));
     let path = format!("/sessions/{session}");
     client.get(&path, &token).await.expect(200);
-    // Of the same account and for the same model, but not its creator.
+    // Of the same account and model, but not the session's creator.
     let second = client.token(&only_m).await;
     client.get(&path, &second).await.expect(403);
     client.delete(&path, &second).await.expect(403);
-    // Nor does a token for all models reach it, if it is scoped.
+    // A token for all models does not reach it either, if it is scoped.
     let all = client
         .token(&scope(&json!({"models": {"all": true}}), &json!({})))
         .await;
@@ -245,13 +245,13 @@ async fn bound_token_reaches_only_its_session() {
         .await
         .expect(403);
     client.create(&bound, "m").await.expect(403);
-    // The bound one counts: this allows one more.
+    // The bound session counts: this allows one more.
     let two = client
         .token(&scope(&resources, &json!({"max_sessions": 2})))
         .await;
     client.create(&two, "m").await.expect(201);
     client.create(&two, "m").await.expect(403);
-    // Only as long as it is open, and only for its account.
+    // Only while it is open, and only for its account.
     let body = scope(&resources, &json!({})).to_string();
     client.ask_token(OTHER_KEY, &body).await.expect(403);
     client
@@ -300,7 +300,7 @@ async fn log_and_ledger_contain_no_secret() {
     for text in [&log.text, &ledger.text] {
         assert!(!text.contains(&token) && !text.contains(KEY), "{text}");
     }
-    // And yet it is to be seen which was sent where.
+    // The log still shows which secret was sent where.
     let asked = &client.coordinator.requests(ApiRoute::Tokens)[0];
     assert_eq!(asked.header("reactor-api-key"), Some(digest(KEY).as_str()));
     let bearer = format!("Bearer {}", digest(&token));
