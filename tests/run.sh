@@ -97,6 +97,9 @@ export GST_REGISTRY=$REACTOR_CACHE/gstreamer-registry.bin
 # --- the tests -------------------------------------------------------------------------
 
 # in_namespace CARGO_ARGUMENT... -- TEST_ARGUMENT...
+#
+# Always with --workspace: for a package alone, cargo chooses other features of the dependencies,
+# and builds everything once more.
 in_namespace() {
     local cargo=()
     while [[ $1 != -- ]]; do
@@ -104,7 +107,7 @@ in_namespace() {
         shift
     done
     shift
-    tests/netns.sh cargo test --offline --no-fail-fast "${cargo[@]}" -- \
+    tests/netns.sh cargo test --workspace --offline --no-fail-fast "${cargo[@]}" -- \
         --test-threads="${REACTOR_TEST_THREADS:-2}" "$@"
 }
 
@@ -112,15 +115,15 @@ unit_tests() {
     local status=0 python
     python=$("$REACTOR_SERVE" python) || return 1
     "$python" -m unittest discover -s examples/models/tests || status=$?
-    in_namespace --workspace --exclude reactor-tests -- || status=$?
-    in_namespace -p reactor-tests --lib -- || status=$?
+    in_namespace --lib --test api -- || status=$?
+    in_namespace --doc -- || status=$?
     return "$status"
 }
 
 # one_test BINARY TEST: it is an error if there is no such test.
 one_test() {
     local output status=0
-    output=$(in_namespace -p reactor-tests --test "$1" -- --exact "$2" 2>&1) || status=$?
+    output=$(in_namespace --test "$1" -- --exact "$2" 2>&1) || status=$?
     printf '%s\n' "$output"
     [[ $output == *"running 1 test"* ]] || {
         echo "run.sh: no test $2 in $1" >&2
@@ -136,7 +139,7 @@ groups() {
 
 # What talks to the real server, in the older encoding of its messages.
 wire_v0() {
-    REACTOR_TEST_WIRE=v0 in_namespace -p reactor-tests \
+    REACTOR_TEST_WIRE=v0 in_namespace \
         --test source --test sink --test filter --test session --test outages -- \
         --skip encoded_streams:: --skip frame_metadata:: --skip peer_servers:: \
         --skip resources::source_cycles --skip audio_video_sync:: --skip latency:: \
@@ -145,7 +148,7 @@ wire_v0() {
 
 status=0
 if ((chosen)); then
-    part "cargo test" in_namespace --workspace "${cargo_arguments[@]}" -- "${test_arguments[@]}" ||
+    part "cargo test" in_namespace "${cargo_arguments[@]}" -- "${test_arguments[@]}" ||
         status=$?
     exit "$status"
 fi
@@ -166,13 +169,13 @@ END
         part "outages" tests/netns.sh "${CARGO_TARGET_DIR:-target}/debug/reactor-outages" --count 100 ||
             status=$?
         export REACTOR_CYCLES=200
-        part "soak" in_namespace -p reactor-tests --test session -- resources:: || status=$?
+        part "soak" in_namespace --test session -- resources:: || status=$?
         part "benchmarks" tests/bench.sh || status=$?
         ;;
     *)
         part "unit tests" unit_tests || status=$?
         for group in $(groups); do
-            part "$group" in_namespace -p reactor-tests --test "$group" -- || status=$?
+            part "$group" in_namespace --test "$group" -- || status=$?
         done
         part "wire v0" wire_v0 || status=$?
         ;;

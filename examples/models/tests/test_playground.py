@@ -26,11 +26,11 @@ def busy_picture(width, height):
     return picture
 
 
-class Code(unittest.TestCase):
-    def test_crc8_check_value(self):
+class FrameCodeTest(unittest.TestCase):
+    def test_crc8_of_check_string_is_f4(self):
         self.assertEqual(framecode.crc8(b"123456789"), 0xF4)
 
-    def test_round_trip_in_every_size(self):
+    def test_rows_round_trip_in_every_size(self):
         for width, height in SIZES:
             for value in (0, 1, 0x12345678, 0xFFFFFFFF):
                 frame = busy_picture(width, height).draw(7)
@@ -39,13 +39,13 @@ class Code(unittest.TestCase):
                 self.assertEqual(framecode.read_row(frame, 0), value)
                 self.assertEqual(framecode.read_row(frame, 1), value ^ 0xA5A5A5A5)
 
-    def test_a_damaged_row_is_refused(self):
+    def test_damaged_row_is_refused(self):
         frame = Picture(640, 360).draw(0)
         framecode.write_row(frame, 0, 99)
         frame[:15, :16] = 255 - frame[:15, :16]
         self.assertIsNone(framecode.read_row(frame, 0))
 
-    def test_brightness_leaves_the_code_alone(self):
+    def test_brightness_does_not_change_code(self):
         for brightness in (-1.0, -0.5, 1.0):
             picture = busy_picture(640, 360)
             picture.set_brightness(brightness)
@@ -57,23 +57,23 @@ class Code(unittest.TestCase):
                 self.assertEqual(np.ptp(frame[30 : 360 - 45, 300:400]), 0)
 
 
-class Pictures(unittest.TestCase):
-    def test_it_moves(self):
+class PictureTest(unittest.TestCase):
+    def test_consecutive_pictures_differ(self):
         picture = Picture(640, 360)
         self.assertTrue((picture.draw(0) != picture.draw(1)).any())
 
-    def test_the_camera_is_shown_inverted(self):
+    def test_camera_is_shown_inverted(self):
         picture = Picture(640, 360)
         picture.set_camera(np.full((480, 640, 3), 40, np.uint8))
-        inset = picture.draw(0)[250:300, 10:200]
-        self.assertTrue((inset == 215).all())
+        camera = picture.draw(0)[250:300, 10:200]
+        self.assertTrue((camera == 215).all())
 
-    def test_the_image_is_in_the_right_third(self):
+    def test_image_is_in_right_third(self):
         picture = Picture(640, 360)
         picture.set_image(Image.new("RGB", (300, 500), (200, 30, 30)))
         self.assertEqual(tuple(picture.draw(0)[180, 600]), (200, 30, 30))
 
-    def test_drawing_is_cheap(self):
+    def test_drawing_takes_little_cpu_time(self):
         picture = busy_picture(1280, 720)
         start = time.thread_time()
         for counter in range(30):
@@ -81,8 +81,8 @@ class Pictures(unittest.TestCase):
         self.assertLess(time.thread_time() - start, 0.5)
 
 
-class Sounds(unittest.TestCase):
-    def test_a_second_is_a_second(self):
+class SoundTest(unittest.TestCase):
+    def test_two_seconds_are_continuous_and_exact(self):
         for fps in (24, 25, 30, 60, 7):
             sound = Sound(fps)
             samples = np.concatenate([sound.frame(i)[0] for i in range(fps * 2)])
@@ -93,13 +93,13 @@ class Sounds(unittest.TestCase):
             steps = np.abs(np.diff(samples.astype(int))).max()
             self.assertLess(steps, 2 * np.pi * 880 / RATE * LEVEL * 32767 + 2)
 
-    def test_the_mark(self):
+    def test_second_begins_with_880_hz(self):
         second = np.concatenate([Sound(30).frame(i)[0] for i in range(30, 60)])
         for part, hz in ((second[:4800], 880), (second[4800:9600], 440)):
             spectrum = np.abs(np.fft.rfft(part.astype(float)))
             self.assertEqual(int(spectrum.argmax()) * 10, hz)
 
-    def test_the_microphone_is_mixed_in(self):
+    def test_microphone_is_mixed_in(self):
         sound = Sound(30)
         difference = []
         for counter in range(6):
