@@ -124,6 +124,7 @@ pub fn specs<S>(table: &[Property<S>]) -> Vec<glib::ParamSpec> {
     table.iter().map(|row| (row.spec)(&row.info)).collect()
 }
 
+/// The property of this name.
 pub fn find<S>(table: &'static [Property<S>], name: &str) -> Option<&'static Property<S>> {
     table.iter().find(|row| row.info.name == name)
 }

@@ -20,6 +20,7 @@ use crate::{
 /// The context's type. Its structure has a string, `name`.
 const CONTEXT: &str = "gst.reactor.session";
 
+/// The context, once the element has one.
 #[derive(Default)]
 pub struct SessionContext(Mutex<Option<gst::Context>>);
 

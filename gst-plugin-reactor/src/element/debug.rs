@@ -7,5 +7,6 @@ use std::sync::LazyLock;
 
 use crate::gst_helpers::debug_category;
 
+/// `GST_DEBUG=reactor:6` shows it.
 pub static CAT: LazyLock<gst::DebugCategory> =
     LazyLock::new(|| debug_category("reactor", "Reactor elements"));

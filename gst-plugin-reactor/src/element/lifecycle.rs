@@ -8,6 +8,7 @@ use gst::{prelude::*, subclass::prelude::*};
 use super::membership::SessionMembership;
 use crate::{platform::Error, session::warm_up};
 
+/// A live element: its state changes join and leave the session.
 pub trait Lifecycle: ElementImpl {
     fn membership(&self) -> &SessionMembership;
 

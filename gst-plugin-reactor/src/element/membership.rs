@@ -38,6 +38,7 @@ use crate::{
 /// and the string `data` (JSON), sends a command.
 const COMMAND_EVENT: &str = "reactor-command";
 
+/// A live element's place in a session.
 #[derive(Default)]
 pub struct SessionMembership {
     pub state: ElementState,
@@ -57,6 +58,7 @@ fn parse_startup_commands(settings: &Settings) -> Result<Vec<ModelCommand>, Erro
 }
 
 impl SessionMembership {
+    /// The session, from READY -> PAUSED to PAUSED -> READY.
     pub fn session(&self) -> Option<Arc<Session>> {
         lock(&self.session).clone()
     }

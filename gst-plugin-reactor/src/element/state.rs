@@ -25,6 +25,7 @@ use crate::{
 /// so errors wait for PLAYING, at most for this time.
 const ERROR_DELAY_LIMIT: Duration = Duration::from_millis(500);
 
+/// The state of an element, apart from its session.
 #[derive(Default)]
 pub struct ElementState {
     settings: Mutex<Settings>,
@@ -46,22 +47,27 @@ pub struct PublishedProperties {
 }
 
 impl ElementState {
+    /// The values of the shared properties.
     pub fn settings(&self) -> MutexGuard<'_, Settings> {
         lock(&self.settings)
     }
 
+    /// The values of the read-only properties.
     pub fn published(&self) -> MutexGuard<'_, PublishedProperties> {
         lock(&self.published)
     }
 
+    /// The platform's id of the session, once it is known.
     pub fn session_id(&self) -> Option<String> {
         self.published().session_id.clone()
     }
 
+    /// Whether the element is in PLAYING.
     pub fn is_playing(&self) -> bool {
         *lock(&self.playing)
     }
 
+    /// Sets whether the element is in PLAYING, and wakes who waits for it.
     pub fn set_playing(&self, playing: bool) {
         *lock(&self.playing) = playing;
         self.playing_changed.notify_all();
@@ -75,10 +81,12 @@ impl ElementState {
         drop(changed.wait_timeout_while(playing, ERROR_DELAY_LIMIT, |playing| !*playing));
     }
 
+    /// The number of the current generation.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
+    /// Whether no start or stop has followed this generation.
     pub fn is_current(&self, generation: u64) -> bool {
         self.generation() == generation
     }
@@ -105,6 +113,7 @@ impl ElementState {
         errors::post_error(element, error, id.as_deref());
     }
 
+    /// Sets `status`, with a notification and a bus message if it changes.
     pub fn publish_status(&self, element: &gst::Element, status: Status) {
         let id = {
             let mut published = self.published();
@@ -122,6 +131,7 @@ impl ElementState {
         bus::post(element, structure);
     }
 
+    /// Sets `session-id`, with a notification if it changes.
     pub fn publish_session_id(&self, element: &gst::Element, id: Option<String>) {
         let previous = std::mem::replace(&mut self.published().session_id, id.clone());
         if previous != id {
@@ -129,6 +139,7 @@ impl ElementState {
         }
     }
 
+    /// Sets `capabilities` and `session-info`, with notifications.
     pub fn publish_description(&self, element: &gst::Element, descriptor: &SessionDescriptor) {
         let capabilities = descriptor.capabilities.as_ref();
         {

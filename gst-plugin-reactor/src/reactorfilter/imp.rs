@@ -126,13 +126,9 @@ impl ObjectSubclass for ReactorFilter {
             Some(template) => gst::GhostPad::builder_from_template(&template).build(),
             None => unreachable!("the class has both templates"),
         };
-        let make = |kind| match glib::Object::with_type(kind).downcast() {
-            Ok(element) => element,
-            Err(_) => unreachable!("both are elements"),
-        };
         Self {
-            sink: make(crate::reactorsink::ReactorSink::static_type()),
-            src: make(crate::reactorsrc::ReactorSrc::static_type()),
+            sink: glib::Object::new::<crate::reactorsink::ReactorSink>().upcast(),
+            src: glib::Object::new::<crate::reactorsrc::ReactorSrc>().upcast(),
             sinkpad: pad("sink"),
             srcpad: pad("src"),
             tracks: Mutex::default(),

@@ -24,6 +24,7 @@ glib::wrapper! {
         @extends gst::Bin, gst::Element, gst::Object;
 }
 
+/// Registers the element with the plugin.
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     gst::Element::register(
         Some(plugin),

@@ -350,6 +350,7 @@ impl Settings {
             && !self.jwt.is_set()
     }
 
+    /// Whether only TURN relays may be used.
     pub(super) fn relay_only(&self) -> bool {
         self.ice_transport_policy == IceTransportPolicy::Relay
     }
@@ -359,6 +360,7 @@ impl Settings {
         Duration::from_millis(self.close_timeout.into())
     }
 
+    /// The state machine's part of the settings.
     pub(super) fn policy(&self) -> Policy {
         Policy {
             waiting_limit: optional(self.waiting_timeout),
