@@ -172,3 +172,37 @@ impl TrackSenders {
         lock(&self.0).get(track).cloned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Discard;
+
+    impl MediaConsumer for Discard {
+        fn consume(&self, _: MediaUnit) {}
+    }
+
+    #[test]
+    fn slot_held_while_tap_changes_follows_it() {
+        let taps = TrackTaps::default();
+        let slot = taps.slot("video");
+        let wants = || [false, true].map(|rtp| slot.consumer(rtp).is_some());
+        assert_eq!(wants(), [false, false]);
+        for rtp in [false, true] {
+            let consumer = Arc::new(Discard);
+            taps.set("video", TrackTap { consumer, rtp });
+            assert_eq!(wants(), [!rtp, rtp]);
+        }
+        taps.set(
+            "audio",
+            TrackTap {
+                consumer: Arc::new(Discard),
+                rtp: false,
+            },
+        );
+        assert_eq!(wants(), [false, true]);
+        taps.remove("video");
+        assert_eq!(wants(), [false, false]);
+    }
+}
