@@ -70,8 +70,6 @@ pub(super) struct Driver {
     readiness: watch::Sender<Readiness>,
     /// The model's, once it is known.
     schema: Option<Arc<Schema>>,
-    /// Until it is started.
-    command_queue: Option<(CommandQueue, mpsc::UnboundedReceiver<QueuedCommand>)>,
     /// The callbacks of pending requests, by token.
     replies: HashMap<u64, ReplyCallback>,
     next_token: u64,
@@ -97,6 +95,14 @@ impl Driver {
             readiness: ready,
             request: request_sender(&messages),
         };
+        let transport = Transport::new(
+            transport_config.clone(),
+            epoch,
+            reporter(&messages, 0),
+            participants.taps(),
+            shared.track_senders.clone(),
+        )?;
+        runtime()?.spawn(command_queue.run(commands));
         Ok(Self {
             machine: Machine::new(policy.clone()),
             policy,
@@ -107,13 +113,7 @@ impl Driver {
             signaling: None,
             signaling_tasks: JoinSet::new(),
             opening_session: false,
-            transport: Transport::new(
-                transport_config.clone(),
-                epoch,
-                reporter(&messages, 0),
-                participants.taps(),
-                shared.track_senders.clone(),
-            )?,
+            transport,
             generation: 0,
             transport_closed: false,
             closing_transports: 0,
@@ -122,7 +122,6 @@ impl Driver {
             queued_commands,
             readiness,
             schema: None,
-            command_queue: Some((command_queue, commands)),
             replies: HashMap::new(),
             next_token: 0,
             messages,
@@ -133,16 +132,12 @@ impl Driver {
     /// Spawns the driver's task, which begins once the `previous` session on the
     /// server is closed.
     pub(super) fn start(
-        mut self,
+        self,
         receiver: mpsc::UnboundedReceiver<DriverMessage>,
         previous: Option<Arc<SharedState>>,
     ) -> Result<(), Error> {
         let limit = self.policy.close_limit;
-        let runtime = runtime()?;
-        if let Some((command_queue, commands)) = self.command_queue.take() {
-            runtime.spawn(command_queue.run(commands));
-        }
-        runtime.spawn(async move {
+        runtime()?.spawn(async move {
             if let Some(previous) = previous {
                 let _ = tokio::time::timeout(limit, previous.closed()).await;
             }
@@ -164,8 +159,8 @@ impl Driver {
                 }
             };
             match message {
-                Some(message) => self.receive(message),
-                None => self.input(Input::Stop),
+                Some(message) => self.handle_message(message),
+                None => self.handle_input(Input::Stop),
             }
         }
         self.transport.close();
@@ -214,13 +209,13 @@ impl Driver {
         }
     }
 
-    fn receive(&mut self, message: DriverMessage) {
+    fn handle_message(&mut self, message: DriverMessage) {
         match message {
-            DriverMessage::Input(input) => self.input(input),
+            DriverMessage::Input(input) => self.handle_input(input),
             DriverMessage::SignalingReply(number, input)
                 if number == self.machine.connections() =>
             {
-                self.input(input);
+                self.handle_input(input);
             }
             DriverMessage::SignalingReply(..) => {}
             DriverMessage::Join(id, participant, events) => {
@@ -250,7 +245,7 @@ impl Driver {
             }
             DriverMessage::SetPublished(track, publish) => self.set_published(&track, publish),
             DriverMessage::Transport(generation, report) if generation == self.generation => {
-                self.receive_report(report);
+                self.handle_report(report);
             }
             DriverMessage::Transport(_, TransportReport::Input(Input::TransportClosed)) => {
                 self.closing_transports -= 1;
@@ -259,11 +254,11 @@ impl Driver {
         }
     }
 
-    fn receive_report(&mut self, report: TransportReport) {
+    fn handle_report(&mut self, report: TransportReport) {
         match report {
             TransportReport::Input(input) => {
                 self.transport_closed |= matches!(input, Input::TransportClosed);
-                self.input(input);
+                self.handle_input(input);
             }
             TransportReport::KeyframeRequested(track) => self.participants.request_keyframe(&track),
             TransportReport::PacketLoss(track, fraction_lost) => {
@@ -287,10 +282,10 @@ impl Driver {
         let token = self.next_token;
         self.next_token += 1;
         self.replies.insert(token, reply);
-        self.input(Input::Request { token, message });
+        self.handle_input(Input::Request { token, message });
     }
 
-    fn input(&mut self, input: Input) {
+    fn handle_input(&mut self, input: Input) {
         if let Input::SessionOpened(result) = &input {
             self.opening_session = false;
             if let Ok((session, _)) = result {
@@ -301,12 +296,12 @@ impl Driver {
         if matches!(input, Input::Tick)
             && let Some(at) = self.transport.last_received()
         {
-            self.handle(Input::LastReceived(at));
+            self.step_machine(Input::LastReceived(at));
         }
-        self.handle(input);
+        self.step_machine(input);
     }
 
-    fn handle(&mut self, input: Input) {
+    fn step_machine(&mut self, input: Input) {
         let before = self.machine.connections();
         let actions = self.machine.handle(self.epoch.elapsed(), input);
         if self.machine.connections() != before {
@@ -441,7 +436,7 @@ impl Driver {
             }
         }
         if self.participants.is_empty() {
-            self.input(Input::Stop);
+            self.handle_input(Input::Stop);
         } else {
             self.plan_offer();
             self.update_bitrate_limits();
@@ -449,7 +444,7 @@ impl Driver {
     }
 
     fn set_track_paused(&mut self, track: String, paused: bool) {
-        self.input(Input::SetTrackPaused { track, paused });
+        self.handle_input(Input::SetTrackPaused { track, paused });
     }
 
     /// Passes changed bitrate limits on to the transport.
@@ -464,7 +459,7 @@ impl Driver {
     /// check them against.
     fn update_readiness(&mut self, event: &MachineEvent) {
         let readiness = match event {
-            MachineEvent::Status(Status::Ready) => self.ready(),
+            MachineEvent::Status(Status::Ready) => self.readiness(),
             MachineEvent::Interrupted(_) => Readiness::NotYet,
             // The next session, if there is one, has a schema of its own.
             MachineEvent::SessionId(_) => {
@@ -476,7 +471,7 @@ impl Driver {
                     return;
                 };
                 self.schema = Some(Arc::new(schema));
-                self.ready()
+                self.readiness()
             }
             MachineEvent::Failed(_) | MachineEvent::Ended { .. } | MachineEvent::Closed => {
                 Readiness::Over
@@ -486,7 +481,7 @@ impl Driver {
         self.readiness.send_replace(readiness);
     }
 
-    fn ready(&self) -> Readiness {
+    fn readiness(&self) -> Readiness {
         let id = self.machine.session_id().unwrap_or_default().to_owned();
         Readiness::Ready(id, self.schema.clone())
     }
@@ -507,7 +502,7 @@ impl Driver {
             }
             // Without any other element the session has no purpose.
             Err(error) if self.participants.is_alone(id) => {
-                return self.input(Input::TracksPlanned(Err(error)));
+                return self.handle_input(Input::TracksPlanned(Err(error)));
             }
             Err(error) => self.participants.fail(id, error),
         }
@@ -521,7 +516,7 @@ impl Driver {
     /// Gives the plan of the offer to the machine once all elements have planned.
     fn plan_offer(&mut self) {
         if let Some(plan) = self.participants.plan_offer() {
-            self.input(Input::TracksPlanned(plan));
+            self.handle_input(Input::TracksPlanned(plan));
         }
     }
 

@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, LazyLock, Mutex, Weak},
 };
 
 use tokio::sync::mpsc;
@@ -40,11 +40,12 @@ struct Members {
 }
 
 /// The sessions that can be found, by key.
-static SESSIONS: Mutex<Option<HashMap<String, Weak<SharedSession>>>> = Mutex::new(None);
+static SESSIONS: LazyLock<Mutex<HashMap<String, Weak<SharedSession>>>> =
+    LazyLock::new(Mutex::default);
 
 /// The last session on each local runtime, by address, while it is being closed.
 /// A local runtime has one session at a time, so the next one waits for it.
-static CLOSING: Mutex<Option<HashMap<String, Weak<SharedState>>>> = Mutex::new(None);
+static CLOSING: LazyLock<Mutex<HashMap<String, Weak<SharedState>>>> = LazyLock::new(Mutex::default);
 
 /// Joins the session with this key, or starts it.
 ///
@@ -59,7 +60,6 @@ pub(super) fn join(
     events: EventSender,
 ) -> Result<(Arc<SharedSession>, u64), Error> {
     let mut sessions = lock(&SESSIONS);
-    let sessions = sessions.get_or_insert_default();
     let found = key
         .and_then(|key| sessions.get(key))
         .and_then(Weak::upgrade);
@@ -86,7 +86,7 @@ pub(super) fn find(
     events: EventSender,
 ) -> Option<(Arc<SharedSession>, u64)> {
     let sessions = lock(&SESSIONS);
-    let shared_session = sessions.as_ref()?.get(key)?.upgrade()?;
+    let shared_session = sessions.get(key)?.upgrade()?;
     let id = {
         let mut members = lock(&shared_session.members);
         if members.participants.is_empty() {
@@ -112,7 +112,6 @@ impl SharedSession {
         let shared = Arc::new(SharedState::default());
         let driver = Driver::new(settings, messages.clone(), shared.clone())?;
         let previous = lock(&CLOSING)
-            .get_or_insert_default()
             .remove(settings.server())
             .and_then(|closing| closing.upgrade());
         driver.start(receiver, previous)?;
@@ -169,14 +168,12 @@ impl SharedSession {
         }
         if members.participants.is_empty() {
             // An element that joins now starts a new session.
-            if let (Some(key), Some(sessions)) = (&self.key, sessions.as_mut()) {
+            if let Some(key) = &self.key {
                 sessions.remove(key);
             }
             if self.settings.local {
                 let server = self.settings.server().to_owned();
-                lock(&CLOSING)
-                    .get_or_insert_default()
-                    .insert(server, Arc::downgrade(&self.shared));
+                lock(&CLOSING).insert(server, Arc::downgrade(&self.shared));
             }
         }
         self.send(DriverMessage::Leave(id));
