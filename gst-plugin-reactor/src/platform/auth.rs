@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-//! What lets a client of the cloud in: a token of the user's, or those that
-//! an API key is exchanged for.
+//! Authentication towards the cloud: a token of the user's, or tokens that an
+//! API key is exchanged for, kept and renewed for the whole process. Called from
+//! tokio tasks; a key is sent to `/tokens` only, and never unencrypted.
 
 use std::{
     collections::HashMap,
@@ -28,12 +29,12 @@ use super::{
 mod tests;
 mod token;
 
-pub use token::Now;
-use token::{Age, Token};
+pub use token::ClockReading;
+use token::{Token, TokenAge};
 
 const OPERATION: &str = "tokens";
 
-/// When to try again to renew a token that is still good.
+/// The pause after a failed renewal of a token that is still valid.
 const RENEWAL_RETRY: Duration = Duration::from_secs(30);
 
 /// A token of the user's, which may be replaced while sessions run: clones
@@ -42,8 +43,8 @@ const RENEWAL_RETRY: Duration = Duration::from_secs(30);
 pub struct Jwt(Arc<Mutex<Option<Secret>>>);
 
 impl Jwt {
-    /// Every request from now on goes out with this one. None, or an empty
-    /// one, leaves it to the API key.
+    /// Replaces the token for all later requests. With none, or an empty one,
+    /// the API key is used.
     pub fn set(&self, token: Option<&str>) {
         *lock(&self.0) = token.and_then(secret);
     }
@@ -63,8 +64,8 @@ impl PartialEq for Jwt {
     }
 }
 
-/// What the user gave to be let in with. The token wins over the key, and is
-/// never replaced by one from here.
+/// The user's credentials. The token wins over the key, and is never replaced
+/// by one that the key is exchanged for.
 #[derive(Debug, Clone, Default)]
 pub struct ApiCredentials {
     key: Option<Secret>,
@@ -78,13 +79,13 @@ impl ApiCredentials {
     }
 }
 
-/// What is read from a file or pasted tends to end with a line break.
+/// A secret without the line break that a file or a paste tends to end with.
 fn secret(text: &str) -> Option<Secret> {
     let text = text.trim();
     (!text.is_empty()).then(|| Secret::new(text))
 }
 
-/// What a token is good for. One that leaks should be worth little.
+/// The scope of a token. One that leaks should be worth little.
 ///
 /// There is no token for everything that the key may do, not even when the
 /// server refuses a narrower one: the official client does not ask for it
@@ -113,7 +114,7 @@ impl TokenScope {
     }
 }
 
-/// The right to make calls to a server of the cloud's.
+/// The tokens of one scope for one server, and the requests that carry them.
 #[derive(Debug, Clone)]
 pub struct TokenProvider {
     tokens: TokenCache,
@@ -159,7 +160,7 @@ impl TokenProvider {
         &self.base
     }
 
-    /// The same for something else.
+    /// The tokens of another scope.
     #[must_use]
     pub fn scoped(&self, scope: TokenScope) -> Self {
         let mut other = self.clone();
@@ -171,7 +172,7 @@ impl TokenProvider {
     ///
     /// Fails as the exchange of the key does, or with
     /// [`Code::InvalidSettings`] if there is no key.
-    pub async fn token(&self, now: Now) -> Result<Secret, Error> {
+    pub async fn token(&self, now: ClockReading) -> Result<Secret, Error> {
         if let Some(jwt) = self.access.jwt.get() {
             return Ok(jwt);
         }
@@ -179,34 +180,37 @@ impl TokenProvider {
             let message = "the cloud lets nobody in without api-key (or REACTOR_API_KEY) or jwt";
             return Err(Error::api(Code::InvalidSettings, message));
         };
-        let slot = self.tokens.slot(self.place(key), now);
-        slot.token(now, || self.mint(key, now)).await
+        let slot = self.tokens.slot(self.token_key(key), now);
+        slot.token(now, || self.exchange_key(key, now)).await
     }
 
     /// Sends a request with the token.
     ///
-    /// One that the server does not take (401) is replaced, if there is
-    /// another to be had, and the request is sent once more: the server has
-    /// done nothing about it. That what the token is for is refused (403) is
-    /// final.
+    /// A token that the server refuses (401) is replaced, if another can be
+    /// obtained, and the request is sent once more: the server has not acted
+    /// on it. A refused scope (403) is final.
     pub(super) async fn send<T, F>(&self, send: impl Fn(Secret) -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let token = self.token(Now::read()).await?;
+        let token = self.token(ClockReading::now()).await?;
         let refusal = match send(token.clone()).await {
             Err(e) if e.http_status == Some(401) => e,
             other => return other,
         };
-        match self.instead_of(&token, Now::read()).await? {
+        match self.replace_refused(&token, ClockReading::now()).await? {
             Some(token) => send(token).await,
             None => Err(refusal),
         }
     }
 
-    /// The token to try instead of one that the server did not take, if there
-    /// can be another.
-    pub async fn instead_of(&self, refused: &Secret, now: Now) -> Result<Option<Secret>, Error> {
+    /// The token to use instead of one that the server refused, if there is
+    /// another.
+    pub async fn replace_refused(
+        &self,
+        refused: &Secret,
+        now: ClockReading,
+    ) -> Result<Option<Secret>, Error> {
         if let Some(jwt) = self.access.jwt.get() {
             // It may have been replaced meanwhile.
             return Ok(Some(jwt).filter(|jwt| jwt != refused));
@@ -214,30 +218,35 @@ impl TokenProvider {
         let Some(key) = &self.access.key else {
             return Ok(None);
         };
-        self.tokens.slot(self.place(key), now).invalidate(refused);
+        self.tokens
+            .slot(self.token_key(key), now)
+            .invalidate(refused);
         self.token(now).await.map(Some)
     }
 
-    /// Lets the token that created a session serve for that session too; no
-    /// other that was not asked for it by name reaches it.
-    pub fn hand_on(&self, created_with: &Secret, session: &Self, now: Now) {
+    /// Uses the token that created a session for that session too: of the other
+    /// tokens, only one exchanged for the session by its id reaches it.
+    pub fn share_token(&self, created_with: &Secret, session: &Self, now: ClockReading) {
         if let Some(key) = &self.access.key
-            && let Some(token) = self.tokens.slot(self.place(key), now).find(created_with)
+            && let Some(token) = self
+                .tokens
+                .slot(self.token_key(key), now)
+                .find(created_with)
         {
-            let slot = self.tokens.slot(session.place(key), now);
-            lock(&slot.kept).token = Some(token);
+            let slot = self.tokens.slot(session.token_key(key), now);
+            lock(&slot.state).token = Some(token);
         }
     }
 
-    /// Forgets the token: what it was for is over.
+    /// Forgets the token, once its session is over.
     pub fn forget(&self) {
         if let Some(key) = &self.access.key {
-            lock(&self.tokens.0).remove(&self.place(key));
+            lock(&self.tokens.0).remove(&self.token_key(key));
         }
     }
 
-    fn place(&self, key: &Secret) -> Place {
-        Place {
+    fn token_key(&self, key: &Secret) -> TokenKey {
+        TokenKey {
             key: Sha256::digest(key.expose()).into(),
             server: self.base.to_string(),
             scope: self.scope.clone(),
@@ -245,7 +254,7 @@ impl TokenProvider {
     }
 
     /// Exchanges the key for a token.
-    async fn mint(&self, key: &Secret, now: Now) -> Result<Token, Error> {
+    async fn exchange_key(&self, key: &Secret, now: ClockReading) -> Result<Token, Error> {
         let call = HttpRequest {
             method: Method::POST,
             path: &["tokens"],
@@ -267,10 +276,9 @@ impl TokenProvider {
     }
 }
 
-/// The tokens of the process: everybody with the same key, server and purpose
-/// shares one.
+/// The tokens of the process: one for each key, server and scope.
 #[derive(Clone, Default)]
-pub struct TokenCache(Arc<Mutex<HashMap<Place, Arc<Slot>>>>);
+pub struct TokenCache(Arc<Mutex<HashMap<TokenKey, Arc<TokenSlot>>>>);
 
 impl TokenCache {
     pub fn shared() -> Self {
@@ -278,13 +286,13 @@ impl TokenCache {
         SHARED.get_or_init(Self::default).clone()
     }
 
-    fn slot(&self, place: Place, now: Now) -> Arc<Slot> {
+    fn slot(&self, key: TokenKey, now: ClockReading) -> Arc<TokenSlot> {
         let mut slots = lock(&self.0);
-        if let Some(slot) = slots.get(&place) {
+        if let Some(slot) = slots.get(&key) {
             return slot.clone();
         }
-        slots.retain(|_, slot| Arc::strong_count(slot) > 1 || slot.is_good(now));
-        slots.entry(place).or_default().clone()
+        slots.retain(|_, slot| Arc::strong_count(slot) > 1 || slot.is_valid(now));
+        slots.entry(key).or_default().clone()
     }
 }
 
@@ -295,127 +303,130 @@ impl fmt::Debug for TokenCache {
 }
 
 #[derive(PartialEq, Eq, Hash)]
-struct Place {
+struct TokenKey {
     /// Its SHA-256.
     key: [u8; 32],
     server: String,
     scope: TokenScope,
 }
 
-/// A place for one token. Nobody waits for another's request but who has no
-/// token that is still good.
+/// The cache entry of one token. A caller waits for another caller's exchange
+/// only without a valid token.
 #[derive(Default)]
-struct Slot {
-    kept: Mutex<Kept>,
-    /// Held by who asks the server.
-    asking: tokio::sync::Mutex<()>,
+struct TokenSlot {
+    state: Mutex<SlotState>,
+    /// Held while the key is exchanged.
+    exchange_lock: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
-struct Kept {
+struct SlotState {
     token: Option<Token>,
-    /// How often the server was asked, and why the last time was in vain.
-    asked: u64,
+    /// The number of exchanges, and why the last one failed.
+    attempts: u64,
     failure: Option<Error>,
-    /// A renewal failed then, and is not tried again for so long.
-    patience: Option<(Now, Duration)>,
+    /// The time of a failed renewal, and the pause before the next.
+    renewal_pause: Option<(ClockReading, Duration)>,
 }
 
-/// What a slot has to offer.
-enum Found {
-    Good(Secret),
-    /// Good, but better renewed.
-    Due(Secret),
-    Nothing,
+/// The token of a slot at a time.
+enum Lookup {
+    Valid(Secret),
+    /// Valid, and to be renewed.
+    RenewalDue(Secret),
+    Missing,
 }
 
-impl Slot {
-    async fn token<F>(&self, now: Now, mint: impl FnOnce() -> F) -> Result<Secret, Error>
+impl TokenSlot {
+    async fn token<F>(
+        &self,
+        now: ClockReading,
+        exchange: impl FnOnce() -> F,
+    ) -> Result<Secret, Error>
     where
         F: Future<Output = Result<Token, Error>>,
     {
-        let asked = lock(&self.kept).asked;
-        match self.look(now) {
-            Found::Good(secret) => Ok(secret),
-            Found::Due(old) => {
-                let Ok(_asking) = self.asking.try_lock() else {
+        let attempts = lock(&self.state).attempts;
+        match self.lookup(now) {
+            Lookup::Valid(secret) => Ok(secret),
+            Lookup::RenewalDue(old) => {
+                let Ok(_guard) = self.exchange_lock.try_lock() else {
                     return Ok(old);
                 };
-                Ok(self.keep(mint().await, now).unwrap_or(old))
+                Ok(self.store(exchange().await, now).unwrap_or(old))
             }
-            Found::Nothing => {
-                let _asking = self.asking.lock().await;
-                // Somebody else may have asked while this one waited.
-                match self.look(now) {
-                    Found::Good(secret) | Found::Due(secret) => return Ok(secret),
-                    Found::Nothing => {}
+            Lookup::Missing => {
+                let _guard = self.exchange_lock.lock().await;
+                // Another caller may have exchanged the key meanwhile.
+                match self.lookup(now) {
+                    Lookup::Valid(secret) | Lookup::RenewalDue(secret) => return Ok(secret),
+                    Lookup::Missing => {}
                 }
-                let failure = self.failure_since(asked);
+                let failure = self.failed_since(attempts);
                 match failure {
                     Some(error) => Err(error),
-                    None => self.keep(mint().await, now),
+                    None => self.store(exchange().await, now),
                 }
             }
         }
     }
 
-    fn look(&self, now: Now) -> Found {
-        let kept = lock(&self.kept);
-        let Some(token) = &kept.token else {
-            return Found::Nothing;
+    fn lookup(&self, now: ClockReading) -> Lookup {
+        let state = lock(&self.state);
+        let Some(token) = &state.token else {
+            return Lookup::Missing;
         };
-        let patience = kept.patience;
-        let waiting = patience.is_some_and(|(since, time)| now.since(since) < time);
+        let renewal_pause = state.renewal_pause;
+        let waiting = renewal_pause.is_some_and(|(since, time)| now.since(since) < time);
         match token.age(now) {
-            Age::Fresh => Found::Good(token.secret.clone()),
-            Age::Due if waiting => Found::Good(token.secret.clone()),
-            Age::Due => Found::Due(token.secret.clone()),
-            Age::Over => Found::Nothing,
+            TokenAge::Fresh => Lookup::Valid(token.secret.clone()),
+            TokenAge::RenewalDue if waiting => Lookup::Valid(token.secret.clone()),
+            TokenAge::RenewalDue => Lookup::RenewalDue(token.secret.clone()),
+            TokenAge::Expired => Lookup::Missing,
         }
     }
 
-    fn failure_since(&self, asked: u64) -> Option<Error> {
-        let kept = lock(&self.kept);
-        kept.failure.clone().filter(|_| kept.asked > asked)
+    fn failed_since(&self, attempts: u64) -> Option<Error> {
+        let state = lock(&self.state);
+        state.failure.clone().filter(|_| state.attempts > attempts)
     }
 
-    fn keep(&self, result: Result<Token, Error>, now: Now) -> Result<Secret, Error> {
-        let mut kept = lock(&self.kept);
-        kept.asked += 1;
+    fn store(&self, result: Result<Token, Error>, now: ClockReading) -> Result<Secret, Error> {
+        let mut state = lock(&self.state);
+        state.attempts += 1;
         match result {
             Ok(token) => {
                 let secret = token.secret.clone();
-                *kept = Kept {
+                *state = SlotState {
                     token: Some(token),
-                    asked: kept.asked,
-                    ..Kept::default()
+                    attempts: state.attempts,
+                    ..SlotState::default()
                 };
                 Ok(secret)
             }
             Err(error) => {
                 let wait = error.retry_after.unwrap_or_default().max(RENEWAL_RETRY);
-                kept.patience = Some((now, wait));
-                kept.failure = Some(error.clone());
+                state.renewal_pause = Some((now, wait));
+                state.failure = Some(error.clone());
                 Err(error)
             }
         }
     }
 
-    /// Drops a token that the server does not take, unless it has been
-    /// replaced already.
+    /// Drops a token that the server refused, unless it is replaced already.
     fn invalidate(&self, refused: &Secret) {
-        let mut kept = lock(&self.kept);
-        if kept.token.as_ref().is_some_and(|t| t.secret == *refused) {
-            kept.token = None;
+        let mut state = lock(&self.state);
+        if state.token.as_ref().is_some_and(|t| t.secret == *refused) {
+            state.token = None;
         }
     }
 
     fn find(&self, secret: &Secret) -> Option<Token> {
-        let kept = lock(&self.kept);
-        kept.token.clone().filter(|token| token.secret == *secret)
+        let state = lock(&self.state);
+        state.token.clone().filter(|token| token.secret == *secret)
     }
 
-    fn is_good(&self, now: Now) -> bool {
-        !matches!(self.look(now), Found::Nothing)
+    fn is_valid(&self, now: ClockReading) -> bool {
+        !matches!(self.lookup(now), Lookup::Missing)
     }
 }

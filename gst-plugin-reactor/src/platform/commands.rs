@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! Commands written as JSON text, as a user or a script gives them.
+//! The model's commands as JSON text of a user or a script. Pure; it reads no
+//! file: a path that a command names is only noted.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
@@ -15,13 +16,13 @@ use super::{Code, Error, http::sanitize};
 #[cfg(test)]
 mod tests;
 
-/// What an argument starts with that stands for a file to be uploaded.
+/// The prefix of an argument that names a file to be uploaded.
 pub const FILE_PREFIX: &str = "@file:";
 
-/// What an argument starts with that is to begin with one `@` of its own.
+/// The prefix of an argument that is to begin with a literal `@`.
 const ESCAPE: &str = "@@";
 
-/// What a list of commands looks like, for messages.
+/// An example of a list of commands, for messages.
 const EXAMPLE: &str = "[{\"set_prompt\":{\"prompt\":\"a forest\"}},{\"start\":{}}]";
 
 /// One command of a model, with its arguments.
@@ -29,7 +30,7 @@ const EXAMPLE: &str = "[{\"set_prompt\":{\"prompt\":\"a forest\"}},{\"start\":{}
 pub struct ModelCommand {
     /// Never empty.
     pub name: String,
-    /// The arguments but for the files.
+    /// The arguments without the files.
     pub data: Map<String, Value>,
     /// The files that are to be uploaded, by parameter name. The paths are as
     /// they were written: a relative one is relative to the process's working
@@ -48,7 +49,7 @@ impl ModelCommand {
     /// Fails with [`Code::BadRequest`] if the name, or a file's path, is empty.
     pub fn new(name: &str, arguments: Map<String, Value>) -> Result<Self, Error> {
         if name.is_empty() {
-            return Err(refused("a command's name is empty"));
+            return Err(bad_request("a command's name is empty"));
         }
         let mut data = Map::new();
         let mut files = BTreeMap::new();
@@ -56,7 +57,7 @@ impl ModelCommand {
             let text = value.as_str().unwrap_or_default();
             if let Some(path) = text.strip_prefix(FILE_PREFIX) {
                 if path.is_empty() {
-                    return Err(refused(format!(
+                    return Err(bad_request(format!(
                         "command \"{}\": parameter \"{}\" names no file after \
                          \"{FILE_PREFIX}\"; expected a path, such as \"{FILE_PREFIX}cat.png\"",
                         sanitize(name),
@@ -86,14 +87,14 @@ impl ModelCommand {
         if text.trim().is_empty() {
             return Ok(Vec::new());
         }
-        let node: Node = parse(text, "the list of commands")?;
+        let node: JsonNode = parse_json(text, "the list of commands")?;
         Self::from_node(node, "the list of commands")
     }
 
     /// The commands in a parsed text. `place` is where that stands.
-    pub(super) fn from_node(node: Node, place: &str) -> Result<Vec<Self>, Error> {
+    pub(super) fn from_node(node: JsonNode, place: &str) -> Result<Vec<Self>, Error> {
         match node {
-            Node::List(elements) => {
+            JsonNode::List(elements) => {
                 let of = elements.len();
                 let command = |(n, element)| {
                     let place = format!("{place}: element {} of {of}", n + 1);
@@ -101,47 +102,49 @@ impl ModelCommand {
                 };
                 elements.into_iter().enumerate().map(command).collect()
             }
-            Node::Object(members) => members
+            JsonNode::Object(members) => members
                 .into_iter()
                 .map(|(name, arguments)| Self::from_member(&name, arguments, place))
                 .collect(),
-            Node::Scalar(other) => Err(refused(format!(
+            JsonNode::Scalar(other) => Err(bad_request(format!(
                 "{place} is {}; expected an array of objects with one member each, such as \
                  {EXAMPLE}",
-                kind(&other)
+                describe_kind(&other)
             ))),
         }
     }
 
-    fn from_element(element: Node, place: &str) -> Result<Self, Error> {
+    fn from_element(element: JsonNode, place: &str) -> Result<Self, Error> {
         let found = match element {
-            Node::Object(mut members) if members.len() == 1 => {
+            JsonNode::Object(mut members) if members.len() == 1 => {
                 let (name, arguments) = members.remove(0);
                 return Self::from_member(&name, arguments, place);
             }
-            Node::Object(members) => format!("an object with {} members", members.len()),
-            Node::List(_) => "an array".to_owned(),
-            Node::Scalar(value) => kind(&value).to_owned(),
+            JsonNode::Object(members) => format!("an object with {} members", members.len()),
+            JsonNode::List(_) => "an array".to_owned(),
+            JsonNode::Scalar(value) => describe_kind(&value).to_owned(),
         };
-        Err(refused(format!(
+        Err(bad_request(format!(
             "{place} is {found}; expected an object with exactly one member, the command's name \
              with its arguments, such as {{\"set_prompt\":{{\"prompt\":\"a forest\"}}}}"
         )))
     }
 
-    fn from_member(name: &str, arguments: Node, place: &str) -> Result<Self, Error> {
+    fn from_member(name: &str, arguments: JsonNode, place: &str) -> Result<Self, Error> {
         if name.is_empty() {
-            return Err(refused(format!("{place}: the name of a command is empty")));
+            return Err(bad_request(format!(
+                "{place}: the name of a command is empty"
+            )));
         }
         let arguments = match arguments.into_value() {
             Value::Object(arguments) => arguments,
             Value::Null => Map::new(),
             other => {
-                return Err(refused(format!(
+                return Err(bad_request(format!(
                     "{place}: the arguments of \"{}\" are {}; expected an object, such as {{}} \
                      or {{\"prompt\":\"a forest\"}}",
                     sanitize(name),
-                    kind(&other)
+                    describe_kind(&other)
                 )));
             }
         };
@@ -156,91 +159,91 @@ impl ModelCommand {
 /// A JSON text in which the members of an object keep their order, and in
 /// which none hides another of the same name.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Node {
-    List(Vec<Node>),
-    Object(Vec<(String, Node)>),
-    /// Anything that has no parts.
+pub(super) enum JsonNode {
+    List(Vec<JsonNode>),
+    Object(Vec<(String, JsonNode)>),
+    /// A value without parts.
     Scalar(Value),
 }
 
-impl Node {
-    /// The same as an ordinary value: of members of the same name the last.
+impl JsonNode {
+    /// The ordinary value: of members with one name, the last counts.
     fn into_value(self) -> Value {
         match self {
-            Node::List(items) => items.into_iter().map(Node::into_value).collect(),
-            Node::Object(members) => members
+            JsonNode::List(items) => items.into_iter().map(JsonNode::into_value).collect(),
+            JsonNode::Object(members) => members
                 .into_iter()
                 .map(|(name, node)| (name, node.into_value()))
                 .collect(),
-            Node::Scalar(value) => value,
+            JsonNode::Scalar(value) => value,
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Node {
+impl<'de> Deserialize<'de> for JsonNode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NodeVisitor)
+        deserializer.deserialize_any(JsonNodeVisitor)
     }
 }
 
-struct NodeVisitor;
+struct JsonNodeVisitor;
 
-impl<'de> Visitor<'de> for NodeVisitor {
-    type Value = Node;
+impl<'de> Visitor<'de> for JsonNodeVisitor {
+    type Value = JsonNode;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON")
     }
 
-    fn visit_unit<E>(self) -> Result<Node, E> {
-        Ok(Node::Scalar(Value::Null))
+    fn visit_unit<E>(self) -> Result<JsonNode, E> {
+        Ok(JsonNode::Scalar(Value::Null))
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
-        Ok(Node::Scalar(value.into()))
+    fn visit_bool<E>(self, value: bool) -> Result<JsonNode, E> {
+        Ok(JsonNode::Scalar(value.into()))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
-        Ok(Node::Scalar(value.into()))
+    fn visit_u64<E>(self, value: u64) -> Result<JsonNode, E> {
+        Ok(JsonNode::Scalar(value.into()))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
-        Ok(Node::Scalar(value.into()))
+    fn visit_i64<E>(self, value: i64) -> Result<JsonNode, E> {
+        Ok(JsonNode::Scalar(value.into()))
     }
 
-    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Node, E> {
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<JsonNode, E> {
         let number = Number::from_f64(value).ok_or_else(|| E::custom("a number without value"))?;
-        Ok(Node::Scalar(number.into()))
+        Ok(JsonNode::Scalar(number.into()))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
-        Ok(Node::Scalar(value.into()))
+    fn visit_str<E>(self, value: &str) -> Result<JsonNode, E> {
+        Ok(JsonNode::Scalar(value.into()))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<JsonNode, A::Error> {
         let mut list = Vec::new();
         while let Some(item) = items.next_element()? {
             list.push(item);
         }
-        Ok(Node::List(list))
+        Ok(JsonNode::List(list))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Node, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<JsonNode, A::Error> {
         let mut list = Vec::new();
         while let Some(member) = members.next_entry()? {
             list.push(member);
         }
-        Ok(Node::Object(list))
+        Ok(JsonNode::Object(list))
     }
 }
 
-/// Parses JSON of a user's. `what` is what the text is, for the message.
-pub(super) fn parse<T: DeserializeOwned>(text: &str, what: &str) -> Result<T, Error> {
+/// Parses JSON of a user's. `what` names the text in the error.
+pub(super) fn parse_json<T: DeserializeOwned>(text: &str, what: &str) -> Result<T, Error> {
     serde_json::from_str(text).map_err(|e| {
         // The reason without the position, which is told first.
         let reason = e.to_string();
         let reason = reason.split(" at line ").next().unwrap_or_default();
-        refused(format!(
+        bad_request(format!(
             "{what} is not JSON: line {}, column {}: {}",
             e.line(),
             e.column(),
@@ -249,8 +252,8 @@ pub(super) fn parse<T: DeserializeOwned>(text: &str, what: &str) -> Result<T, Er
     })
 }
 
-/// What a value is, for a message.
-pub(super) fn kind(value: &Value) -> &'static str {
+/// The kind of a value, for a message.
+pub(super) fn describe_kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -262,7 +265,7 @@ pub(super) fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// The error for what a user wrote.
-pub(super) fn refused(message: impl Into<String>) -> Error {
+/// The error for text that a user wrote.
+pub(super) fn bad_request(message: impl Into<String>) -> Error {
     Error::api(Code::BadRequest, message).during("commands")
 }

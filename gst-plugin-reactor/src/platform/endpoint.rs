@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! A server of the platform's: where it is, and how it lets us in.
+//! A server of the platform: base URL, HTTP client and tokens. Called from
+//! tokio tasks; it sends a token only to the server that the token is for.
 
 use url::Url;
 
@@ -14,13 +15,12 @@ use super::{
     secret::Secret,
 };
 
-/// A client, the URL below which a server's calls live, and the right to make
-/// them.
+/// An HTTP client, a server's base URL and the tokens for it.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     http: HttpClient,
     base: Url,
-    /// A local runtime wants none.
+    /// `None` for a local runtime, which needs no token.
     bearer: Option<TokenProvider>,
 }
 
@@ -48,7 +48,7 @@ impl Endpoint {
         display_url(&self.base)
     }
 
-    /// The URL below which the calls live.
+    /// The base URL of the calls.
     pub(super) fn base(&self) -> &Url {
         &self.base
     }
@@ -64,18 +64,18 @@ impl Endpoint {
         }
     }
 
-    /// For what is not this server's: nothing goes along that is meant for the
-    /// API, and no secret.
+    /// The client for requests to other servers, which carry neither a header
+    /// of the API nor a secret.
     pub(super) fn http(&self) -> &HttpClient {
         &self.http
     }
 
-    /// The right to make calls, where one is needed.
+    /// The tokens, where they are needed.
     pub(super) fn bearer(&self) -> Option<&TokenProvider> {
         self.bearer.as_ref()
     }
 
-    /// Sends one request, as [`TokenProvider::send`] does where there is a bearer.
+    /// Sends one request, as [`TokenProvider::send`] does where tokens are needed.
     /// Anything but a 2xx answer is an error.
     pub async fn send(&self, call: HttpRequest<'_>) -> Result<HttpResponse, Error> {
         // Below the base, so on the server that the token is for; and since
@@ -94,7 +94,9 @@ impl Endpoint {
     }
 }
 
-/// Takes a base URL as a user writes it.
+/// Parses a base URL as a user writes it; `example` stands in the error.
+///
+/// Fails with [`Code::InvalidSettings`], without repeating what may be a password.
 pub fn parse_base(base: &str, example: &str) -> Result<Url, Error> {
     let invalid = |what: &str| {
         let message = format!("{what}; expected a URL such as {example}");

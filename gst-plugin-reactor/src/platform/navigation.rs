@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 
-//! Keys and mouse to commands: which event sends what. Pure: the caller has
-//! the clock and the events.
+//! Navigation: maps key and mouse events to commands. Pure: the caller has the
+//! clock and the events, and sends the commands.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use self::template::{Facts, Template};
+use self::template::{PlaceholderValues, Template};
 use super::{
     Error,
-    commands::{ModelCommand, Node, parse, refused},
+    commands::{JsonNode, ModelCommand, bad_request, parse_json},
     http::sanitize,
 };
 
@@ -27,15 +27,15 @@ pub const MOVE_INTERVAL: Duration = Duration::from_nanos(1_000_000_000 / 60);
 /// repeats a key that is held by releases and presses, back to back.
 pub const RELEASE_DELAY: Duration = Duration::from_millis(10);
 
-/// After so long a press is a new one, whatever is known of the key: its
+/// The time after which a press is a new one, even of a key that is held: its
 /// release was lost, as when the window loses the focus. Longer than the time
 /// after which any desktop starts to repeat a key.
 pub const HELD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How many keys are held at most; beyond it the oldest is forgotten.
+/// The most keys that are remembered as held; beyond it the oldest is forgotten.
 const MAX_HELD: usize = 64;
 
-/// What a pattern may be, for messages.
+/// The patterns, for messages.
 const PATTERNS: &str = "key:NAME, key-repeat:NAME, key-release:NAME (NAME * is any key), \
                         mouse-move, mouse-press[:BUTTON], mouse-release[:BUTTON], mouse-scroll";
 
@@ -70,17 +70,17 @@ impl PatternKind {
 /// Which event: its kind, and a key or a button. `None` is any.
 type Pattern = (PatternKind, Option<String>);
 
-/// A mapping of events to commands, and what it has to remember of the keys
-/// and the mouse. Times are of any one clock that does not go backwards.
+/// A mapping of events to commands, with the state of the keys and the mouse.
+/// All times are of one clock, which does not go backwards.
 #[derive(Debug, Clone, Default)]
 pub struct Navigation {
     patterns: BTreeMap<Pattern, Vec<Template>>,
-    /// The keys that are down, and when each was last heard of.
-    held: BTreeMap<String, Duration>,
-    /// The releases that are held back, and until when.
-    releases: Vec<(Duration, String)>,
+    /// The keys that are down, and the time of the last event of each.
+    held_keys: BTreeMap<String, Duration>,
+    /// The releases that are held back, with the time at which each is due.
+    pending_releases: Vec<(Duration, String)>,
     last_move: Option<Duration>,
-    /// The commands of a movement that came too soon.
+    /// The commands of a movement within [`MOVE_INTERVAL`] of the last.
     pending_move: Option<Vec<ModelCommand>>,
 }
 
@@ -108,16 +108,16 @@ impl Navigation {
         if text.trim().is_empty() {
             return Ok(navigation);
         }
-        let Node::Object(members) = parse(text, "the navigation")? else {
-            return Err(refused(
+        let JsonNode::Object(members) = parse_json(text, "the navigation")? else {
+            return Err(bad_request(
                 "the navigation is not an object; expected one such as \
                  {\"key:w\":{\"move\":{\"direction\":\"forward\"}}}",
             ));
         };
         for (text, node) in members {
             let place = format!("navigation: \"{}\"", sanitize(&text));
-            let Some(pattern) = pattern(&text) else {
-                return Err(refused(format!(
+            let Some(pattern) = parse_pattern(&text) else {
+                return Err(bad_request(format!(
                     "{place} is not an event; expected one of {PATTERNS}"
                 )));
             };
@@ -127,7 +127,9 @@ impl Navigation {
                 .map(|command| Template::new(command, allowed, &place))
                 .collect::<Result<_, _>>()?;
             if navigation.patterns.insert(pattern, templates).is_some() {
-                return Err(refused(format!("{place} is there twice; merge the two")));
+                return Err(bad_request(format!(
+                    "{place} is there twice; merge the two"
+                )));
             }
         }
         Ok(navigation)
@@ -160,67 +162,72 @@ impl Navigation {
     /// first. `None` if nothing is held back.
     pub fn deadline(&self) -> Option<Duration> {
         let moved = self.pending_move.as_ref().map(|_| self.next_move());
-        let released = self.releases.iter().map(|(due, _)| *due).min();
+        let released = self.pending_releases.iter().map(|(due, _)| *due).min();
         moved.into_iter().chain(released).min()
     }
 
     /// The commands that were held back until now: the newest position of the
     /// mouse, and the release of keys.
     pub fn flush(&mut self, now: Duration) -> Vec<ModelCommand> {
-        let held_back = std::mem::take(&mut self.releases);
+        let held_back = std::mem::take(&mut self.pending_releases);
         let (due, waiting): (Vec<_>, _) = held_back.into_iter().partition(|(due, _)| *due <= now);
-        self.releases = waiting;
+        self.pending_releases = waiting;
         let mut commands = Vec::new();
         for (_, key) in due {
-            commands.extend(self.released(&key));
+            commands.extend(self.send_release(&key));
         }
         if self.pending_move.is_some() && now >= self.next_move() {
-            commands.extend(self.moved(now));
+            commands.extend(self.send_move(now));
         }
         commands
     }
 
     fn key_press(&mut self, now: Duration, key: &str) -> Vec<ModelCommand> {
         // A release right before it was no release, but a repetition.
-        self.releases.retain(|(_, held)| held != key);
-        let last = self.held.insert(key.to_owned(), now);
+        self.pending_releases.retain(|(_, held)| held != key);
+        let last = self.held_keys.insert(key.to_owned(), now);
         let repeated = last.is_some_and(|last| now.saturating_sub(last) < HELD_TIMEOUT);
-        if self.held.len() > MAX_HELD {
-            let oldest = self.held.iter().min_by_key(|(_, last)| **last);
+        if self.held_keys.len() > MAX_HELD {
+            let oldest = self.held_keys.iter().min_by_key(|(_, last)| **last);
             if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
-                self.held.remove(&oldest);
+                self.held_keys.remove(&oldest);
             }
         }
-        let facts = Facts::key(key, true);
+        let values = PlaceholderValues::key(key, true);
         let mut commands = Vec::new();
         if !repeated {
-            commands.extend(self.render(PatternKind::Key, key, &facts));
+            commands.extend(self.render(PatternKind::Key, key, &values));
         }
-        commands.extend(self.render(PatternKind::KeyRepeat, key, &facts));
+        commands.extend(self.render(PatternKind::KeyRepeat, key, &values));
         commands
     }
 
     fn key_release(&mut self, now: Duration, key: &str) -> Vec<ModelCommand> {
-        if !self.releases.iter().any(|(_, held)| held == key) {
-            self.releases.push((now + RELEASE_DELAY, key.to_owned()));
+        if !self.pending_releases.iter().any(|(_, held)| held == key) {
+            self.pending_releases
+                .push((now + RELEASE_DELAY, key.to_owned()));
         }
         // Many at once are no repetitions.
-        match self.releases.len() {
+        match self.pending_releases.len() {
             0..=MAX_HELD => Vec::new(),
             _ => {
-                let (_, key) = self.releases.remove(0);
-                self.released(&key)
+                let (_, key) = self.pending_releases.remove(0);
+                self.send_release(&key)
             }
         }
     }
 
-    fn released(&mut self, key: &str) -> Vec<ModelCommand> {
-        self.held.remove(key);
-        self.render(PatternKind::KeyRelease, key, &Facts::key(key, false))
+    fn send_release(&mut self, key: &str) -> Vec<ModelCommand> {
+        self.held_keys.remove(key);
+        self.render(
+            PatternKind::KeyRelease,
+            key,
+            &PlaceholderValues::key(key, false),
+        )
     }
 
     fn mouse(&mut self, now: Duration, event: &InputEvent, size: (u32, u32)) -> Vec<ModelCommand> {
-        let Some(facts) = Facts::mouse(event, size) else {
+        let Some(values) = PlaceholderValues::mouse(event, size) else {
             return Vec::new();
         };
         let (kind, which) = match event {
@@ -228,21 +235,21 @@ impl Navigation {
             InputEvent::MouseRelease { button, .. } => (PatternKind::Release, button.to_string()),
             InputEvent::Scroll { .. } => (PatternKind::Scroll, String::new()),
             _ => {
-                let commands = self.render(PatternKind::Move, "", &facts);
+                let commands = self.render(PatternKind::Move, "", &values);
                 self.pending_move = (!commands.is_empty()).then_some(commands);
                 return match self.last_move {
                     Some(last) if now >= last && now < self.next_move() => Vec::new(),
-                    _ => self.moved(now),
+                    _ => self.send_move(now),
                 };
             }
         };
-        // What happens at a place happens after the way to it.
-        let mut commands = self.moved(now);
-        commands.extend(self.render(kind, &which, &facts));
+        // A click comes after the movement to its position.
+        let mut commands = self.send_move(now);
+        commands.extend(self.render(kind, &which, &values));
         commands
     }
 
-    fn moved(&mut self, now: Duration) -> Vec<ModelCommand> {
+    fn send_move(&mut self, now: Duration) -> Vec<ModelCommand> {
         let commands = self.pending_move.take();
         if commands.is_some() {
             self.last_move = Some(now);
@@ -255,18 +262,23 @@ impl Navigation {
             .map_or(Duration::ZERO, |last| last + MOVE_INTERVAL)
     }
 
-    fn render(&self, kind: PatternKind, which: &str, facts: &Facts) -> Vec<ModelCommand> {
+    fn render(
+        &self,
+        kind: PatternKind,
+        which: &str,
+        values: &PlaceholderValues,
+    ) -> Vec<ModelCommand> {
         let own = self.patterns.get(&(kind, Some(which.to_owned())));
         let templates = own.or_else(|| self.patterns.get(&(kind, None)));
         templates
             .into_iter()
             .flatten()
-            .filter_map(|template| template.render(facts))
+            .filter_map(|template| template.render(values))
             .collect()
     }
 }
 
-fn pattern(text: &str) -> Option<Pattern> {
+fn parse_pattern(text: &str) -> Option<Pattern> {
     let (kind, which) = match text.split_once(':') {
         Some((kind, which)) => (kind, Some(which).filter(|which| !which.is_empty())?),
         None => (text, ""),

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-//! What a model takes: the OpenAPI 3.1 document that its runtime publishes,
-//! and the check of a command against it before it is sent.
+//! A model's schema: the OpenAPI 3.1 document that its runtime publishes, and the
+//! check of a command against it before it is sent. Pure; called by the command
+//! queue and the elements.
 //!
 //! The check never refuses what the document leaves open. Keywords it does not
 //! know (`pattern`, `multipleOf`, `not`...) are left to the runtime, which
@@ -11,17 +12,17 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use self::validator::{Fault, Rules};
+use self::validator::{Validator, Violation};
 use super::{Code, Error, http::sanitize, wire::FileRef};
 
 #[cfg(test)]
 mod tests;
 mod validator;
 
-/// Where commands are in the document: a path for each.
+/// The path prefix of the commands in the document.
 const PATHS: &str = "/events/";
 
-/// How many names a message lists.
+/// The most names in a message.
 const MAX_LISTED: usize = 12;
 
 /// The code with which the runtime itself refuses such a command.
@@ -31,11 +32,11 @@ const INVALID_COMMAND: &str = "invalid_command";
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schema {
     document: Value,
-    commands: BTreeMap<String, Operation>,
+    commands: BTreeMap<String, CommandSchema>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-struct Operation {
+struct CommandSchema {
     /// The schema of the arguments. `None` if the document does not have one.
     body: Option<Value>,
 }
@@ -44,7 +45,7 @@ struct Operation {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parameter {
     pub name: String,
-    /// What it takes, in a word or two: `integer`, `file`, `string or null`...
+    /// Its kind in a word or two: `integer`, `file`, `string or null`...
     pub kind: String,
     pub required: bool,
     /// Whether it takes an uploaded file.
@@ -74,12 +75,12 @@ impl Schema {
             Some(_) => return invalid("has \"paths\" that are not an object"),
             None => return invalid("is not an OpenAPI document: it has no \"paths\""),
         };
-        let rules = Rules::new(document);
+        let validator = Validator::new(document);
         let commands = paths
             .iter()
             .filter_map(|(path, item)| {
                 let name = path.strip_prefix(PATHS).filter(|name| !name.is_empty())?;
-                Some((name.to_owned(), Operation::read(item, &rules)))
+                Some((name.to_owned(), CommandSchema::read(item, &validator)))
             })
             .collect();
         Ok(Self {
@@ -96,14 +97,14 @@ impl Schema {
     /// The parameters of a command, in alphabetical order. `None` if there is
     /// no such command or the document does not list them.
     pub fn parameters(&self, command: &str) -> Option<Vec<Parameter>> {
-        let rules = Rules::new(&self.document);
-        let body = rules.resolve(self.commands.get(command)?.body.as_ref()?)?;
+        let validator = Validator::new(&self.document);
+        let body = validator.resolve(self.commands.get(command)?.body.as_ref()?)?;
         let required = required(body);
         let parameter = |(name, schema): (&String, &Value)| Parameter {
             name: name.clone(),
-            kind: rules.describe(schema),
+            kind: validator.describe(schema),
             required: required.contains(&name.as_str()),
-            file: rules.is_file(schema),
+            file: validator.is_file(schema),
         };
         let properties = body.get("properties")?.as_object()?;
         Some(properties.iter().map(parameter).collect())
@@ -122,23 +123,27 @@ impl Schema {
         uploads: &BTreeMap<String, FileRef>,
     ) -> Result<(), Error> {
         let Some(operation) = self.commands.get(name) else {
-            return Err(refused(self.unknown(name)));
+            return Err(invalid_command(self.describe_unknown(name)));
         };
         self.check_arguments(operation, data, uploads).map_err(|e| {
             let mut message = format!("command \"{}\": {e}", sanitize(name));
-            message.push_str(&self.usage(name));
-            refused(message)
+            message.push_str(&self.describe_parameters(name));
+            invalid_command(message)
         })
     }
 
     fn check_arguments(
         &self,
-        operation: &Operation,
+        operation: &CommandSchema,
         data: &Map<String, Value>,
         uploads: &BTreeMap<String, FileRef>,
     ) -> Result<(), String> {
-        let rules = Rules::new(&self.document);
-        let Some(body) = operation.body.as_ref().and_then(|body| rules.resolve(body)) else {
+        let validator = Validator::new(&self.document);
+        let Some(body) = operation
+            .body
+            .as_ref()
+            .and_then(|body| validator.resolve(body))
+        else {
             return Ok(());
         };
         let properties = body.get("properties").and_then(Value::as_object);
@@ -146,7 +151,7 @@ impl Schema {
             if !data.contains_key(name) && !uploads.contains_key(name) {
                 let file = properties
                     .and_then(|properties| properties.get(name))
-                    .is_some_and(|schema| rules.is_file(schema));
+                    .is_some_and(|schema| validator.is_file(schema));
                 let what = if file { "file" } else { "parameter" };
                 return Err(format!("the {what} \"{}\" is missing", sanitize(name)));
             }
@@ -159,8 +164,8 @@ impl Schema {
                 ));
             }
             match properties.and_then(|properties| properties.get(name)) {
-                Some(schema) if !rules.takes_file(schema) => {
-                    let kind = rules.describe(schema);
+                Some(schema) if !validator.takes_file(schema) => {
+                    let kind = validator.describe(schema);
                     return Err(format!("parameter \"{shown}\" takes no file but: {kind}"));
                 }
                 None if is_closed(body) => return Err(unknown_parameter(name)),
@@ -176,28 +181,28 @@ impl Schema {
                     _ => continue,
                 },
             };
-            rules
+            validator
                 .check(schema, value)
-                .map_err(|fault| broken(name, &fault))?;
+                .map_err(|violation| describe_violation(name, &violation))?;
         }
         Ok(())
     }
 
-    /// What to say about a command that the model does not have.
-    fn unknown(&self, name: &str) -> String {
+    /// The message for a command that the model does not have.
+    fn describe_unknown(&self, name: &str) -> String {
         let shown: String = sanitize(name).chars().take(80).collect();
         if self.commands.is_empty() {
             return format!("the model has no command \"{shown}\"; it takes no commands");
         }
-        let names = closest(name, self.commands());
+        let names = sort_by_similarity(name, self.commands());
         format!(
             "the model has no command \"{shown}\"; it has {}",
-            listed(names)
+            join_names(names)
         )
     }
 
-    /// The allowed parameters, to go behind a message.
-    fn usage(&self, command: &str) -> String {
+    /// The allowed parameters, for the end of a message.
+    fn describe_parameters(&self, command: &str) -> String {
         let Some(mut parameters) = self.parameters(command) else {
             return String::new();
         };
@@ -210,16 +215,16 @@ impl Schema {
             let required = if parameter.required { ", required" } else { "" };
             format!("{} ({}{required})", parameter.name, parameter.kind)
         });
-        format!("; its parameters are {}", listed(names.collect()))
+        format!("; its parameters are {}", join_names(names.collect()))
     }
 }
 
-impl Operation {
-    fn read(item: &Value, rules: &Rules<'_>) -> Self {
+impl CommandSchema {
+    fn read(item: &Value, validator: &Validator<'_>) -> Self {
         let post = item.get("post");
         let content = post
             .and_then(|post| post.get("requestBody"))
-            .and_then(|body| rules.resolve(body))
+            .and_then(|body| validator.resolve(body))
             .and_then(|body| body.get("content"));
         Self {
             body: content
@@ -258,16 +263,16 @@ fn unknown_parameter(name: &str) -> String {
     format!("there is no parameter \"{name}\"")
 }
 
-fn broken(name: &str, fault: &Fault) -> String {
-    let place = format!("{}{}", sanitize(name), sanitize(&fault.place));
+fn describe_violation(name: &str, violation: &Violation) -> String {
+    let place = format!("{}{}", sanitize(name), sanitize(&violation.place));
     format!(
         "parameter \"{place}\" {}, but is {}",
-        fault.rule, fault.value
+        violation.rule, violation.value
     )
 }
 
-/// The names, those most like `name` first.
-fn closest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
+/// The names, the most similar to `name` first.
+fn sort_by_similarity<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
     let folded = |text: &str| -> Vec<char> {
         let letters = text.chars().filter(|c| !matches!(c, '_' | '-' | ' '));
         letters.flat_map(char::to_lowercase).take(64).collect()
@@ -275,7 +280,7 @@ fn closest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> 
     let wanted = folded(name);
     let mut names: Vec<_> = names
         .map(|name| {
-            let far = distance(&wanted, &folded(name));
+            let far = edit_distance(&wanted, &folded(name));
             // Beyond a third of the letters it is another word.
             let like = if far <= wanted.len() / 3 {
                 far
@@ -289,8 +294,9 @@ fn closest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> 
     names.into_iter().map(|(_, name)| name).collect()
 }
 
-/// How many letters to insert, delete or change to get from one to the other.
-fn distance(a: &[char], b: &[char]) -> usize {
+/// The number of letters to insert, delete or change between two words
+/// (Levenshtein distance).
+fn edit_distance(a: &[char], b: &[char]) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, from) in a.iter().enumerate() {
         let mut diagonal = i;
@@ -308,7 +314,7 @@ fn distance(a: &[char], b: &[char]) -> usize {
     row.last().copied().unwrap_or_default()
 }
 
-fn listed(names: Vec<String>) -> String {
+fn join_names(names: Vec<String>) -> String {
     let more = names.len().saturating_sub(MAX_LISTED);
     let shown: Vec<String> = names
         .iter()
@@ -321,6 +327,6 @@ fn listed(names: Vec<String>) -> String {
     }
 }
 
-fn refused(message: String) -> Error {
+fn invalid_command(message: String) -> Error {
     Error::gpu(Code::Other(INVALID_COMMAND.into()), message).during("send_command")
 }

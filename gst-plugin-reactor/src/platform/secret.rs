@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! What nobody but the server it is for may see: keys, tokens, passwords.
+//! Secrets: keys, tokens, passwords. A [`Secret`] has no readable debug output,
+//! and masks itself in text of the other side. Pure; used on any thread.
 
 use std::fmt;
 
@@ -10,14 +11,15 @@ use serde_json::Value;
 #[cfg(test)]
 mod tests;
 
-/// So much of a secret in a row is taken for the secret, not for a word that
-/// happens to be in both. The rest of one that was cut short tells nothing.
-const PART: usize = 12;
+/// The number of characters in a row from which a part of a secret is masked.
+/// Shorter parts are words that happen to be in both, or the rest of a secret
+/// that was cut short, and reveal nothing.
+const MIN_MATCH: usize = 12;
 
-/// What stands where a secret was.
+/// The text in place of a secret.
 const MASK: &str = "***";
 
-/// Text that no log shows.
+/// Text that no log and no debug output shows.
 #[derive(Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
@@ -36,7 +38,7 @@ impl Secret {
     /// any larger part of it.
     pub fn redact(&self, text: &str) -> String {
         let secret: Vec<_> = self.0.chars().map(|c| c.to_ascii_lowercase()).collect();
-        let enough = secret.len().min(PART);
+        let enough = secret.len().min(MIN_MATCH);
         if enough == 0 {
             return text.to_owned();
         }
@@ -45,7 +47,7 @@ impl Secret {
         let mut skip = 0;
         for (n, c) in text.chars().enumerate() {
             if skip == 0 {
-                skip = longest_part(&secret, &lower[n..]);
+                skip = longest_match(&secret, &lower[n..]);
                 if skip >= enough {
                     out.push_str(MASK);
                 } else {
@@ -59,11 +61,11 @@ impl Secret {
         out
     }
 
-    /// The same for all the texts of a document. Only where they hold all of
-    /// the secret: they are data, of which no innocent part may go missing.
+    /// Masks the secret in all strings of a document, but only where they hold
+    /// it as a whole: they are data, of which no innocent part may be lost.
     pub fn redact_json(&self, value: &mut Value) {
         match value {
-            Value::String(text) if self.0.len() >= PART && text.contains(&self.0) => {
+            Value::String(text) if self.0.len() >= MIN_MATCH && text.contains(&self.0) => {
                 *text = text.replace(&self.0, MASK);
             }
             Value::Array(list) => list.iter_mut().for_each(|v| self.redact_json(v)),
@@ -73,8 +75,9 @@ impl Secret {
     }
 }
 
-/// How much of the text's beginning is in the secret as well, anywhere.
-fn longest_part(secret: &[char], text: &[char]) -> usize {
+/// The length of the longest beginning of the text that is in the secret, in
+/// characters.
+fn longest_match(secret: &[char], text: &[char]) -> usize {
     let common = |at: usize| {
         let pairs = secret[at..].iter().zip(text);
         pairs.take_while(|(a, b)| a == b).count()

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-//! What is attached to a single frame: a trailer at the end of the encoded
-//! frame, before it is cut into RTP packets.
+//! Frame metadata: a trailer at the end of an encoded frame, added before the
+//! frame is packetized for RTP. Pure functions, called on streaming threads; they
+//! copy no media.
 //!
 //! The layout, as runtime 3.10 writes it: the frame's own bytes, then
 //! [`FrameMetadata`] as protobuf, then the length of that as 32 bits, little
@@ -20,7 +21,7 @@ mod tests;
 /// trailers off: a line `a=` and this.
 pub const ATTRIBUTE: &str = "x-reactor-frame-metadata:1";
 
-/// The most data of the user's that [`append`] attaches to a frame, in bytes.
+/// The most user data that [`encode`] attaches to a frame, in bytes.
 /// This client's own limit: it goes out with every frame it is attached to.
 pub const MAX_USER_DATA: usize = 60 << 10;
 
@@ -67,7 +68,7 @@ pub fn split(frame: &[u8]) -> Option<(usize, FrameMetadata)> {
 ///
 /// Fails with [`Code::MessageTooLarge`] if there is more data of the user's
 /// than [`MAX_USER_DATA`].
-pub fn append(metadata: &FrameMetadata) -> Result<Vec<u8>, Error> {
+pub fn encode(metadata: &FrameMetadata) -> Result<Vec<u8>, Error> {
     let size = metadata.user_data.len();
     if size > MAX_USER_DATA {
         let message = format!(

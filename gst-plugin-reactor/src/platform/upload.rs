@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-//! Files for a model: read from disk, announced to the API, and put where the
-//! API says.
+//! Uploads for a model: a file is read from disk, announced to the API, and put
+//! to the URL that the API names. Called from tokio tasks (files are read on a
+//! blocking thread); the storage receives no credential.
 
 use std::{
     fs::{self, File},
@@ -33,18 +34,18 @@ pub const MAX_UPLOAD: u64 = 512 << 20;
 /// The longest that sending the bytes may take, whatever their number...
 pub const UPLOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// ...plus a second for each so many bytes.
+/// ...plus a second for each of this number of bytes.
 pub const UPLOAD_BYTES_PER_SECOND: u64 = 64 << 10;
 
-/// The type of what has no better one.
-const ANY_TYPE: &str = "application/octet-stream";
+/// The MIME type of a file whose own is unknown.
+const DEFAULT_MIME_TYPE: &str = "application/octet-stream";
 
-/// The name of what has none.
-const NO_NAME: &str = "upload";
+/// The name of bytes without one.
+const DEFAULT_NAME: &str = "upload";
 
 const OPERATION: &str = "upload";
 
-/// A file's bytes with what is told about them.
+/// The bytes of an upload with name and MIME type.
 ///
 /// They are in memory as a whole, and not streamed: their exact number has to
 /// be announced first, a file that changes meanwhile is noticed before any of
@@ -75,15 +76,17 @@ impl UploadSource {
     /// [`MAX_UPLOAD`], or if the type is none.
     pub fn new(bytes: impl Into<Bytes>, name: &str, mime: Option<&str>) -> Result<Self, Error> {
         let bytes = bytes.into();
-        let name = if name.is_empty() { NO_NAME } else { name };
+        let name = if name.is_empty() { DEFAULT_NAME } else { name };
         let shown = format!("\"{}\"", sanitize(name));
         check_size(bytes.len() as u64, &shown)?;
         let mime_type = match mime {
             Some(mime) => mime,
-            None => mime_guess::from_path(name).first_raw().unwrap_or(ANY_TYPE),
+            None => mime_guess::from_path(name)
+                .first_raw()
+                .unwrap_or(DEFAULT_MIME_TYPE),
         };
         if !mime_type.contains('/') || HeaderValue::from_str(mime_type).is_err() {
-            return Err(refused(format!(
+            return Err(invalid_file(format!(
                 "\"{}\" is not the MIME type of a file; expected one such as image/png",
                 sanitize(mime_type)
             )));
@@ -95,9 +98,9 @@ impl UploadSource {
         })
     }
 
-    /// The same under another name.
+    /// Replaces the name.
     #[must_use]
-    pub fn named(mut self, name: &str) -> Self {
+    pub fn with_name(mut self, name: &str) -> Self {
         name.clone_into(&mut self.name);
         self
     }
@@ -138,18 +141,18 @@ pub async fn read_file(path: &Path, mime: Option<&str>) -> Result<UploadSource, 
     })
 }
 
-/// Reads all of a file. `between` runs before the last look at it.
+/// Reads all of a file. `between` runs before the final check.
 fn read_bytes(path: &Path, between: impl FnOnce()) -> Result<Vec<u8>, Error> {
     let shown = format!("\"{}\"", sanitize(&path.to_string_lossy()));
-    let failed = |e: io::Error| unreadable(&shown, &e);
+    let failed = |e: io::Error| unreadable_file(&shown, &e);
     // Before it is opened: opening a FIFO may never end.
     let before = fs::metadata(path).map_err(failed)?;
     if before.is_dir() {
-        return Err(refused(format!("{shown} is a directory; give a file")));
+        return Err(invalid_file(format!("{shown} is a directory; give a file")));
     }
     if !before.is_file() {
         let message = format!("{shown} is not a regular file; copy what it holds into one");
-        return Err(refused(message));
+        return Err(invalid_file(message));
     }
     check_size(before.len(), &shown)?;
     let file = File::open(path).map_err(failed)?;
@@ -159,7 +162,7 @@ fn read_bytes(path: &Path, between: impl FnOnce()) -> Result<Vec<u8>, Error> {
     let reserve = usize::try_from(before.len()).unwrap_or_default();
     if bytes.try_reserve_exact(reserve).is_err() {
         let message = format!("there is no memory for the {reserve} bytes of {shown}");
-        return Err(refused(message));
+        return Err(invalid_file(message));
     }
     // One more than expected tells a file that grows.
     let limit = before.len() + 1;
@@ -175,26 +178,26 @@ fn read_bytes(path: &Path, between: impl FnOnce()) -> Result<Vec<u8>, Error> {
     if !unchanged {
         let message =
             format!("{shown} changed while it was read; wait until it is complete, and try again");
-        return Err(refused(message));
+        return Err(invalid_file(message));
     }
     Ok(bytes)
 }
 
 fn check_size(size: u64, shown: &str) -> Result<(), Error> {
     match size {
-        0 => Err(refused(format!(
+        0 => Err(invalid_file(format!(
             "{shown} is empty; the platform takes no empty files"
         ))),
         1..=MAX_UPLOAD => Ok(()),
-        _ => Err(refused(format!(
+        _ => Err(invalid_file(format!(
             "{shown} has {size} bytes, which is more than the {} MiB that can be uploaded",
             MAX_UPLOAD >> 20
         ))),
     }
 }
 
-fn unreadable(shown: &str, e: &io::Error) -> Error {
-    refused(match e.kind() {
+fn unreadable_file(shown: &str, e: &io::Error) -> Error {
+    invalid_file(match e.kind() {
         io::ErrorKind::NotFound => {
             format!("there is no file {shown}; a relative path starts at the working directory")
         }
@@ -205,7 +208,7 @@ fn unreadable(shown: &str, e: &io::Error) -> Error {
     })
 }
 
-fn refused(message: String) -> Error {
+fn invalid_file(message: String) -> Error {
     Error::api(Code::BadRequest, message).during(OPERATION)
 }
 
@@ -252,8 +255,8 @@ impl UploadClient {
             })),
         };
         let reply = self.endpoint.send(call).await?;
-        let (upload_id, url) = slot(&reply, &self.endpoint)?;
-        let limit = time_for(source.size(), self.timeout);
+        let (upload_id, url) = parse_slot(&reply, &self.endpoint)?;
+        let limit = upload_timeout(source.size(), self.timeout);
         self.endpoint
             .http()
             .put(
@@ -273,13 +276,13 @@ impl UploadClient {
     }
 }
 
-/// How long sending so many bytes may take.
-fn time_for(size: u64, least: Duration) -> Duration {
+/// The longest that sending `size` bytes may take.
+fn upload_timeout(size: u64, least: Duration) -> Duration {
     least + Duration::from_secs(size / UPLOAD_BYTES_PER_SECOND)
 }
 
-/// The id of an upload, and where its bytes go.
-fn slot(reply: &HttpResponse, endpoint: &Endpoint) -> Result<(String, Url), Error> {
+/// The id of an upload, and the URL for its bytes.
+fn parse_slot(reply: &HttpResponse, endpoint: &Endpoint) -> Result<(String, Url), Error> {
     let answer = reply.json()?;
     let text = |name: &str| {
         answer
@@ -289,22 +292,22 @@ fn slot(reply: &HttpResponse, endpoint: &Endpoint) -> Result<(String, Url), Erro
             .ok_or_else(|| reply.protocol_error(&format!("the answer has no \"{name}\"")))
     };
     let upload_id = text("presigned_id")?.to_owned();
-    let url = target(text("presigned_url")?, endpoint.base(), endpoint.role());
+    let url = resolve_target(text("presigned_url")?, endpoint.base(), endpoint.role());
     let url = url.map_err(|e| reply.protocol_error(&e))?;
     Ok((upload_id, url))
 }
 
-/// Where the bytes go: see [`url_policy::target`]. A relative address starts at the
+/// The URL for the bytes: see [`url_policy::resolve`]. A relative address starts at the
 /// API's.
-fn target(text: &str, base: &Url, role: ServerRole) -> Result<Url, String> {
+fn resolve_target(text: &str, base: &Url, role: ServerRole) -> Result<Url, String> {
     let mut below = base.clone();
     if !below.path().ends_with('/') {
         below.set_path(&format!("{}/", below.path()));
     }
-    let word = match role {
+    let trust = match role {
         ServerRole::Runtime => Trust::Runtime,
         _ => Trust::Server,
     };
-    url_policy::target(text, &below, base, word)
+    url_policy::resolve(text, &below, base, trust)
         .map_err(|e| format!("the address for the upload {e}"))
 }

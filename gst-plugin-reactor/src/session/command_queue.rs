@@ -128,7 +128,7 @@ impl CommandQueue {
             Err(path) => read_file(&path, mime.as_deref()).await?,
         };
         let source = match name {
-            Some(name) => source.named(&name),
+            Some(name) => source.with_name(&name),
             None => source,
         };
         self.upload(&id, &source).await

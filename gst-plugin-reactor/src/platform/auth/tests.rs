@@ -34,15 +34,15 @@ fn bearer(server: &Server) -> TokenProvider {
 }
 
 /// A time some seconds after the first.
-fn clock() -> impl Fn(u64) -> Now {
+fn clock() -> impl Fn(u64) -> ClockReading {
     let (steady, wall) = (Instant::now(), SystemTime::now());
-    move |seconds| Now {
+    move |seconds| ClockReading {
         steady: steady + Duration::from_secs(seconds),
         wall: wall + Duration::from_secs(seconds),
     }
 }
 
-async fn token(bearer: &TokenProvider, now: Now) -> String {
+async fn token(bearer: &TokenProvider, now: ClockReading) -> String {
     bearer.token(now).await.unwrap().expose().to_owned()
 }
 
@@ -57,10 +57,10 @@ fn call() -> HttpRequest<'static> {
 }
 
 #[tokio::test]
-async fn a_key_is_exchanged_for_a_narrow_token() {
+async fn api_key_is_exchanged_for_scoped_token() {
     let server = Server::start([minted(" a.b.c\n"), minted("d")]).await;
     let bearer = bearer(&server);
-    assert_eq!(token(&bearer, Now::read()).await, "a.b.c");
+    assert_eq!(token(&bearer, ClockReading::now()).await, "a.b.c");
     let request = &server.requests()[0];
     assert!(
         request.starts_with("POST /tokens HTTP/1.1\r\n"),
@@ -74,18 +74,18 @@ async fn a_key_is_exchanged_for_a_narrow_token() {
     assert_eq!(server.body(0), asked(json!({"models": {"match": ["m"]}})));
 
     let session = bearer.scoped(TokenScope::Session("s1".into()));
-    assert_eq!(token(&session, Now::read()).await, "d");
+    assert_eq!(token(&session, ClockReading::now()).await, "d");
     let resources = json!({"models": {"all": true}, "sessions": {"bind": ["s1"]}});
     assert_eq!(server.body(1), asked(resources));
 }
 
 #[tokio::test]
-async fn a_token_is_shared_by_key_server_and_purpose() {
+async fn token_is_shared_by_key_server_and_scope() {
     let server = Server::start(["a", "b", "c"].map(minted)).await;
     let other_server = Server::start([minted("d")]).await;
     let tokens = TokenCache::default();
     let access = |key: &str| ApiCredentials::new(Some(key), Jwt::default());
-    let now = Now::read();
+    let now = ClockReading::now();
     let first = bearer_with(&server, access(KEY), &tokens);
     let again = bearer_with(&server, access(&format!(" {KEY}\n")), &tokens);
     let other_key = bearer_with(&server, access("rk_other"), &tokens);
@@ -108,7 +108,7 @@ async fn a_token_is_shared_by_key_server_and_purpose() {
 }
 
 #[tokio::test]
-async fn many_at_once_ask_once() {
+async fn concurrent_requests_exchange_key_once() {
     let failure = || json_reply(500, json!({"detail": "no"}));
     let server = Server::start([failure(), minted("a"), failure()]).await;
     let bearer = bearer(&server);
@@ -140,7 +140,7 @@ async fn many_at_once_ask_once() {
 }
 
 #[tokio::test]
-async fn a_token_is_renewed_before_it_expires() {
+async fn token_near_expiry_is_renewed() {
     let no = || reply(503, "retry-after: 100\r\n", "");
     let script = [minted("a"), no(), no(), minted("b"), no()];
     let server = Server::start(script).await;
@@ -169,7 +169,7 @@ async fn a_token_is_renewed_before_it_expires() {
 }
 
 #[tokio::test]
-async fn the_users_token_wins_and_may_be_replaced() {
+async fn user_token_wins_and_can_be_replaced() {
     let server = Server::start([minted("ours")]).await;
     let jwt = Jwt::default();
     jwt.set(Some("theirs\n"));
@@ -179,10 +179,14 @@ async fn the_users_token_wins_and_may_be_replaced() {
     assert_eq!(token(&bearer, at(0)).await, "theirs");
     assert_eq!(token(&bearer, at(100 * HOUR)).await, "theirs");
     let refused = Secret::new("theirs");
-    assert_eq!(bearer.instead_of(&refused, at(0)).await, Ok(None));
+    assert_eq!(bearer.replace_refused(&refused, at(0)).await, Ok(None));
     jwt.set(Some("new"));
     assert_eq!(token(&bearer, at(0)).await, "new");
-    let other = bearer.instead_of(&refused, at(0)).await.unwrap().unwrap();
+    let other = bearer
+        .replace_refused(&refused, at(0))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(other.expose(), "new");
     assert!(server.requests().is_empty());
     jwt.set(Some(" "));
@@ -190,7 +194,7 @@ async fn the_users_token_wins_and_may_be_replaced() {
 }
 
 #[tokio::test]
-async fn without_anything_nothing_is_sent() {
+async fn missing_credentials_send_nothing() {
     let server = Server::start([minted("a")]).await;
     for key in [None, Some(""), Some(" \n")] {
         let access = ApiCredentials::new(key, Jwt::default());
@@ -201,7 +205,7 @@ async fn without_anything_nothing_is_sent() {
     }
     let access = ApiCredentials::new(Some("rk\nhunter2"), Jwt::default());
     let error = bearer_with(&server, access, &TokenCache::default())
-        .token(Now::read())
+        .token(ClockReading::now())
         .await;
     let error = error.unwrap_err();
     assert_eq!(error.code, Code::InvalidSettings);
@@ -210,7 +214,7 @@ async fn without_anything_nothing_is_sent() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_refused() {
+async fn refused_api_key_reports_status() {
     for (status, code, advice) in [
         (400, Code::BadRequest, "no such"),
         (401, Code::Unauthorized, "check api-key"),
@@ -222,7 +226,10 @@ async fn a_key_that_is_refused() {
     ] {
         let no = json_reply(status, json!({"detail": "no such"}));
         let server = Server::start([no]).await;
-        let error = bearer(&server).token(Now::read()).await.unwrap_err();
+        let error = bearer(&server)
+            .token(ClockReading::now())
+            .await
+            .unwrap_err();
         assert_eq!((&error.code, error.http_status), (&code, Some(status)));
         assert!(error.message.contains(": no such"), "{error}");
         assert!(error.message.contains(advice), "{error}");
@@ -237,13 +244,16 @@ async fn a_key_that_is_refused() {
         "<html>",
     ] {
         let server = Server::start([reply(200, "", body)]).await;
-        let error = bearer(&server).token(Now::read()).await.unwrap_err();
+        let error = bearer(&server)
+            .token(ClockReading::now())
+            .await
+            .unwrap_err();
         assert_eq!(error.code, Code::DecodeFailed, "{body}: {error}");
     }
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_taken_is_replaced_once() {
+async fn refused_token_is_replaced_once() {
     let no = || json_reply(401, json!({"detail": "expired"}));
     let yes = || json_reply(200, json!({"a": 1}));
     let script = [
@@ -279,7 +289,7 @@ async fn a_token_that_is_not_taken_is_replaced_once() {
 }
 
 #[tokio::test]
-async fn what_is_forbidden_is_not_tried_again() {
+async fn forbidden_request_is_not_retried() {
     let no = || json_reply(403, json!({"detail": "not yours"}));
     let server = Server::start([minted("a"), no(), minted("b")]).await;
     let error = Endpoint::cloud(bearer(&server))
@@ -308,7 +318,7 @@ async fn what_is_forbidden_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn secrets_go_encrypted_or_nowhere() {
+async fn credentials_over_plain_http_are_refused() {
     let bearer = |base: &str| {
         let access = ApiCredentials::new(Some(KEY), Jwt::default());
         let base = Url::parse(base).unwrap();
@@ -340,14 +350,14 @@ async fn secrets_go_encrypted_or_nowhere() {
 }
 
 #[tokio::test]
-async fn what_is_over_is_forgotten() {
+async fn ended_session_token_is_forgotten() {
     let server = Server::start(["a", "b", "c", "d"].map(minted)).await;
     let bearer = bearer(&server);
     let at = clock();
     let session = |id: &str| bearer.scoped(TokenScope::Session(id.to_owned()));
     token(&bearer, at(0)).await;
-    bearer.hand_on(&Secret::new("a"), &session("1"), at(0));
-    bearer.hand_on(&Secret::new("old"), &session("2"), at(0));
+    bearer.share_token(&Secret::new("a"), &session("1"), at(0));
+    bearer.share_token(&Secret::new("old"), &session("2"), at(0));
     assert_eq!(token(&session("1"), at(0)).await, "a");
     assert_eq!(token(&session("2"), at(0)).await, "b");
     assert_eq!(format!("{:?}", bearer.tokens), "TokenCache(3)");

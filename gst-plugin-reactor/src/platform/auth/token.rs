@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! A token and its age.
+//! A token and its age, by the claims in it (RFC 7519). Pure: the time is an
+//! argument; signatures are never verified, which is the server's task.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,29 +14,29 @@ use serde::Deserialize;
 
 use crate::platform::secret::Secret;
 
-/// The longest that the platform promises, for a token that does not say.
-const LIFE: Duration = Duration::from_secs(6 * 3600);
+/// The lifetime that the platform promises, for a token without claims: 6 hours.
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(6 * 3600);
 
 /// The least time before its end at which a token is renewed.
-const MARGIN: Duration = Duration::from_secs(5 * 60);
+const RENEWAL_MARGIN: Duration = Duration::from_secs(5 * 60);
 
-/// The time, by both clocks: one of them does not count while a machine
+/// The time by both clocks: the monotonic one stands still while a machine
 /// sleeps, the other may be set.
 #[derive(Debug, Clone, Copy)]
-pub struct Now {
+pub struct ClockReading {
     pub steady: Instant,
     pub wall: SystemTime,
 }
 
-impl Now {
-    pub fn read() -> Self {
+impl ClockReading {
+    pub fn now() -> Self {
         Self {
             steady: Instant::now(),
             wall: SystemTime::now(),
         }
     }
 
-    /// How long ago something was, at most.
+    /// The time since an earlier reading, by the clock that says more.
     pub(super) fn since(&self, then: Self) -> Duration {
         let steady = self.steady.saturating_duration_since(then.steady);
         let wall = self.wall.duration_since(then.wall).unwrap_or_default();
@@ -44,59 +45,58 @@ impl Now {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Age {
+pub(super) enum TokenAge {
     Fresh,
-    /// Still good, and to be replaced.
-    Due,
-    Over,
+    /// Still valid, and to be replaced.
+    RenewalDue,
+    Expired,
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Token {
     pub(super) secret: Secret,
-    since: Now,
-    life: Duration,
+    since: ClockReading,
+    lifetime: Duration,
 }
 
 impl Token {
-    pub(super) fn new(secret: Secret, now: Now) -> Self {
-        let life = life(secret.expose(), now.wall).unwrap_or(LIFE);
+    pub(super) fn new(secret: Secret, now: ClockReading) -> Self {
+        let lifetime = lifetime(secret.expose(), now.wall).unwrap_or(DEFAULT_LIFETIME);
         Self {
             secret,
             since: now,
-            life,
+            lifetime,
         }
     }
 
-    pub(super) fn age(&self, now: Now) -> Age {
+    pub(super) fn age(&self, now: ClockReading) -> TokenAge {
         match now.since(self.since) {
-            age if age >= self.life => Age::Over,
-            age if age >= renewal(self.life) => Age::Due,
-            _ => Age::Fresh,
+            age if age >= self.lifetime => TokenAge::Expired,
+            age if age >= renewal_age(self.lifetime) => TokenAge::RenewalDue,
+            _ => TokenAge::Fresh,
         }
     }
 }
 
-/// The age at which to renew: four fifths of the life, or five minutes before
-/// its end if that is earlier. Not in its first half, however short it is.
-fn renewal(life: Duration) -> Duration {
-    let early = (life / 5 * 4).min(life.saturating_sub(MARGIN));
+/// The age at which to renew: four fifths of the lifetime, or five minutes before
+/// its end if that is earlier, but never in its first half.
+fn renewal_age(life: Duration) -> Duration {
+    let early = (life / 5 * 4).min(life.saturating_sub(RENEWAL_MARGIN));
     early.max(life / 2)
 }
 
-/// What a token says of itself (RFC 7519, 4.1), in seconds since 1970.
+/// The claims of a token that matter here (RFC 7519, 4.1), in seconds since 1970.
 #[derive(Deserialize)]
 struct Claims {
     exp: f64,
     iat: Option<f64>,
 }
 
-/// How long a token that has just been received will live, if it says so. Its
-/// signature is the server's business.
+/// The lifetime of a token that has just been received, if its claims tell.
 ///
-/// The clock here may be wrong. If the token tells when it was issued, that
-/// is the better measure; where they disagree, the shorter one holds.
-fn life(token: &str, now: SystemTime) -> Option<Duration> {
+/// The clock here may be wrong. The time of issue in the token is the better
+/// measure; where they disagree, the shorter lifetime counts.
+fn lifetime(token: &str, now: SystemTime) -> Option<Duration> {
     let padding = DecodePaddingMode::Indifferent;
     let config = GeneralPurposeConfig::new().with_decode_padding_mode(padding);
     let engine = GeneralPurpose::new(&URL_SAFE, config);
@@ -128,11 +128,11 @@ mod tests {
     }
 
     fn seconds(token: &str) -> Option<u64> {
-        life(token, at(NOW)).map(|life| life.as_secs())
+        lifetime(token, at(NOW)).map(|life| life.as_secs())
     }
 
     #[test]
-    fn tells_its_life() {
+    fn token_with_claims_tells_its_lifetime() {
         let claims = format!(r#"{{"sub":"ä?>","exp":{}}}"#, NOW + 60);
         assert_eq!(seconds(&jwt(&claims)), Some(60));
         assert_eq!(
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn says_nothing_that_makes_sense() {
+    fn token_with_invalid_claims_has_default_lifetime() {
         for claims in [
             "",
             "null",
@@ -175,12 +175,15 @@ mod tests {
         ] {
             assert_eq!(seconds(token), None, "{token}");
         }
-        assert_eq!(Token::new(Secret::new("opaque"), Now::read()).life, LIFE);
+        assert_eq!(
+            Token::new(Secret::new("opaque"), ClockReading::now()).lifetime,
+            DEFAULT_LIFETIME
+        );
     }
 
     #[test]
-    fn when_it_is_renewed() {
-        let minutes = |life: u64| renewal(Duration::from_secs(life * 60)).as_secs_f64() / 60.0;
+    fn token_renewal_depends_on_lifetime() {
+        let minutes = |life: u64| renewal_age(Duration::from_secs(life * 60)).as_secs_f64() / 60.0;
         assert_eq!(minutes(360), 288.0);
         assert_eq!(minutes(25), 20.0);
         assert_eq!(minutes(20), 15.0);
@@ -190,26 +193,26 @@ mod tests {
     }
 
     #[test]
-    fn ages_by_either_clock() {
-        let start = Now {
+    fn token_ages_by_either_clock() {
+        let start = ClockReading {
             steady: Instant::now(),
             wall: at(NOW),
         };
         let token = Token::new(Secret::new("opaque"), start);
         let age = |steady, wall: i64| {
-            let now = Now {
+            let now = ClockReading {
                 steady: start.steady + Duration::from_secs(steady),
                 wall: at(NOW.checked_add_signed(wall).unwrap()),
             };
             token.age(now)
         };
-        assert_eq!(age(0, 0), Age::Fresh);
-        assert_eq!(age(17_279, 17_279), Age::Fresh);
-        assert_eq!(age(17_280, 0), Age::Due);
-        assert_eq!(age(21_599, -100_000), Age::Due);
-        assert_eq!(age(21_600, -100_000), Age::Over);
+        assert_eq!(age(0, 0), TokenAge::Fresh);
+        assert_eq!(age(17_279, 17_279), TokenAge::Fresh);
+        assert_eq!(age(17_280, 0), TokenAge::RenewalDue);
+        assert_eq!(age(21_599, -100_000), TokenAge::RenewalDue);
+        assert_eq!(age(21_600, -100_000), TokenAge::Expired);
         // It slept.
-        assert_eq!(age(10, 18_000), Age::Due);
-        assert_eq!(age(10, 30_000), Age::Over);
+        assert_eq!(age(10, 18_000), TokenAge::RenewalDue);
+        assert_eq!(age(10, 30_000), TokenAge::Expired);
     }
 }

@@ -22,7 +22,7 @@ fn refusal(text: &str) -> String {
 }
 
 #[test]
-fn a_list_of_commands() {
+fn command_list_is_parsed_in_order() {
     let list = parse(
         r#"[{"set_prompt":{"prompt":"hi"}},{"set_image":{"image":"@file:cat.png","s":0.5}},
             {"start":{}}, {"stop":null}]"#,
@@ -38,21 +38,21 @@ fn a_list_of_commands() {
 }
 
 #[test]
-fn an_object_keeps_the_order_it_is_written_in() {
+fn command_object_keeps_written_order() {
     let text = r#"{"set_prompt":{"prompt":"hi"},"start":{},"a":null,"start":{"again":true}}"#;
     assert_eq!(names(text), ["set_prompt", "start", "a", "start"]);
     assert_eq!(parse(text)[3].data["again"], true);
 }
 
 #[test]
-fn nothing_is_no_command() {
+fn blank_text_is_no_command() {
     for text in ["", " \n\t", "[]", "{}"] {
         assert!(parse(text).is_empty(), "{text:?}");
     }
 }
 
 #[test]
-fn every_kind_of_argument_arrives() {
+fn argument_of_any_kind_is_kept() {
     let arguments = json!({
         "null": null, "bool": true, "int": -3, "big": u64::MAX, "float": 1.5, "text": "é\n\u{1F600}",
         "list": [1, [2.5], {"a": null}], "object": {"b": {"c": []}},
@@ -62,7 +62,7 @@ fn every_kind_of_argument_arrives() {
 }
 
 #[test]
-fn files_and_escapes() {
+fn file_arguments_and_escapes_are_recognized() {
     let command = &parse(
         r#"[{"x":{"a":"@file:/tmp/a b.png","b":"@@file:x","c":"@@@","d":"@file","e":"@other:x",
              "f":" @file:x","g":["@file:x","@@"],"h":{"i":"@file:x"},"j":"@"}}]"#,
@@ -77,7 +77,7 @@ fn files_and_escapes() {
 }
 
 #[test]
-fn what_is_not_json_is_located() {
+fn invalid_json_error_names_position() {
     assert_eq!(
         refusal("[{\"a\":{}},\n {\"b\" {}}]"),
         "the list of commands is not JSON: line 2, column 7: expected `:`"
@@ -102,7 +102,7 @@ fn what_is_not_json_is_located() {
 }
 
 #[test]
-fn what_is_not_a_list_of_commands_is_located() {
+fn invalid_command_list_error_names_element() {
     for (text, part) in [
         ("1", "the list of commands is an integer; expected an array"),
         (
@@ -154,7 +154,7 @@ fn what_is_not_a_list_of_commands_is_located() {
 }
 
 #[test]
-fn a_command_by_itself() {
+fn single_command_is_checked() {
     assert!(ModelCommand::new("", Map::new()).is_err());
     let arguments = Map::from_iter([("f".to_owned(), json!("@file:x"))]);
     assert_eq!(ModelCommand::new("a", arguments).unwrap().files.len(), 1);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! Sessions of the cloud: create, join, watch, end.
+//! Sessions of the cloud: create, join, describe, end. Called from tokio tasks;
+//! it keeps no state of a session but its token.
 
 use reqwest::Method;
 use serde_json::{Map, Value, json};
@@ -8,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::descriptor::SessionDescriptor;
 use crate::platform::{
     Code, Error,
-    auth::{ApiCredentials, Now, TokenCache, TokenProvider, TokenScope},
+    auth::{ApiCredentials, ClockReading, TokenCache, TokenProvider, TokenScope},
     endpoint::{Endpoint, parse_base},
     http::{API_HEADERS, HttpClient, HttpRequest, HttpResponse, sanitize},
     signaling::Signaling,
@@ -74,7 +75,7 @@ impl Cloud {
         )
     }
 
-    /// The same with a client and tokens of the caller's.
+    /// As [`Cloud::new`], with a client and a token cache of the caller's.
     pub fn with_http(
         http: HttpClient,
         base: &str,
@@ -110,26 +111,26 @@ impl Cloud {
             path: &["sessions"],
             operation,
             headers: &API_HEADERS,
-            body: Some(creation(model, arguments)),
+            body: Some(session_request(model, arguments)),
         };
         let reply = Endpoint::cloud(self.bearer.clone()).send(call).await?;
-        self.created(&reply).await
+        self.accept_created(&reply).await
     }
 
-    /// What to make of the answer to a creation. A session that is of no use
-    /// here is there all the same, and costs.
-    async fn created(&self, reply: &HttpResponse) -> Result<SessionDescriptor, Error> {
+    /// Reads the response to a creation. A session that cannot be used is ended:
+    /// it exists, and costs.
+    async fn accept_created(&self, reply: &HttpResponse) -> Result<SessionDescriptor, Error> {
         let answer = reply.json()?;
         let id = answer.get("session_id").and_then(Value::as_str);
-        let Some(id) = id.filter(|id| usable(id)) else {
+        let Some(id) = id.filter(|id| is_path_segment(id)) else {
             return Err(reply.protocol_error("the answer has no session's id that can be used"));
         };
         if let Some(token) = reply.request_secret() {
-            let bearer = self.bearer_of(id);
-            self.bearer.hand_on(token, &bearer, Now::read());
+            let bearer = self.tokens_for(id);
+            self.bearer.share_token(token, &bearer, ClockReading::now());
         }
         match SessionDescriptor::from_reply(reply) {
-            Ok(session) => not_over(session),
+            Ok(session) => require_running(session),
             Err(error) => {
                 let _ = self.end(id).await;
                 Err(error)
@@ -145,11 +146,11 @@ impl Cloud {
 
     /// Joins the session of that id, which must not be over.
     pub async fn adopt(&self, session_id: &str) -> Result<SessionDescriptor, Error> {
-        if !usable(session_id) {
+        if !is_path_segment(session_id) {
             let message = format!("\"{session_id}\" is not the id of a session");
             return Err(Error::api(Code::InvalidSettings, message).during("session"));
         }
-        not_over(self.describe(session_id).await?)
+        require_running(self.describe(session_id).await?)
     }
 
     /// Ends the session. That there is none to end is a success.
@@ -159,7 +160,7 @@ impl Cloud {
             Err(e) => return Err(e),
             Ok(_) => {}
         }
-        self.bearer_of(session_id).forget();
+        self.tokens_for(session_id).forget();
         Ok(())
     }
 
@@ -189,18 +190,18 @@ impl Cloud {
         self.endpoint(session_id).send(call).await
     }
 
-    fn bearer_of(&self, session_id: &str) -> TokenProvider {
+    fn tokens_for(&self, session_id: &str) -> TokenProvider {
         self.bearer
             .scoped(TokenScope::Session(session_id.to_owned()))
     }
 
     /// The calls about a session, which its token is for.
     pub(super) fn endpoint(&self, session_id: &str) -> Endpoint {
-        Endpoint::cloud(self.bearer_of(session_id))
+        Endpoint::cloud(self.tokens_for(session_id))
     }
 }
 
-fn not_over(session: SessionDescriptor) -> Result<SessionDescriptor, Error> {
+fn require_running(session: SessionDescriptor) -> Result<SessionDescriptor, Error> {
     if !session.is_terminal() {
         return Ok(session);
     }
@@ -213,12 +214,12 @@ fn not_over(session: SessionDescriptor) -> Result<SessionDescriptor, Error> {
 }
 
 /// Whether an id can be part of a URL's path.
-fn usable(session_id: &str) -> bool {
+fn is_path_segment(session_id: &str) -> bool {
     !matches!(session_id, "" | "." | "..")
 }
 
-/// What a session is created from.
-fn creation(model: &ModelName, arguments: Option<&Map<String, Value>>) -> Value {
+/// The body of the request that creates a session.
+fn session_request(model: &ModelName, arguments: Option<&Map<String, Value>>) -> Value {
     let mut body = json!({
         "model": {"name": model.name},
         "client_info": {

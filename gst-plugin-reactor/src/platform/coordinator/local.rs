@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! Sessions of a local runtime: start, join, watch, stop.
+//! The session of a local runtime: start, join, describe, stop. Called from
+//! tokio tasks; it sends no credential.
 
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ impl LocalRuntime {
         Self::with_http(HttpClient::shared()?, base)
     }
 
-    /// The same with a client of the caller's.
+    /// As [`LocalRuntime::new`], with a client of the caller's.
     pub fn with_http(http: HttpClient, base: &str) -> Result<Self, Error> {
         let endpoint = Endpoint::new(http, base)?;
         Ok(Self { endpoint })
@@ -83,7 +84,7 @@ impl LocalRuntime {
         }
     }
 
-    /// What to make of a refusal to start: a live session is joined.
+    /// Handles a refusal to start: a live session is joined.
     async fn join(&self, refusal: Error) -> Result<(SessionDescriptor, Ownership), Error> {
         let descriptor = self.describe().await?;
         if descriptor.is_live() {

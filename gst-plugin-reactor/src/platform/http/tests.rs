@@ -35,7 +35,7 @@ async fn failure(act: Act) -> Error {
 }
 
 #[tokio::test]
-async fn sends_headers_and_reads_json() {
+async fn request_sends_headers_and_reads_json() {
     let server = Server::start([json_reply(200, json!({"a": 1}))]).await;
     let mut call = call(&["a b", "c/d"]);
     call.method = Method::POST;
@@ -55,7 +55,7 @@ async fn sends_headers_and_reads_json() {
 }
 
 #[tokio::test]
-async fn nothing_listens() {
+async fn refused_connection_is_network_error() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
@@ -67,7 +67,7 @@ async fn nothing_listens() {
 }
 
 #[tokio::test]
-async fn not_http_at_all() {
+async fn malformed_http_is_network_error() {
     for act in [
         raw("\x16\x03\x01garbage\0\0\r\n\r\n"),
         raw("HTTP/9.9 lots\r\n\r\n"),
@@ -81,7 +81,7 @@ async fn not_http_at_all() {
 }
 
 #[tokio::test]
-async fn a_silent_server_times_out() {
+async fn silent_server_is_request_timeout() {
     let server = Server::start([Act::Silence]).await;
     let http = HttpClient::with_timeout(Duration::from_millis(150)).unwrap();
     let endpoint = Endpoint::new(http, &server.base).unwrap();
@@ -93,7 +93,7 @@ async fn a_silent_server_times_out() {
 }
 
 #[tokio::test]
-async fn a_body_that_never_ends_times_out() {
+async fn endless_body_is_request_timeout() {
     let server = Server::start([raw("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{")]).await;
     let http = HttpClient::with_timeout(Duration::from_millis(150)).unwrap();
     let endpoint = Endpoint::new(http, &server.base).unwrap();
@@ -105,7 +105,7 @@ async fn a_body_that_never_ends_times_out() {
 }
 
 #[tokio::test]
-async fn a_web_page_is_no_runtime() {
+async fn web_page_as_response_is_decode_error() {
     let error = failure(reply(200, "content-type: text/html\r\n", "<html>hi</html>")).await;
     assert_eq!(error.code, Code::DecodeFailed);
     assert_eq!(error.http_status, Some(200));
@@ -118,7 +118,7 @@ async fn a_web_page_is_no_runtime() {
 }
 
 #[tokio::test]
-async fn huge_bodies_are_not_read() {
+async fn oversized_body_is_decode_error() {
     let announced = failure(raw("HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\n{")).await;
     assert_eq!(announced.code, Code::DecodeFailed, "{announced}");
     let piece = vec![b' '; 1 << 20];
@@ -130,7 +130,7 @@ async fn huge_bodies_are_not_read() {
 }
 
 #[tokio::test]
-async fn split_replies_are_joined() {
+async fn split_response_is_joined() {
     let whole =
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\n{\"a\r\n4\r\n\":1}\r\n0\r\n\r\n";
     let pieces = whole.bytes().map(|byte| vec![byte]).collect();
@@ -138,13 +138,13 @@ async fn split_replies_are_joined() {
 }
 
 #[tokio::test]
-async fn a_truncated_body_is_a_network_error() {
+async fn truncated_body_is_network_error() {
     let error = failure(raw("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{\"a\"")).await;
     assert_eq!(error.code, Code::NetworkError, "{error}");
 }
 
 #[tokio::test]
-async fn statuses_keep_the_servers_words() {
+async fn error_status_keeps_server_detail() {
     let body = json!({"detail": format!("still\u{7} \u{202e}loading\n{}", "x".repeat(1000))});
     let error = failure(reply(503, "retry-after: 1\r\n", &body.to_string())).await;
     assert_eq!(error.code, Code::ServerError);
@@ -185,7 +185,7 @@ async fn statuses_keep_the_servers_words() {
 }
 
 #[tokio::test]
-async fn redirects_are_not_followed() {
+async fn redirect_is_not_followed() {
     let target = Server::start([json_reply(200, json!({}))]).await;
     let location = format!("location: {}/session\r\n", target.base);
     let error = failure(reply(302, &location, "")).await;
@@ -195,7 +195,7 @@ async fn redirects_are_not_followed() {
 }
 
 #[test]
-fn bases() {
+fn invalid_base_url_is_refused() {
     let endpoint = |base: &str| Endpoint::new(http(), base);
     for base in [
         "",
@@ -225,7 +225,7 @@ fn bases() {
 }
 
 #[tokio::test]
-async fn a_prefix_is_kept() {
+async fn base_url_prefix_is_kept() {
     let server = Server::start([json_reply(200, json!({})), json_reply(200, json!({}))]).await;
     for base in ["/prefix", "/prefix/"] {
         let base = format!("{}{base}", server.base);
@@ -238,13 +238,13 @@ async fn a_prefix_is_kept() {
 }
 
 #[test]
-fn urls_without_secrets() {
+fn displayed_url_has_no_secrets() {
     let url = Url::parse("http://u:p@h:1/x/?token=1#f").unwrap();
     assert_eq!(display_url(&url), "http://h:1/x");
 }
 
 #[test]
-fn retry_after_forms() {
+fn retry_after_is_seconds_or_date() {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_700);
     let seconds = |value| parse_retry_after(value, now).map(|after| after.as_secs_f64());
     assert_eq!(seconds("3"), Some(3.0));

@@ -1,46 +1,47 @@
 // SPDX-License-Identifier: MIT
 
-//! Commands with placeholders in their arguments.
+//! Commands with placeholders in their arguments. Pure; a template never changes
+//! once it is checked.
 
 use serde_json::{Map, Value};
 
 use super::event::InputEvent;
 use crate::platform::{
     Error,
-    commands::{ModelCommand, refused},
+    commands::{ModelCommand, bad_request},
     http::sanitize,
 };
 
-/// Every placeholder there is.
+/// All placeholders.
 const PLACEHOLDERS: [&str; 9] = ["x", "y", "nx", "ny", "key", "button", "dx", "dy", "pressed"];
 
-/// What is known of an event, by placeholder.
+/// The values of an event, by placeholder.
 #[derive(Debug, Default)]
-pub(super) struct Facts(Vec<(&'static str, Value)>);
+pub(super) struct PlaceholderValues(Vec<(&'static str, Value)>);
 
-impl Facts {
+impl PlaceholderValues {
     pub(super) fn key(key: &str, pressed: bool) -> Self {
         Self(vec![("key", key.into()), ("pressed", pressed.into())])
     }
 
-    /// `None` for an event whose numbers are none.
+    /// `None` for an event whose numbers are not finite.
     pub(super) fn mouse(event: &InputEvent, size: (u32, u32)) -> Option<Self> {
-        let mut facts = Vec::new();
+        let mut values = Vec::new();
         let (x, y) = match *event {
             InputEvent::MouseMove { x, y } => (x, y),
             InputEvent::MousePress { button, x, y } => {
-                facts.extend([("button", button.into()), ("pressed", true.into())]);
+                values.extend([("button", button.into()), ("pressed", true.into())]);
                 (x, y)
             }
             InputEvent::MouseRelease { button, x, y } => {
-                facts.extend([("button", button.into()), ("pressed", false.into())]);
+                values.extend([("button", button.into()), ("pressed", false.into())]);
                 (x, y)
             }
             InputEvent::Scroll { x, y, dx, dy } => {
                 if !(dx.is_finite() && dy.is_finite()) {
                     return None;
                 }
-                facts.extend([("dx", dx.into()), ("dy", dy.into())]);
+                values.extend([("dx", dx.into()), ("dy", dy.into())]);
                 (x, y)
             }
             InputEvent::KeyPress(_) | InputEvent::KeyRelease(_) => return None,
@@ -49,11 +50,11 @@ impl Facts {
             return None;
         }
         let (x, y) = (x.clamp(0.0, 1.0), y.clamp(0.0, 1.0));
-        facts.extend([("nx", x.into()), ("ny", y.into())]);
+        values.extend([("nx", x.into()), ("ny", y.into())]);
         if let (Some(x), Some(y)) = (pixel(x, size.0), pixel(y, size.1)) {
-            facts.extend([("x", x.into()), ("y", y.into())]);
+            values.extend([("x", x.into()), ("y", y.into())]);
         }
-        Some(Self(facts))
+        Some(Self(values))
     }
 
     fn get(&self, name: &str) -> Option<&Value> {
@@ -81,8 +82,8 @@ pub(super) struct Template(ModelCommand);
 impl Template {
     /// Refuses placeholders other than those allowed.
     pub(super) fn new(command: ModelCommand, allowed: &[&str], place: &str) -> Result<Self, Error> {
-        check(&Value::Object(command.data.clone()), allowed).map_err(|what| {
-            refused(format!(
+        check_placeholders(&Value::Object(command.data.clone()), allowed).map_err(|what| {
+            bad_request(format!(
                 "{place}, command \"{}\": {what}",
                 sanitize(&command.name)
             ))
@@ -90,11 +91,11 @@ impl Template {
         Ok(Self(command))
     }
 
-    /// `None` if a placeholder stands for something that is not known.
-    pub(super) fn render(&self, facts: &Facts) -> Option<ModelCommand> {
+    /// `None` if the event has no value for a placeholder.
+    pub(super) fn render(&self, values: &PlaceholderValues) -> Option<ModelCommand> {
         Some(ModelCommand {
             name: self.0.name.clone(),
-            data: members(&self.0.data, facts)?,
+            data: fill_object(&self.0.data, values)?,
             files: self.0.files.clone(),
         })
     }
@@ -106,8 +107,9 @@ enum Part<'a> {
     Placeholder(&'a str),
 }
 
-/// Takes a text apart. A `$` before anything but a letter stands for itself.
-fn parts(text: &str) -> Vec<Part<'_>> {
+/// Splits a text at its placeholders. A `$` before anything but a letter stands
+/// for itself.
+fn split_parts(text: &str) -> Vec<Part<'_>> {
     let mut parts = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -138,10 +140,10 @@ fn parts(text: &str) -> Vec<Part<'_>> {
     parts
 }
 
-fn check(value: &Value, allowed: &[&str]) -> Result<(), String> {
+fn check_placeholders(value: &Value, allowed: &[&str]) -> Result<(), String> {
     match value {
         Value::String(text) => {
-            for part in parts(text) {
+            for part in split_parts(text) {
                 let Part::Placeholder(name) = part else {
                     continue;
                 };
@@ -160,40 +162,44 @@ fn check(value: &Value, allowed: &[&str]) -> Result<(), String> {
             }
             Ok(())
         }
-        Value::Array(items) => items.iter().try_for_each(|item| check(item, allowed)),
-        Value::Object(members) => members.values().try_for_each(|item| check(item, allowed)),
+        Value::Array(items) => items
+            .iter()
+            .try_for_each(|item| check_placeholders(item, allowed)),
+        Value::Object(members) => members
+            .values()
+            .try_for_each(|item| check_placeholders(item, allowed)),
         _ => Ok(()),
     }
 }
 
-fn members(map: &Map<String, Value>, facts: &Facts) -> Option<Map<String, Value>> {
+fn fill_object(map: &Map<String, Value>, values: &PlaceholderValues) -> Option<Map<String, Value>> {
     map.iter()
-        .map(|(name, value)| Some((name.clone(), filled(value, facts)?)))
+        .map(|(name, value)| Some((name.clone(), fill_value(value, values)?)))
         .collect()
 }
 
-fn filled(value: &Value, facts: &Facts) -> Option<Value> {
+fn fill_value(value: &Value, values: &PlaceholderValues) -> Option<Value> {
     Some(match value {
-        Value::String(text) => match parts(text).as_slice() {
-            [Part::Placeholder(name)] => facts.get(name)?.clone(),
+        Value::String(text) => match split_parts(text).as_slice() {
+            [Part::Placeholder(name)] => values.get(name)?.clone(),
             parts => {
                 let texts = parts.iter().map(|part| match part {
                     Part::Text(text) => Some((*text).to_owned()),
-                    Part::Placeholder(name) => facts.get(name).map(as_text),
+                    Part::Placeholder(name) => values.get(name).map(to_text),
                 });
                 texts.collect::<Option<String>>()?.into()
             }
         },
         Value::Array(items) => {
-            let items = items.iter().map(|item| filled(item, facts));
+            let items = items.iter().map(|item| fill_value(item, values));
             items.collect::<Option<Vec<_>>>()?.into()
         }
-        Value::Object(map) => members(map, facts)?.into(),
+        Value::Object(map) => fill_object(map, values)?.into(),
         other => other.clone(),
     })
 }
 
-fn as_text(value: &Value) -> String {
+fn to_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         // Without the ".0" of a whole number.

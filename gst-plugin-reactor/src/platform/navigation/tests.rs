@@ -48,7 +48,7 @@ fn keys() -> Navigation {
 }
 
 #[test]
-fn keys_go_down_and_up() {
+fn key_press_and_release_send_commands() {
     let mut n = keys();
     assert_eq!(
         send(&mut n, 0, press("w")),
@@ -70,7 +70,7 @@ fn keys_go_down_and_up() {
 }
 
 #[test]
-fn a_held_key_is_sent_once() {
+fn held_key_is_sent_once() {
     let mut n = keys();
     assert_ne!(send(&mut n, 0, press("w")), json!([]));
     // Repetitions as presses, and as pairs of release and press.
@@ -88,7 +88,7 @@ fn a_held_key_is_sent_once() {
 }
 
 #[test]
-fn a_release_that_was_due_comes_before_the_next_press() {
+fn due_release_precedes_next_press() {
     let mut n = keys();
     send(&mut n, 0, press("w"));
     send(&mut n, 50, release("w"));
@@ -103,7 +103,7 @@ fn a_release_that_was_due_comes_before_the_next_press() {
 }
 
 #[test]
-fn a_lost_release_does_not_lock_a_key() {
+fn lost_release_does_not_block_key() {
     let mut n = keys();
     assert_ne!(send(&mut n, 0, press("w")), json!([]));
     assert_eq!(send(&mut n, 1999, press("w")), json!([]));
@@ -111,7 +111,7 @@ fn a_lost_release_does_not_lock_a_key() {
 }
 
 #[test]
-fn repetitions_if_asked_for() {
+fn key_repeat_pattern_receives_repetitions() {
     let mut n = keys();
     let again = json!([["again", {"key": "r", "down": true}]]);
     let first = json!([["other", {"key": "r"}], ["again", {"key": "r", "down": true}]]);
@@ -122,7 +122,7 @@ fn repetitions_if_asked_for() {
 }
 
 #[test]
-fn the_mouse() {
+fn mouse_events_fill_placeholders() {
     let mut n = parsed(json!({
         "mouse-move": {"look": {"x": "$x", "y": "$y"}},
         "mouse-press:1": {"click": {"x": "$x", "y": "$y", "b": "$button", "down": "$pressed"}},
@@ -155,7 +155,7 @@ fn the_mouse() {
 }
 
 #[test]
-fn coordinates_stay_within_the_picture() {
+fn coordinates_outside_picture_are_clamped() {
     let mut n = parsed(json!({"mouse-press": {"a": {"p": "$x,$y,$nx"}}}));
     for (x, y, expected) in [
         (0.0, 0.0, "0,0,0"),
@@ -185,7 +185,7 @@ fn coordinates_stay_within_the_picture() {
 }
 
 #[test]
-fn movements_are_thinned_out_and_the_last_one_arrives() {
+fn mouse_moves_are_throttled_and_last_one_is_sent() {
     let mut n = parsed(json!({"mouse-move": {"look": {"x": "$nx"}}}));
     let mut sent = Vec::new();
     for at in 0..1000_u32 {
@@ -201,7 +201,7 @@ fn movements_are_thinned_out_and_the_last_one_arrives() {
 }
 
 #[test]
-fn a_click_comes_after_the_way_to_it() {
+fn click_follows_pending_move() {
     let mut n = parsed(json!({
         "mouse-move": {"look": {"x": "$nx"}}, "mouse-press": {"click": {}},
     }));
@@ -214,7 +214,7 @@ fn a_click_comes_after_the_way_to_it() {
 }
 
 #[test]
-fn a_clock_that_goes_back_stops_nothing() {
+fn clock_going_backwards_still_sends_moves() {
     let mut n = parsed(json!({"mouse-move": {"look": {}}, "key:w": {"w": {}}}));
     assert_eq!(send(&mut n, 10_000, moved(0.1)), json!([["look", {}]]));
     assert_eq!(send(&mut n, 5, moved(0.1)), json!([["look", {}]]));
@@ -222,23 +222,23 @@ fn a_clock_that_goes_back_stops_nothing() {
 }
 
 #[test]
-fn what_is_remembered_is_bounded() {
+fn held_keys_are_bounded() {
     let mut n = keys();
     for at in 0..10_000 {
         send(&mut n, 0, press(&format!("k{at}")));
     }
-    assert_eq!(n.held.len(), MAX_HELD);
+    assert_eq!(n.held_keys.len(), MAX_HELD);
     let mut released = 0;
     for at in 0..10_000 {
         let sent = n.commands(ms(0), &release(&format!("k{at}")), SIZE);
         released += sent.len();
     }
-    assert_eq!(n.releases.len(), MAX_HELD);
+    assert_eq!(n.pending_releases.len(), MAX_HELD);
     assert_eq!(released + n.flush(ms(10)).len(), 10_000);
 }
 
 #[test]
-fn several_commands_in_order_with_files() {
+fn pattern_with_several_commands_keeps_order_and_files() {
     let mut n = parsed(json!({"key:a": [
         {"first": {"a": "$key", "image": "@file:$key.png"}}, {"second": null},
     ]}));
@@ -254,7 +254,7 @@ fn several_commands_in_order_with_files() {
 }
 
 #[test]
-fn nothing_is_mapped() {
+fn blank_mapping_sends_nothing() {
     for text in ["", "  ", "{}"] {
         let mut n = Navigation::parse(text).unwrap();
         assert!(n.is_empty());
@@ -265,7 +265,7 @@ fn nothing_is_mapped() {
 }
 
 #[test]
-fn refusals_say_what_is_allowed() {
+fn mapping_refused_names_what_is_allowed() {
     for (text, part) in [
         (
             "[]",
@@ -315,7 +315,7 @@ fn refusals_say_what_is_allowed() {
 }
 
 #[test]
-fn key_names_may_be_anything() {
+fn key_name_may_be_any_text() {
     for key in [":", "a:b", "é", "*x", " "] {
         let mut n = parsed(json!({ format!("key:{key}"): {"a": {}} }));
         assert_eq!(send(&mut n, 0, press(key)), json!([["a", {}]]), "{key}");

@@ -66,7 +66,7 @@ impl PlaylistLocation {
         if !url.username().is_empty() || url.password().is_some() {
             return Err(refused("holds a user name or password"));
         }
-        if path.trim().is_empty() || url_policy::move_to(&mut url, base).is_err() {
+        if path.trim().is_empty() || url_policy::replace_origin(&mut url, base).is_err() {
             return Err(refused("is not an HTTP URL"));
         }
         Ok(Self {

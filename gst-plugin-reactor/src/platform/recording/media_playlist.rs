@@ -260,9 +260,9 @@ impl EntriesBuilder<'_> {
     fn resolve(&self, text: &str) -> Result<Url, String> {
         let url = match text.trim() {
             "" => Err("is missing"),
-            text => url_policy::target(text, self.url, self.url, self.trust),
+            text => url_policy::resolve(text, self.url, self.url, self.trust),
         };
-        let url = url.and_then(|url| match url_policy::in_the_clear(&url, self.url) {
+        let url = url.and_then(|url| match url_policy::is_downgrade(&url, self.url) {
             true => Err("is not encrypted, but that of the playlist is"),
             false => Ok(url),
         });

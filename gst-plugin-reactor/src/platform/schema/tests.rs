@@ -71,7 +71,7 @@ fn one(rules: Value, value: Value) -> Result<(), String> {
 }
 
 #[test]
-fn what_the_playground_offers() {
+fn schema_of_playground_lists_commands() {
     let schema = schema(PLAYGROUND);
     let names: Vec<_> = schema.commands().collect();
     let expected = [
@@ -98,7 +98,7 @@ fn what_the_playground_offers() {
 }
 
 #[test]
-fn commands_of_the_playground() {
+fn command_allowed_by_schema_passes() {
     let schema = schema(PLAYGROUND);
     let good = [
         ("set_prompt", json!({"prompt": "hi"})),
@@ -118,7 +118,7 @@ fn commands_of_the_playground() {
 }
 
 #[test]
-fn refusals_say_what_is_allowed() {
+fn command_refused_by_schema_names_what_is_allowed() {
     let schema = schema(PLAYGROUND);
     for (name, data, expected) in [
         (
@@ -176,7 +176,7 @@ fn refusals_say_what_is_allowed() {
 }
 
 #[test]
-fn files_only_where_they_belong() {
+fn file_for_other_parameter_is_refused() {
     let schema = schema(PLAYGROUND);
     let both = try_files(
         &schema,
@@ -212,7 +212,7 @@ fn files_only_where_they_belong() {
 }
 
 #[test]
-fn an_unknown_command_lists_the_closest_first() {
+fn unknown_command_lists_closest_names_first() {
     let schema = schema(PLAYGROUND);
     let error = check(&schema, "setPromt", json!({})).unwrap_err();
     assert_eq!(
@@ -237,7 +237,7 @@ fn an_unknown_command_lists_the_closest_first() {
 }
 
 #[test]
-fn types() {
+fn value_of_wrong_type_is_refused() {
     let values = json!([null, true, 1, 1.0, 1.5, "x", [1], {"a": 1}]);
     let values = values.as_array().unwrap();
     for (name, accepted) in [
@@ -262,7 +262,7 @@ fn types() {
 }
 
 #[test]
-fn numbers_and_lengths() {
+fn value_out_of_range_or_length_is_refused() {
     for (rules, good, bad) in [
         (json!({"minimum": 1}), json!(1), json!(0.99)),
         (json!({"maximum": 1}), json!(1.0), json!(2)),
@@ -312,7 +312,7 @@ fn numbers_and_lengths() {
 }
 
 #[test]
-fn places_within_a_value() {
+fn nested_value_refused_names_its_path() {
     let point = json!({
         "type": "object", "required": ["x"], "properties": {"x": {"type": "number"}},
     });
@@ -351,7 +351,7 @@ fn places_within_a_value() {
 }
 
 #[test]
-fn references() {
+fn reference_is_followed_unless_dangling() {
     let to = |name: &str| json!({"$ref": format!("#/components/schemas/{name}")});
     one(to("a~1b~0c"), json!("x")).unwrap();
     one(to("a~1b~0c"), json!(1)).unwrap_err();
@@ -367,7 +367,7 @@ fn references() {
 }
 
 #[test]
-fn a_body_that_leaves_it_open_takes_anything() {
+fn open_body_takes_anything() {
     let data = json!({"x": 1, "y": null});
     for body in [
         json!(null),
@@ -390,7 +390,7 @@ fn a_body_that_leaves_it_open_takes_anything() {
 }
 
 #[test]
-fn what_is_no_schema() {
+fn document_without_openapi_is_refused() {
     for document in [
         json!(null),
         json!([]),
@@ -409,7 +409,7 @@ fn what_is_no_schema() {
 }
 
 #[test]
-fn the_runtime_and_the_check_agree() {
+fn validator_agrees_with_runtime_verdicts() {
     let schema = schema(TYPES);
     let mut count = 0;
     for line in VERDICTS.lines() {
@@ -485,7 +485,7 @@ impl Random {
 }
 
 #[test]
-fn any_json_as_a_schema_is_survived() {
+fn arbitrary_json_as_schema_never_panics() {
     let mut random = Random(11);
     for _ in 0..20_000 {
         let _ = Schema::parse(&random.json(0));

@@ -42,7 +42,7 @@ fn changed(n: usize, change: impl Fn(&str) -> String) -> String {
 }
 
 #[test]
-fn reads_an_offer() {
+fn offer_sections_are_read_in_order() {
     let sections = offered_sections(OFFER).unwrap();
     let mids: Vec<_> = sections.iter().map(|s| s.mid.as_str()).collect();
     assert_eq!(mids, ["video0", "video1", "audio2", "application3"]);
@@ -68,7 +68,7 @@ fn reads_an_offer() {
 }
 
 #[test]
-fn prepares_an_offer() {
+fn prepared_offer_has_session_attributes() {
     let plain = OFFER.replace(
         "a=x-reactor-dc-chunking:1 max-message-size=67108864\n",
         "\n",
@@ -106,7 +106,7 @@ fn prepares_an_offer() {
 }
 
 #[test]
-fn accepts_a_real_answer() {
+fn recorded_answer_is_accepted() {
     for text in [ANSWER.to_owned(), ANSWER.replace('\n', "\r\n")] {
         let answer = check(&text).unwrap();
         assert_eq!(answer.chunking, Some(67_108_864));
@@ -130,7 +130,7 @@ fn accepts_a_real_answer() {
 }
 
 #[test]
-fn keeps_what_it_does_not_know() {
+fn unknown_attributes_are_kept() {
     let text = ANSWER
         .replace(
             "a=setup:active\n",
@@ -143,7 +143,7 @@ fn keeps_what_it_does_not_know() {
 }
 
 #[test]
-fn names_the_rejected_track() {
+fn rejected_track_is_named() {
     let offered = offered_sections(OFFER_H264).unwrap();
     let error = parse_answer(ANSWER_H264, &offered).unwrap_err();
     assert_eq!(error.code, Code::TrackRejected);
@@ -159,7 +159,7 @@ fn names_the_rejected_track() {
 }
 
 #[test]
-fn unusable_tracks_are_rejected() {
+fn unusable_track_is_rejected() {
     let rejected = |change: fn(&str) -> String| {
         let message = fails(&changed(1, change), Code::TrackRejected);
         assert!(message.contains("mid video1"), "{message}");
@@ -181,7 +181,7 @@ fn unusable_tracks_are_rejected() {
 }
 
 #[test]
-fn data_channels_are_needed() {
+fn answer_without_data_channels_is_refused() {
     let fails = |change: fn(&str) -> String| fails(&changed(3, change), Code::TransportError);
     fails(|m| m.replace("m=application 9", "m=application 0"));
     fails(|_| String::new());
@@ -192,7 +192,7 @@ fn data_channels_are_needed() {
 }
 
 #[test]
-fn wrong_structure_is_refused() {
+fn answer_of_wrong_structure_is_refused() {
     let extra = format!("{ANSWER}m=audio 9 UDP/TLS/RTP/SAVPF 111\na=mid:more\n");
     let swapped = ANSWER
         .replace("mid:video0", "mid:x")
@@ -229,7 +229,7 @@ fn wrong_structure_is_refused() {
 }
 
 #[test]
-fn only_the_mirrored_direction_fits() {
+fn answer_direction_must_mirror_offer() {
     for direction in [
         "a=sendrecv\n",
         "a=recvonly\n",
@@ -249,7 +249,7 @@ fn only_the_mirrored_direction_fits() {
 }
 
 #[test]
-fn bundle_must_fit() {
+fn answer_bundle_must_fit_offer() {
     for group in [
         "BUNDLE",
         "BUNDLE ",
@@ -269,7 +269,7 @@ fn bundle_must_fit() {
 }
 
 #[test]
-fn ice_and_dtls_must_be_there() {
+fn answer_without_ice_or_dtls_is_refused() {
     for (from, to) in [
         ("a=ice-ufrag:lLb4\n", ""),
         ("a=ice-pwd:Vprlyob7QcihNKSebQJoYyEt\n", ""),
@@ -285,7 +285,7 @@ fn ice_and_dtls_must_be_there() {
 }
 
 #[test]
-fn transport_is_written_into_every_section() {
+fn transport_attributes_are_written_into_every_section() {
     let lines = [
         "a=ice-ufrag:lLb4\n",
         "a=ice-pwd:Vprlyob7QcihNKSebQJoYyEt\n",
@@ -318,7 +318,7 @@ fn transport_is_written_into_every_section() {
 }
 
 #[test]
-fn one_reliable_fingerprint() {
+fn answer_needs_one_reliable_fingerprint() {
     let other = FINGERPRINT.replace("9A:83", "00:00");
     let sha1 = "a=fingerprint:sha-1 00:01:02:03:04:05:06:07:08:09:0A:0B:0C:0D:0E:0F:10:11:12:13\n";
     let with = |replacement: &str| ANSWER.replace(FINGERPRINT, replacement);
@@ -350,7 +350,7 @@ fn one_reliable_fingerprint() {
 }
 
 #[test]
-fn chunking_is_read_strictly() {
+fn malformed_chunking_attribute_is_refused() {
     let line = "a=x-reactor-dc-chunking:1 max-message-size=67108864\n";
     let chunking = |to: &str| check(&ANSWER.replace(line, to)).map(|answer| answer.chunking);
     assert_eq!(chunking("").unwrap(), None);
@@ -370,7 +370,7 @@ fn chunking_is_read_strictly() {
 }
 
 #[test]
-fn trailers_are_taken_if_the_attribute_comes_back() {
+fn frame_metadata_needs_attribute_in_answer() {
     assert!(!check(ANSWER).unwrap().frame_metadata);
     let with = |line: &str| {
         let text = ANSWER.replacen("m=video", &format!("a={line}\nm=video"), 1);
@@ -391,7 +391,7 @@ fn trailers_are_taken_if_the_attribute_comes_back() {
 }
 
 #[test]
-fn candidates_are_addresses() {
+fn candidates_without_address_are_removed() {
     let good = "a=candidate:1 1 UDP 99 10.0.0.1 5 typ srflx raddr 0.0.0.0 rport 0\n";
     let bad = "a=candidate:1 1 udp 99 abc.local 5 typ host\na=candidate:\na=candidate\n\
         a=candidate:1 1 udp 99 example.com 5 typ host\na=candidate:1 1 udp 99 10.0.0.1 5\n";
@@ -403,7 +403,7 @@ fn candidates_are_addresses() {
 }
 
 #[test]
-fn certificates_are_compared() {
+fn certificate_unlike_fingerprint_is_refused() {
     let digests = [
         "sha-256 24:9E:2C:68:B9:2C:80:E9:0B:DE:28:39:BD:74:5A:27:3E:B7:94:B2:D4:DF:16:4C:24:EB:F5:A0:50:A3:B1:22",
         "sha-384 57:71:13:95:48:03:26:07:B6:69:4E:23:C6:26:58:6B:4C:CB:7B:CD:CD:EC:14:D2:3B:7C:BE:9F:DF:3D:7C:4D:CD:86:92:C2:92:F6:38:85:03:5A:B8:31:9A:09:2C:D9",
@@ -446,7 +446,7 @@ impl Random {
 }
 
 #[test]
-fn no_mutation_panics() {
+fn mutated_answer_never_panics() {
     let offered = offered_sections(OFFER).unwrap();
     let words = [
         "\n",

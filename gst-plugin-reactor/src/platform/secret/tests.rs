@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 
 #[test]
-fn is_not_shown() {
+fn secret_debug_output_is_masked() {
     let secret = Secret::new("hunter2");
     assert_eq!(secret.expose(), "hunter2");
     assert_eq!(
@@ -15,7 +15,7 @@ fn is_not_shown() {
 }
 
 #[test]
-fn is_cut_from_texts() {
+fn secret_in_text_is_masked() {
     let secret = Secret::new("rk_0123456789abcdef");
     for (text, left) in [
         ("rk_0123456789abcdef", "***"),
@@ -45,7 +45,7 @@ fn is_cut_from_texts() {
 }
 
 #[test]
-fn is_cut_from_documents() {
+fn secret_in_json_is_masked() {
     let secret = Secret::new("rk_0123456789abcdef");
     let mut value = json!({"a": ["Bearer rk_0123456789abcdef", 5, null], "b": "rk_0123456789abc"});
     secret.redact_json(&mut value);

@@ -13,7 +13,7 @@ async fn signaling(script: impl IntoIterator<Item = Act>) -> (Server, Signaling)
 }
 
 #[tokio::test]
-async fn lists_ice_servers() {
+async fn ice_servers_are_listed() {
     let (server, signaling) = signaling([
         json_reply(
             200,
@@ -50,7 +50,7 @@ async fn lists_ice_servers() {
 }
 
 #[tokio::test]
-async fn registers() {
+async fn connection_registered_returns_id() {
     let good = json_reply(
         201,
         json!({"connection_id": 5029, "track_map": {"v": {"kind": "video"}}}),
@@ -63,7 +63,7 @@ async fn registers() {
 }
 
 #[tokio::test]
-async fn refuses_wrong_ids() {
+async fn connection_id_out_of_range_is_refused() {
     for id in [
         json!(0),
         json!(65536),
@@ -86,7 +86,7 @@ async fn refuses_wrong_ids() {
 }
 
 #[tokio::test]
-async fn offers() {
+async fn offer_sends_sdp_and_track_mapping() {
     let accepted = || json_reply(202, json!({"connection_id": 7}));
     let (server, signaling) = signaling([accepted(), accepted(), accepted()]).await;
     let mapping = [TrackMapping {
@@ -129,7 +129,7 @@ async fn offers() {
 }
 
 #[tokio::test]
-async fn polls_for_the_answer() {
+async fn answer_poll_returns_sdp_once_ready() {
     let (_server, signaling) = signaling([
         reply(202, "", ""),
         json_reply(200, json!({"sdp_answer": "v=0", "connection_id": 8})),

@@ -34,14 +34,14 @@ fn frame(payload: &[u8], trailer: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn what_the_runtime_sends() {
-    assert_eq!(append(&live()).unwrap(), LIVE);
+fn trailer_of_runtime_is_split() {
+    assert_eq!(encode(&live()).unwrap(), LIVE);
     assert_eq!(split(&frame(b"payload", LIVE)), Some((7, live())));
     assert_eq!(split(LIVE), Some((0, live())));
 }
 
 #[test]
-fn there_and_back() {
+fn trailer_encoded_and_split_is_unchanged() {
     let mut random = Random(1);
     for size in [0, 1, 127, 128, 1000, MAX_USER_DATA] {
         for (frame_id, capture_time_us) in [(0, 0), (1, 0), (0, 1), (u64::MAX, u64::MAX)] {
@@ -51,33 +51,33 @@ fn there_and_back() {
                 user_data: random.bytes(size).into(),
             };
             let payload = random.bytes(300);
-            let trailer = append(&metadata).unwrap();
+            let trailer = encode(&metadata).unwrap();
             assert_eq!(split(&frame(&payload, &trailer)), Some((300, metadata)));
         }
     }
 }
 
 #[test]
-fn an_empty_trailer_is_one() {
-    let empty = append(&FrameMetadata::default()).unwrap();
+fn empty_trailer_is_split() {
+    let empty = encode(&FrameMetadata::default()).unwrap();
     assert_eq!(empty, b"\0\0\0\0RXMT");
     let whole = frame(b"x", &empty);
     assert_eq!(split(&whole), Some((1, FrameMetadata::default())));
 }
 
 #[test]
-fn too_much_is_refused() {
+fn oversized_user_data_is_refused() {
     let metadata = FrameMetadata {
         user_data: vec![0; MAX_USER_DATA + 1].into(),
         ..Default::default()
     };
-    let error = append(&metadata).unwrap_err();
+    let error = encode(&metadata).unwrap_err();
     assert_eq!(error.code, Code::MessageTooLarge);
     assert!(error.message.contains("61440"), "{error}");
 }
 
 #[test]
-fn fields_of_a_later_version_are_skipped() {
+fn unknown_trailer_fields_are_skipped() {
     let mut body = LIVE[..20].to_vec();
     body.extend(b"\x20\x05\x2a\x01z");
     let length = u32::try_from(body.len()).unwrap();
@@ -87,7 +87,7 @@ fn fields_of_a_later_version_are_skipped() {
 }
 
 #[test]
-fn frames_without_one_are_left_whole() {
+fn frame_without_trailer_is_left_whole() {
     for bytes in [
         &b""[..],
         b"RXMT",
@@ -107,7 +107,7 @@ fn frames_without_one_are_left_whole() {
 }
 
 #[test]
-fn every_cut_of_a_frame_is_survived() {
+fn truncated_frame_never_panics() {
     let whole = frame(b"some payload", LIVE);
     for end in 0..whole.len() {
         assert_eq!(split(&whole[..end]), None);
@@ -120,7 +120,7 @@ fn every_cut_of_a_frame_is_survived() {
 }
 
 #[test]
-fn any_bytes_are_survived() {
+fn random_frame_never_panics() {
     let mut random = Random(42);
     for n in 0..20_000_u32 {
         let size = usize::try_from(random.next() % 64).unwrap();
@@ -138,7 +138,7 @@ fn any_bytes_are_survived() {
 }
 
 #[test]
-fn one_wrong_byte_is_survived() {
+fn altered_frame_never_panics() {
     let whole = frame(b"payload", LIVE);
     for at in 0..whole.len() {
         for bit in 0..8 {

@@ -32,7 +32,7 @@ async fn failure(script: impl IntoIterator<Item = Act>) -> Error {
 }
 
 #[tokio::test]
-async fn a_file_is_uploaded() {
+async fn upload_sends_announcement_then_bytes() {
     // The runtime names itself; behind a proxy that is not where it is.
     for (created, stored) in [(201, 200), (200, 201), (201, 204)] {
         let slot = json(
@@ -67,7 +67,7 @@ async fn a_file_is_uploaded() {
 }
 
 #[tokio::test]
-async fn bytes_go_to_another_host_as_they_are_told() {
+async fn upload_to_other_host_sends_no_api_headers() {
     // Not an address of this machine's, so it is not replaced; none can be there.
     let error = failure([slot("http://255.255.255.255/x?signature=secret")]).await;
     assert!(error.message.contains("255.255.255.255/x"), "{error}");
@@ -79,7 +79,7 @@ async fn bytes_go_to_another_host_as_they_are_told() {
 }
 
 #[tokio::test]
-async fn refusals_at_each_step() {
+async fn upload_refused_by_server_reports_status() {
     for (status, code) in [
         (400, Code::BadRequest),
         (401, Code::Unauthorized),
@@ -101,7 +101,7 @@ async fn refusals_at_each_step() {
 }
 
 #[tokio::test]
-async fn answers_that_make_no_sense() {
+async fn upload_with_malformed_response_is_decode_error() {
     for body in [
         json!(null),
         json!([]),
@@ -124,7 +124,7 @@ async fn answers_that_make_no_sense() {
 }
 
 #[tokio::test]
-async fn servers_that_go_away() {
+async fn upload_to_closed_server_is_network_error() {
     let error = failure([Act::Close]).await;
     assert_eq!(error.code, Code::NetworkError);
     for act in [
@@ -141,15 +141,18 @@ async fn servers_that_go_away() {
 }
 
 #[test]
-fn the_time_grows_with_the_size() {
-    assert_eq!(time_for(1, UPLOAD_TIMEOUT), Duration::from_secs(30));
-    assert_eq!(time_for(1 << 20, UPLOAD_TIMEOUT), Duration::from_secs(46));
-    let most = time_for(MAX_UPLOAD, UPLOAD_TIMEOUT);
+fn upload_timeout_grows_with_size() {
+    assert_eq!(upload_timeout(1, UPLOAD_TIMEOUT), Duration::from_secs(30));
+    assert_eq!(
+        upload_timeout(1 << 20, UPLOAD_TIMEOUT),
+        Duration::from_secs(46)
+    );
+    let most = upload_timeout(MAX_UPLOAD, UPLOAD_TIMEOUT);
     assert_eq!(most, Duration::from_secs(30 + 8192));
 }
 
 #[test]
-fn where_the_bytes_go() {
+fn upload_target_of_runtime_is_resolved() {
     let base = Url::parse("https://api.example.com:8443/reactor").unwrap();
     for (text, expected) in [
         (
@@ -178,7 +181,9 @@ fn where_the_bytes_go() {
         ("http://10.0.0.1:9/a?x=%2F", "http://10.0.0.1:9/a?x=%2F"),
     ] {
         assert_eq!(
-            target(text, &base, ServerRole::Runtime).unwrap().as_str(),
+            resolve_target(text, &base, ServerRole::Runtime)
+                .unwrap()
+                .as_str(),
             expected
         );
     }
@@ -189,20 +194,22 @@ fn where_the_bytes_go() {
         ("uploads/a", "http://127.0.0.1:8080/uploads/a"),
     ] {
         assert_eq!(
-            target(text, &local, ServerRole::Runtime).unwrap().as_str(),
+            resolve_target(text, &local, ServerRole::Runtime)
+                .unwrap()
+                .as_str(),
             expected
         );
     }
     let plain = Url::parse("http://runtime").unwrap();
-    let url = target("http://localhost:8080/a", &plain, ServerRole::Runtime).unwrap();
+    let url = resolve_target("http://localhost:8080/a", &plain, ServerRole::Runtime).unwrap();
     assert_eq!(url.as_str(), "http://runtime/a");
 }
 
 #[test]
-fn where_the_cloud_may_have_them() {
+fn upload_target_of_cloud_is_restricted() {
     let to = |text, base| {
         let base = Url::parse(base).unwrap();
-        target(text, &base, ServerRole::Cloud).map(|url| url.to_string())
+        resolve_target(text, &base, ServerRole::Cloud).map(|url| url.to_string())
     };
     let (cloud, stand_in) = ("https://api.example.com/v1", "http://127.0.0.1:80/v1");
     let bucket = "https://bucket.example.net/a?signature=b%2Fc";
@@ -225,15 +232,15 @@ fn where_the_cloud_may_have_them() {
 }
 
 #[test]
-fn what_is_told_about_a_file() {
+fn upload_source_has_name_type_and_size() {
     for (name, mime, told) in [
         ("a.png", None, ("a.png", "image/png")),
         ("A.JPEG", None, ("A.JPEG", "image/jpeg")),
         ("a.mp4", None, ("a.mp4", "video/mp4")),
         ("a.wav", None, ("a.wav", "audio/wav")),
         ("a.txt", None, ("a.txt", "text/plain")),
-        ("a", None, ("a", ANY_TYPE)),
-        ("", None, ("upload", ANY_TYPE)),
+        ("a", None, ("a", DEFAULT_MIME_TYPE)),
+        ("", None, ("upload", DEFAULT_MIME_TYPE)),
         ("a.png", Some("image/webp"), ("a.png", "image/webp")),
     ] {
         let source = UploadSource::new(vec![1], name, mime).unwrap();
@@ -276,7 +283,7 @@ impl Drop for Directory {
 }
 
 #[tokio::test]
-async fn files_are_read() {
+async fn upload_file_is_read() {
     let directory = Directory::new("read");
     let path = directory.file("a cat.png", b"meow");
     let source = read_file(&path, None).await.unwrap();
@@ -287,7 +294,7 @@ async fn files_are_read() {
 }
 
 #[tokio::test]
-async fn files_that_cannot_be_uploaded() {
+async fn unusable_upload_file_is_refused() {
     let directory = Directory::new("refused");
     let empty = directory.file("empty", b"");
     let large = directory.0.join("large");
@@ -310,7 +317,7 @@ async fn files_that_cannot_be_uploaded() {
 }
 
 #[test]
-fn a_file_that_changes_is_refused() {
+fn upload_file_changed_while_read_is_refused() {
     let directory = Directory::new("changes");
     let path = directory.file("a", b"meow");
     let append = || {
@@ -341,10 +348,10 @@ fn a_file_that_changes_is_refused() {
 }
 
 #[test]
-fn messages_say_what_to_do() {
-    let denied = unreadable("\"a\"", &io::ErrorKind::PermissionDenied.into());
+fn unreadable_upload_file_advises_user() {
+    let denied = unreadable_file("\"a\"", &io::ErrorKind::PermissionDenied.into());
     assert!(denied.message.contains("change its permissions"));
-    let other = unreadable("\"a\"", &io::Error::other("disk on fire"));
+    let other = unreadable_file("\"a\"", &io::Error::other("disk on fire"));
     assert!(other.message.contains("disk on fire"));
     let client = UploadClient::new(Endpoint::new(http(), "http://127.0.0.1:1").unwrap(), "x");
     assert!(format!("{client:?}").contains("127.0.0.1"));

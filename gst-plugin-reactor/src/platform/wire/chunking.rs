@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_of_any_size_survive() {
+    fn chunked_message_of_any_size_is_reassembled() {
         let mut random = Random(7);
         let mut reassembler = Reassembler::new(chunked());
         let edges = [
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_as_the_server_has_them() {
+    fn chunked_frames_match_server() {
         let split = |message| chunked().split(message).unwrap();
         let ping = split(binary(&[0x10, 0x03, 0x52, 0x00]));
         assert_eq!(ping, [binary(&[0x00, 0x10, 0x03, 0x52, 0x00])]);
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_of_any_size_are_taken() {
+    fn frames_of_any_size_are_reassembled() {
         let mut reassembler = Reassembler::new(chunked());
         for frame in [&b"\x01ab"[..], b"\x01", b"\x01c"] {
             assert_eq!(reassembler.push(binary(frame)).unwrap(), None);
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_messages_are_left_alone() {
+    fn plain_message_is_unchanged() {
         let plain = Framing::plain();
         let mut reassembler = Reassembler::new(plain);
         for message in [
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn too_large_is_an_error_with_the_sizes() {
+    fn oversized_message_error_names_sizes() {
         let message = WireFrame::Text("x".repeat(65_537));
         let error = Framing::plain().split(message).unwrap_err();
         assert_eq!(error.code, Code::MessageTooLarge);
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded() {
+    fn reassembly_memory_is_bounded() {
         let mut reassembler = Reassembler::new(Framing::chunked(10));
         assert_eq!(reassembler.push(binary(b"\x0112345678")).unwrap(), None);
         assert_eq!(
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_that_do_not_fit_are_errors() {
+    fn malformed_frame_is_decode_error() {
         let mut reassembler = Reassembler::new(chunked());
         for flags in 4..=255 {
             let frame = binary(&[flags, b'x']);
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_does_not_change_its_type() {
+    fn frame_of_other_type_is_decode_error() {
         let pairs: [(&[u8], &[u8]); 2] = [(b"\x01a", b"\x02b"), (b"\x03a", b"\x00b")];
         for (first, second) in pairs {
             let mut reassembler = Reassembler::new(chunked());
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stray_frame_ends_the_message_it_broke_into() {
+    fn stray_frame_drops_partial_message() {
         let mut reassembler = Reassembler::new(chunked());
         assert_eq!(reassembler.push(binary(b"\x01a")).unwrap(), None);
         assert_eq!(code(reassembler.push(binary(b"\x80"))), Code::DecodeFailed);
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn the_attribute_is_what_the_server_looks_for() {
+    fn attribute_line_matches_server() {
         let line = attribute_line();
         assert_eq!(line, "x-reactor-dc-chunking:1 max-message-size=67108864");
     }

@@ -256,7 +256,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn replies_and_ids() {
+    fn reply_and_id_depend_on_message_and_version() {
         for (id, message) in client_messages() {
             assert_eq!(message.correlated(WireVersion::V1), id.is_some());
             assert_eq!(message.expects_reply(WireVersion::V1), id.is_some());
@@ -271,7 +271,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_clip_needs_a_duration() {
+    fn clip_without_positive_duration_is_refused() {
         for seconds in [0.0, -0.0, -1.0, f64::NAN, f64::INFINITY] {
             for version in [WireVersion::V1, WireVersion::V0] {
                 let message = ClientMessage::RequestClip { seconds };
@@ -282,7 +282,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_file_cannot_be_larger_than_the_wire_can_tell() {
+    fn file_size_beyond_i64_is_refused() {
         let mut file = file();
         file.size = 1 << 63;
         let message = ClientMessage::FileUploaded(file.clone());
@@ -293,7 +293,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_file_reference_is_snake_case_in_json() {
+    fn file_reference_is_snake_case_in_json() {
         let json = serde_json::to_string(&file()).unwrap();
         let expected = r#"{"upload_id":"u-1","name":"a.png","mime_type":"image/png","size":300}"#;
         assert_eq!(json, expected);

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_recognised_as_the_server_does() {
+    fn version_is_sniffed_like_server() {
         let sniff = |bytes: &[u8]| WireVersion::sniff(&binary(bytes));
         assert_eq!(
             WireVersion::sniff(&WireFrame::Text(String::new())),
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_would_look_like_json_is_refused() {
+    fn request_id_resembling_json_is_refused() {
         for id in ["x".repeat(91), "x".repeat(123), format!("{{{:31}", "")] {
             let error =
                 encode(WireVersion::V1, &ClientMessage::RequestSchema, Some(&id)).unwrap_err();
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_needs_an_id() {
+    fn request_without_id_is_refused() {
         let publish = ClientMessage::PublishTrack("cam".into());
         for id in [None, Some("")] {
             for version in [WireVersion::V1, WireVersion::V0] {
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_is_an_error_and_never_a_panic() {
+    fn random_message_never_panics() {
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
         for _ in 0..50_000 {
             let length = usize::try_from(random.next() % 64).unwrap();
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn truncated_and_altered_messages_never_panic() {
+    fn truncated_or_altered_message_never_panics() {
         let mut random = Random(42);
         let texts = v0::tests::SERVER
             .iter()
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_does_not_tell_what_was_in_the_message() {
+    fn decode_error_hides_content() {
         let texts = [
             r#"{"scope":"runtime","data":{"type":"clipReady","data":{"start_marker":"s3cret"}}}"#,
             r#"{"scope":"runtime","data":{"type":"moderation","data":{"categories":"s3cret"}}}"#,

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_find_their_request_in_any_order() {
+    fn response_in_any_order_finds_request() {
         let mut pending = PendingRequests::new();
         assert_eq!(pending.insert("a", seconds(1), 1), None);
         assert_eq!(pending.insert("b", seconds(1), 2), None);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_used_twice_gives_the_first_back() {
+    fn duplicate_id_returns_replaced_request() {
         let mut pending = PendingRequests::new();
         pending.insert("a", seconds(1), 1);
         assert_eq!(pending.insert("a", seconds(2), 2), Some(1));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_expire_by_their_deadline() {
+    fn request_past_deadline_expires() {
         let mut pending = PendingRequests::new();
         assert_eq!(pending.next_deadline(), None);
         pending.insert("late", seconds(9), 1);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn without_ids_the_oldest_of_a_kind_is_meant() {
+    fn response_without_id_takes_oldest_of_kind() {
         let mut pending = PendingRequests::new();
         for (at, value) in [10, 1, 20, 2].into_iter().enumerate() {
             pending.insert(format!("r{at}"), seconds(1), value);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn no_id_makes_a_message_look_like_json() {
+    fn minted_id_keeps_message_unlike_json() {
         let mut ids = RequestIds::new();
         let command = ClientMessage::Command {
             name: "c".into(),

@@ -344,7 +344,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn client_messages_are_the_servers() {
+    fn client_messages_match_server_json() {
         for ((id, message), golden) in client_messages().into_iter().zip(CLIENT) {
             let (channel, frame) = encode(WireVersion::V0, &message, id).unwrap();
             assert_eq!(frame, WireFrame::Text(golden.to_owned()));
@@ -353,7 +353,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn answers_about_clips_and_the_schema_are_read() {
+    fn clip_and_schema_responses_are_decoded() {
         let answer = |message| (MessageRole::Response, None, message);
         let schema = json!({"openapi": "3.1.0", "paths": {}});
         assert_eq!(
@@ -381,7 +381,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn notices_and_model_messages_are_read() {
+    fn notifications_and_model_messages_are_decoded() {
         let notice = |message| (MessageRole::Notification, None, message);
         let moderation = Moderation {
             action: "warn".into(),
@@ -407,7 +407,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn answers_to_a_claim_are_read() {
+    fn publish_responses_are_decoded() {
         let answer = |message| (MessageRole::Response, Some("ctrl_4".to_owned()), message);
         assert_eq!(
             read(Channel::Control, PUBLISHED),
@@ -426,7 +426,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn messages_without_an_envelope_are_the_models() {
+    fn message_without_envelope_is_the_models() {
         let read = |text| read(Channel::Data, text).2;
         assert_eq!(
             read(r#"{"type":"tick","data":{"n":2.0}}"#),
@@ -442,7 +442,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_not_an_error() {
+    fn unknown_message_is_not_an_error() {
         for text in [
             "{}",
             r#"{"scope":"runtime","data":{"type":"later","data":{}}}"#,

@@ -293,7 +293,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn client_messages_are_byte_for_byte_the_servers() {
+    fn client_messages_match_server_bytes() {
         for ((id, message), golden) in client_messages().into_iter().zip(CLIENT) {
             let (channel, frame) = encode(WireVersion::V1, &message, id).unwrap();
             assert_eq!(frame, WireFrame::Binary(hex(golden)), "{message:?}");
@@ -303,13 +303,13 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_notification_is_sent_without_an_id() {
+    fn notification_has_no_id() {
         let (_, frame) = encode(WireVersion::V1, &ClientMessage::Ping, Some("ctrl_1")).unwrap();
         assert_eq!(frame, WireFrame::Binary(hex("10035200")));
     }
 
     #[test]
-    fn control_messages_are_read() {
+    fn control_messages_are_decoded() {
         let control = |text| read(Channel::Control, text);
         let schema = json!({"openapi": "3.1.0", "paths": {}});
         assert_eq!(
@@ -346,7 +346,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn notices_are_read() {
+    fn notifications_are_decoded() {
         let moderation = ServerMessage::Moderation(Moderation {
             action: "warn".into(),
             input_kind: "text".into(),
@@ -364,7 +364,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn data_messages_are_read() {
+    fn data_messages_are_decoded() {
         let data = |text| read(Channel::Data, text);
         let pong = ServerMessage::Model {
             name: "pong".into(),
@@ -388,7 +388,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_told_from_an_empty_answer() {
+    fn unknown_payload_is_not_an_ack() {
         assert_eq!(
             read(Channel::Data, STEP),
             answer("data_9", ServerMessage::Unknown)
@@ -406,7 +406,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_kind_that_is_missing_follows_from_the_id() {
+    fn missing_kind_follows_from_id() {
         assert_eq!(
             read(Channel::Data, "0a06646174615f31"),
             answer("data_1", ServerMessage::Ack)
@@ -415,7 +415,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn fields_added_later_are_skipped() {
+    fn unknown_fields_are_skipped() {
         // A claim granted with a field 99 in the answer and beside it.
         let message = "0a066374726c5f34100272039a0600 9a060178".replace(' ', "");
         assert_eq!(

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn json_survives_a_struct() {
+    fn json_through_struct_is_unchanged() {
         let value = json!({
             "n": 125, "f": 1.5, "neg": -3, "s": "é", "b": true, "z": null, "e": "",
             "l": [1, "a", {"k": 2}, [], {}], "o": {"p": 0, "": {"q": false}},
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn integral_doubles_become_integers() {
+    fn integral_double_becomes_integer() {
         let value = json!({"a": 2.0, "b": -0.0, "c": [1e15], "d": 1e16});
         let narrowed = json!({"a": 2, "b": 0, "c": [1_000_000_000_000_000_i64], "d": 1e16});
         assert_eq!(round_trip(value.clone()), narrowed);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_json_cannot_say_is_null() {
+    fn non_finite_double_becomes_null() {
         assert_eq!(from_double(f64::NAN), Value::Null);
         assert_eq!(from_double(f64::INFINITY), Value::Null);
         assert_eq!(from_proto(prost_types::Value { kind: None }), Value::Null);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn integers_that_would_change_are_refused() {
+    fn integer_beyond_double_precision_is_refused() {
         for value in [
             json!({"seed": 9_007_199_254_740_993_u64}),
             json!({"seed": -9_007_199_254_740_993_i64}),
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_depth_is_limited_to_what_can_be_decoded() {
+    fn value_nested_too_deep_is_refused() {
         let wraps: [fn(Value) -> Value; 2] =
             [|value| json!({ "o": value }), |value| json!([value])];
         for wrap in wraps {

@@ -78,7 +78,7 @@ pub(super) fn write(buffer: &gst::BufferRef, number: u64) -> Option<gst::Memory>
         capture_time_us: meta.capture_time_us,
         user_data: meta.user_data.into(),
     };
-    trailer::append(&metadata)
+    trailer::encode(&metadata)
         .inspect_err(|error| gst::warning!(CAT, "frame {number} is sent without metadata: {error}"))
         .ok()
         .map(gst::Memory::from_slice)

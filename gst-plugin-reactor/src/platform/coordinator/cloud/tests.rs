@@ -73,7 +73,7 @@ fn head(request: &str) -> &str {
 }
 
 #[tokio::test]
-async fn a_session_from_beginning_to_end() {
+async fn session_created_polled_and_ended_sends_expected_requests() {
     let script = [
         minted(),
         json_reply(201, slim("CREATED")),
@@ -128,7 +128,7 @@ async fn a_session_from_beginning_to_end() {
 }
 
 #[tokio::test]
-async fn a_version_is_asked_for_and_arguments_are_left_out() {
+async fn model_version_is_sent_and_absent_arguments_are_not() {
     let (server, mut cloud) = plain([json_reply(201, slim("PENDING"))]).await;
     cloud.model.as_mut().unwrap().version = Some("7".to_owned());
     cloud.create(None).await.unwrap();
@@ -138,7 +138,7 @@ async fn a_version_is_asked_for_and_arguments_are_left_out() {
 }
 
 #[tokio::test]
-async fn without_a_model_there_is_nothing_to_create() {
+async fn session_without_model_is_refused() {
     let server = Server::start([]).await;
     for name in [None, Some("")] {
         let mut cloud = with(&server, "m", ApiCredentials::default());
@@ -153,7 +153,7 @@ async fn without_a_model_there_is_nothing_to_create() {
 }
 
 #[tokio::test]
-async fn joins_what_is_not_over() {
+async fn adopted_session_must_not_be_over() {
     let script = [slim("WAITING"), slim("INACTIVE"), slim("CLOSED")].map(|s| json_reply(200, s));
     let gone = json_reply(404, json!({"message": "no session"}));
     let script = script.into_iter().chain([gone, json_reply(410, json!({}))]);
@@ -183,7 +183,7 @@ async fn joins_what_is_not_over() {
 }
 
 #[tokio::test]
-async fn a_token_for_joining_is_bound_to_the_session() {
+async fn adopted_session_token_is_bound_to_it() {
     let (server, cloud) = cloud([minted(), json_reply(200, ready())]).await;
     cloud.adopt(ID).await.unwrap();
     let details = server.body(0)["authorization_details"][0]["resources"].clone();
@@ -191,7 +191,7 @@ async fn a_token_for_joining_is_bound_to_the_session() {
 }
 
 #[tokio::test]
-async fn what_is_created_and_of_no_use_is_ended() {
+async fn unusable_created_session_is_ended() {
     let mut other = ready();
     other["selected_transport"]["protocol"] = json!("livekit");
     let mut broken = slim("CREATED");
@@ -216,7 +216,7 @@ async fn what_is_created_and_of_no_use_is_ended() {
 }
 
 #[tokio::test]
-async fn ending_twice_is_fine() {
+async fn session_ended_twice_succeeds() {
     let script = [200, 404, 410, 500, 403].map(|status| reply(status, "", ""));
     let (server, cloud) = plain(script).await;
     for _ in 0..3 {
@@ -235,7 +235,7 @@ async fn ending_twice_is_fine() {
 }
 
 #[tokio::test]
-async fn refusals_say_what_to_do() {
+async fn refused_request_advises_user() {
     for (status, code, recoverable, advice) in [
         (400, Code::BadRequest, false, ": no"),
         (401, Code::Unauthorized, false, "check api-key"),
@@ -270,7 +270,7 @@ async fn refusals_say_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_token_goes_to_its_server_only() {
+async fn token_goes_to_its_server_only() {
     let storage = Server::start([reply(200, "", ""), json_reply(200, ready())]).await;
     // A stand-in's storage is another server on this machine, and stays it.
     let url = format!("{}/put?signature=s", storage.base);
@@ -300,7 +300,7 @@ async fn a_token_goes_to_its_server_only() {
 }
 
 #[tokio::test]
-async fn needs_a_usable_url() {
+async fn cloud_url_unusable_is_refused() {
     let new = |base| Cloud::new(base, None, ApiCredentials::new(Some(KEY), Jwt::default()));
     for base in ["", "ftp://x", "https://u:p@h", "http://api.example.com"] {
         let error = new(base).unwrap_err();
@@ -362,7 +362,7 @@ fn assert_nothing_of(secret: &str, said: &str) {
 }
 
 #[tokio::test]
-async fn secrets_are_never_repeated() {
+async fn secret_echoed_by_server_is_masked() {
     let key = || ApiCredentials::new(Some(KEY), Jwt::default());
     let jwt = || {
         let jwt = Jwt::default();

@@ -38,7 +38,7 @@ async fn runtime(script: impl IntoIterator<Item = Act>) -> (Server, LocalRuntime
 }
 
 #[tokio::test]
-async fn starts_a_session() {
+async fn session_start_sends_arguments() {
     let (server, runtime) = runtime([ok("waiting"), ok("waiting")]).await;
     let (session, ownership) = runtime.start(None).await.unwrap();
     assert_eq!(ownership, Ownership::Created);
@@ -65,7 +65,7 @@ async fn starts_a_session() {
 }
 
 #[tokio::test]
-async fn joins_what_runs() {
+async fn running_session_is_joined() {
     for state in ["waiting", "streaming", "orphaned"] {
         let conflict = refused(409, "cannot start session while streaming");
         let (server, runtime) = runtime([conflict, ok(state)]).await;
@@ -77,7 +77,7 @@ async fn joins_what_runs() {
 }
 
 #[tokio::test]
-async fn a_closing_session_is_a_conflict_to_retry() {
+async fn closing_session_is_conflict_with_retry_after() {
     for state in ["closing", "ready", "terminated"] {
         let conflict = refused(409, "cannot start session while closing");
         let (_server, runtime) = runtime([conflict, ok(state)]).await;
@@ -89,7 +89,7 @@ async fn a_closing_session_is_a_conflict_to_retry() {
 }
 
 #[tokio::test]
-async fn a_loading_model_says_when_to_retry() {
+async fn loading_model_keeps_retry_after() {
     let loading = reply(503, "retry-after: 1\r\n", r#"{"detail":"still loading"}"#);
     let (_server, runtime) = runtime([loading]).await;
     let error = runtime.start(None).await.unwrap_err();
@@ -99,7 +99,7 @@ async fn a_loading_model_says_when_to_retry() {
 }
 
 #[tokio::test]
-async fn adopts_only_the_running_session() {
+async fn adopted_session_must_be_running() {
     let states = ["streaming", "streaming", "ready", "closing", "terminated"];
     let (_server, runtime) = runtime(states.map(ok)).await;
     assert_eq!(runtime.adopt(ID).await.unwrap().state, "streaming");
@@ -111,7 +111,7 @@ async fn adopts_only_the_running_session() {
 }
 
 #[tokio::test]
-async fn stopping_twice_is_fine() {
+async fn session_stopped_twice_succeeds() {
     let script = [
         reply(200, "", ""),
         refused(409, "cannot stop session while ready"),
@@ -129,7 +129,7 @@ async fn stopping_twice_is_fine() {
 }
 
 #[tokio::test]
-async fn other_transports_are_refused() {
+async fn session_with_other_transport_is_refused() {
     let mut other = descriptor("waiting");
     other["selected_transport"]["protocol"] = json!("livekit");
     let (_server, runtime) = runtime([json_reply(200, other)]).await;
@@ -139,7 +139,7 @@ async fn other_transports_are_refused() {
 }
 
 #[tokio::test]
-async fn wrong_shapes_are_refused() {
+async fn malformed_session_is_refused() {
     let changes: [fn(&mut Value); 10] = [
         |d| *d = json!([]),
         |d| *d = json!(null),
@@ -163,7 +163,7 @@ async fn wrong_shapes_are_refused() {
 }
 
 #[test]
-fn tolerates_what_it_does_not_know() {
+fn session_with_unknown_fields_is_accepted() {
     let parse = |value| SessionDescriptor::from_value(value).unwrap();
     let slim = parse(
         json!({"session_id": "s", "state": "PENDING", "capabilities": null,
@@ -183,7 +183,7 @@ fn tolerates_what_it_does_not_know() {
 }
 
 #[test]
-fn needs_a_usable_url() {
+fn runtime_url_unusable_is_refused() {
     for base in ["", "ftp://x", "http://u:p@h"] {
         let error = LocalRuntime::new(base).unwrap_err();
         assert_eq!(error.code, Code::InvalidSettings);
