@@ -49,9 +49,9 @@ impl BitrateAllocator {
     }
 
     /// Removes the tracks that are not sent any more; the others get their part.
-    pub(super) fn retain_tracks(&mut self, fed: impl Fn(&str) -> bool) {
+    pub(super) fn retain_tracks(&mut self, is_sent: impl Fn(&str) -> bool) {
         let before = self.tracks.len();
-        self.tracks.retain(|(name, _)| fed(name));
+        self.tracks.retain(|(name, _)| is_sent(name));
         self.changed |= self.tracks.len() != before;
     }
 
@@ -160,8 +160,8 @@ mod tests {
     fn assert_shares(mut allocator: BitrateAllocator, encoded: u32, expected: &[(&str, u32)]) {
         let got = shares(&mut allocator, encoded);
         let names: Vec<_> = got.iter().map(|(name, _)| name.as_str()).collect();
-        let wanted: Vec<_> = expected.iter().map(|(name, _)| *name).collect();
-        assert_eq!(names, wanted);
+        let expected_names: Vec<_> = expected.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, expected_names);
         for ((_, got), (name, expected)) in got.iter().zip(expected) {
             assert!(
                 got.abs_diff(*expected) <= 2,

@@ -160,9 +160,7 @@ impl Participants {
         }
         let mut others = self.by_id.values();
         if others.all(|other| other.participant.role == ParticipantRole::Clip) {
-            for clip in self.by_id.values() {
-                (clip.events)(SessionEvent::MediaParticipantsLeft);
-            }
+            self.send_to_all(|| SessionEvent::MediaParticipantsLeft);
         }
         let subscribed = left.subscriptions.into_iter().map(|subscription| {
             self.taps.remove(&subscription.track.name);
@@ -210,9 +208,7 @@ impl Participants {
     }
 
     pub(super) fn announce_tracks(&mut self, tracks: Vec<Track>) {
-        for state in self.by_id.values() {
-            (state.events)(SessionEvent::Tracks(tracks.clone()));
-        }
+        self.send_to_all(|| SessionEvent::Tracks(tracks.clone()));
         self.tracks = Some(tracks);
     }
 
@@ -498,9 +494,7 @@ impl Participants {
     /// In milliseconds.
     pub(super) fn set_jitter_buffer_latency(&mut self, latency: u32) {
         self.jitter_buffer_latency = Some(latency);
-        for state in self.by_id.values() {
-            (state.events)(SessionEvent::JitterBufferLatency(latency));
-        }
+        self.send_to_all(|| SessionEvent::JitterBufferLatency(latency));
     }
 
     /// In bits per second, for all tracks.
@@ -531,6 +525,12 @@ impl Participants {
             self.send_target_bitrates();
         }
         Some(limits)
+    }
+
+    fn send_to_all(&self, event: impl Fn() -> SessionEvent) {
+        for state in self.by_id.values() {
+            (state.events)(event());
+        }
     }
 
     fn send_to_publisher(&self, track: &str, event: impl Fn() -> SessionEvent) {

@@ -198,8 +198,8 @@ fn v0_replies_match_requests_in_order() {
     harness.handle(request(4, ClientMessage::RequestSchema));
     // Each kind of request has a queue of its own.
     let schema = |n: i64| server::v0_runtime("modelSchema", json!({ "n": n }));
-    let told = |n: i64| ServerMessage::Schema(json!({ "n": n }));
-    assert_eq!(harness.receive_data(schema(1)), [reply(3, told(1))]);
+    let schema_reply = |n: i64| ServerMessage::Schema(json!({ "n": n }));
+    assert_eq!(harness.receive_data(schema(1)), [reply(3, schema_reply(1))]);
     let failed = server::v0_runtime("clipFailed", json!({"reason": "no media"}));
     let out = harness.receive_data(failed);
     assert_eq!(refusals(&out), [(1, Code::Other("clip_failed".into()))]);
@@ -207,7 +207,7 @@ fn v0_replies_match_requests_in_order() {
     let out = harness.receive_data(ready.clone());
     assert_eq!(replies(&out).len(), 1);
     assert_eq!(replies(&out)[0].0, 2);
-    assert_eq!(harness.receive_data(schema(2)), [reply(4, told(2))]);
+    assert_eq!(harness.receive_data(schema(2)), [reply(4, schema_reply(2))]);
     // There is no third request.
     assert_eq!(labels(&harness.receive_data(ready)), "runtime");
 }

@@ -84,7 +84,7 @@ pub(super) fn state_of(machine: &Machine) -> State {
             control: c.control,
             data: c.data,
         }),
-        Phase::Ready(live) => State::Ready(mood(machine, live)),
+        Phase::Ready(ready) => State::Ready(ready_state(machine, ready)),
         Phase::QueryingSession { .. } => State::QueryingSession,
         Phase::Suspended => State::Suspended,
         Phase::Closing(c) => State::Closing(Outstanding {
@@ -96,10 +96,10 @@ pub(super) fn state_of(machine: &Machine) -> State {
     }
 }
 
-fn mood(machine: &Machine, live: &Ready) -> ReadyState {
+fn ready_state(machine: &Machine, ready: &Ready) -> ReadyState {
     let requests = &machine.requests;
-    match (requests.version, requests.version_known, live.probed) {
-        _ if live.resume_by.is_some() => ReadyState::Paused,
+    match (requests.version, requests.version_known, ready.probed) {
+        _ if ready.resume_by.is_some() => ReadyState::Paused,
         (WireVersion::V0, _, false) => ReadyState::Fallback,
         (WireVersion::V0, _, true) => ReadyState::FallbackProbing,
         (WireVersion::V1, false, _) => ReadyState::Silent,
@@ -184,7 +184,7 @@ pub(super) fn harness_in(state: State, policy: Policy) -> Harness {
             harness
         }
         State::Connecting(links) => harness_in_connecting(links, policy),
-        State::Ready(mood) => harness_in_live(mood, policy),
+        State::Ready(state) => harness_in_ready(state, policy),
         State::QueryingSession => {
             let mut harness = Harness::resumed(policy);
             harness.handle(Input::TransportFailed(broken()));
@@ -238,8 +238,8 @@ fn harness_in_connecting(links: ConnectState, policy: Policy) -> Harness {
     harness
 }
 
-fn harness_in_live(mood: ReadyState, policy: Policy) -> Harness {
-    let (flowing, wait) = match mood {
+fn harness_in_ready(state: ReadyState, policy: Policy) -> Harness {
+    let (resumed, wait) = match state {
         ReadyState::Paused => (false, 0),
         ReadyState::Silent => (false, 500),
         ReadyState::Resumed => (true, 0),
@@ -247,7 +247,7 @@ fn harness_in_live(mood: ReadyState, policy: Policy) -> Harness {
         ReadyState::Fallback => (false, 2000),
         ReadyState::FallbackProbing => (false, 2500),
     };
-    let mut harness = if flowing {
+    let mut harness = if resumed {
         Harness::resumed(policy)
     } else {
         Harness::ready(policy)

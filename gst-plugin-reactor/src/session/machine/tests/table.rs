@@ -231,10 +231,10 @@ fn closing(state: State, first: &str, ours: bool) -> Outcome {
     out.extend(left.ending_session.then_some("end"));
     out.extend(left.transport.then_some("close"));
     out.push("disconnected");
-    settle(left, &out.join(" "))
+    close_or_wait(left, &out.join(" "))
 }
 
-fn settle(left: Outstanding, out: &str) -> Outcome {
+fn close_or_wait(left: Outstanding, out: &str) -> Outcome {
     if left == Outstanding::default() {
         return go(State::Closed, format!("{out} no-id closed").trim());
     }
@@ -337,7 +337,7 @@ fn opened_late(state: State) -> Outcome {
             opening_session: true,
             ..Outstanding::default()
         }))
-    .then(|| settle(left, "end"))?
+    .then(|| close_or_wait(left, "end"))?
 }
 
 fn not_opened(state: State) -> Outcome {
@@ -363,7 +363,7 @@ fn outstanding(state: State, done: fn(&mut Outstanding)) -> Outcome {
         unreachable!()
     };
     done(&mut left);
-    settle(left, "")
+    close_or_wait(left, "")
 }
 
 fn server_busy(state: State) -> Outcome {
