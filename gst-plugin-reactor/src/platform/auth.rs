@@ -38,7 +38,7 @@ const OPERATION: &str = "tokens";
 const RENEWAL_RETRY: Duration = Duration::from_secs(30);
 
 /// A token of the user's, which may be replaced while sessions run: clones
-/// are the same token.
+/// share it.
 #[derive(Debug, Clone, Default)]
 pub struct Jwt(Arc<Mutex<Option<Secret>>>);
 

@@ -157,7 +157,7 @@ impl ModelCommand {
 }
 
 /// A JSON text in which the members of an object keep their order, and in
-/// which none hides another of the same name.
+/// which none hides another of its name.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum JsonNode {
     List(Vec<JsonNode>),

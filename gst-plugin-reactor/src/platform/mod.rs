@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 
 //! The Reactor platform on the wire: HTTP, signaling, and the messages of the
-//! two data channels. Nothing in here knows GStreamer.
+//! two data channels. Called by `session` and the elements; it never imports them,
+//! and names no GStreamer type.
 
 pub mod auth;
 pub mod commands;
@@ -26,7 +27,7 @@ pub use error::{Code, Error, ErrorClass};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A panic elsewhere poisons nothing: what is locked stays whole.
+/// Locks a mutex, also after a panic elsewhere: no lock guards a half-made change.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

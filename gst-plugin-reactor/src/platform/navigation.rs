@@ -23,7 +23,7 @@ mod tests;
 /// mouse reports up to 1000 a second; a model shows far fewer pictures.
 pub const MOVE_INTERVAL: Duration = Duration::from_nanos(1_000_000_000 / 60);
 
-/// How long the release of a key waits for a press of the same key. X11
+/// How long the release of a key waits for another press of that key. X11
 /// repeats a key that is held by releases and presses, back to back.
 pub const RELEASE_DELAY: Duration = Duration::from_millis(10);
 
@@ -90,7 +90,7 @@ impl Navigation {
     ///
     /// The patterns are
     /// * `key:NAME`: the key goes down; `*` is any key with no pattern of its own;
-    /// * `key-repeat:NAME`: the same, and again for every repetition;
+    /// * `key-repeat:NAME`: the key goes down, and for every repetition;
     /// * `key-release:NAME`: the key goes up;
     /// * `mouse-move`, `mouse-scroll`;
     /// * `mouse-press`, `mouse-release`, with `:1`, `:2`... for one button.

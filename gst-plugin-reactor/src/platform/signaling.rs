@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
 //! The calls that exchange an offer for an answer. The client offers, the
-//! server answers once and never trickles.
+//! server answers once and never trickles. Called from tokio tasks; it never retries.
 
 use reqwest::Method;
 use serde::Deserialize;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 
-//! Media tracks as the platform describes them to a client.
+//! Media tracks as the platform describes them to a client. Plain data.
 
 use serde::Deserialize;
 
-/// What a track carries.
+/// The kind of media of a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -21,7 +21,7 @@ impl Kind {
     }
 }
 
-/// Which way a track flows, seen from the client.
+/// The direction of a track, seen from the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {

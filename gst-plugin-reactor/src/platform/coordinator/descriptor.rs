@@ -24,7 +24,7 @@ pub struct Capabilities {
     /// In the server's order. A track of an unknown kind or direction is left
     /// out here, but is in `raw`.
     pub tracks: Vec<Track>,
-    /// All of it, as received.
+    /// The whole document, as received.
     pub raw: Value,
 }
 
@@ -33,14 +33,14 @@ pub struct Capabilities {
 pub struct SessionDescriptor {
     /// A local runtime of version 3 always says the nil UUID.
     pub session_id: String,
-    /// In the server's words; see [`SessionDescriptor::is_live`].
+    /// As the server spells it; see [`SessionDescriptor::is_live`].
     pub state: String,
     pub model_name: Option<String>,
     pub server_version: Option<String>,
     pub capabilities: Option<Capabilities>,
     /// Protocol and version.
     pub selected_transport: Option<(String, String)>,
-    /// All of it, as received.
+    /// The whole document, as received.
     pub raw: Value,
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! Messages larger than one data-channel message.
+//! Messages larger than one data-channel message. Pure; the state machine owns one
+//! [`Reassembler`] for each channel, which never holds more than the agreed size.
 //!
 //! If both session descriptions carry [`ATTRIBUTE`], everything on both
 //! channels is framed: each data-channel message is binary and begins with a
@@ -25,7 +26,7 @@ pub const MAX_FRAME: usize = 65_536;
 
 /// Flag: more frames of this message follow.
 const MORE: u8 = 0x01;
-/// Flag, the same on all frames of a message: it is text.
+/// Flag, equal on all frames of a message: it is text.
 const TEXT: u8 = 0x02;
 
 /// The attribute to offer, without the `a=` before it and the line end after
@@ -65,8 +66,8 @@ impl Framing {
         }
     }
 
-    /// Turns a message into what to send, in this order and with nothing else
-    /// between on the same channel.
+    /// Splits a message into frames, to be sent in this order and without other
+    /// frames between them on that channel.
     pub fn split(&self, message: WireFrame) -> Result<Vec<WireFrame>, Error> {
         if message.len() > self.max() {
             return Err(too_large("to be sent", message.len(), self.max()));
@@ -95,7 +96,7 @@ impl Framing {
     }
 }
 
-/// Puts messages together again. One for each channel and connection.
+/// Reassembles messages. One for each channel and connection.
 ///
 /// After an error the rest of the message it was about is dropped, and what
 /// comes then is read again.
@@ -123,7 +124,7 @@ impl Reassembler {
         }
     }
 
-    /// Takes what the channel delivered, gives the message it completes.
+    /// Takes a frame of the channel, and returns the message that it completes.
     pub fn push(&mut self, frame: WireFrame) -> Result<Option<WireFrame>, Error> {
         if let Framing::Plain { .. } = self.framing {
             return Ok(Some(frame));
@@ -162,7 +163,8 @@ impl Reassembler {
         finish(text, payload.freeze(), max).map(Some)
     }
 
-    /// A frame that is none: if it broke into a message, drop what is left.
+    /// The error for a malformed frame. If it interrupts a message, the rest of
+    /// that message is dropped.
     fn stray(&mut self, why: &str, length: usize) -> Error {
         if let State::Partial { .. } = self.state {
             self.state = State::Skipping;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! The messages themselves, the same for both versions of the wire.
+//! The messages of both wire versions, as types. Plain data; the encodings are in
+//! `v0` and `v1`.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +45,7 @@ pub struct Clip {
     pub playlist_url: String,
 }
 
-/// A verdict on what was put into the model.
+/// The platform's moderation of an input.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Moderation {
@@ -57,7 +58,7 @@ pub struct Moderation {
     pub message: String,
 }
 
-/// What a client says. The numbers are the fields of `ControlClientMessage`
+/// A message of the client. The numbers are the fields of `ControlClientMessage`
 /// in v1, and of `DataClientMessage` for the command.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ClientMessage {
@@ -67,7 +68,7 @@ pub enum ClientMessage {
     RequestSchema,
     /// Says that the bytes of a file are there. Field 12.
     FileUploaded(FileRef),
-    /// Asks for the last so many seconds of the recording. Field 13.
+    /// Requests the last `seconds` of the recording. Field 13.
     RequestClip { seconds: f64 },
     /// Asks for the whole recording. Field 14.
     RequestRecording,
@@ -130,7 +131,7 @@ impl ClientMessage {
         }
     }
 
-    /// Refuses what would be changed on its way or cannot be written at all.
+    /// Refuses values that the wire would change or cannot carry.
     pub(super) fn check(&self) -> Result<(), Error> {
         match self {
             ClientMessage::RequestClip { seconds } if !(seconds.is_finite() && *seconds > 0.0) => {
@@ -166,7 +167,7 @@ impl FileRef {
     }
 }
 
-/// What the server says. The numbers are the fields of `ControlServerMessage`
+/// A message of the server. The numbers are the fields of `ControlServerMessage`
 /// in v1, and of `DataServerMessage` for the model's.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ServerMessage {
@@ -196,7 +197,7 @@ pub enum ServerMessage {
     Unknown,
 }
 
-/// What a message is to the other side.
+/// The role of a message in an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MessageRole {
     Request,
@@ -204,7 +205,7 @@ pub enum MessageRole {
     Notification,
 }
 
-/// A message of the server's with what belongs to it.
+/// A message of the server with its version, role and request id.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InboundMessage {
     pub version: WireVersion,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! Which answer belongs to which request. Time is an argument, in whatever
-//! clock the caller has.
+//! The requests that wait for a response, and the ids that tell them apart. Pure:
+//! time is an argument, of the caller's clock; it sets no timer.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ impl<T> PendingRequests<T> {
         Self::default()
     }
 
-    /// Notes a request. Gives back what waited under the same id, if anything.
+    /// Adds a request. Returns the one that it replaces under that id, if any.
     pub fn insert(&mut self, id: impl Into<String>, deadline: Duration, value: T) -> Option<T> {
         let id = id.into();
         let replaced = self.take(&id);
@@ -65,7 +65,7 @@ impl<T> PendingRequests<T> {
         self.entries.iter().map(|entry| entry.deadline).min()
     }
 
-    /// Takes out what has waited long enough, the earliest deadline first.
+    /// Removes the requests past their deadline, the earliest deadline first.
     pub fn expire(&mut self, now: Duration) -> Vec<(String, T)> {
         let mut expired: Vec<_> = self
             .entries
@@ -78,7 +78,7 @@ impl<T> PendingRequests<T> {
             .collect()
     }
 
-    /// Takes out everything, the oldest first: nothing will be answered.
+    /// Removes all requests, the oldest first, when no response can come any more.
     pub fn drain(&mut self) -> Vec<(String, T)> {
         self.entries
             .drain(..)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
 //! `reactor_wire.v1` as of runtime 3.10: the parts of it that a streaming
-//! client needs. Older runtimes have a subset with the same numbers.
+//! client needs. Older runtimes have a subset with equal numbers.
 //! Statistics (client field 19) and steps (data field 11) are left out;
 //! unknown fields are skipped.
 
@@ -138,7 +138,7 @@ pub struct Command {
     pub uploads: BTreeMap<String, UploadReference>,
 }
 
-/// `UploadReference`, and `FileUploaded`, which has the same fields.
+/// `UploadReference`, and `FileUploaded`, which has equal fields.
 #[derive(Clone, PartialEq, Message)]
 pub struct UploadReference {
     #[prost(string, tag = "1")]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! Version 0 of the wire: JSON in text messages.
+//! Version 0 of the wire: JSON in text messages. Pure functions.
 //!
 //! On `data` everything is in an envelope with a scope, `application` for the
 //! model and `runtime` for the rest; on `control` there is only what is about
@@ -151,7 +151,7 @@ pub fn decode(channel: Channel, bytes: &[u8]) -> Result<InboundMessage, Error> {
     }
 }
 
-/// What comes on the control channel: answers to the claim of a track.
+/// Reads the control channel: responses to the claim of a track.
 fn control(mut object: Object) -> InboundMessage {
     let role = match object.get("type").and_then(Value::as_str) {
         Some("request") => MessageRole::Request,
@@ -184,7 +184,7 @@ fn control(mut object: Object) -> InboundMessage {
     }
 }
 
-/// What comes on the data channel.
+/// Reads the data channel.
 fn data(mut object: Object) -> Result<InboundMessage, serde_json::Error> {
     let notice = |message| InboundMessage {
         version: WireVersion::V0,
@@ -256,7 +256,7 @@ fn runtime_message(name: &str, data: Value) -> Result<InboundMessage, serde_json
     })
 }
 
-/// Reads the fields of a message. Those that are null are as good as absent.
+/// Reads the fields of a message. Null counts as absent.
 fn fields<T: DeserializeOwned>(mut data: Value) -> Result<T, serde_json::Error> {
     if let Value::Object(object) = &mut data {
         object.retain(|_, value| !value.is_null());
@@ -270,7 +270,7 @@ fn reason(mut data: Value) -> String {
         .unwrap_or_default()
 }
 
-/// A value that is there and not null.
+/// A member that is present and not null.
 fn take(object: &mut Object, key: &str) -> Option<Value> {
     object.remove(key).filter(|value| !value.is_null())
 }

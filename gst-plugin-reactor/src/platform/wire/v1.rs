@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! Version 1 of the wire: protobuf in binary messages.
+//! Version 1 of the wire: protobuf in binary messages. Pure functions.
 
 use bytes::Bytes;
 use prost::Message;

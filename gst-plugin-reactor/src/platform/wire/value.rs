@@ -2,7 +2,7 @@
 
 //! JSON values and `google.protobuf.Struct`, which carries every number as an
 //! IEEE double. The server puts v0 messages through a `Struct` as well, so the
-//! numbers of both versions are alike.
+//! numbers of both versions are alike. Pure functions; they never round a number.
 
 use prost_types::{ListValue, Struct, value::Kind};
 use serde_json::{Map, Number, Value};
@@ -17,7 +17,7 @@ const EXACT: u64 = 1 << 53;
 /// read a command with 34 levels of them.
 const MAX_DEPTH: usize = 32;
 
-/// Refuses what would not arrive as it was meant.
+/// Refuses values that would arrive changed.
 pub fn check(data: &Map<String, Value>) -> Result<(), Error> {
     for (name, value) in data {
         let mut left = vec![(1, value)];
@@ -73,7 +73,7 @@ fn to_proto(value: &Value) -> prost_types::Value {
     let kind = match value {
         Value::Null => Kind::NullValue(0),
         Value::Bool(value) => Kind::BoolValue(*value),
-        // `check` has made sure that there is a number to be had.
+        // `check` has made sure that the number is finite.
         Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
         Value::String(text) => Kind::StringValue(text.clone()),
         Value::Array(items) => Kind::ListValue(ListValue {
