@@ -8,7 +8,7 @@ use gst::prelude::*;
 use reactor_coordinator::{ApiRoute, CoordinatorSettings, RecordedRequest};
 use reactor_tests::{
     TIMEOUT,
-    clips::{GRAIN, assert_lasts, assert_ordinary, live},
+    clips::{GRAIN, assert_complete_mp4, assert_duration, live},
     cloud::{KEY, start_coordinator, wait_closed},
     pipeline::{TestPipeline, wait_until},
     process::Process,
@@ -47,10 +47,10 @@ fn clip_of_own_pipeline_is_saved_while_playing() {
     assert_eq!(server.session_state(), "streaming");
     launch.interrupt_group();
     launch.assert_succeeds(TIMEOUT);
-    let (duration, all) = assert_ordinary(&whole.0);
+    let (duration, all) = assert_complete_mp4(&whole.0);
     assert_chunks(duration, 5.0);
-    let (duration, kept) = assert_ordinary(&cut.0);
-    assert_lasts(duration, 5.0);
+    let (duration, kept) = assert_complete_mp4(&cut.0);
+    assert_duration(duration, 5.0);
     assert!(all.len() > kept.len(), "{} {}", all.len(), kept.len());
 }
 
@@ -72,8 +72,8 @@ fn request_eos_saves_last_seconds_on_ctrl_c() {
     launch.interrupt_group();
     launch.assert_succeeds(TIMEOUT);
     server.wait_for_state("ready", TIMEOUT);
-    let (duration, counters) = assert_ordinary(&file.0);
-    assert_lasts(duration, 3.0);
+    let (duration, counters) = assert_complete_mp4(&file.0);
+    assert_duration(duration, 3.0);
     // The last three of six seconds, not the first.
     assert!(counters[0] > 60, "it begins with picture {}", counters[0]);
 }
@@ -95,7 +95,7 @@ fn session_name_of_other_pipeline_is_found() {
     saving.wait_eos(TIMEOUT);
     let clip: gst::Structure = saving.by_name("c").property("clip");
     assert!(clip.has_field("playlist-url"), "{clip}");
-    assert_ordinary(&file.0);
+    assert_complete_mp4(&file.0);
     drop(running);
     server.wait_for_state("ready", TIMEOUT);
 }
@@ -115,7 +115,7 @@ fn filter_in_pipeline_gives_session() {
     running.wait_element("reactor-clip", TIMEOUT);
     running.pipeline.send_event(gst::event::Eos::new());
     running.wait_eos(TIMEOUT);
-    assert_ordinary(&file.0);
+    assert_complete_mp4(&file.0);
     let two = TestPipeline::parse(
         "videotestsrc ! reactorfilter local=true ! fakesink  \
          videotestsrc ! reactorfilter local=true ! fakesink  reactorclip ! fakesink",
@@ -155,7 +155,7 @@ fn early_end_of_session_saves_shorter_clip() {
     assert_eq!(code, "CLIP_SHORTER");
     saving.wait_eos(TIMEOUT);
     server.wait_for_state("ready", TIMEOUT);
-    let (duration, _) = assert_ordinary(&file.0);
+    let (duration, _) = assert_complete_mp4(&file.0);
     assert!(duration >= 3.0, "{duration} s");
 }
 
@@ -175,7 +175,7 @@ fn cloud_segments_are_fetched_without_token() {
     running.pipeline.send_event(gst::event::Eos::new());
     running.wait_eos(TIMEOUT);
     running.stop();
-    assert_ordinary(&file.0);
+    assert_complete_mp4(&file.0);
     wait_closed(&coordinator, TIMEOUT);
     let clips = coordinator.requests(ApiRoute::Clips);
     let fetched = coordinator.requests(ApiRoute::Fetch);

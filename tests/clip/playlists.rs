@@ -13,7 +13,7 @@ use gst::{
 };
 use reactor_tests::{
     TIMEOUT, audio,
-    clips::{GRAIN, assert_lasts, assert_ordinary, live, playlist_url, record},
+    clips::{GRAIN, assert_complete_mp4, assert_duration, live, playlist_url, record},
     frames::FrameReader,
     media, official_client,
     pipeline::TestPipeline,
@@ -51,7 +51,7 @@ fn clip_equals_that_of_official_client() {
         &format!("local=true {fragmented} playlist-url=\"{url}\""),
         &parts.0,
     );
-    let (_, counters) = assert_ordinary(&own.0);
+    let (_, counters) = assert_complete_mp4(&own.0);
     assert_eq!(counters, media::recorded_counters(&theirs.0));
     // Byte for byte what the official client concatenates.
     assert_eq!(
@@ -77,9 +77,9 @@ fn clip_property_saves_reply_of_request_clip() {
     running.wait_eos(TIMEOUT);
     let size = std::fs::metadata(&file.0).unwrap().len();
     assert_eq!(made.get::<u64>("bytes").unwrap(), size);
-    let (duration, _) = assert_ordinary(&file.0);
+    let (duration, _) = assert_complete_mp4(&file.0);
     let said = made.get::<gst::ClockTime>("duration").unwrap();
-    assert_lasts(duration, said.mseconds() as f64 / 1000.0);
+    assert_duration(duration, said.mseconds() as f64 / 1000.0);
 }
 
 #[test]

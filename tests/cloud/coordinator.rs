@@ -87,7 +87,7 @@ fn json(reply: &Reply, status: u16) -> Value {
 }
 
 /// The only session of the ledger, once it has ended.
-fn ended(coordinator: &Coordinator, limit: Duration) -> LedgerEntry {
+fn wait_for_end(coordinator: &Coordinator, limit: Duration) -> LedgerEntry {
     let deadline = Instant::now() + limit;
     while !coordinator.open_sessions().is_empty() {
         assert!(Instant::now() < deadline, "{:?}", coordinator.ledger());
@@ -122,7 +122,7 @@ fn official_client_completes_session() {
     assert!(told["clip_boxes"][1].as_u64() > Some(0), "{told}");
     assert_eq!(told["clip_session"], told["session_id"]);
 
-    let entry = ended(&coordinator, TIMEOUT);
+    let entry = wait_for_end(&coordinator, TIMEOUT);
     assert_eq!(told["session_id"], entry.session_id);
     assert_eq!(entry.model, "playground");
     assert_eq!(entry.client_info["sdk_type"], "python");
@@ -131,10 +131,10 @@ fn official_client_completes_session() {
     // It polls while it waits, and once more.
     assert!(coordinator.count(ApiRoute::Session) > waiting.answers);
     server.wait_for_state("ready", TIMEOUT);
-    tokens_went_where_they_belong(&coordinator);
+    assert_tokens_are_sent_to_api_only(&coordinator);
 }
 
-fn tokens_went_where_they_belong(coordinator: &Coordinator) {
+fn assert_tokens_are_sent_to_api_only(coordinator: &Coordinator) {
     let log = coordinator.log();
     for seen in &log {
         let bearer = seen.header("authorization").is_some();
@@ -179,7 +179,7 @@ fn official_client_reconnects_and_second_client_joins() {
     assert_eq!(bearer(&deletions[0]), bearer(&offers[0]));
     let reason = None;
     assert_eq!(
-        ended(&coordinator, TIMEOUT).end,
+        wait_for_end(&coordinator, TIMEOUT).end,
         Some(SessionEnd::Deleted { reason })
     );
     server.wait_for_state("ready", TIMEOUT);
@@ -197,7 +197,7 @@ fn vanished_client_loses_session_after_window() {
         },
     );
     let told = official_client::use_cloud(&coordinator, KEY, &["--vanish"]);
-    let entry = ended(&coordinator, LATER);
+    let entry = wait_for_end(&coordinator, LATER);
     assert_eq!(told["session_id"], entry.session_id);
     assert_eq!(entry.end, Some(SessionEnd::Window));
     let lasted = entry.ended_ms.unwrap() - entry.started_ms.unwrap();
@@ -321,7 +321,7 @@ fn sessions_end_at_their_limits() {
         let account = Account::new(&coordinator, &wanted);
         let session = account.create();
         account.wait_ready(&session);
-        assert_eq!(ended(&coordinator, TIMEOUT).end, Some(end));
+        assert_eq!(wait_for_end(&coordinator, TIMEOUT).end, Some(end));
         let over = account.get(&session);
         assert_eq!(over["state"], serde_json::to_value(state).unwrap());
         assert!(over["capabilities"].is_null(), "{over}");
@@ -337,7 +337,7 @@ fn session_ended_by_runtime_is_inactive() {
     let session = account.create();
     account.wait_ready(&session);
     http::post(&format!("{}/stop_session", server.url()), "{}").unwrap();
-    let entry = ended(&coordinator, TIMEOUT);
+    let entry = wait_for_end(&coordinator, TIMEOUT);
     assert!(
         matches!(entry.end, Some(SessionEnd::Runtime(_))),
         "{entry:?}"

@@ -157,7 +157,7 @@ impl Drop for TlsFrontend {
 }
 
 /// A child process that trusts this authority: trusted certificates are loaded once per process.
-fn trusting(authority: &Authority, program: &Path) -> Command {
+fn command_trusting(authority: &Authority, program: &Path) -> Command {
     let mut command = Command::new(program);
     command
         .env("SSL_CERT_FILE", &authority.file)
@@ -174,7 +174,7 @@ fn session_over_https_is_recorded() {
     let authority = Authority::new("https-good");
     let frontend = TlsFrontend::start(&coordinator, authority.issue("localhost", 2099));
     let file = scratch::path("https.mkv");
-    let mut command = trusting(&authority, Path::new("gst-launch-1.0"));
+    let mut command = command_trusting(&authority, Path::new("gst-launch-1.0"));
     command.arg("-e").args(["reactorsrc", "model=playground"]);
     command.arg(format!("api-url={}", frontend.url()));
     command.args(["!", "video/x-vp9", "!", "matroskamux", "!", "filesink"]);
@@ -196,10 +196,10 @@ fn session_over_https_is_recorded() {
 
 /// The error that the user gets for a server with this certificate. Panics if a request reaches the
 /// server.
-fn refusal(trusted: &Authority, identity: Identity) -> Value {
+fn assert_refused(trusted: &Authority, identity: Identity) -> Value {
     let coordinator = Coordinator::start(CoordinatorSettings::default()).unwrap();
     let frontend = TlsFrontend::start(&coordinator, identity);
-    let mut command = trusting(trusted, &repository().join("tests/programs/error.py"));
+    let mut command = command_trusting(trusted, &repository().join("tests/programs/error.py"));
     let line = format!("reactorsrc model=m api-url={} ! fakesink", frontend.url());
     command.arg(line);
     let mut child = Process::start("https-refusal", command);
@@ -233,20 +233,20 @@ fn assert_says(error: &Value, words: &[&str]) {
 #[test]
 fn unknown_authority_is_refused_before_any_request() {
     let [known, unknown] = ["https-known", "https-unknown"].map(Authority::new);
-    let error = refusal(&known, unknown.issue("localhost", 2099));
+    let error = assert_refused(&known, unknown.issue("localhost", 2099));
     assert_says(&error, &["https://localhost", "SSL_CERT_FILE"]);
 }
 
 #[test]
 fn wrong_host_name_is_refused_before_any_request() {
     let authority = Authority::new("https-name");
-    let error = refusal(&authority, authority.issue("elsewhere.example", 2099));
+    let error = assert_refused(&authority, authority.issue("elsewhere.example", 2099));
     assert_says(&error, &["localhost", "api-url"]);
 }
 
 #[test]
 fn expired_certificate_is_refused_before_any_request() {
     let authority = Authority::new("https-expired");
-    let error = refusal(&authority, authority.issue("localhost", 2021));
+    let error = assert_refused(&authority, authority.issue("localhost", 2021));
     assert_says(&error, &["expired", "clock"]);
 }

@@ -16,7 +16,7 @@ pub const GRAIN: f64 = 0.05;
 
 /// Panics unless the file is an ordinary MP4 with all its pictures; returns its duration in seconds
 /// and the counters of its pictures.
-pub fn assert_ordinary(file: &Path) -> (f64, Vec<u32>) {
+pub fn assert_complete_mp4(file: &Path) -> (f64, Vec<u32>) {
     let boxes = mp4::boxes(file);
     let place = |name: &str| boxes.iter().position(|b| b == name);
     assert!(place("moov") < place("mdat"), "{boxes:?}");
@@ -38,7 +38,7 @@ pub fn assert_ordinary(file: &Path) -> (f64, Vec<u32>) {
     (duration, counters)
 }
 
-pub fn assert_lasts(duration: f64, seconds: f64) {
+pub fn assert_duration(duration: f64, seconds: f64) {
     assert!((duration - seconds).abs() < GRAIN, "{duration} s");
 }
 

@@ -175,19 +175,6 @@ impl FrameReader {
     }
 }
 
-/// Panics unless the counters increase by exactly one.
-pub fn assert_contiguous(frames: &[Frame]) {
-    for pair in frames.windows(2) {
-        assert_eq!(
-            pair[1].counter,
-            pair[0].counter + 1,
-            "frame {} follows {}",
-            pair[1].counter,
-            pair[0].counter
-        );
-    }
-}
-
 /// Panics if a frame is repeated or out of order, or if more are missing than the few that an
 /// overloaded server drops before it encodes them.
 pub fn assert_nearly_contiguous(frames: &[Frame]) {

@@ -327,7 +327,7 @@ impl DuplexPipeline {
             replies.len() >= outages.len()
         })?;
         check_replies(&replies, &must_reply)?;
-        self.check_quiet()?;
+        self.check_uninterrupted()?;
         let lag = self.lag().ok_or("no mark of the sound was heard")?;
         if !lag.is_good() {
             return Err(format!("sound and pictures are apart: {lag:?}"));
@@ -363,7 +363,7 @@ impl DuplexPipeline {
     }
 
     /// Checks that the application has noticed nothing but a gap.
-    fn check_quiet(&self) -> Result<(), String> {
+    fn check_uninterrupted(&self) -> Result<(), String> {
         let observed = self.heard();
         for (what, list) in [
             ("errors", &observed.errors),

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::support::{
     CODEC_NOT_FOUND, Expected, NOT_AUTHORIZED, OPEN_READ, READ, TIMEOUT, assert_fails,
-    count_buffers, source, take_down,
+    count_buffers, source, stop_and_check,
 };
 
 /// Edits the SDP in the member `field` of a JSON body.
@@ -40,7 +40,7 @@ fn lines(sdp: &str, edit: impl Fn(&str) -> Option<String>) -> String {
     edited.map(|line| line + "\r\n").collect()
 }
 
-fn rejected(sdp: &str) -> String {
+fn reject_video(sdp: &str) -> String {
     lines(sdp, |line| match line.strip_prefix("m=video ") {
         Some(rest) => {
             let (_, rest) = rest.split_once(' ').unwrap();
@@ -51,14 +51,14 @@ fn rejected(sdp: &str) -> String {
 }
 
 /// Without the first m-section.
-fn shortened(sdp: &str) -> String {
+fn remove_first_section(sdp: &str) -> String {
     let begin = sdp.find("m=").unwrap();
     let end = begin + 2 + sdp[begin + 2..].find("m=").unwrap();
     format!("{}{}", &sdp[..begin], &sdp[end..])
 }
 
 /// With one digit of each fingerprint changed.
-fn forged(sdp: &str) -> String {
+fn forge_fingerprint(sdp: &str) -> String {
     lines(sdp, |line| {
         let mut line = line.to_owned();
         if line.starts_with("a=fingerprint:") {
@@ -69,7 +69,7 @@ fn forged(sdp: &str) -> String {
     })
 }
 
-fn weak(sdp: &str) -> String {
+fn use_md5_fingerprint(sdp: &str) -> String {
     lines(sdp, |line| match line.starts_with("a=fingerprint:") {
         true => Some(format!("a=fingerprint:md5 {}", ["00"; 16].join(":"))),
         false => Some(line.to_owned()),
@@ -82,14 +82,18 @@ fn invalid_sdp_answer_posts_error() {
     let track = |text| Expected::gpu("TRACK_REJECTED", CODEC_NOT_FOUND, text);
     type Spoil = fn(&str) -> String;
     let cases: [(&str, Spoil, Expected); 6] = [
-        ("rejected", rejected, track("track 'main_video'")),
-        ("shortened", shortened, track("its m-section is missing")),
+        ("rejected", reject_video, track("track 'main_video'")),
+        (
+            "shortened",
+            remove_first_section,
+            track("its m-section is missing"),
+        ),
         (
             "forged",
-            forged,
+            forge_fingerprint,
             identity("not the one its answer announced"),
         ),
-        ("weak", weak, identity("SHA-256")),
+        ("weak", use_md5_fingerprint, identity("SHA-256")),
         (
             "unparsable",
             |_| "v=0\r\nnonsense".to_owned(),
@@ -119,7 +123,7 @@ fn invalid_sdp_answer_posts_error() {
 fn peer_with_forged_fingerprint_is_ignored() {
     let server = Server::playground();
     let proxy = Proxy::before(&server);
-    proxy.rule(RuntimeRoute::Answer, answer(forged));
+    proxy.rule(RuntimeRoute::Answer, answer(forge_fingerprint));
     let running = source(&proxy.url(), "");
     let buffers = count_buffers(&running.pad("sink", "sink"));
     running.play();
@@ -137,7 +141,7 @@ fn peer_with_forged_fingerprint_is_ignored() {
     assert_eq!(code.as_deref(), Some("IDENTITY_MISMATCH"));
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(buffers(), 0);
-    take_down(&running);
+    stop_and_check(&running);
 }
 
 /// The candidates of both sides lead to a port that nothing listens on.
@@ -173,7 +177,7 @@ fn unreachable_candidates_post_error() {
         _ => Expected::gpu("DISCONNECTED", READ, "no way to the server's media port")
             .check("ICE", &failure),
     }
-    take_down(&running);
+    stop_and_check(&running);
     assert_eq!(proxy.count(RuntimeRoute::StopSession), 1);
     server.wait_for_state("ready", TIMEOUT);
 }
@@ -196,7 +200,7 @@ fn running_session_is_joined_and_not_stopped() {
         let frames = count_buffers(&running.pad("sink", "sink"));
         running.play();
         wait_until("streaming", TIMEOUT, || frames() > 5);
-        take_down(&running);
+        stop_and_check(&running);
         assert_eq!(proxy.count(RuntimeRoute::StartSession), asked);
         assert_eq!(proxy.count(RuntimeRoute::StopSession), 0);
         let state = server.session_state();

@@ -13,7 +13,7 @@ use reactor_tests::{
 
 use crate::support::{
     BUSY, CODEC_NOT_FOUND, Expected, NOT_AUTHORIZED, NOT_FOUND, OPEN_READ, SETTINGS, TIMEOUT,
-    assert_fails, count_buffers, source, take_down,
+    assert_fails, count_buffers, source, stop_and_check,
 };
 
 /// A session with one video track to receive.
@@ -22,12 +22,12 @@ const SESSION: &str = r#"{"session_id":"s-1","state":"waiting","model":{"name":"
     "capabilities":{"tracks":[{"name":"v","kind":"video","direction":"recvonly"}]}}"#;
 
 /// The session in a state that cannot be joined.
-fn resting_session() -> String {
+fn closing_session() -> String {
     SESSION.replace("\"waiting\"", "\"closing\"")
 }
 
 /// A server that accepts an offer and never answers it.
-fn script(proxy: &Proxy) {
+fn accept_offers_only(proxy: &Proxy) {
     proxy.reset();
     proxy.rule(RuntimeRoute::StartSession, Rule::reply(200, SESSION));
     proxy.rule(RuntimeRoute::Session, Rule::reply(200, SESSION));
@@ -55,7 +55,7 @@ fn no_server_posts_network_error() {
 type Reply = (&'static str, Rule, Expected);
 
 /// Replies that are no refusals of the platform.
-fn not_the_platform() -> Vec<Reply> {
+fn invalid_replies() -> Vec<Reply> {
     let broken = Expected::api("NETWORK_ERROR", OPEN_READ, "broke off");
     let odd = Expected::api("DECODE_FAILED", OPEN_READ, "does not look like a Reactor").status(200);
     let large = Expected::api("DECODE_FAILED", OPEN_READ, "larger than");
@@ -102,8 +102,8 @@ fn refusals() -> Vec<Reply> {
 #[test]
 fn invalid_session_reply_posts_error() {
     let proxy = Proxy::alone();
-    for (what, rule, expected) in not_the_platform().into_iter().chain(refusals()) {
-        script(&proxy);
+    for (what, rule, expected) in invalid_replies().into_iter().chain(refusals()) {
+        accept_offers_only(&proxy);
         proxy.rule(RuntimeRoute::StartSession, rule);
         assert_fails(what, &proxy.url(), "", expected.during("start_session"));
         assert_eq!(proxy.count(RuntimeRoute::StartSession), 1, "{what}");
@@ -132,7 +132,7 @@ fn unusable_session_posts_error_and_is_stopped() {
         ),
     ];
     for (what, session, ended, expected) in cases {
-        script(&proxy);
+        accept_offers_only(&proxy);
         proxy.rule(RuntimeRoute::StartSession, Rule::reply(200, session));
         assert_fails(what, &proxy.url(), "", expected);
         assert_eq!(proxy.count(RuntimeRoute::StopSession), ended, "{what}");
@@ -203,7 +203,7 @@ fn no_answers() -> Vec<(RuntimeRoute, Reply)> {
 fn session_without_answer_posts_error() {
     let proxy = Proxy::alone();
     for (route, (what, rule, expected)) in failing_calls().into_iter().chain(no_answers()) {
-        script(&proxy);
+        accept_offers_only(&proxy);
         proxy.rule(route, rule);
         let failure = assert_fails(what, &proxy.url(), "max-sdp-attempts=2", expected);
         let id: String = failure.detail("session-id");
@@ -230,7 +230,7 @@ fn full_server_is_retried_until_free() {
     wait_until("streaming", TIMEOUT, || frames() > 5);
     assert!(begun.elapsed() >= Duration::from_millis(1300));
     assert_eq!(proxy.count(RuntimeRoute::StartSession), 3);
-    take_down(&running);
+    stop_and_check(&running);
 }
 
 /// The text of a progress message about waiting.
@@ -286,8 +286,8 @@ fn waiting_timeout_posts_last_error() {
     ];
     let proxy = Proxy::alone();
     for (what, rule, expected) in cases {
-        script(&proxy);
-        proxy.rule(RuntimeRoute::Session, Rule::reply(200, resting_session()));
+        accept_offers_only(&proxy);
+        proxy.rule(RuntimeRoute::Session, Rule::reply(200, closing_session()));
         proxy.rule(RuntimeRoute::StartSession, rule);
         let begun = Instant::now();
         // A request in flight may still create a session, so its reply is awaited.
@@ -306,14 +306,14 @@ fn silent_server_posts_timeout_without_waiting_timeout() {
     silent.rule(RuntimeRoute::StartSession, Rule::Hang);
     let ending = Proxy::alone();
     ending.rule(RuntimeRoute::StartSession, status(409));
-    ending.rule(RuntimeRoute::Session, Rule::reply(200, resting_session()));
+    ending.rule(RuntimeRoute::Session, Rule::reply(200, closing_session()));
     let first = source(&silent.url(), "");
     let second = source(&ending.url(), "");
     first.play();
     second.play();
     let fails = |running: &TestPipeline, what, expected: Expected| {
         expected.check(what, &running.wait_error(TIMEOUT));
-        take_down(running);
+        stop_and_check(running);
     };
     let expected = Expected::api("REQUEST_TIMEOUT", OPEN_READ, "no complete answer");
     fails(&first, "silence", expected.during("start_session"));
@@ -327,7 +327,7 @@ fn silent_server_posts_timeout_without_waiting_timeout() {
 fn absurd_retry_after_can_be_stopped() {
     let proxy = Proxy::alone();
     for seconds in ["10000000000000000000", "1e300", "-1", "NaN"] {
-        script(&proxy);
+        accept_offers_only(&proxy);
         proxy.next(
             RuntimeRoute::StartSession,
             1,
@@ -338,7 +338,7 @@ fn absurd_retry_after_can_be_stopped() {
         running.wait_message(TIMEOUT, waiting_text);
         let failure = running.wait_error(TIMEOUT);
         assert_eq!(failure.code(), "RATE_LIMITED", "{seconds}");
-        take_down(&running);
+        stop_and_check(&running);
     }
 }
 

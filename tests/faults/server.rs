@@ -17,7 +17,9 @@ use reactor_tests::{
 
 use crate::{
     health,
-    support::{Expected, OPEN_READ, READ, TIMEOUT, assert_fails, count_buffers, source, take_down},
+    support::{
+        Expected, OPEN_READ, READ, TIMEOUT, assert_fails, count_buffers, source, stop_and_check,
+    },
 };
 
 /// Well above a stall-timeout of 3 s, for a busy machine.
@@ -39,7 +41,7 @@ fn killed_server_posts_disconnected() {
     let failure = running.wait_error(STALLED);
     Expected::gpu("DISCONNECTED", READ, "is the server running?").check("killed", &failure);
     assert!(!failure.detail::<String>("session-id").is_empty());
-    take_down(&running);
+    stop_and_check(&running);
 }
 
 #[test]
@@ -52,7 +54,7 @@ fn frozen_server_posts_disconnected_after_stall_timeout() {
     // Not earlier: it could be a long pause.
     assert!(begun.elapsed() > Duration::from_secs(2), "too early");
     Expected::gpu("DISCONNECTED", READ, "(stall-timeout)").check("frozen", &failure);
-    take_down(&running);
+    stop_and_check(&running);
 }
 
 /// Both branches have to get EOS before the pipeline posts it.
@@ -70,7 +72,7 @@ fn two_branches(url: &str) -> TestPipeline {
     running
 }
 
-fn ends_in_order(body: &str, expected: Option<&str>) {
+fn assert_stop_sends_eos(body: &str, expected: Option<&str>) {
     let server = Server::playground();
     let proxy = Proxy::before(&server);
     let running = two_branches(&proxy.url());
@@ -98,19 +100,19 @@ fn ends_in_order(body: &str, expected: Option<&str>) {
     if expected.is_some() {
         assert_eq!(told.as_deref(), expected);
     }
-    take_down(&running);
+    stop_and_check(&running);
     // It has ended: there is nothing to stop.
     assert_eq!(proxy.count(RuntimeRoute::StopSession), 0);
 }
 
 #[test]
 fn stopped_session_sends_eos_with_reason() {
-    ends_in_order(r#"{"reason":"out of credits"}"#, Some("out of credits"));
+    assert_stop_sends_eos(r#"{"reason":"out of credits"}"#, Some("out of credits"));
 }
 
 #[test]
 fn stopped_session_without_reason_sends_eos() {
-    ends_in_order("", None);
+    assert_stop_sends_eos("", None);
 }
 
 /// A model that crashes has not ended its session in order: a recording of it must not look
@@ -142,7 +144,7 @@ fn crashed_model_posts_error_and_no_eos() {
         let codes = ["DISCONNECTED", "BAD_REQUEST", "NETWORK_ERROR"];
         let code = failure.code();
         assert!(codes.contains(&code.as_str()), "{what}: {failure:?}");
-        take_down(&running);
+        stop_and_check(&running);
     }
 }
 
@@ -164,7 +166,7 @@ fn server_killed_while_connecting_posts_error() {
     let code = failure.code();
     let lost = ["NETWORK_ERROR", "DISCONNECTED", "REQUEST_TIMEOUT"];
     assert!(lost.contains(&code.as_str()), "{failure:?}");
-    take_down(&running);
+    stop_and_check(&running);
 }
 
 #[test]
@@ -194,7 +196,7 @@ fn stop_while_connecting_leaves_no_session() {
         let running = source(&proxy.url(), "");
         running.play();
         std::thread::sleep(Duration::from_millis(step * 42));
-        let took = take_down(&running);
+        let took = stop_and_check(&running);
         assert!(took < Duration::from_secs(3), "{step}: {took:?}");
         server.wait_for_state("ready", TIMEOUT);
     }

@@ -16,7 +16,7 @@ use crate::{
     health,
     support::{
         CORE_FAILED, Expected, NOT_FOUND, OPEN_READ, SETTINGS, TIMEOUT, assert_fails,
-        count_buffers, source, take_down,
+        count_buffers, source, stop_and_check,
     },
 };
 
@@ -51,7 +51,7 @@ fn refuses_to_start(properties: &str, text: &'static str) -> String {
     };
     Expected::api("INVALID_SETTINGS", SETTINGS, text).check(properties, &failure);
     said += &format!("{:?}", source.property::<gst::Structure>("last-error"));
-    take_down(&running);
+    stop_and_check(&running);
     said
 }
 
@@ -115,7 +115,7 @@ fn connection_id_and_arguments_reach_server() {
     let frames = count_buffers(&running.pad("sink", "sink"));
     running.play();
     wait_until("streaming", TIMEOUT, || frames() > 5);
-    take_down(&running);
+    stop_and_check(&running);
 
     assert_eq!(proxy.count(RuntimeRoute::Connections), 0);
     let offers = proxy.requests(RuntimeRoute::Offer);
@@ -167,7 +167,7 @@ fn eos_before_any_stream_posts_error() {
     assert!(running.pipeline.send_event(gst::event::Eos::new()));
     let failure = running.wait_error(TIMEOUT);
     Expected::api("ABORTED", CORE_FAILED, "nothing was received").check("EOS", &failure);
-    take_down(&running);
+    stop_and_check(&running);
 }
 
 /// close-timeout bounds the one wait of a state change.
@@ -181,7 +181,7 @@ fn close_timeout_bounds_state_change() {
         wait_until("asked", TIMEOUT, || {
             proxy.count(RuntimeRoute::StartSession) > 0
         });
-        let took = take_down(&running);
+        let took = stop_and_check(&running);
         let limit = Duration::from_millis(limit);
         assert!(
             took >= limit && took < limit + Duration::from_secs(2),

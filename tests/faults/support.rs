@@ -154,19 +154,19 @@ pub fn assert_fails(what: &str, url: &str, properties: &str, expected: Expected)
     running.play();
     let failure = running.wait_error(TIMEOUT);
     expected.check(what, &failure);
-    assert_remembered(&running, &failure);
-    take_down(&running);
+    assert_last_error(&running, &failure);
+    stop_and_check(&running);
     failure
 }
 
 /// The details stay readable after the message.
-fn assert_remembered(running: &TestPipeline, failure: &BusError) {
+fn assert_last_error(running: &TestPipeline, failure: &BusError) {
     let last: gst::Structure = running.by_name("src").property("last-error");
     assert_eq!(Some(last), failure.details);
 }
 
 /// Sets the pipeline to NULL, which must be quick; the source must be disconnected then.
-pub fn take_down(running: &TestPipeline) -> Duration {
+pub fn stop_and_check(running: &TestPipeline) -> Duration {
     let begun = Instant::now();
     running.stop();
     let took = begun.elapsed();

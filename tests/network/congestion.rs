@@ -24,7 +24,7 @@ const CAMERA: &str = "videotestsrc is-live=true pattern=snow \
 const MICROPHONE: &str = "audiotestsrc is-live=true ! audio/x-raw,rate=48000,channels=1";
 
 /// The tests share the network and the registry, so they run one at a time.
-fn alone(with_estimator: bool) -> MutexGuard<'static, ()> {
+fn lock_network_and_registry(with_estimator: bool) -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     static FACTORY: OnceLock<gst::ElementFactory> = OnceLock::new();
     let guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -80,7 +80,7 @@ fn encoder(running: &TestPipeline) -> Arc<Mutex<Option<gst::Element>>> {
 
 #[test]
 fn encoder_follows_bandwidth_estimate() {
-    let _alone = alone(true);
+    let _exclusive = lock_network_and_registry(true);
     let server = Server::playground();
     let properties = "video-encoder=vp8enc start-bitrate=300000 max-bitrate=600000";
     let running = parse(&server, CAMERA, properties);
@@ -107,7 +107,7 @@ fn encoder_follows_bandwidth_estimate() {
 
 #[test]
 fn audio_keeps_its_bitrate() {
-    let _alone = alone(true);
+    let _exclusive = lock_network_and_registry(true);
     let server = Server::playground();
     let feed = format!("{MICROPHONE} ! s.audio_microphone {CAMERA}");
     let running = parse(&server, &feed, "start-bitrate=300000 max-bitrate=400000");
@@ -127,7 +127,7 @@ fn audio_keeps_its_bitrate() {
 
 #[test]
 fn paced_video_reaches_model() {
-    let _alone = alone(true);
+    let _exclusive = lock_network_and_registry(true);
     let server = Server::playground();
     let red = "videotestsrc is-live=true pattern=red \
                ! video/x-raw,format=I420,width=320,height=180,framerate=15/1";
@@ -142,7 +142,7 @@ fn paced_video_reaches_model() {
 
 #[test]
 fn encoder_upstream_keeps_its_bitrate() {
-    let _alone = alone(true);
+    let _exclusive = lock_network_and_registry(true);
     let server = Server::playground();
     let feed = format!("{CAMERA} ! vp8enc deadline=1 target-bitrate=300000 name=e");
     let running = parse(&server, &feed, "");
@@ -160,7 +160,7 @@ fn encoder_upstream_keeps_its_bitrate() {
 }
 
 /// The start bitrate is far too high for the limit; when the limit is removed, the bitrate grows.
-fn a_narrow_network_is_respected(source_expected: &str) {
+fn assert_follows_bandwidth_limit(source_expected: &str) {
     const KBITS: u32 = 600;
     let server = Server::playground();
     let running = parse(
@@ -185,12 +185,12 @@ fn a_narrow_network_is_respected(source_expected: &str) {
 
 #[test]
 fn estimate_follows_bandwidth_limit() {
-    let _alone = alone(true);
-    a_narrow_network_is_respected("estimate");
+    let _exclusive = lock_network_and_registry(true);
+    assert_follows_bandwidth_limit("estimate");
 }
 
 #[test]
 fn loss_based_control_follows_bandwidth_limit() {
-    let _alone = alone(false);
-    a_narrow_network_is_respected("loss");
+    let _exclusive = lock_network_and_registry(false);
+    assert_follows_bandwidth_limit("loss");
 }

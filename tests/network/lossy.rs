@@ -59,7 +59,7 @@ impl Network {
     }
 
     /// The number of retransmissions (RTX packets) in this direction.
-    fn repairs(&self, direction: Direction) -> u64 {
+    fn retransmissions(&self, direction: Direction) -> u64 {
         let offer = &self.proxy.requests(RuntimeRoute::Offer)[0].body;
         let offer: Value = serde_json::from_str(offer).unwrap();
         let sdp = offer["sdp_offer"].as_str().unwrap();
@@ -131,7 +131,10 @@ fn lost_packets_are_retransmitted() {
     running.assert_no_error();
     let counts = network.relay.counts(Direction::ToClient);
     assert!(counts.lost > 0 && counts.reordered > 0, "{counts:?}");
-    assert!(network.repairs(Direction::ToClient) > 0, "{counts:?}");
+    assert!(
+        network.retransmissions(Direction::ToClient) > 0,
+        "{counts:?}"
+    );
     // Without retransmission one frame of five remains; if NACKs were delayed, two of three.
     let span = span(&frames);
     assert!(span < frames.len() * 5 / 4, "{} of {span}", frames.len());
@@ -238,7 +241,7 @@ fn camera_over_lossy_network_reaches_model() {
     assert!(counts.lost > 0, "{counts:?}");
     // Packets that the server misses are sent again.
     wait_until("repair", TIMEOUT, || {
-        network.repairs(Direction::ToServer) > 0
+        network.retransmissions(Direction::ToServer) > 0
     });
     running.assert_no_error();
 }

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// In wire v0 a command has no reply of its own: tests of replies are skipped.
-fn cannot_be_said() -> bool {
+fn is_skipped_in_v0() -> bool {
     let v0 = is_v0();
     if v0 {
         println!("skipped: wire v0 has no replies to commands");
@@ -71,7 +71,7 @@ fn picture(name: &str) -> PathBuf {
 
 #[test]
 fn commands_property_sends_in_order() {
-    if cannot_be_said() {
+    if is_skipped_in_v0() {
         return;
     }
     let server = Server::playground();
@@ -115,7 +115,7 @@ fn model_message_is_posted_on_bus() {
 
 #[test]
 fn invalid_command_is_refused_with_explanation() {
-    if cannot_be_said() {
+    if is_skipped_in_v0() {
         return;
     }
     let server = Server::playground();
@@ -162,7 +162,7 @@ fn invalid_command_is_refused_with_explanation() {
 
 #[test]
 fn check_commands_off_leaves_refusal_to_model() {
-    if cannot_be_said() {
+    if is_skipped_in_v0() {
         return;
     }
     let server = Server::playground();
@@ -216,7 +216,7 @@ fn actions_without_session_reply_invalid_state() {
 
 #[test]
 fn thousand_commands_are_answered_once_and_in_order() {
-    if cannot_be_said() {
+    if is_skipped_in_v0() {
         return;
     }
     const COUNT: usize = 1000;
@@ -253,7 +253,7 @@ fn thousand_commands_are_answered_once_and_in_order() {
 
 #[test]
 fn five_megabyte_messages_pass_both_ways() {
-    if cannot_be_said() {
+    if is_skipped_in_v0() {
         return;
     }
     let server = Server::playground();
@@ -329,7 +329,7 @@ fn platform_requests_are_answered() {
 
 #[test]
 fn navigation_events_send_mapped_commands() {
-    if cannot_be_said() {
+    if is_skipped_in_v0() {
         return;
     }
     let server = Server::playground();
@@ -361,7 +361,7 @@ fn navigation_events_send_mapped_commands() {
 
 #[test]
 fn upstream_event_sends_command() {
-    if cannot_be_said() {
+    if is_skipped_in_v0() {
         return;
     }
     let server = Server::playground();

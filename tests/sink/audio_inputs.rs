@@ -12,7 +12,7 @@ use reactor_tests::{
 
 use crate::support::{CAMERA, MICROPHONE, codec, encoders, parse, sent};
 
-fn the_microphone_is_heard(feed: &str) -> TestPipeline {
+fn play_until_microphone_is_audible(feed: &str) -> TestPipeline {
     let server = Server::playground();
     let url = server.url();
     let running = TestPipeline::parse(&format!(
@@ -39,13 +39,13 @@ fn the_microphone_is_heard(feed: &str) -> TestPipeline {
 
 #[test]
 fn raw_audio_is_encoded_as_opus() {
-    let running = the_microphone_is_heard(MICROPHONE);
+    let running = play_until_microphone_is_audible(MICROPHONE);
     assert_eq!(encoders(&running).len(), 1);
 }
 
 #[test]
 fn opus_input_passes_without_encoder() {
-    let running = the_microphone_is_heard(&format!("{MICROPHONE} ! opusenc"));
+    let running = play_until_microphone_is_audible(&format!("{MICROPHONE} ! opusenc"));
     assert!(encoders(&running).is_empty());
 }
 

@@ -33,7 +33,7 @@ fn count_key_units(running: &TestPipeline, element: &str) -> Arc<AtomicUsize> {
 }
 
 /// The encoder upstream makes no keyframe unless it is asked.
-fn passes_as_it_is(encoder: &str, name: &str) {
+fn assert_passes_without_encoder(encoder: &str, name: &str) {
     let server = Server::playground();
     let feed = format!("{CAMERA} ! {encoder} keyframe-max-dist=100000 deadline=1 name=e");
     let running = parse(&server.url(), &feed, "");
@@ -48,12 +48,12 @@ fn passes_as_it_is(encoder: &str, name: &str) {
 
 #[test]
 fn vp8_input_passes_without_encoder() {
-    passes_as_it_is("vp8enc cpu-used=8", "VP8");
+    assert_passes_without_encoder("vp8enc cpu-used=8", "VP8");
 }
 
 #[test]
 fn vp9_input_passes_without_encoder() {
-    passes_as_it_is("vp9enc cpu-used=8 lag-in-frames=0", "VP9");
+    assert_passes_without_encoder("vp9enc cpu-used=8 lag-in-frames=0", "VP9");
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn pictures(server: &Server, between: &str) -> (TestPipeline, Seen) {
 }
 
 /// Each picture carries the metadata that the model attached.
-fn every_picture_is_tagged(environment: &[(&str, &str)], between: &str) {
+fn assert_every_frame_is_tagged(environment: &[(&str, &str)], between: &str) {
     let server = Server::start(&[&[TAGGED], environment].concat());
     let (_running, seen) = pictures(&server, between);
     wait_until("pictures", TIMEOUT, || seen.lock().unwrap().len() >= 60);
@@ -86,18 +86,18 @@ fn every_picture_is_tagged(environment: &[(&str, &str)], between: &str) {
 
 #[test]
 fn decoded_vp9_frames_carry_metadata() {
-    every_picture_is_tagged(&[("WEBRTC_VIDEO_CODECS", "VP9")], "");
+    assert_every_frame_is_tagged(&[("WEBRTC_VIDEO_CODECS", "VP9")], "");
 }
 
 #[test]
 fn decoded_vp8_frames_carry_metadata() {
-    every_picture_is_tagged(&[("WEBRTC_VIDEO_CODECS", "VP8")], "");
+    assert_every_frame_is_tagged(&[("WEBRTC_VIDEO_CODECS", "VP8")], "");
 }
 
 #[test]
 fn encoded_frames_carry_metadata() {
     let own_decoder = "video/x-vp9 ! vp9dec !";
-    every_picture_is_tagged(&[("WEBRTC_VIDEO_CODECS", "VP9")], own_decoder);
+    assert_every_frame_is_tagged(&[("WEBRTC_VIDEO_CODECS", "VP9")], own_decoder);
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn camera(
     (running, heard)
 }
 
-fn numbered(buffer: &mut gst::BufferRef, number: u64) {
+fn attach_number(buffer: &mut gst::BufferRef, number: u64) {
     let meta = FrameMeta {
         frame_id: number,
         capture_time_us: number * 1000,
@@ -166,9 +166,9 @@ fn numbered(buffer: &mut gst::BufferRef, number: u64) {
 }
 
 /// The metadata of incoming frames reaches the model.
-fn the_model_hears(between: &str) {
+fn assert_model_receives_metadata(between: &str) {
     let server = Server::start(&[TAGGED]);
-    let (_running, heard) = camera(&server, between, numbered);
+    let (_running, heard) = camera(&server, between, attach_number);
     wait_until("metadata", TIMEOUT, || heard.lock().unwrap().len() >= 10);
     let heard = heard.lock().unwrap().clone();
     for heard in heard {
@@ -179,12 +179,12 @@ fn the_model_hears(between: &str) {
 
 #[test]
 fn raw_sink_frames_keep_metadata_through_encoder() {
-    the_model_hears("");
+    assert_model_receives_metadata("");
 }
 
 #[test]
 fn encoded_sink_frames_keep_metadata() {
-    the_model_hears("videoconvert ! vp9enc deadline=1 cpu-used=8 lag-in-frames=0 !");
+    assert_model_receives_metadata("videoconvert ! vp9enc deadline=1 cpu-used=8 lag-in-frames=0 !");
 }
 
 #[test]

@@ -51,7 +51,7 @@ fn parse_video(server: &Server) -> (TestPipeline, FrameReader) {
 }
 
 /// Collects the values of a property at each notification.
-fn follow<T: Send + 'static>(
+fn collect_property<T: Send + 'static>(
     element: &gst::Element,
     property: &str,
     read: impl Fn(&gst::Element) -> T + Send + Sync + 'static,
@@ -90,8 +90,8 @@ fn connecting_reports_statuses_and_progress_in_order() {
     let server = Server::playground();
     let (running, reader) = parse_video(&server);
     let element = running.by_name("r");
-    let statuses = follow(&element, "status", status);
-    let ids = follow(&element, "session-id", |r| {
+    let statuses = collect_property(&element, "status", status);
+    let ids = collect_property(&element, "session-id", |r| {
         r.property::<Option<String>>("session-id")
     });
     assert_eq!(status(&element), "disconnected");
@@ -293,7 +293,7 @@ fn stopped_element_starts_new_session() {
     let server = Server::playground();
     let (running, reader) = parse_video(&server);
     let element = running.by_name("r");
-    let statuses = follow(&element, "status", status);
+    let statuses = collect_property(&element, "status", status);
     running.play();
     reader.wait_for(60, TIMEOUT);
     for _ in 0..3 {
@@ -318,7 +318,7 @@ fn stopped_element_starts_new_session() {
 }
 
 /// Plays with a clock of the application and checks the timestamps.
-fn play_by(clock: &impl IsA<gst::Clock>) {
+fn assert_timely_with_clock(clock: &impl IsA<gst::Clock>) {
     let server = Server::playground();
     let (running, reader) = parse_video(&server);
     running.pipeline.use_clock(Some(clock));
@@ -333,7 +333,7 @@ fn play_by(clock: &impl IsA<gst::Clock>) {
 
 #[test]
 fn realtime_clock_gives_timely_pts() {
-    play_by(
+    assert_timely_with_clock(
         &glib::Object::builder::<gst::SystemClock>()
             .property("clock-type", gst::ClockType::Realtime)
             .build(),
@@ -347,5 +347,5 @@ fn fast_clock_gives_timely_pts() {
     let now = clock.internal_time();
     let ahead = now + gst::ClockTime::from_seconds(7200);
     clock.set_calibration(now, ahead, 1001, 1000);
-    play_by(&clock);
+    assert_timely_with_clock(&clock);
 }

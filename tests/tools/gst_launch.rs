@@ -22,7 +22,7 @@ fn record(server: &Server, file: &Path) -> String {
 }
 
 /// Panics unless the file is valid and complete; returns where pictures are missing.
-fn assert_sound(file: &Path, at_least: usize) -> Vec<(u32, u32)> {
+fn assert_valid_recording(file: &Path, at_least: usize) -> Vec<(u32, u32)> {
     let streams = media::probe(file);
     let video = media::stream(&streams, "video").duration;
     let audio = media::stream(&streams, "audio").duration;
@@ -58,7 +58,7 @@ fn ctrl_c_finishes_whole_file() {
             launch.output()
         );
         server.wait_for_state("ready", TIMEOUT);
-        gaps = assert_sound(&file.0, 120);
+        gaps = assert_valid_recording(&file.0, 120);
         if gaps.is_empty() {
             return;
         }
@@ -126,8 +126,8 @@ fn second_process_joins_session_and_ends_with_first() {
     first.assert_succeeds(TIMEOUT);
     second.assert_succeeds(SECONDS);
     assert!(second.output().contains("Got EOS"), "{}", second.output());
-    assert_sound(&files[0].0, 90);
-    assert_sound(&files[1].0, 60);
+    assert_valid_recording(&files[0].0, 90);
+    assert_valid_recording(&files[1].0, 60);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::{path::Path, process::ExitStatus, time::Duration};
 
 use reactor_tests::{
     TIMEOUT,
-    clips::{assert_lasts, assert_ordinary, playlist_url, record},
+    clips::{assert_complete_mp4, assert_duration, playlist_url, record},
     pipeline::wait_until,
     plugin_environment,
     process::Process,
@@ -62,9 +62,9 @@ fn enter_key_saves_last_seconds() {
     assert!(status.success(), "{status}");
     server.wait_for_state("ready", TIMEOUT);
     let files = [directory.join("clip-1.mp4"), directory.join("clip-2.mp4")];
-    let [first, second] = files.each_ref().map(|file| assert_ordinary(file));
+    let [first, second] = files.each_ref().map(|file| assert_complete_mp4(file));
     for (duration, _) in [&first, &second] {
-        assert_lasts(*duration, 2.0);
+        assert_duration(*duration, 2.0);
     }
     assert!(second.1[0] > first.1[0], "{} {}", first.1[0], second.1[0]);
     assert_no_parts(&directory);
@@ -90,7 +90,7 @@ fn fetched_file_is_whole_or_absent() {
     let mut example = start(&["fetch", &url, name]);
     let status = finish(&mut example);
     assert!(status.success(), "{status}");
-    assert_ordinary(&file);
+    assert_complete_mp4(&file);
     assert_no_parts(&directory);
     std::fs::remove_dir_all(&directory).unwrap();
 }

@@ -68,7 +68,7 @@ impl Connection {
         let webrtcbin = gst::ElementFactory::make("webrtcbin")
             .property_from_str("bundle-policy", "max-bundle")
             .build()?;
-        keep_to_itself(&webrtcbin);
+        restrict_candidates(&webrtcbin);
         let pipeline = gst::Pipeline::new();
         pipeline.add(&webrtcbin)?;
         watch(&pipeline);
@@ -211,7 +211,7 @@ impl Drop for Connection {
 }
 
 /// No multicast for a router (UPnP), no unused candidates (ICE-TCP).
-fn keep_to_itself(webrtcbin: &gst::Element) {
+fn restrict_candidates(webrtcbin: &gst::Element) {
     let ice: gst::Object = webrtcbin.property("ice-agent");
     let agent: glib::Object = ice.property("agent");
     agent.set_property("upnp", false);

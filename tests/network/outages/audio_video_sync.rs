@@ -21,19 +21,19 @@ const QUEUED: Duration = Duration::from_millis(400);
 const ROUNDS: usize = 4;
 
 /// The most that a timestamp is ahead of its arrival, in ms.
-fn most_ahead(times: impl Iterator<Item = (gst::ClockTime, u32)>) -> f64 {
+fn max_lead(times: impl Iterator<Item = (gst::ClockTime, u32)>) -> f64 {
     let ahead = times.map(|(pts, seen)| pts.nseconds() as f64 / 1e6 - f64::from(seen) / 1e3);
     ahead.fold(f64::NEG_INFINITY, f64::max)
 }
 
 /// This for video and for audio.
-fn both_ahead(duplex: &DuplexPipeline) -> [f64; 2] {
+fn measure_leads(duplex: &DuplexPipeline) -> [f64; 2] {
     let (frames, chunks) = (duplex.frames(), duplex.chunks());
     assert!(frames.len() > 10 && chunks.len() > 10);
     let pictures = frames.iter().filter_map(|f| Some((f.pts?, f.seen)));
     [
-        most_ahead(pictures),
-        most_ahead(chunks.iter().map(|p| (p.pts, p.seen))),
+        max_lead(pictures),
+        max_lead(chunks.iter().map(|p| (p.pts, p.seen))),
     ]
 }
 
@@ -45,7 +45,7 @@ fn audio_and_video_stay_in_sync_after_outages() {
     let proxy = Proxy::before(&server);
     let relay = Relay::behind(&proxy, 1);
     let duplex = DuplexPipeline::open(&proxy.url(), "local=true");
-    let usual = both_ahead(&duplex);
+    let usual = measure_leads(&duplex);
     for round in 1..=ROUNDS {
         relay.set_down(true);
         std::thread::sleep(Duration::from_secs(2));
@@ -59,7 +59,7 @@ fn audio_and_video_stay_in_sync_after_outages() {
         std::thread::sleep(Duration::from_millis(300));
         relay.set(Direction::ToClient, LinkConditions::default());
         std::thread::sleep(Duration::from_millis(2500));
-        let ahead = both_ahead(&duplex);
+        let ahead = measure_leads(&duplex);
         for (what, (now, usual)) in ["pictures", "sound"].iter().zip(ahead.iter().zip(usual)) {
             let more = now - usual;
             assert!(more < APART, "round {round}: {what} are {more:.0} ms ahead");

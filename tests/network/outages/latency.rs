@@ -22,7 +22,7 @@ fn quickest(frames: &[Frame]) -> Duration {
     ages.min().expect("frames")
 }
 
-fn asked(running: &TestPipeline) -> (bool, gst::ClockTime) {
+fn query_latency(running: &TestPipeline) -> (bool, gst::ClockTime) {
     let pad = running.pad("r", "video_main_video");
     let mut query = gst::query::Latency::new();
     assert!(pad.query(&mut query), "the pad does not know its latency");
@@ -53,7 +53,7 @@ fn latency_set_while_playing_takes_effect() {
         running.by_name("r").set_property("latency", latency);
         running.wait_latency_message("r", TIMEOUT);
         running.pipeline.recalculate_latency().unwrap();
-        let (live, minimum) = asked(&running);
+        let (live, minimum) = query_latency(&running);
         assert!(live);
         let set = gst::ClockTime::from_mseconds(latency.into());
         assert!(minimum >= set, "{minimum} for {latency} ms");
@@ -66,11 +66,11 @@ fn latency_set_while_playing_takes_effect() {
     }
     assert_nearly_contiguous(&reader.frames());
     assert_eq!(reader.unreadable(), 0);
-    assert_follows(&steps);
+    assert_age_follows_latency(&steps);
 }
 
 /// By the quickest frame of each step: a busy machine can only delay frames.
-fn assert_follows(quickest: &[Duration]) {
+fn assert_age_follows_latency(quickest: &[Duration]) {
     let [at_10, at_20, at_60, at_200, again_60, again_10] = quickest else {
         panic!("six steps");
     };

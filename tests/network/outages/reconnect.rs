@@ -77,7 +77,7 @@ impl LoopbackSession {
     }
 
     /// No error, PLAYING, and timestamps that increase.
-    fn assert_unharmed(&self) {
+    fn assert_plays_without_error(&self) {
         self.running.assert_no_error();
         let (_, state, _) = self.running.pipeline.state(gst::ClockTime::ZERO);
         assert_eq!(state, gst::State::Playing);
@@ -126,7 +126,7 @@ impl Times {
     }
 
     /// DISCONT is set after the gap, and nowhere else.
-    fn assert_marked(&self) {
+    fn assert_discont_once(&self) {
         for pad in self.all() {
             let marked: Vec<_> = pad[1..].iter().filter(|(_, discont)| *discont).collect();
             assert_eq!(marked.len(), 1, "{marked:?} of {pad:?}");
@@ -148,8 +148,8 @@ fn reconnect_action_resumes_session_on_new_connection() {
     assert_eq!(loopback.ticks.next(TIMEOUT).clients, 1);
     assert_eq!(proxy.count(RuntimeRoute::Connections), 1);
     assert_eq!(proxy.count(RuntimeRoute::Offer), 2);
-    loopback.assert_unharmed();
-    loopback.times.assert_marked();
+    loopback.assert_plays_without_error();
+    loopback.times.assert_discont_once();
 }
 
 #[test]
@@ -166,8 +166,8 @@ fn outage_resumes_session_on_new_connection() {
     loopback.wait_for_more();
     assert_eq!(loopback.session_id(), id);
     assert_eq!(loopback.ticks.next(TIMEOUT).clients, 1);
-    loopback.assert_unharmed();
-    loopback.times.assert_marked();
+    loopback.assert_plays_without_error();
+    loopback.times.assert_discont_once();
     loopback.running.stop();
     server.wait_for_state("ready", TIMEOUT);
 }
@@ -180,7 +180,7 @@ fn longest_gap(track: &Track) -> gst::ClockTime {
 }
 
 /// A muxer or a broadcast downstream does not see a gap.
-fn keeps_its_cadence(on_gap: &str) -> LoopbackSession {
+fn assert_keeps_frame_rate(on_gap: &str) -> LoopbackSession {
     let server = Server::playground();
     let loopback = LoopbackSession::open(
         &server.url(),
@@ -195,7 +195,7 @@ fn keeps_its_cadence(on_gap: &str) -> LoopbackSession {
     drop(link_down);
     loopback.wait_resumed();
     loopback.wait_for_more();
-    loopback.assert_unharmed();
+    loopback.assert_plays_without_error();
     let [video, audio] = &loopback.times.all()[..] else {
         unreachable!()
     };
@@ -208,14 +208,14 @@ fn keeps_its_cadence(on_gap: &str) -> LoopbackSession {
 
 #[test]
 fn on_gap_hold_last_frame_repeats_picture() {
-    let loopback = keeps_its_cadence("hold-last-frame");
+    let loopback = assert_keeps_frame_rate("hold-last-frame");
     // The last picture is repeated: no picture is undecodable.
     assert_eq!(loopback.reader.unreadable(), 0);
 }
 
 #[test]
 fn on_gap_black_sends_black_frames() {
-    let loopback = keeps_its_cadence("black");
+    let loopback = assert_keeps_frame_rate("black");
     assert!(loopback.reader.unreadable() > 60);
 }
 
@@ -238,7 +238,7 @@ fn disconnect_recoverable_can_be_reconnected() {
     loopback.running.wait_element("reactor-resumed", TIMEOUT);
     loopback.wait_for_more();
     assert_eq!(loopback.session_id(), id);
-    loopback.assert_unharmed();
+    loopback.assert_plays_without_error();
 }
 
 #[test]
