@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-//! From the thread that gets the clip to the one that pushes it.
+//! Hands the clip from the job's thread to the streaming thread: segments as
+//! they come, or one complete file. Each of the two waits for the other; never
+//! holds more than two segments.
 
 use std::{
     collections::VecDeque,
@@ -13,72 +15,73 @@ use bytes::Bytes;
 
 use crate::element::lock;
 
-/// How many pieces wait for a slow reader.
-const MAX_WAITING: usize = 2;
+/// Segments that are queued for a slow reader.
+const MAX_QUEUED: usize = 2;
 
 #[derive(Debug, Default)]
 pub struct Handoff {
-    state: Mutex<State>,
+    state: Mutex<HandoffState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct HandoffState {
     content: Content,
-    /// The streaming thread is not to wait.
+    /// The streaming thread must not wait.
     flushing: bool,
-    /// Nobody reads any more.
-    shut: bool,
+    /// The reader has gone.
+    closed: bool,
 }
 
 #[derive(Debug, Default)]
 enum Content {
     #[default]
     Nothing,
-    Pieces {
-        waiting: VecDeque<Bytes>,
+    Segments {
+        queue: VecDeque<Bytes>,
         complete: bool,
     },
-    Whole(Whole),
+    File(CompleteFile),
     Failed,
 }
 
-/// A file that is complete.
+/// The complete file of a clip.
 #[derive(Debug, Clone)]
-pub struct Whole {
+pub struct CompleteFile {
     pub file: Arc<File>,
     /// In bytes.
     pub size: u64,
     pub duration: gst::ClockTime,
 }
 
+/// What the streaming thread is to do next.
 #[derive(Debug)]
-pub enum Taken {
+pub enum HandoffItem {
     Bytes(Bytes),
-    Whole(Whole),
+    File(CompleteFile),
     End,
     Flushing,
     Failed,
 }
 
 impl Handoff {
-    /// What comes next; waits for it.
-    pub fn take(&self) -> Taken {
+    /// Waits for the next item.
+    pub fn wait_next(&self) -> HandoffItem {
         let mut state = lock(&self.state);
         loop {
-            if state.flushing || state.shut {
-                return Taken::Flushing;
+            if state.flushing || state.closed {
+                return HandoffItem::Flushing;
             }
             match &mut state.content {
-                Content::Failed => return Taken::Failed,
-                Content::Whole(whole) => return Taken::Whole(whole.clone()),
-                Content::Pieces { waiting, complete } => {
-                    if let Some(bytes) = waiting.pop_front() {
+                Content::Failed => return HandoffItem::Failed,
+                Content::File(file) => return HandoffItem::File(file.clone()),
+                Content::Segments { queue, complete } => {
+                    if let Some(bytes) = queue.pop_front() {
                         self.changed.notify_all();
-                        return Taken::Bytes(bytes);
+                        return HandoffItem::Bytes(bytes);
                     }
                     if *complete {
-                        return Taken::End;
+                        return HandoffItem::End;
                     }
                 }
                 Content::Nothing => {}
@@ -87,29 +90,29 @@ impl Handoff {
         }
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn wait<'a>(&self, state: MutexGuard<'a, HandoffState>) -> MutexGuard<'a, HandoffState> {
         let waited = self.changed.wait(state);
         waited.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands a piece over, and waits while enough are waiting; `false` when
-    /// nobody reads any more.
+    /// Queues a segment; blocks while the queue is full. False when the reader
+    /// has gone.
     pub fn push(&self, bytes: Bytes) -> bool {
         let mut state = lock(&self.state);
-        if !matches!(state.content, Content::Pieces { .. }) {
-            state.content = Content::Pieces {
-                waiting: VecDeque::new(),
+        if !matches!(state.content, Content::Segments { .. }) {
+            state.content = Content::Segments {
+                queue: VecDeque::new(),
                 complete: false,
             };
         }
         loop {
-            if state.shut {
+            if state.closed {
                 return false;
             }
-            if let Content::Pieces { waiting, .. } = &mut state.content
-                && waiting.len() < MAX_WAITING
+            if let Content::Segments { queue, .. } = &mut state.content
+                && queue.len() < MAX_QUEUED
             {
-                waiting.push_back(bytes);
+                queue.push_back(bytes);
                 self.changed.notify_all();
                 return true;
             }
@@ -117,20 +120,20 @@ impl Handoff {
         }
     }
 
-    /// There are no more pieces.
+    /// Ends the segments.
     pub fn complete(&self) {
-        if let Content::Pieces { complete, .. } = &mut lock(&self.state).content {
+        if let Content::Segments { complete, .. } = &mut lock(&self.state).content {
             *complete = true;
         }
         self.changed.notify_all();
     }
 
-    pub fn set_whole(&self, whole: Whole) {
-        lock(&self.state).content = Content::Whole(whole);
+    pub fn set_complete_file(&self, file: CompleteFile) {
+        lock(&self.state).content = Content::File(file);
         self.changed.notify_all();
     }
 
-    /// What was handed over is not read either: it would look complete.
+    /// Drops queued segments as well: the clip would look complete.
     pub fn fail(&self) {
         lock(&self.state).content = Content::Failed;
         self.changed.notify_all();
@@ -141,22 +144,22 @@ impl Handoff {
         self.changed.notify_all();
     }
 
-    pub fn shut(&self) {
-        lock(&self.state).shut = true;
+    pub fn close(&self) {
+        lock(&self.state).closed = true;
         self.changed.notify_all();
     }
 
-    /// The file, if it is there.
-    pub fn whole(&self) -> Option<Whole> {
+    /// The complete file, if there is one.
+    pub fn complete_file(&self) -> Option<CompleteFile> {
         match &lock(&self.state).content {
-            Content::Whole(whole) => Some(whole.clone()),
+            Content::File(file) => Some(file.clone()),
             _ => None,
         }
     }
 }
 
-impl Whole {
-    /// Reads what there is of `length` bytes at `offset`.
+impl CompleteFile {
+    /// Reads `length` bytes at `offset`, or less at the end of the file.
     ///
     /// # Errors
     ///
@@ -176,60 +179,62 @@ mod tests {
 
     use super::*;
 
-    fn later(output: &Arc<Handoff>, run: impl FnOnce(&Handoff) + Send + 'static) {
-        let output = output.clone();
+    fn later(handoff: &Arc<Handoff>, run: impl FnOnce(&Handoff) + Send + 'static) {
+        let handoff = handoff.clone();
         thread::spawn(move || {
             thread::sleep(Duration::from_millis(20));
-            run(&output);
+            run(&handoff);
         });
     }
 
     #[test]
-    fn pieces_come_in_order_and_wait_for_the_reader() {
-        let output = Arc::new(Handoff::default());
-        let writer = output.clone();
+    fn segments_queued_come_in_order_and_wait_for_reader() {
+        let handoff = Arc::new(Handoff::default());
+        let writer = handoff.clone();
         let thread = thread::spawn(move || {
             for number in 0..20_u8 {
                 assert!(writer.push(Bytes::from(vec![number])));
                 let state = lock(&writer.state);
-                let Content::Pieces { waiting, .. } = &state.content else {
+                let Content::Segments { queue, .. } = &state.content else {
                     unreachable!()
                 };
-                assert!(waiting.len() <= MAX_WAITING);
+                assert!(queue.len() <= MAX_QUEUED);
             }
             writer.complete();
         });
         for number in 0..20_u8 {
-            assert!(matches!(output.take(), Taken::Bytes(bytes) if bytes[..] == [number]));
+            assert!(
+                matches!(handoff.wait_next(), HandoffItem::Bytes(bytes) if bytes[..] == [number])
+            );
         }
-        assert!(matches!(output.take(), Taken::End));
+        assert!(matches!(handoff.wait_next(), HandoffItem::End));
         thread.join().unwrap();
     }
 
     #[test]
-    fn a_reader_that_flushes_does_not_wait() {
-        let output = Arc::new(Handoff::default());
-        later(&output, |output| output.set_flushing(true));
-        assert!(matches!(output.take(), Taken::Flushing));
-        output.set_flushing(false);
-        later(&output, Handoff::fail);
-        assert!(matches!(output.take(), Taken::Failed));
+    fn reader_flushing_does_not_wait() {
+        let handoff = Arc::new(Handoff::default());
+        later(&handoff, |handoff| handoff.set_flushing(true));
+        assert!(matches!(handoff.wait_next(), HandoffItem::Flushing));
+        handoff.set_flushing(false);
+        later(&handoff, Handoff::fail);
+        assert!(matches!(handoff.wait_next(), HandoffItem::Failed));
     }
 
     #[test]
-    fn a_writer_without_reader_does_not_wait() {
-        let output = Arc::new(Handoff::default());
-        assert!(output.push(Bytes::new()) && output.push(Bytes::new()));
-        later(&output, Handoff::shut);
-        assert!(!output.push(Bytes::new()));
-        assert!(matches!(output.take(), Taken::Flushing));
+    fn writer_without_reader_does_not_wait() {
+        let handoff = Arc::new(Handoff::default());
+        assert!(handoff.push(Bytes::new()) && handoff.push(Bytes::new()));
+        later(&handoff, Handoff::close);
+        assert!(!handoff.push(Bytes::new()));
+        assert!(matches!(handoff.wait_next(), HandoffItem::Flushing));
     }
 
     #[test]
-    fn after_a_failure_nothing_is_read() {
-        let output = Handoff::default();
-        output.push(Bytes::from_static(b"begun"));
-        output.fail();
-        assert!(matches!(output.take(), Taken::Failed));
+    fn handoff_failed_drops_queued_segments() {
+        let handoff = Handoff::default();
+        handoff.push(Bytes::from_static(b"begun"));
+        handoff.fail();
+        assert!(matches!(handoff.wait_next(), HandoffItem::Failed));
     }
 }

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: MIT
 
+//! The GObject of reactorclip: properties, states and the source pad. Called by
+//! the application's and the streaming thread; never makes a request, which is
+//! the job's.
+
 use std::sync::{Arc, LazyLock, Mutex};
 
 use gst::{glib, prelude::*, subclass::prelude::*};
@@ -9,10 +13,10 @@ use gst_base::{
 };
 
 use super::{
-    handoff::{Handoff, Taken, Whole},
-    job::{Job, Origin, Task},
-    notify,
-    settings::{self, Format, Settings},
+    handoff::{CompleteFile, Handoff, HandoffItem},
+    job::{ClipOrigin, Job, JobConfig},
+    progress::{self, Progress},
+    settings::{ClipFormat, ClipSettings},
 };
 use crate::{
     element::{ElementState, SessionContext, clip_structure, lock, wait_session_closed},
@@ -21,18 +25,10 @@ use crate::{
     session::{Session, settings::Settings as SharedSettings, warm_up},
 };
 
-pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new(
-        "reactorclip",
-        gst::DebugColorFlags::empty(),
-        Some("Reactor clips"),
-    )
-});
-
-/// Bytes that are read at once.
+/// Bytes of a buffer.
 const BLOCK_SIZE: u32 = 64 << 10;
 
-/// Of the properties that live elements share, those that say where to ask.
+/// Those of the live elements' properties that name the session and server.
 const SHARED: [&str; 6] = [
     "session",
     "api-url",
@@ -50,60 +46,55 @@ const SHARED: [&str; 6] = [
 pub struct ReactorClip {
     pub(super) state: ElementState,
     context: SessionContext,
-    own: Mutex<Settings>,
+    settings: Mutex<ClipSettings>,
     job: Mutex<Option<Job>>,
-    /// The session that it took part in, until that is closed.
+    /// The session of the last job, until that is closed.
     closing: Mutex<Option<Arc<Session>>>,
-    /// The clip that a session has answered.
-    pub(super) answered: Mutex<Option<gst::Structure>>,
-    pub(super) progress: Mutex<notify::Progress>,
+    /// The answer of a session.
+    pub(super) answered_clip: Mutex<Option<gst::Structure>>,
+    pub(super) progress: Mutex<Progress>,
 }
 
 impl ReactorClip {
-    fn own(&self) -> Settings {
-        lock(&self.own).clone()
+    pub(super) fn settings(&self) -> ClipSettings {
+        lock(&self.settings).clone()
     }
 
-    fn begin(&self) -> Result<(), Error> {
+    fn start_job(&self) -> Result<(), Error> {
         let object = self.obj();
         let element = object.upcast_ref::<gst::Element>();
-        let own = self.own();
+        let settings = self.settings();
         let generation = self.state.begin_generation();
-        lock(&self.answered).take();
-        *lock(&self.progress) = notify::Progress::default();
+        lock(&self.answered_clip).take();
+        *lock(&self.progress) = Progress::default();
         let mut access = self.state.settings().clone();
         access.fill_from_environment();
-        let task = Task {
-            origin: self.origin(&own)?,
-            when: own.request.into(),
-            duration: own.duration,
-            format: own.format,
-            trim: own.trim,
-            ready_limit: own.ready_limit(),
-            directory: own.directory(),
+        let config = JobConfig {
+            origin: self.find_origin(&settings)?,
+            settings,
             access,
             element: element.path_string().to_string(),
         };
         let weak = object.downgrade();
-        let report = Box::new(move |report| {
+        let publish = Box::new(move |update| {
             if let Some(object) = weak.upgrade()
                 && object.imp().state.is_current(generation)
             {
-                object.imp().show(report);
+                object.imp().publish(update);
             }
         });
-        *lock(&self.job) = Some(Job::start(task, report)?);
+        *lock(&self.job) = Some(Job::start(config, publish)?);
         Ok(())
     }
 
-    /// Where to get the clip, by the properties and the pipeline.
-    fn origin(&self, own: &Settings) -> Result<Origin, Error> {
-        if let Some(url) = &own.playlist_url {
-            return Ok(Origin::Playlist(url.clone()));
+    /// Where the clip is, by the properties and the pipeline.
+    fn find_origin(&self, settings: &ClipSettings) -> Result<ClipOrigin, Error> {
+        if let Some(url) = &settings.playlist_url.0 {
+            return Ok(ClipOrigin::Playlist(url.clone()));
         }
-        if let Some(clip) = &own.clip {
+        if let Some(clip) = &settings.clip {
             let (clip, server) = clip_structure::parse(clip)?;
-            return Ok(Origin::Clip(clip, server));
+            return Ok(ClipOrigin::Clip(clip, server));
         }
         let object = self.obj();
         let element = object.upcast_ref();
@@ -116,13 +107,13 @@ impl ReactorClip {
             None => self.context.session_of_pipeline(element)?,
             name => name,
         };
-        Ok(Origin::Session {
+        Ok(ClipOrigin::Session {
             key: self.context.session_key(element, name.as_deref()),
             name: shown,
         })
     }
 
-    fn end(&self) {
+    fn stop_job(&self) {
         self.state.end_generation();
         let job = lock(&self.job).take();
         if let Some(session) = job.and_then(Job::cancel) {
@@ -130,16 +121,21 @@ impl ReactorClip {
         }
     }
 
-    fn output(&self) -> Option<Arc<Handoff>> {
-        lock(&self.job).as_ref().map(|job| job.output.clone())
+    fn handoff(&self) -> Option<Arc<Handoff>> {
+        lock(&self.job).as_ref().map(|job| job.handoff.clone())
     }
 
-    fn whole(&self) -> Option<Whole> {
-        self.output()?.whole()
+    fn complete_file(&self) -> Option<CompleteFile> {
+        self.handoff()?.complete_file()
     }
 
-    fn read(&self, whole: &Whole, offset: u64, length: u32) -> Result<Vec<u8>, gst::FlowError> {
-        whole.read(offset, length).map_err(|error| {
+    fn read_file(
+        &self,
+        file: &CompleteFile,
+        offset: u64,
+        length: u32,
+    ) -> Result<Vec<u8>, gst::FlowError> {
+        file.read(offset, length).map_err(|error| {
             let text = format!("the clip cannot be read from its temporary file: {error}");
             self.fail(&Error::api(Code::Internal, text));
             gst::FlowError::Error
@@ -171,8 +167,8 @@ impl ObjectImpl for ReactorClip {
         static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             let mut specs = property::specs(SharedSettings::PROPERTIES);
             specs.retain(|spec| SHARED.contains(&spec.name()));
-            specs.extend(settings::specs());
-            specs.extend(notify::specs());
+            specs.extend(property::specs(ClipSettings::PROPERTIES));
+            specs.extend(progress::specs());
             specs
         });
         &PROPERTIES
@@ -183,22 +179,26 @@ impl ObjectImpl for ReactorClip {
         if SHARED.contains(&name) {
             self.state
                 .set_property(self.obj().upcast_ref(), name, value);
-        } else {
-            lock(&self.own).set(name, value);
+        } else if let Some(property) = property::find(ClipSettings::PROPERTIES, name) {
+            // None of them holds JSON, which alone can be refused.
+            let _ = (property.set)(&mut lock(&self.settings), value);
         }
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         match pspec.name() {
             "clip" => {
-                let given = lock(&self.own).clip.clone();
-                given.or_else(|| lock(&self.answered).clone()).to_value()
+                let clip = lock(&self.settings).clip.clone();
+                let clip = clip.or_else(|| lock(&self.answered_clip).clone());
+                clip.to_value()
             }
-            "stats" => lock(&self.progress).structure().to_value(),
-            name => {
-                let own = lock(&self.own).value(name);
-                own.unwrap_or_else(|| self.state.property(pspec))
-            }
+            "stats" => lock(&self.progress)
+                .to_structure("reactor-stats")
+                .to_value(),
+            name => match property::find(ClipSettings::PROPERTIES, name) {
+                Some(property) => (property.value)(&lock(&self.settings), &property.info),
+                None => self.state.property(pspec),
+            },
         }
     }
 }
@@ -263,11 +263,11 @@ impl ElementImpl for ReactorClip {
     }
 
     fn send_event(&self, event: gst::Event) -> bool {
-        // What has begun is finished: half a clip is none.
+        // A clip that was begun is finished: a part of it is not a clip.
         if let gst::EventView::Eos(_) = event.view()
             && let Some(job) = &*lock(&self.job)
         {
-            job.end();
+            job.request_now();
             return true;
         }
         self.parent_send_event(event)
@@ -276,35 +276,35 @@ impl ElementImpl for ReactorClip {
 
 impl BaseSrcImpl for ReactorClip {
     fn start(&self) -> Result<(), gst::ErrorMessage> {
-        self.begin().map_err(|error| {
+        self.start_job().map_err(|error| {
             self.state.fail(self.obj().upcast_ref(), &error);
             gst::error_msg!(gst::CoreError::StateChange, ["{error}"])
         })
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        self.end();
+        self.stop_job();
         Ok(())
     }
 
     fn unlock(&self) -> Result<(), gst::ErrorMessage> {
-        if let Some(output) = self.output() {
-            output.set_flushing(true);
+        if let Some(handoff) = self.handoff() {
+            handoff.set_flushing(true);
         }
         Ok(())
     }
 
     fn unlock_stop(&self) -> Result<(), gst::ErrorMessage> {
-        if let Some(output) = self.output() {
-            output.set_flushing(false);
+        if let Some(handoff) = self.handoff() {
+            handoff.set_flushing(false);
         }
         Ok(())
     }
 
     fn caps(&self, filter: Option<&gst::Caps>) -> Option<gst::Caps> {
-        let variant = match self.own().format {
-            Format::Faststart => "iso",
-            Format::Fragmented => "iso-fragmented",
+        let variant = match self.settings().format {
+            ClipFormat::Faststart => "iso",
+            ClipFormat::Fragmented => "iso-fragmented",
         };
         let caps = gst::Caps::builder("video/quicktime")
             .field("variant", variant)
@@ -316,11 +316,11 @@ impl BaseSrcImpl for ReactorClip {
     }
 
     fn is_seekable(&self) -> bool {
-        self.own().format == Format::Faststart
+        self.settings().format == ClipFormat::Faststart
     }
 
     fn size(&self) -> Option<u64> {
-        self.whole().map(|whole| whole.size)
+        self.complete_file().map(|file| file.size)
     }
 
     fn create(
@@ -329,14 +329,14 @@ impl BaseSrcImpl for ReactorClip {
         _buffer: Option<&mut gst::BufferRef>,
         length: u32,
     ) -> Result<CreateSuccess, gst::FlowError> {
-        let output = self.output().ok_or(gst::FlowError::Flushing)?;
-        let buffer = match output.take() {
-            Taken::Flushing => return Err(gst::FlowError::Flushing),
-            Taken::Failed => return Err(gst::FlowError::Error),
-            Taken::End => return Err(gst::FlowError::Eos),
-            Taken::Whole(whole) if offset >= whole.size => return Err(gst::FlowError::Eos),
-            Taken::Whole(whole) => {
-                let bytes = self.read(&whole, offset, length)?;
+        let handoff = self.handoff().ok_or(gst::FlowError::Flushing)?;
+        let buffer = match handoff.wait_next() {
+            HandoffItem::Flushing => return Err(gst::FlowError::Flushing),
+            HandoffItem::Failed => return Err(gst::FlowError::Error),
+            HandoffItem::End => return Err(gst::FlowError::Eos),
+            HandoffItem::File(file) if offset >= file.size => return Err(gst::FlowError::Eos),
+            HandoffItem::File(file) => {
+                let bytes = self.read_file(&file, offset, length)?;
                 let mut buffer = gst::Buffer::from_mut_slice(bytes);
                 if let Some(buffer) = buffer.get_mut() {
                     buffer.set_offset(offset);
@@ -344,18 +344,18 @@ impl BaseSrcImpl for ReactorClip {
                 }
                 buffer
             }
-            Taken::Bytes(bytes) => gst::Buffer::from_slice(bytes),
+            HandoffItem::Bytes(bytes) => gst::Buffer::from_slice(bytes),
         };
         Ok(CreateSuccess::NewBuffer(buffer))
     }
 
     fn query(&self, query: &mut gst::QueryRef) -> bool {
         if let gst::QueryViewMut::Duration(duration) = query.view_mut()
-            && let Some(whole) = self.whole()
+            && let Some(file) = self.complete_file()
         {
             match duration.format() {
-                gst::Format::Time => duration.set(whole.duration),
-                gst::Format::Bytes => duration.set(gst::format::Bytes::from_u64(whole.size)),
+                gst::Format::Time => duration.set(file.duration),
+                gst::Format::Bytes => duration.set(gst::format::Bytes::from_u64(file.size)),
                 _ => return BaseSrcImplExt::parent_query(self, query),
             }
             return true;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 
-//! Gets one clip, on a thread of its own: finds the session, asks it in time,
-//! fetches what it answers, and hands it over.
+//! Gets one clip, on a thread of its own: finds the session, requests the clip
+//! in time, downloads it, and hands it over. The element's threads start and
+//! cancel it; it never posts a message itself.
 
 use std::{
     fmt,
-    path::PathBuf,
     sync::{Arc, Mutex, mpsc as std_mpsc},
     thread,
     time::{Duration, Instant},
@@ -15,9 +15,9 @@ use tokio::sync::mpsc;
 
 use super::{
     assembly::{Assembly, Canceller, TrimResult, Window},
-    handoff::{Handoff, Whole},
-    request_timing::{Decision, Input, RequestTiming, When},
-    settings::Format,
+    handoff::{CompleteFile, Handoff},
+    request_timing::{RequestTiming, TimingDecision, TimingInput},
+    settings::{ClipFormat, ClipRequest, ClipSettings},
 };
 use crate::{
     element::{clip_structure::ClipServer, lock},
@@ -33,101 +33,98 @@ use crate::{
     },
 };
 
-/// How often a session is looked for that is not there yet.
+/// How often a session is looked up that does not exist yet.
 const FIND_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Seconds that nobody misses.
-const SHORTER: f64 = 0.1;
+/// By how many seconds a clip may be shorter than requested, without a warning.
+const DURATION_TOLERANCE: f64 = 0.1;
 
 /// Where the clip is.
 #[derive(Debug)]
-pub enum Origin {
-    /// An address.
+pub enum ClipOrigin {
+    /// The URL of a playlist.
     Playlist(String),
-    /// What a live element answered.
+    /// The answer of a live element.
     Clip(Clip, ClipServer),
-    /// What the session with this key records.
+    /// The session with this key.
     Session { key: String, name: String },
 }
 
-/// What to do.
 #[derive(Debug)]
-pub struct Task {
-    pub origin: Origin,
-    pub when: When,
-    /// Seconds; 0 for everything.
-    pub duration: f64,
-    pub format: Format,
-    pub trim: bool,
-    pub ready_limit: Option<Duration>,
-    pub directory: PathBuf,
-    /// What the user gave to be let in with.
+pub struct JobConfig {
+    pub origin: ClipOrigin,
+    pub settings: ClipSettings,
+    /// Server and credentials.
     pub access: Access,
     /// The element's path, for the errors of others.
     pub element: String,
 }
 
-/// How it goes.
+/// Progress of a job.
 #[derive(Debug)]
-pub enum Report {
-    /// A session is looked for.
+pub enum JobUpdate {
+    /// A session of this name is looked for.
     Searching(String),
     /// Recorded so far, in seconds.
     Recording(f64),
     /// The session has answered.
-    Clip(Clip),
-    /// With less than was asked for, in seconds.
+    Answered(Clip),
+    /// The clip is shorter than requested, in seconds.
     Shorter {
-        asked: f64,
-        given: f64,
+        requested: f64,
+        actual: f64,
     },
     /// The clip is not ready on the server.
-    Waiting,
-    Progress {
+    NotReady,
+    /// Segments fetched, segments known, and the bytes fetched.
+    Fetched {
         fetched: u64,
         total: u64,
         bytes: u64,
     },
-    Saved(Saved),
+    Saved(SavedClip),
     Failed(Error),
     Canceled,
 }
 
-/// What was made.
 #[derive(Debug, Default)]
-pub struct Saved {
-    pub pieces: u64,
-    /// In the file; what was fetched where there is none.
+pub struct SavedClip {
+    pub segments: u64,
+    /// The size of the file; without a file, of the segments.
     pub bytes: u64,
     pub duration: Option<gst::ClockTime>,
-    pub cut: Option<TrimResult>,
+    pub trimmed: Option<TrimResult>,
 }
 
-pub type Reporter = Box<dyn Fn(Report) + Send>;
+/// Called on the job's thread.
+pub type PublishUpdate = Box<dyn Fn(JobUpdate) + Send>;
 
 enum JobEvent {
     Session(SessionEvent),
     Answer(Result<Clip, Error>),
-    End,
+    LiveEnded,
     Cancel,
 }
 
-/// A job under way.
+/// A running job.
 pub struct Job {
-    happenings: mpsc::UnboundedSender<JobEvent>,
-    pub output: Arc<Handoff>,
-    shared: Arc<Shared>,
+    events: mpsc::UnboundedSender<JobEvent>,
+    pub handoff: Arc<Handoff>,
+    handles: Arc<JobHandles>,
     done: std_mpsc::Receiver<()>,
 }
 
 impl fmt::Debug for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Job").field("output", &self.output).finish()
+        f.debug_struct("Job")
+            .field("handoff", &self.handoff)
+            .finish()
     }
 }
 
+/// What [`Job::cancel`] ends.
 #[derive(Default)]
-struct Shared {
+struct JobHandles {
     canceller: Mutex<Option<Canceller>>,
     session: Mutex<Option<Arc<Session>>>,
 }
@@ -136,19 +133,19 @@ impl Job {
     /// # Errors
     ///
     /// When the process has no threads left.
-    pub fn start(task: Task, report: Reporter) -> Result<Self, Error> {
-        let (happenings, receiver) = mpsc::unbounded_channel();
+    pub fn start(config: JobConfig, publish: PublishUpdate) -> Result<Self, Error> {
+        let (events, receiver) = mpsc::unbounded_channel();
         let (done, is_done) = std_mpsc::channel();
-        let output = Arc::new(Handoff::default());
-        let shared = Arc::new(Shared::default());
-        let worker = Worker {
-            task,
-            report,
-            happenings: receiver,
-            sender: happenings.clone(),
-            output: output.clone(),
-            shared: shared.clone(),
-            over: false,
+        let handoff = Arc::new(Handoff::default());
+        let handles = Arc::new(JobHandles::default());
+        let worker = ClipWorker {
+            config,
+            publish,
+            events: receiver,
+            sender: events.clone(),
+            handoff: handoff.clone(),
+            handles: handles.clone(),
+            session_over: false,
         };
         thread::Builder::new()
             .name("reactorclip".into())
@@ -158,30 +155,31 @@ impl Job {
             })
             .map_err(|error| Error::api(Code::Internal, format!("no thread: {error}")))?;
         Ok(Self {
-            happenings,
-            output,
-            shared,
+            events,
+            handoff,
+            handles,
             done: is_done,
         })
     }
 
-    /// The live elements end: what is to be asked is asked now.
-    pub fn end(&self) {
-        let _ = self.happenings.send(JobEvent::End);
+    /// To be called when the live elements end: the clip is requested now.
+    pub fn request_now(&self) {
+        let _ = self.events.send(JobEvent::LiveEnded);
     }
 
-    /// Gives up, at once; returns the session that it took part in.
+    /// Cancels at once; returns the session that the job took part in. Blocks
+    /// until its thread has ended, at most [`CANCEL_LIMIT`].
     pub fn cancel(self) -> Option<Arc<Session>> {
-        let _ = self.happenings.send(JobEvent::Cancel);
-        self.output.shut();
-        if let Some(canceller) = &*lock(&self.shared.canceller) {
+        let _ = self.events.send(JobEvent::Cancel);
+        self.handoff.close();
+        if let Some(canceller) = &*lock(&self.handles.canceller) {
             canceller.cancel();
         }
-        let session = lock(&self.shared.session).take();
+        let session = lock(&self.handles.session).take();
         if let Some(session) = &session {
             session.leave();
         }
-        // It has nothing left to wait for.
+        // It has nothing to wait for any more.
         let _ = self.done.recv_timeout(CANCEL_LIMIT);
         session
     }
@@ -190,64 +188,58 @@ impl Job {
 /// How long a thread that was cancelled is waited for.
 const CANCEL_LIMIT: Duration = Duration::from_millis(500);
 
-struct Worker {
-    task: Task,
-    report: Reporter,
-    happenings: mpsc::UnboundedReceiver<JobEvent>,
+struct ClipWorker {
+    config: JobConfig,
+    publish: PublishUpdate,
+    events: mpsc::UnboundedReceiver<JobEvent>,
     sender: mpsc::UnboundedSender<JobEvent>,
-    output: Arc<Handoff>,
-    shared: Arc<Shared>,
-    /// The session has ended meanwhile.
-    over: bool,
+    handoff: Arc<Handoff>,
+    handles: Arc<JobHandles>,
+    session_over: bool,
 }
 
-/// What happened, or nothing in time.
-enum Next {
-    JobEvent(JobEvent),
-    Late,
-}
-
-impl Worker {
+impl ClipWorker {
     fn run(mut self) {
-        let result = self.work();
-        // The session is kept until the clip is there.
-        if let Some(session) = lock(&self.shared.session).take() {
+        let result = self.save_clip();
+        // The session is kept until the clip is complete.
+        if let Some(session) = lock(&self.handles.session).take() {
             session.leave();
         }
         match result {
             Ok(()) => {}
-            Err(error) if error.code == Code::Aborted => (self.report)(Report::Canceled),
+            Err(error) if error.code == Code::Aborted => (self.publish)(JobUpdate::Canceled),
             Err(error) => {
-                (self.report)(Report::Failed(error));
-                self.output.fail();
+                (self.publish)(JobUpdate::Failed(error));
+                self.handoff.fail();
             }
         }
     }
 
-    fn work(&mut self) -> Result<(), Error> {
+    fn save_clip(&mut self) -> Result<(), Error> {
         let runtime = session::runtime()?;
         let (playlist, window) = runtime.block_on(self.locate())?;
         let limits = DownloadLimits {
-            ready_timeout: self.task.ready_limit,
+            ready_timeout: self.config.settings.ready_limit(),
             ..DownloadLimits::default()
         };
         let _entered = runtime.enter();
         let mut download = Download::start(playlist, limits);
-        if self.over {
+        if self.session_over {
             download.session_is_over();
         }
-        match self.task.format {
-            Format::Fragmented => self.pass_on(&mut download),
-            Format::Faststart => self.assemble(&mut download, window),
+        match self.config.settings.format {
+            ClipFormat::Fragmented => self.forward(&mut download),
+            ClipFormat::Faststart => self.assemble(&mut download, window),
         }
     }
 
-    /// Where the clip is, and which part of it was asked for.
+    /// Finds the playlist, and the requested window.
     async fn locate(&mut self) -> Result<(PlaylistLocation, Option<Window>), Error> {
-        let access = &self.task.access;
-        let origin = std::mem::replace(&mut self.task.origin, Origin::Playlist(String::new()));
+        let access = &self.config.access;
+        let nowhere = ClipOrigin::Playlist(String::new());
+        let origin = std::mem::replace(&mut self.config.origin, nowhere);
         let (clip, endpoint) = match origin {
-            Origin::Playlist(url) => {
+            ClipOrigin::Playlist(url) => {
                 let playlist = PlaylistLocation::from_url(
                     HttpClient::shared()?,
                     &url,
@@ -256,7 +248,7 @@ impl Worker {
                 let window = playlist.window().map(|(start, end)| Window { start, end });
                 return Ok((playlist, window));
             }
-            Origin::Clip(clip, server) => {
+            ClipOrigin::Clip(clip, server) => {
                 let endpoint = match recording_endpoints::find_endpoint(&clip.session_id) {
                     Some(endpoint) => endpoint,
                     None => access
@@ -265,8 +257,8 @@ impl Worker {
                 };
                 (clip, endpoint)
             }
-            Origin::Session { key, name } => {
-                let clip = self.ask(&key, &name).await?;
+            ClipOrigin::Session { key, name } => {
+                let clip = self.request_clip(&key, &name).await?;
                 let endpoint =
                     recording_endpoints::find_endpoint(&clip.session_id).ok_or_else(|| {
                         Error::api(Code::Internal, "the recording's server is not known")
@@ -279,142 +271,145 @@ impl Worker {
             start: clip.start_marker,
             end: clip.end_marker,
         };
-        (self.report)(Report::Clip(clip));
+        (self.publish)(JobUpdate::Answered(clip));
         Ok((playlist, Some(window)))
     }
 
-    async fn next(&mut self, until: Option<Instant>) -> Result<Next, Error> {
-        let happening = match until {
-            None => self.happenings.recv().await,
-            Some(until) => {
-                let late = tokio::time::sleep_until(until.into());
-                tokio::select! {
-                    happening = self.happenings.recv() => happening,
-                    () = late => return Ok(Next::Late),
-                }
-            }
+    /// Waits for an event; None when the time is over.
+    async fn next_event(&mut self, until: Option<Instant>) -> Result<Option<JobEvent>, Error> {
+        let event = match until {
+            None => self.events.recv().await,
+            Some(until) => match tokio::time::timeout_at(until.into(), self.events.recv()).await {
+                Ok(event) => event,
+                Err(_) => return Ok(None),
+            },
         };
-        match happening {
+        match event {
             Some(JobEvent::Cancel) | None => Err(aborted()),
-            Some(happening) => Ok(Next::JobEvent(happening)),
+            event => Ok(event),
         }
     }
 
-    /// Joins the session, as soon as there is one.
-    async fn join(&mut self, key: &str, name: &str) -> Result<Arc<Session>, Error> {
-        let begun = Instant::now();
-        (self.report)(Report::Searching(name.to_owned()));
+    /// Joins the session, as soon as it exists.
+    async fn join_session(&mut self, key: &str, name: &str) -> Result<Arc<Session>, Error> {
+        let start = Instant::now();
+        (self.publish)(JobUpdate::Searching(name.to_owned()));
         loop {
             let sender = self.sender.clone();
             let events = Box::new(move |event| {
                 let _ = sender.send(JobEvent::Session(event));
             });
-            let member = Participant {
-                element: self.task.element.clone(),
+            let participant = Participant {
+                element: self.config.element.clone(),
                 role: ParticipantRole::Clip,
             };
-            if let Some(session) = Session::find(key, member, events) {
+            if let Some(session) = Session::find(key, participant, events) {
                 let session = Arc::new(session);
-                *lock(&self.shared.session) = Some(session.clone());
+                *lock(&self.handles.session) = Some(session.clone());
                 return Ok(session);
             }
-            let limit = self.task.ready_limit;
-            if limit.is_some_and(|limit| begun.elapsed() > limit) {
+            let limit = self.config.settings.ready_limit();
+            if limit.is_some_and(|limit| start.elapsed() > limit) {
                 let text = format!(
                     "there is no session {name}; start a reactorsrc or reactorsink with \
                      the same 'session', or set playlist-url"
                 );
                 return Err(Error::api(Code::NotFound, text));
             }
-            // Without a session there is nothing to keep of it at its end.
-            if let Next::JobEvent(JobEvent::End) =
-                self.next(Some(Instant::now() + FIND_INTERVAL)).await?
-            {
+            // Without a session there is no recording to save at the end.
+            let event = self.next_event(Some(Instant::now() + FIND_INTERVAL));
+            if let Some(JobEvent::LiveEnded) = event.await? {
                 let text = format!("there is no session {name}, so there is nothing to save");
                 return Err(Error::api(Code::NotFound, text));
             }
         }
     }
 
-    /// Asks the session for the clip when the time has come.
-    async fn ask(&mut self, key: &str, name: &str) -> Result<Clip, Error> {
-        let session = self.join(key, name).await?;
-        let mut moment = RequestTiming::new(self.task.when, self.task.duration);
+    /// Requests the clip from the session when [`RequestTiming`] says so.
+    async fn request_clip(&mut self, key: &str, name: &str) -> Result<Clip, Error> {
+        let session = self.join_session(key, name).await?;
+        let settings = &self.config.settings;
+        let mut timing = RequestTiming::new(settings.request, settings.duration);
         let epoch = Instant::now();
-        let mut decision = moment.handle(Duration::ZERO, Input::Tick);
+        let mut decision = timing.handle(Duration::ZERO, TimingInput::Timeout);
         loop {
             let until = match decision {
-                Decision::Take(clip) => {
-                    self.compare(&clip);
+                TimingDecision::Accept(clip) => {
+                    self.check_duration(&clip);
                     return Ok(clip);
                 }
-                Decision::Fail(error) => return Err(error.during("request_clip")),
-                Decision::Wait(until) => until.map(|at| epoch + at),
-                Decision::Ask(message) => {
+                TimingDecision::Fail(error) => return Err(error.during("request_clip")),
+                TimingDecision::Wait(until) => until.map(|at| epoch + at),
+                TimingDecision::Request(message) => {
                     let sender = self.sender.clone();
                     let reply = move |result| {
-                        let _ = sender.send(JobEvent::Answer(clip_of(result)));
+                        let _ = sender.send(JobEvent::Answer(expect_clip(result)));
                     };
                     session.request(message, Box::new(reply));
                     None
                 }
             };
-            let input = match self.next(until).await? {
-                Next::Late => Some(Input::Tick),
-                Next::JobEvent(happening) => self.input(happening),
+            let input = match self.next_event(until).await? {
+                None => Some(TimingInput::Timeout),
+                Some(event) => self.timing_input(event),
             };
             decision = match input {
-                Some(input) => moment.handle(epoch.elapsed(), input),
-                None => Decision::Wait(until.map(|at| at - epoch)),
+                Some(input) => timing.handle(epoch.elapsed(), input),
+                None => TimingDecision::Wait(until.map(|at| at - epoch)),
             };
-            (self.report)(Report::Recording(moment.recorded()));
+            (self.publish)(JobUpdate::Recording(timing.recorded()));
         }
     }
 
-    /// Less than was asked for may be all that there is, or all that the
-    /// platform gives in one clip.
-    fn compare(&self, clip: &Clip) {
-        let given = clip.end_marker - clip.start_marker;
-        let asked = self.task.duration;
-        if self.task.when != When::Now && given + SHORTER < asked {
-            (self.report)(Report::Shorter { asked, given });
+    /// Publishes that a clip is shorter than requested: no more was recorded, or
+    /// the platform gives no more in one clip.
+    fn check_duration(&self, clip: &Clip) {
+        let actual = clip.end_marker - clip.start_marker;
+        let requested = self.config.settings.duration;
+        if self.config.settings.request != ClipRequest::Now
+            && actual + DURATION_TOLERANCE < requested
+        {
+            (self.publish)(JobUpdate::Shorter { requested, actual });
         }
     }
 
-    /// What a happening means for the question.
-    fn input(&mut self, happening: JobEvent) -> Option<Input> {
-        let event = match happening {
-            JobEvent::Answer(answer) => return Some(Input::Answer(answer)),
-            JobEvent::End | JobEvent::Session(SessionEvent::MediaParticipantsLeft) => {
-                return Some(Input::End);
+    /// What an event means for the request.
+    fn timing_input(&mut self, event: JobEvent) -> Option<TimingInput> {
+        let event = match event {
+            JobEvent::Answer(answer) => return Some(TimingInput::Answer(answer)),
+            JobEvent::LiveEnded | JobEvent::Session(SessionEvent::MediaParticipantsLeft) => {
+                return Some(TimingInput::LiveEnded);
             }
             JobEvent::Session(SessionEvent::Machine(event)) => *event,
             JobEvent::Session(_) | JobEvent::Cancel => return None,
         };
         match event {
-            MachineEvent::Status(status) => Some(Input::Ready(status == Status::Ready)),
-            MachineEvent::Interrupted(_) => Some(Input::Ready(false)),
+            MachineEvent::Status(status) => Some(TimingInput::Ready(status == Status::Ready)),
+            MachineEvent::Interrupted(_) => Some(TimingInput::Ready(false)),
             MachineEvent::Ended { .. } | MachineEvent::Closed => {
-                self.over = true;
-                Some(Input::Over(None))
+                self.session_over = true;
+                Some(TimingInput::SessionOver(None))
             }
             MachineEvent::Failed(error) => {
-                self.over = true;
-                Some(Input::Over(Some(error)))
+                self.session_over = true;
+                Some(TimingInput::SessionOver(Some(error)))
             }
             _ => None,
         }
     }
 
-    /// The next piece of the download.
-    async fn piece(&mut self, download: &mut Download) -> Result<Option<DownloadEvent>, Error> {
+    /// Waits for the next event of the download.
+    async fn next_download_event(
+        &mut self,
+        download: &mut Download,
+    ) -> Result<Option<DownloadEvent>, Error> {
         loop {
             tokio::select! {
-                step = download.next() => return step.transpose(),
-                happening = self.happenings.recv() => match happening {
+                event = download.next() => return event.transpose(),
+                event = self.events.recv() => match event {
                     Some(JobEvent::Cancel) | None => return Err(aborted()),
-                    Some(happening) => {
-                        if matches!(self.input(happening), Some(Input::Over(_))) {
+                    Some(event) => {
+                        if matches!(self.timing_input(event), Some(TimingInput::SessionOver(_))) {
                             download.session_is_over();
                         }
                     }
@@ -423,26 +418,26 @@ impl Worker {
         }
     }
 
-    /// Fetches everything, and hands each piece on.
+    /// Fetches all segments, and passes each to `handle`.
     fn fetch(
         &mut self,
         download: &mut Download,
-        mut take: impl FnMut(ClipSegment) -> Result<(), Error>,
-    ) -> Result<Saved, Error> {
+        mut handle: impl FnMut(ClipSegment) -> Result<(), Error>,
+    ) -> Result<SavedClip, Error> {
         let runtime = session::runtime()?;
-        let mut saved = Saved::default();
+        let mut saved = SavedClip::default();
         let mut total = 0;
-        while let Some(step) = runtime.block_on(self.piece(download))? {
-            match step {
-                DownloadEvent::NotReady(_) => (self.report)(Report::Waiting),
+        while let Some(event) = runtime.block_on(self.next_download_event(download))? {
+            match event {
+                DownloadEvent::NotReady(_) => (self.publish)(JobUpdate::NotReady),
                 DownloadEvent::Playlist { total: known, .. } => total = known,
                 DownloadEvent::Segment(segment) => {
-                    saved.pieces += 1;
+                    saved.segments += 1;
                     saved.bytes += segment.bytes.len() as u64;
-                    take(segment)?;
-                    (self.report)(Report::Progress {
-                        fetched: saved.pieces,
-                        total: total.max(saved.pieces),
+                    handle(segment)?;
+                    (self.publish)(JobUpdate::Fetched {
+                        fetched: saved.segments,
+                        total: total.max(saved.segments),
                         bytes: saved.bytes,
                     });
                 }
@@ -451,41 +446,41 @@ impl Worker {
         Ok(saved)
     }
 
-    /// The pieces, as they are and as they come.
-    fn pass_on(&mut self, download: &mut Download) -> Result<(), Error> {
-        let output = self.output.clone();
-        let saved = self.fetch(download, |piece| match output.push(piece.bytes) {
+    /// Hands over the segments, unchanged and as they come.
+    fn forward(&mut self, download: &mut Download) -> Result<(), Error> {
+        let handoff = self.handoff.clone();
+        let saved = self.fetch(download, |segment| match handoff.push(segment.bytes) {
             true => Ok(()),
             false => Err(aborted()),
         })?;
-        // In this order: EOS is the last that is heard of it.
-        (self.report)(Report::Saved(saved));
-        self.output.complete();
+        // In this order: EOS is the last event of a clip.
+        (self.publish)(JobUpdate::Saved(saved));
+        self.handoff.complete();
         Ok(())
     }
 
-    /// One file of all of them.
+    /// Makes one file of the segments, and hands it over.
     fn assemble(&mut self, download: &mut Download, window: Option<Window>) -> Result<(), Error> {
-        let window = window.filter(|_| self.task.trim);
-        let mut assembly = Assembly::begin(&self.task.directory, window)?;
-        *lock(&self.shared.canceller) = Some(assembly.canceller());
-        let mut saved = self.fetch(download, |piece| assembly.push(piece))?;
+        let window = window.filter(|_| self.config.settings.trim);
+        let mut assembly = Assembly::begin(&self.config.settings.directory(), window)?;
+        *lock(&self.handles.canceller) = Some(assembly.canceller());
+        let mut saved = self.fetch(download, |segment| assembly.push(segment))?;
         let assembled = assembly.finish()?;
         saved.bytes = assembled.size;
         saved.duration = Some(assembled.duration);
-        saved.cut = assembled.trimmed;
-        let whole = Whole {
+        saved.trimmed = assembled.trimmed;
+        let file = CompleteFile {
             file: Arc::new(assembled.file),
             size: assembled.size,
             duration: assembled.duration,
         };
-        (self.report)(Report::Saved(saved));
-        self.output.set_whole(whole);
+        (self.publish)(JobUpdate::Saved(saved));
+        self.handoff.set_complete_file(file);
         Ok(())
     }
 }
 
-fn clip_of(result: Result<ServerMessage, Error>) -> Result<Clip, Error> {
+fn expect_clip(result: Result<ServerMessage, Error>) -> Result<Clip, Error> {
     match result? {
         ServerMessage::ClipReady(clip) => Ok(clip),
         _ => {

@@ -35,10 +35,12 @@
  * ]| Save a clip by its address.
  */
 mod assembly;
+mod debug;
 mod handoff;
 mod imp;
 mod job;
 mod notify;
+mod progress;
 mod request_timing;
 mod settings;
 
@@ -54,8 +56,8 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     #[cfg(feature = "doc")]
     {
         let none = gst::PluginAPIFlags::empty();
-        settings::Format::static_type().mark_as_plugin_api(none);
-        settings::Request::static_type().mark_as_plugin_api(none);
+        settings::ClipFormat::static_type().mark_as_plugin_api(none);
+        settings::ClipRequest::static_type().mark_as_plugin_api(none);
     }
     gst::Element::register(
         Some(plugin),

@@ -1,147 +1,108 @@
 // SPDX-License-Identifier: MIT
 
-//! How it goes, on the bus and in the properties.
+//! Publishes the updates of a job: messages, properties and errors. Runs on
+//! the job's thread; holds no lock while it posts.
 
-use gst::{glib, prelude::*, subclass::prelude::*};
+use std::mem::replace;
+
+use gst::{prelude::*, subclass::prelude::*};
 
 use super::{
     assembly::TrimResult,
-    imp::{CAT, ReactorClip},
-    job::{Report, Saved},
-    settings::Format,
+    debug::CAT,
+    imp::ReactorClip,
+    job::{JobUpdate, SavedClip},
+    settings::ClipFormat,
 };
 use crate::{
-    element::{clip_structure, errors, gobject, lock, post},
+    element::{clip_structure, errors, lock, post},
     platform::{Code, Error},
 };
 
-/// What the property `stats` shows, and what was said last.
-#[derive(Debug, Default)]
-pub struct Progress {
-    fetched: u64,
-    total: u64,
-    bytes: u64,
-    /// Seconds.
-    recorded: f64,
-    said: String,
-    begun: bool,
-    finished: bool,
-}
-
-impl Progress {
-    pub fn structure(&self) -> gst::Structure {
-        counts("reactor-stats", self.fetched, self.total, self.bytes)
-    }
-}
-
-fn counts(name: &str, fetched: u64, total: u64, bytes: u64) -> gst::Structure {
-    gst::Structure::builder(name)
-        .field("fetched", fetched)
-        .field("total", total)
-        .field("bytes", bytes)
-        .build()
-}
-
-/// The read-only properties.
-pub fn specs() -> Vec<glib::ParamSpec> {
-    vec![
-        gobject::last_error(),
-        gobject::structure(
-            "stats",
-            "Statistics",
-            "How many of the clip's parts have been fetched, of how many, and their bytes",
-        ),
-    ]
-}
-
 impl ReactorClip {
-    pub(super) fn show(&self, report: Report) {
+    pub(super) fn publish(&self, update: JobUpdate) {
         let object = self.obj();
         let element = object.upcast_ref::<gst::Element>();
-        match report {
-            Report::Searching(name) => {
+        match update {
+            JobUpdate::Searching(name) => {
                 gst::info!(CAT, imp = self, "looking for the session {name}");
             }
-            // No progress message: gst-launch-1.0 would stay in PAUSED until
-            // the clip is there, and the live elements with it.
-            Report::Recording(recorded) => {
-                let before = std::mem::replace(&mut lock(&self.progress).recorded, recorded);
-                if before < recorded {
-                    let structure = gst::Structure::builder("reactor-clip-recording")
-                        .field("recorded", recorded)
-                        .build();
-                    post(element, structure);
-                }
-            }
-            Report::Clip(clip) => {
+            JobUpdate::Recording(recorded) => self.publish_recorded(recorded),
+            JobUpdate::Answered(clip) => {
                 let structure = clip_structure::to_structure(&clip).build();
-                *lock(&self.answered) = Some(structure);
+                *lock(&self.answered_clip) = Some(structure);
                 element.notify("clip");
             }
-            Report::Shorter { asked, given } => {
-                let text = format!(
-                    "the clip has {given:.1} s of the {asked:.1} s that were asked for: no more \
-                     was recorded, or the platform gives no more in one; duration=0 saves all"
-                );
-                let error = Error::api(Code::Other("CLIP_SHORTER".into()), text);
-                errors::post_warning(element, &error, None);
+            JobUpdate::Shorter { requested, actual } => {
+                errors::post_warning(element, &clip_shorter(requested, actual), None);
             }
-            Report::Waiting => self.say("the platform is completing the clip"),
-            Report::Progress {
+            JobUpdate::NotReady => self.post_progress_text("the platform is completing the clip"),
+            JobUpdate::Fetched {
                 fetched,
                 total,
                 bytes,
-            } => {
-                {
-                    let mut progress = lock(&self.progress);
-                    (progress.fetched, progress.total, progress.bytes) = (fetched, total, bytes);
-                }
-                post(
-                    element,
-                    counts("reactor-clip-progress", fetched, total, bytes),
-                );
-                match self.is_waited_for() {
-                    true => self.say(&format!("fetched {fetched} of {total} parts")),
-                    false => self.finish("the clip is coming"),
-                }
-            }
-            Report::Saved(saved) => {
+            } => self.publish_fetched(fetched, total, bytes),
+            JobUpdate::Saved(saved) => {
                 gst::info!(CAT, imp = self, "{saved:?}");
                 post(element, saved_structure(&saved));
-                self.finish("the clip is complete");
+                self.post_complete("the clip is complete");
             }
-            Report::Failed(error) => {
+            JobUpdate::Failed(error) => {
                 self.post_progress(gst::ProgressType::Error, &error.message);
                 self.fail(&error);
             }
-            Report::Canceled => {
+            JobUpdate::Canceled => {
                 self.post_progress(gst::ProgressType::Canceled, "the clip was given up");
             }
         }
     }
 
-    /// Whether nothing comes out before the clip is complete.
-    fn is_waited_for(&self) -> bool {
-        self.obj().property::<Format>("format") == Format::Faststart
+    /// Posts the recorded time, in seconds, if it has grown. Not as progress:
+    /// gst-launch-1.0 would stay in PAUSED until the clip is complete, and the
+    /// live elements with it.
+    fn publish_recorded(&self, recorded: f64) {
+        let before = replace(&mut lock(&self.progress).recorded, recorded);
+        if before < recorded {
+            let structure = gst::Structure::builder("reactor-clip-recording")
+                .field("recorded", recorded)
+                .build();
+            post(self.obj().upcast_ref(), structure);
+        }
     }
 
-    /// gst-launch-1.0 does not go to PLAYING before what is in progress is
-    /// finished: what streams has to be, once it does.
-    fn finish(&self, text: &str) {
-        if !std::mem::replace(&mut lock(&self.progress).finished, true) {
+    fn publish_fetched(&self, fetched: u64, total: u64, bytes: u64) {
+        let structure = {
+            let mut progress = lock(&self.progress);
+            (progress.fetched, progress.total, progress.bytes) = (fetched, total, bytes);
+            progress.to_structure("reactor-clip-progress")
+        };
+        post(self.obj().upcast_ref(), structure);
+        // With faststart no byte is pushed before the clip is complete.
+        match self.settings().format {
+            ClipFormat::Faststart => {
+                self.post_progress_text(&format!("fetched {fetched} of {total} parts"));
+            }
+            ClipFormat::Fragmented => self.post_complete("the clip is coming"),
+        }
+    }
+
+    /// Posts the end of the progress, once. gst-launch-1.0 does not go to
+    /// PLAYING before that: it is due as soon as buffers are pushed.
+    fn post_complete(&self, text: &str) {
+        if !replace(&mut lock(&self.progress).complete, true) {
             self.post_progress(gst::ProgressType::Complete, text);
         }
     }
 
-    /// Once for each text.
-    fn say(&self, text: &str) {
+    /// Posts progress, unless the text is that of the last message.
+    fn post_progress_text(&self, text: &str) {
         let kind = {
             let mut progress = lock(&self.progress);
-            if progress.said == text {
+            if progress.text == text {
                 return;
             }
-            text.clone_into(&mut progress.said);
-            match std::mem::replace(&mut progress.begun, true) {
+            text.clone_into(&mut progress.text);
+            match replace(&mut progress.started, true) {
                 false => gst::ProgressType::Start,
                 true => gst::ProgressType::Continue,
             }
@@ -156,26 +117,37 @@ impl ReactorClip {
     }
 }
 
-/// What was made.
-fn saved_structure(saved: &Saved) -> gst::Structure {
+/// Durations in seconds.
+fn clip_shorter(requested: f64, actual: f64) -> Error {
+    let text = format!(
+        "the clip has {actual:.1} s of the {requested:.1} s that were asked for: no more \
+         was recorded, or the platform gives no more in one; duration=0 saves all"
+    );
+    Error::api(Code::Other("CLIP_SHORTER".into()), text)
+}
+
+fn saved_structure(saved: &SavedClip) -> gst::Structure {
     let mut structure = gst::Structure::builder("reactor-clip")
-        .field("parts", saved.pieces)
+        .field("parts", saved.segments)
         .field("bytes", saved.bytes)
         .field_if_some("duration", saved.duration);
-    if let Some(cut) = &saved.cut {
-        structure = cut_fields(structure, cut);
+    if let Some(trimmed) = &saved.trimmed {
+        structure = add_trim_fields(structure, trimmed);
     }
     structure.build()
 }
 
-/// What of it is shown and what is hidden; times as of the recording.
-fn cut_fields(structure: gst::structure::Builder, cut: &TrimResult) -> gst::structure::Builder {
+/// Adds what the file presents and hides; times of the recording, in seconds.
+fn add_trim_fields(
+    structure: gst::structure::Builder,
+    trimmed: &TrimResult,
+) -> gst::structure::Builder {
     structure
-        .field("asked-start", cut.requested.start)
-        .field("asked-end", cut.requested.end)
-        .field("start", cut.kept.start)
-        .field("end", cut.kept.end)
-        .field("exact-to", cut.exact_to())
-        .field("hidden-before", cut.hidden_before)
-        .field("hidden-after", cut.hidden_after)
+        .field("asked-start", trimmed.requested.start)
+        .field("asked-end", trimmed.requested.end)
+        .field("start", trimmed.kept.start)
+        .field("end", trimmed.kept.end)
+        .field("exact-to", trimmed.exact_to())
+        .field("hidden-before", trimmed.hidden_before)
+        .field("hidden-after", trimmed.hidden_after)
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 
-//! When to ask for the clip, and which answer to take. Knows no clock, no
-//! session and no thread.
+//! Decides when to request the clip, and which answer to accept. Pure; called by
+//! the job's thread. Knows no clock, no session and no thread.
 
 use std::time::Duration;
 
+use super::settings::ClipRequest;
 use crate::{
     platform::{
         Code, Error,
@@ -13,119 +14,112 @@ use crate::{
     session::CLIP_FAILED,
 };
 
-/// How often the recording is looked at while it grows. What was told last is
-/// what can still be had when a session breaks off.
-const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// The longest interval of requests while the recording grows. The last answer
+/// is the clip that is left when a session breaks off.
+const MAX_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How soon to ask again when nothing was recorded yet, or the question was
+/// The interval of requests when nothing was recorded yet, or a request was
 /// lost.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Markers are whole milliseconds.
+/// Seconds: markers are integral milliseconds.
 const MARKER_PRECISION: f64 = 0.001;
 
-/// When to ask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
-    /// As soon as there is as much as was asked for.
-    Filled,
-    /// As soon as there is anything.
-    Now,
-    /// When the live elements end.
-    End,
-}
-
 #[derive(Debug)]
-pub enum Input {
-    /// Whether the session can be asked.
+pub enum TimingInput {
+    /// Whether the session takes requests.
     Ready(bool),
     Answer(Result<Clip, Error>),
     /// The live elements end, or have left.
-    End,
-    /// The session is over.
-    Over(Option<Error>),
-    Tick,
+    LiveEnded,
+    SessionOver(Option<Error>),
+    Timeout,
 }
 
 #[derive(Debug, PartialEq)]
-pub enum Decision {
-    Ask(ClientMessage),
-    /// Until something happens, or until then.
+pub enum TimingDecision {
+    Request(ClientMessage),
+    /// For an input, or until that time.
     Wait(Option<Duration>),
-    Take(Clip),
+    Accept(Clip),
     Fail(Error),
 }
 
 #[derive(Debug)]
 pub struct RequestTiming {
-    when: When,
-    /// Nothing for the whole recording.
+    request: ClipRequest,
+    /// None for the whole recording.
     seconds: Option<f64>,
     ready: bool,
-    asked: bool,
+    requested: bool,
+    /// The live elements have ended.
     ending: bool,
-    /// What there was when it was last asked.
+    /// The last answer.
     last: Option<Clip>,
+    /// When to make the next request.
     next: Option<Duration>,
 }
 
 impl RequestTiming {
-    /// `seconds` of 0 stand for the whole recording, which is not complete
-    /// before the end.
-    pub fn new(when: When, seconds: f64) -> Self {
+    /// `seconds` of 0 mean the whole recording, which is not complete before
+    /// the end.
+    pub fn new(request: ClipRequest, seconds: f64) -> Self {
         let whole = seconds <= 0.0;
         Self {
-            when: if whole && when == When::Filled {
-                When::End
-            } else {
-                when
+            request: match request {
+                ClipRequest::Filled if whole => ClipRequest::Eos,
+                request => request,
             },
             seconds: (!whole).then_some(seconds),
             ready: false,
-            asked: false,
+            requested: false,
             ending: false,
             last: None,
             next: None,
         }
     }
 
-    /// How much of what was asked for is recorded, in seconds.
+    /// The recorded time, in seconds, by the last answer.
     pub fn recorded(&self) -> f64 {
         self.last.as_ref().map_or(0.0, |clip| clip.now_marker)
     }
 
-    pub fn handle(&mut self, now: Duration, input: Input) -> Decision {
+    pub fn handle(&mut self, now: Duration, input: TimingInput) -> TimingDecision {
         match input {
-            Input::Ready(ready) => self.ready = ready,
-            Input::End => {
+            TimingInput::Ready(ready) => self.ready = ready,
+            TimingInput::LiveEnded => {
                 self.ending = true;
                 self.next = None;
             }
-            Input::Over(error) => return self.give_up(error),
-            Input::Answer(answer) => {
-                if let Some(decision) = self.answered(now, answer) {
+            TimingInput::SessionOver(error) => return self.give_up(error),
+            TimingInput::Answer(answer) => {
+                if let Some(decision) = self.handle_answer(now, answer) {
                     return decision;
                 }
             }
-            Input::Tick => {}
+            TimingInput::Timeout => {}
         }
         self.decide(now)
     }
 
-    fn answered(&mut self, now: Duration, answer: Result<Clip, Error>) -> Option<Decision> {
-        self.asked = false;
+    fn handle_answer(
+        &mut self,
+        now: Duration,
+        answer: Result<Clip, Error>,
+    ) -> Option<TimingDecision> {
+        self.requested = false;
         match answer {
-            Ok(clip) if self.suffices(&clip) => return Some(Decision::Take(clip)),
+            Ok(clip) if self.is_sufficient(&clip) => return Some(TimingDecision::Accept(clip)),
             Ok(clip) => {
                 let missing = self.seconds.unwrap_or(f64::INFINITY) - clip.now_marker;
-                let wait = Duration::try_from_secs_f64(missing).unwrap_or(LOOK_INTERVAL);
-                self.next = Some(now + wait.clamp(RETRY_INTERVAL, LOOK_INTERVAL));
+                let wait = Duration::try_from_secs_f64(missing).unwrap_or(MAX_INTERVAL);
+                self.next = Some(now + wait.clamp(RETRY_INTERVAL, MAX_INTERVAL));
                 self.last = Some(clip);
             }
             Err(error) => {
                 let not_yet = matches!(&error.code, Code::Other(code) if code == CLIP_FAILED);
                 if !not_yet && !error.recoverable() && error.code != Code::InvalidState {
-                    return Some(Decision::Fail(error));
+                    return Some(TimingDecision::Fail(error));
                 }
                 if self.ending {
                     return Some(self.give_up(Some(error)));
@@ -133,53 +127,53 @@ impl RequestTiming {
                 self.next = Some(now + RETRY_INTERVAL);
             }
         }
-        // It was asked before the end was near: what there is now is more.
+        // That request was made before the end: another one brings more.
         self.next = self.next.filter(|_| !self.ending);
         None
     }
 
-    fn suffices(&self, clip: &Clip) -> bool {
-        match self.when {
-            When::Now => true,
-            When::Filled => self
+    fn is_sufficient(&self, clip: &Clip) -> bool {
+        match self.request {
+            ClipRequest::Now => true,
+            ClipRequest::Filled => self
                 .seconds
                 .is_some_and(|seconds| clip.now_marker + MARKER_PRECISION >= seconds),
-            When::End => false,
+            ClipRequest::Eos => false,
         }
     }
 
-    fn decide(&mut self, now: Duration) -> Decision {
-        if self.asked {
-            return Decision::Wait(None);
+    fn decide(&mut self, now: Duration) -> TimingDecision {
+        if self.requested {
+            return TimingDecision::Wait(None);
         }
         if !self.ready {
             return match self.ending {
                 true => self.give_up(None),
-                false => Decision::Wait(None),
+                false => TimingDecision::Wait(None),
             };
         }
         if let Some(next) = self.next
             && now < next
         {
-            return Decision::Wait(Some(next));
+            return TimingDecision::Wait(Some(next));
         }
         if self.ending {
-            self.when = When::Now;
+            self.request = ClipRequest::Now;
         }
-        self.asked = true;
+        self.requested = true;
         self.next = None;
-        Decision::Ask(match self.seconds {
+        TimingDecision::Request(match self.seconds {
             Some(seconds) => ClientMessage::RequestClip { seconds },
             None => ClientMessage::RequestRecording,
         })
     }
 
-    /// Nothing more will come: what there was is better than nothing.
-    fn give_up(&mut self, error: Option<Error>) -> Decision {
+    /// No further answer will come: the last one is better than none.
+    fn give_up(&mut self, error: Option<Error>) -> TimingDecision {
         if let Some(clip) = self.last.take() {
-            return Decision::Take(clip);
+            return TimingDecision::Accept(clip);
         }
-        Decision::Fail(error.unwrap_or_else(|| {
+        TimingDecision::Fail(error.unwrap_or_else(|| {
             let text = "the session ended before anything was recorded";
             Error::gpu(Code::Disconnected, text)
         }))

@@ -1,25 +1,18 @@
 // SPDX-License-Identifier: MIT
 
-//! The properties that reactorclip does not share with the live elements.
+//! The properties that reactorclip does not share with the live elements, as
+//! one table. Values, read and set by the application's threads.
 
 use std::{path::PathBuf, time::Duration};
 
 use gst::{glib, prelude::*};
 
-use super::request_timing::When;
-use crate::property::text;
-
-/// Milliseconds beyond the time that the platform predicts, as its own
-/// clients wait.
-const DEFAULT_READY_TIMEOUT: u32 = 60_000;
-
-/// Seconds.
-const DEFAULT_DURATION: f64 = 10.0;
+use crate::property::{Field, Info, Scalar, enum_spec, settings, text};
 
 /// What comes out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
 #[enum_type(name = "GstReactorClipFormat")]
-pub enum Format {
+pub enum ClipFormat {
     #[default]
     #[enum_value(
         name = "Faststart: one ordinary, seekable MP4, when it is complete",
@@ -33,10 +26,16 @@ pub enum Format {
     Fragmented,
 }
 
-/// When to ask a live session for the clip.
+impl Scalar for ClipFormat {
+    fn spec(self, info: &Info) -> glib::ParamSpec {
+        enum_spec(self, info)
+    }
+}
+
+/// When to request the clip from a live session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
 #[enum_type(name = "GstReactorClipRequest")]
-pub enum Request {
+pub enum ClipRequest {
     #[default]
     #[enum_value(name = "Filled: as soon as 'duration' is recorded", nick = "filled")]
     Filled,
@@ -49,178 +48,136 @@ pub enum Request {
     Eos,
 }
 
-impl From<Request> for When {
-    fn from(request: Request) -> Self {
-        match request {
-            Request::Filled => Self::Filled,
-            Request::Now => Self::Now,
-            Request::Eos => Self::End,
-        }
+impl Scalar for ClipRequest {
+    fn spec(self, info: &Info) -> glib::ParamSpec {
+        enum_spec(self, info)
     }
 }
 
-/// A snapshot of the properties.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    pub playlist_url: Option<String>,
-    /// What the application gave to be fetched.
-    pub clip: Option<gst::Structure>,
-    /// Seconds; 0 for everything.
-    pub duration: f64,
-    pub format: Format,
-    pub trim: bool,
-    pub request: Request,
-    /// Milliseconds; 0 for no limit.
-    pub ready_timeout: u32,
-    pub temp_directory: Option<PathBuf>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            playlist_url: None,
-            clip: None,
-            duration: DEFAULT_DURATION,
-            format: Format::default(),
-            trim: false,
-            request: Request::default(),
-            ready_timeout: DEFAULT_READY_TIMEOUT,
-            temp_directory: None,
-        }
+impl Scalar for f64 {
+    fn spec(self, info: &Info) -> glib::ParamSpec {
+        let spec = glib::ParamSpecDouble::builder(info.name).nick(info.nick);
+        let spec = spec.blurb(info.blurb).flags(info.flags);
+        let spec = spec
+            .minimum(info.range.0.into())
+            .maximum(info.range.1.into());
+        spec.default_value(self).build()
     }
 }
 
-impl Settings {
+impl Field for Option<gst::Structure> {
+    fn spec(&self, info: &Info) -> glib::ParamSpec {
+        let spec = glib::ParamSpecBoxed::builder::<gst::Structure>(info.name).nick(info.nick);
+        spec.blurb(info.blurb).flags(info.flags).build()
+    }
+
+    fn value(&self, _info: &Info) -> glib::Value {
+        self.to_value()
+    }
+
+    fn set(&mut self, value: &glib::Value) -> Result<(), String> {
+        *self = value.get().unwrap_or_default();
+        Ok(())
+    }
+}
+
+impl Field for Option<PathBuf> {
+    fn value(&self, _info: &Info) -> glib::Value {
+        let path = self.as_ref();
+        path.map(|path| path.to_string_lossy().into_owned())
+            .to_value()
+    }
+
+    fn set(&mut self, value: &glib::Value) -> Result<(), String> {
+        *self = text(value).map(PathBuf::from);
+        Ok(())
+    }
+}
+
+/// The address of a playlist, which reads without its signature.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PlaylistUrl(pub Option<String>);
+
+impl Field for PlaylistUrl {
+    fn value(&self, _info: &Info) -> glib::Value {
+        self.0.as_deref().map(redact_url).to_value()
+    }
+
+    fn set(&mut self, value: &glib::Value) -> Result<(), String> {
+        self.0 = text(value);
+        Ok(())
+    }
+}
+
+/// An address without its query and fragment, which may hold a signature.
+fn redact_url(url: &str) -> &str {
+    match url.split_once(['?', '#']) {
+        // A password may be before it.
+        _ if url.contains('@') => "",
+        Some((address, _)) => address,
+        None => url,
+    }
+}
+
+settings! {
+    /// A snapshot of the properties.
+    #[derive(Debug, Clone)]
+    pub struct ClipSettings {
+        playlist_url: PlaylistUrl = PlaylistUrl::default(),
+            "playlist-url", "Playlist URL",
+            "Address of a clip's HLS playlist, instead of a live session. \
+             What follows a '?' is not shown again: it may be a signature";
+
+        /// Set by the application, to be fetched.
+        clip: Option<gst::Structure> = None,
+            "clip", "Clip",
+            "What request-clip or request-recording of a live element answers: the clip to \
+             fetch. Of a live session, the clip that was asked for, once it is known";
+
+        /// Seconds; 0 for the whole recording.
+        duration: f64 = 10.0,
+            "duration", "Duration",
+            "How much to keep of a live session: the last so many seconds, or everything \
+             until its end (0)",
+            range: (0, 86_400);
+
+        request: ClipRequest = ClipRequest::Filled,
+            "request", "Request",
+            "When to ask a live session for the clip";
+
+        format: ClipFormat = ClipFormat::Faststart,
+            "format", "Format",
+            "What comes out";
+
+        trim: bool = false,
+            "trim", "Trim",
+            "Cut the clip to what was asked for; the platform gives whole chunks. \
+             With format=faststart only";
+
+        /// Milliseconds beyond the time that the platform predicts, as its own
+        /// clients wait; 0 for no limit.
+        ready_timeout: u32 = 60_000,
+            "ready-timeout", "Ready timeout",
+            "How long to wait for a session of that name, and for the clip beyond the time \
+             at which the platform expects to have it, in ms (0 = no limit)";
+
+        temp_directory: Option<PathBuf> = None,
+            "temp-directory", "Temporary directory",
+            "Where the clip is kept until it has been read, up to twice its size (not set: \
+             the system's directory for temporary files). Nothing is left there";
+    }
+}
+
+impl ClipSettings {
     pub fn ready_limit(&self) -> Option<Duration> {
         let milliseconds = u64::from(self.ready_timeout);
         (milliseconds != 0).then(|| Duration::from_millis(milliseconds))
     }
 
     pub fn directory(&self) -> PathBuf {
-        self.temp_directory
-            .clone()
-            .unwrap_or_else(std::env::temp_dir)
+        let directory = self.temp_directory.clone();
+        directory.unwrap_or_else(std::env::temp_dir)
     }
-
-    pub fn set(&mut self, name: &str, value: &glib::Value) {
-        // GObject has checked the types.
-        match name {
-            "playlist-url" => self.playlist_url = text(value),
-            "clip" => self.clip = value.get().unwrap_or_default(),
-            "duration" => self.duration = value.get().unwrap_or(self.duration),
-            "format" => self.format = value.get().unwrap_or_default(),
-            "trim" => self.trim = value.get().unwrap_or_default(),
-            "request" => self.request = value.get().unwrap_or_default(),
-            "ready-timeout" => self.ready_timeout = value.get().unwrap_or(self.ready_timeout),
-            "temp-directory" => self.temp_directory = text(value).map(PathBuf::from),
-            _ => {}
-        }
-    }
-
-    pub fn value(&self, name: &str) -> Option<glib::Value> {
-        Some(match name {
-            "playlist-url" => self.playlist_url.as_deref().map(shown).to_value(),
-            "duration" => self.duration.to_value(),
-            "format" => self.format.to_value(),
-            "trim" => self.trim.to_value(),
-            "request" => self.request.to_value(),
-            "ready-timeout" => self.ready_timeout.to_value(),
-            "temp-directory" => self
-                .temp_directory
-                .as_ref()
-                .map(|path| path.to_string_lossy().into_owned())
-                .to_value(),
-            _ => return None,
-        })
-    }
-}
-
-/// An address without what may sign it.
-fn shown(url: &str) -> &str {
-    match url.split_once(['?', '#']) {
-        // A password may be in front.
-        _ if url.contains('@') => "",
-        Some((place, _)) => place,
-        None => url,
-    }
-}
-
-pub fn specs() -> Vec<glib::ParamSpec> {
-    let mut specs = what();
-    specs.extend(how());
-    specs
-}
-
-fn what() -> Vec<glib::ParamSpec> {
-    vec![
-        glib::ParamSpecString::builder("playlist-url")
-            .nick("Playlist URL")
-            .blurb(
-                "Address of a clip's HLS playlist, instead of a live session. \
-                 What follows a '?' is not shown again: it may be a signature",
-            )
-            .mutable_ready()
-            .build(),
-        glib::ParamSpecBoxed::builder::<gst::Structure>("clip")
-            .nick("Clip")
-            .blurb(
-                "What request-clip or request-recording of a live element answers: the clip to \
-                 fetch. Of a live session, the clip that was asked for, once it is known",
-            )
-            .mutable_ready()
-            .build(),
-        glib::ParamSpecDouble::builder("duration")
-            .nick("Duration")
-            .blurb(
-                "How much to keep of a live session: the last so many seconds, or everything \
-                 until its end (0)",
-            )
-            .minimum(0.0)
-            .maximum(86_400.0)
-            .default_value(DEFAULT_DURATION)
-            .mutable_ready()
-            .build(),
-        glib::ParamSpecEnum::builder::<Request>("request")
-            .nick("Request")
-            .blurb("When to ask a live session for the clip")
-            .mutable_ready()
-            .build(),
-    ]
-}
-
-fn how() -> Vec<glib::ParamSpec> {
-    vec![
-        glib::ParamSpecEnum::builder::<Format>("format")
-            .nick("Format")
-            .blurb("What comes out")
-            .mutable_ready()
-            .build(),
-        glib::ParamSpecBoolean::builder("trim")
-            .nick("Trim")
-            .blurb(
-                "Cut the clip to what was asked for; the platform gives whole chunks. \
-                 With format=faststart only",
-            )
-            .mutable_ready()
-            .build(),
-        glib::ParamSpecUInt::builder("ready-timeout")
-            .nick("Ready timeout")
-            .blurb(
-                "How long to wait for a session of that name, and for the clip beyond the time \
-                 at which the platform expects to have it, in ms (0 = no limit)",
-            )
-            .default_value(DEFAULT_READY_TIMEOUT)
-            .mutable_ready()
-            .build(),
-        glib::ParamSpecString::builder("temp-directory")
-            .nick("Temporary directory")
-            .blurb(
-                "Where the clip is kept until it has been read, up to twice its size (not set: \
-                 the system's directory for temporary files). Nothing is left there",
-            )
-            .mutable_ready()
-            .build(),
-    ]
 }
 
 #[cfg(test)]
@@ -228,10 +185,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_signs_an_address_is_not_shown() {
-        assert_eq!(shown("https://a/b.m3u8?sig=secret"), "https://a/b.m3u8");
-        assert_eq!(shown("https://a/b.m3u8#secret"), "https://a/b.m3u8");
-        assert_eq!(shown("https://me:secret@a/b"), "");
-        assert_eq!(shown("https://a/b"), "https://a/b");
+    fn redact_url_with_signature_or_password_hides_it() {
+        assert_eq!(
+            redact_url("https://a/b.m3u8?sig=secret"),
+            "https://a/b.m3u8"
+        );
+        assert_eq!(redact_url("https://a/b.m3u8#secret"), "https://a/b.m3u8");
+        assert_eq!(redact_url("https://me:secret@a/b"), "");
+        assert_eq!(redact_url("https://a/b"), "https://a/b");
     }
 }
