@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 
 //! GStreamer elements for Reactor's real-time generative video models.
+//!
+//! Registers the elements and the frame metadata, when GStreamer loads the
+//! plugin. It does nothing else.
 
 mod element;
 mod gst_helpers;

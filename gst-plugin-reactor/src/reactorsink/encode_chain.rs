@@ -19,6 +19,7 @@ use crate::{
     session::codecs::Codec,
 };
 
+/// The linked elements of one pad, the encoder last.
 pub struct EncodeChain {
     /// The codec in which the track is sent.
     pub codec: &'static Codec,

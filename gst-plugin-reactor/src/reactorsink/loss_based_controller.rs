@@ -20,6 +20,7 @@ const INCREASE_FACTOR: f64 = 1.08;
 /// The least change of which the encoder is told, relative to its bitrate.
 const MIN_CHANGE: f64 = 0.05;
 
+/// Adapts the bitrate of one encoder within its limits.
 #[derive(Debug, Clone, Copy)]
 pub struct LossBasedController {
     limits: BitrateLimits,

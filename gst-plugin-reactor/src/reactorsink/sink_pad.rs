@@ -24,6 +24,7 @@ use crate::{
     session::{Session, bridge::MediaUnit, bridge_clock, codecs::Codec},
 };
 
+/// A request pad; it is bound to a track once the tracks are known.
 pub struct SinkPad {
     pub pad: gst::GhostPad,
     pub kind: Kind,

@@ -64,6 +64,7 @@ impl FormatChoice {
     }
 }
 
+/// The linked elements of one pad, the appsrc first.
 pub struct DecodeChain {
     pub appsrc: gst_app::AppSrc,
     pub format: OutputFormat,

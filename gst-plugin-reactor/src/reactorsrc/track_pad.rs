@@ -25,6 +25,7 @@ use crate::{
     session::codecs::Codec,
 };
 
+/// A source pad, named `video_NAME` or `audio_NAME` after its track.
 pub struct TrackPad {
     pub stream: Arc<TrackStream>,
     pub pad: gst::GhostPad,

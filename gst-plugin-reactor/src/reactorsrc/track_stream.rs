@@ -51,6 +51,7 @@ const GAP_MARGIN: gst::ClockTime = gst::ClockTime::from_mseconds(40);
 /// The value of `discont_time` outside a gap.
 const NO_DISCONT: u64 = u64::MAX;
 
+/// The consumer of one track: schedules its units and pushes them.
 pub struct TrackStream {
     pub track: Track,
     element: glib::WeakRef<gst::Element>,
