@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 
+//! Downloads from a server on 127.0.0.1.
+
 mod credentials;
 mod playlists;
 mod transfers;

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 
+//! Request timing, input by input, without a clock.
+
 use super::*;
 
 const NOW: Duration = Duration::from_secs(100);

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 
+//! Playlists that are parsed, refused, or damaged.
+
 use std::time::Instant;
 
 use super::*;
