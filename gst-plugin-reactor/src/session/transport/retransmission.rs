@@ -19,6 +19,12 @@ use crate::platform::{lock, track::Kind};
 /// The bandwidth of media that an RTP session assumes, in bits per second.
 const SESSION_BANDWIDTH_BPS: f64 = 10_000_000.0;
 
+/// The first packet of a stream is released at once, although the jitter buffer
+/// waits `latency` for earlier ones otherwise. Only earlier packets that the
+/// network reordered could come: a lost one is never requested, since nothing
+/// tells that it was sent.
+const FASTSTART_MIN_PACKETS: u32 = 1;
+
 /// The totals of all jitter buffers of a connection since its start.
 pub(super) fn read_jitter_buffer_stats(handles: &TransportHandles) -> JitterBufferStats {
     let buffers = lock(&handles.jitter_buffers).clone();
@@ -66,6 +72,7 @@ pub(super) fn watch_jitter_buffers(webrtcbin: &gst::Element, handles: &Transport
             first.call_once(|| rtp_probes::observe_sender_reports(&session, &handles));
         }
         let buffer = values.get(1)?.get::<gst::Element>().ok()?;
+        buffer.set_property("faststart-min-packets", FASTSTART_MIN_PACKETS);
         if let Some(sink) = buffer.static_pad("sink") {
             enable_video_retransmission(&sink, &handles);
             lock(&handles.jitter_buffers).push(buffer.downgrade());
