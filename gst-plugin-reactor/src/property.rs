@@ -219,6 +219,15 @@ impl Scalar for u32 {
     }
 }
 
+/// Of any size; the row has no range.
+impl Scalar for u64 {
+    fn spec(self, info: &Info) -> glib::ParamSpec {
+        let spec = glib::ParamSpecUInt64::builder(info.name).nick(info.nick);
+        let spec = spec.blurb(info.blurb).flags(info.flags);
+        spec.default_value(self).build()
+    }
+}
+
 /// The specification of a property that is an enum.
 pub fn enum_spec<T>(default: T, info: &Info) -> glib::ParamSpec
 where

@@ -41,6 +41,7 @@ impl SessionMembership {
         promise: Option<gst::Promise>,
     ) {
         let id = self.state.session_id();
+        let max_upload_size = self.state.settings().max_upload_size;
         let reply: UploadCallback = Box::new(move |result| {
             if let Some(promise) = promise {
                 promise.reply(Some(file_structure(result, id.as_deref())));
@@ -51,6 +52,7 @@ impl SessionMembership {
                 source,
                 name,
                 mime,
+                max_upload_size,
                 reply,
             }),
             (Err(error), _) | (_, Err(error)) => reply(Err(error.during("upload"))),
@@ -91,8 +93,9 @@ pub fn signals(
                 .build()
         };
     vec![
-        // send-command(name, json, promise): the reply has `type` and `data`
-        // (JSON), or nothing if the command replies nothing, or `error`.
+        // send-command(name, json, promise): the arguments are sent as they are.
+        // The reply has `type` and `data` (JSON), or nothing if the command
+        // replies nothing, or `error`.
         action(
             "send-command",
             vec![text(), text(), promise()],
@@ -121,8 +124,9 @@ pub fn signals(
                 let bytes = args[0].get::<Option<glib::Bytes>>().ok().flatten();
                 let bytes = bytes.map(|bytes| bytes.to_vec()).unwrap_or_default();
                 let (name, mime) = (get_string(&args[1]), get_string(&args[2]));
-                let source =
-                    UploadSource::new(bytes, name.as_deref().unwrap_or(""), mime.as_deref());
+                let max_size = member.state.settings().max_upload_size;
+                let name = name.as_deref().unwrap_or("");
+                let source = UploadSource::new(bytes, name, mime.as_deref(), max_size);
                 member.upload(source.map(Ok), None, None, get_promise(&args[3]));
             },
         ),

@@ -172,6 +172,9 @@ mod tests {
             let unit = if is_time { "ms" } else { "uint" };
             return format!("{unit}, {}", number.default_value());
         }
+        if let Some(number) = spec.downcast_ref::<glib::ParamSpecUInt64>() {
+            return format!("bytes, {}", number.default_value());
+        }
         if let Some(spec) = spec.downcast_ref::<glib::ParamSpecEnum>() {
             let values = spec.enum_class();
             let nicks: Vec<_> = values.values().iter().map(|value| value.nick()).collect();

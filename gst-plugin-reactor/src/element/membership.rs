@@ -162,10 +162,11 @@ impl SessionMembership {
         }
     }
 
-    /// Sends a command in its turn; `@file:` arguments are uploaded first.
+    /// Sends a command in its turn. Its arguments are sent as they are: they may
+    /// be text of anybody's, so they name no files.
     pub(super) fn send_command(&self, name: &str, json: Option<&str>, reply_to: ReplyTo) {
         let arguments = parse_arguments(json.unwrap_or("{}"));
-        match arguments.and_then(|arguments| ModelCommand::new(name, arguments)) {
+        match arguments.and_then(|arguments| ModelCommand::literal(name, arguments)) {
             Ok(command) => self.queue_command(command, reply_to),
             Err(error) => {
                 let reply = reply_to.callback(name, self.state.session_id());
@@ -176,11 +177,15 @@ impl SessionMembership {
 
     fn queue_command(&self, command: ModelCommand, reply_to: ReplyTo) {
         let reply = reply_to.callback(&command.name, self.state.session_id());
-        let check = self.state.settings().check_commands;
+        let (check, max_upload_size) = {
+            let settings = self.state.settings();
+            (settings.check_commands, settings.max_upload_size)
+        };
         match self.require_session() {
             Ok(session) => session.queue_command(QueuedCommand::Command {
                 command,
                 check,
+                max_upload_size,
                 reply,
             }),
             Err(error) => reply(Err(error.during("send_command"))),

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-//! The model's commands as JSON text of a user or a script. Pure; it reads no
-//! file: a path that a command names is only noted.
+//! The model's commands: JSON text of the pipeline's author, which may name
+//! files, or of anybody else, which may not. Pure; it reads no file: a path that
+//! a command names is only noted.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
@@ -25,6 +26,10 @@ const ESCAPE: &str = "@@";
 /// An example of a list of commands, for messages.
 const EXAMPLE: &str = "[{\"set_prompt\":{\"prompt\":\"a forest\"}},{\"start\":{}}]";
 
+/// Makes a command of a name and arguments: [`ModelCommand::literal`] or
+/// [`ModelCommand::with_file_references`].
+pub(super) type MakeCommand = fn(&str, Map<String, Value>) -> Result<ModelCommand, Error>;
+
 /// One command of a model, with its arguments.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelCommand {
@@ -39,7 +44,19 @@ pub struct ModelCommand {
 }
 
 impl ModelCommand {
-    /// Takes a command's name and arguments.
+    /// Takes a command's name and arguments, which are sent as they are: text
+    /// of an application's users must never name a file of this machine.
+    ///
+    /// Fails with [`Code::BadRequest`] if the name is empty.
+    pub fn literal(name: &str, data: Map<String, Value>) -> Result<Self, Error> {
+        if name.is_empty() {
+            return Err(bad_request("a command's name is empty"));
+        }
+        let (name, files) = (name.to_owned(), BTreeMap::new());
+        Ok(Self { name, data, files })
+    }
+
+    /// Takes a command of the pipeline's author, with references to files.
     ///
     /// An argument that is a string starting with `@file:` is a file to be
     /// uploaded; in one that starts with `@@` the first `@` is dropped, so
@@ -47,12 +64,13 @@ impl ModelCommand {
     /// object are left alone, for a model takes files as arguments only.
     ///
     /// Fails with [`Code::BadRequest`] if the name, or a file's path, is empty.
-    pub fn new(name: &str, arguments: Map<String, Value>) -> Result<Self, Error> {
-        if name.is_empty() {
-            return Err(bad_request("a command's name is empty"));
-        }
+    fn with_file_references(name: &str, arguments: Map<String, Value>) -> Result<Self, Error> {
+        let Self {
+            name,
+            data: arguments,
+            mut files,
+        } = Self::literal(name, arguments)?;
         let mut data = Map::new();
-        let mut files = BTreeMap::new();
         for (parameter, value) in arguments {
             let text = value.as_str().unwrap_or_default();
             if let Some(path) = text.strip_prefix(FILE_PREFIX) {
@@ -60,7 +78,7 @@ impl ModelCommand {
                     return Err(bad_request(format!(
                         "command \"{}\": parameter \"{}\" names no file after \
                          \"{FILE_PREFIX}\"; expected a path, such as \"{FILE_PREFIX}cat.png\"",
-                        sanitize(name),
+                        sanitize(&name),
                         sanitize(&parameter)
                     )));
                 }
@@ -71,15 +89,14 @@ impl ModelCommand {
                 data.insert(parameter, value);
             }
         }
-        let name = name.to_owned();
         Ok(Self { name, data, files })
     }
 
     /// Parses a list of commands: a JSON array of objects, each of which has
     /// one member, the command's name with an object of arguments (`null` is
-    /// none), see [`ModelCommand::new`]. Or one object, whose members are taken as
-    /// commands in the order in which they are written. Blank text is no
-    /// command.
+    /// none). Or one object, whose members are taken as commands in the order in
+    /// which they are written. Blank text is no command. An argument that starts
+    /// with `@file:` names a file to be uploaded; `@@` is a literal `@` there.
     ///
     /// Fails with [`Code::BadRequest`]; the message says where and what was
     /// expected.
@@ -88,23 +105,28 @@ impl ModelCommand {
             return Ok(Vec::new());
         }
         let node: JsonNode = parse_json(text, "the list of commands")?;
-        Self::from_node(node, "the list of commands")
+        Self::from_node(node, "the list of commands", Self::with_file_references)
     }
 
-    /// The commands in a parsed text. `place` is where that stands.
-    pub(super) fn from_node(node: JsonNode, place: &str) -> Result<Vec<Self>, Error> {
+    /// The commands in a parsed text, each made by `make`. `place` is where the
+    /// text stands.
+    pub(super) fn from_node(
+        node: JsonNode,
+        place: &str,
+        make: MakeCommand,
+    ) -> Result<Vec<Self>, Error> {
         match node {
             JsonNode::List(elements) => {
                 let of = elements.len();
                 let command = |(n, element)| {
                     let place = format!("{place}: element {} of {of}", n + 1);
-                    Self::from_element(element, &place)
+                    Self::from_element(element, &place, make)
                 };
                 elements.into_iter().enumerate().map(command).collect()
             }
             JsonNode::Object(members) => members
                 .into_iter()
-                .map(|(name, arguments)| Self::from_member(&name, arguments, place))
+                .map(|(name, arguments)| Self::from_member(&name, arguments, place, make))
                 .collect(),
             JsonNode::Scalar(other) => Err(bad_request(format!(
                 "{place} is {}; expected an array of objects with one member each, such as \
@@ -114,11 +136,11 @@ impl ModelCommand {
         }
     }
 
-    fn from_element(element: JsonNode, place: &str) -> Result<Self, Error> {
+    fn from_element(element: JsonNode, place: &str, make: MakeCommand) -> Result<Self, Error> {
         let found = match element {
             JsonNode::Object(mut members) if members.len() == 1 => {
                 let (name, arguments) = members.remove(0);
-                return Self::from_member(&name, arguments, place);
+                return Self::from_member(&name, arguments, place, make);
             }
             JsonNode::Object(members) => format!("an object with {} members", members.len()),
             JsonNode::List(_) => "an array".to_owned(),
@@ -130,7 +152,12 @@ impl ModelCommand {
         )))
     }
 
-    fn from_member(name: &str, arguments: JsonNode, place: &str) -> Result<Self, Error> {
+    fn from_member(
+        name: &str,
+        arguments: JsonNode,
+        place: &str,
+        make: MakeCommand,
+    ) -> Result<Self, Error> {
         if name.is_empty() {
             return Err(bad_request(format!(
                 "{place}: the name of a command is empty"
@@ -152,7 +179,7 @@ impl ModelCommand {
             e.message = format!("{place}: {}", e.message);
             e
         };
-        Self::new(name, arguments).map_err(located)
+        make(name, arguments).map_err(located)
     }
 }
 

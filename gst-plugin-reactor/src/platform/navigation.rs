@@ -99,7 +99,8 @@ impl Navigation {
     /// of the model's picture, from 0), `$nx` and `$ny` (0.0 to 1.0), `$button`,
     /// `$dx`, `$dy`, `$key` and `$pressed` (whether the key or button went down).
     /// Text that is nothing else becomes a number, a boolean or a text;
-    /// otherwise the placeholder is replaced as text. `$$` is a `$`.
+    /// otherwise the placeholder is replaced as text. `$$` is a `$`. Unlike in
+    /// [`ModelCommand::parse_list`], no argument names a file.
     ///
     /// Fails with [`super::Code::BadRequest`]; the message names the pattern and
     /// what is allowed.
@@ -122,7 +123,7 @@ impl Navigation {
                 )));
             };
             let allowed = pattern.0.placeholders();
-            let templates = ModelCommand::from_node(node, &place)?
+            let templates = ModelCommand::from_node(node, &place, ModelCommand::literal)?
                 .into_iter()
                 .map(|command| Template::new(command, allowed, &place))
                 .collect::<Result<_, _>>()?;

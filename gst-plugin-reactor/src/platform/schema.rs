@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use self::validator::{Validator, Violation};
-use super::{Code, Error, http::sanitize, wire::FileRef};
+use super::{Code, Error, http::sanitize};
 
 #[cfg(test)]
 mod tests;
@@ -110,33 +110,33 @@ impl Schema {
         Some(properties.iter().map(parameter).collect())
     }
 
-    /// Checks a command with its arguments and its uploaded files, by
-    /// parameter name.
+    /// Checks a command with its arguments and its files, by parameter name.
+    /// What a file is does not matter: it need not be uploaded yet.
     ///
     /// Fails with the code `invalid_command`, as the runtime does. The message
     /// names the parameter and the rule, quotes the value (cut after 80
     /// characters), and lists what is allowed.
-    pub fn check(
+    pub fn check<F>(
         &self,
         name: &str,
         data: &Map<String, Value>,
-        uploads: &BTreeMap<String, FileRef>,
+        files: &BTreeMap<String, F>,
     ) -> Result<(), Error> {
         let Some(operation) = self.commands.get(name) else {
             return Err(invalid_command(self.describe_unknown(name)));
         };
-        self.check_arguments(operation, data, uploads).map_err(|e| {
+        self.check_arguments(operation, data, files).map_err(|e| {
             let mut message = format!("command \"{}\": {e}", sanitize(name));
             message.push_str(&self.describe_parameters(name));
             invalid_command(message)
         })
     }
 
-    fn check_arguments(
+    fn check_arguments<F>(
         &self,
         operation: &CommandSchema,
         data: &Map<String, Value>,
-        uploads: &BTreeMap<String, FileRef>,
+        files: &BTreeMap<String, F>,
     ) -> Result<(), String> {
         let validator = Validator::new(&self.document);
         let Some(body) = operation
@@ -148,7 +148,7 @@ impl Schema {
         };
         let properties = body.get("properties").and_then(Value::as_object);
         for name in required(body) {
-            if !data.contains_key(name) && !uploads.contains_key(name) {
+            if !data.contains_key(name) && !files.contains_key(name) {
                 let file = properties
                     .and_then(|properties| properties.get(name))
                     .is_some_and(|schema| validator.is_file(schema));
@@ -156,7 +156,7 @@ impl Schema {
                 return Err(format!("the {what} \"{}\" is missing", sanitize(name)));
             }
         }
-        for name in uploads.keys() {
+        for name in files.keys() {
             let shown = sanitize(name);
             if data.contains_key(name) {
                 return Err(format!(

@@ -4,6 +4,8 @@
 //! to the URL that the API names. Called from tokio tasks (files are read on a
 //! blocking thread); the storage receives no credential.
 
+#[cfg(unix)]
+use std::os::unix::fs::OpenOptionsExt;
 use std::{
     fs::{self, File},
     io::{self, Read},
@@ -27,9 +29,9 @@ use super::{
 #[cfg(test)]
 mod tests;
 
-/// The largest file that is uploaded, in bytes. A limit of this client's: the
-/// whole file is held in memory, here and by a local runtime.
-pub const MAX_UPLOAD: u64 = 512 << 20;
+/// The size in bytes up to which an upload is accepted by default. A limit of
+/// this client's: the whole file is held in memory, here and by a local runtime.
+pub const DEFAULT_MAX_SIZE: u64 = 64 << 20;
 
 /// The longest that sending the bytes may take, whatever their number...
 pub const UPLOAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -49,7 +51,7 @@ const OPERATION: &str = "upload";
 ///
 /// They are in memory as a whole, and not streamed: their exact number has to
 /// be announced first, a file that changes meanwhile is noticed before any of
-/// it has been sent, and no more than [`MAX_UPLOAD`] is taken anyway.
+/// it has been sent, and their number is limited anyway.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UploadSource {
     name: String,
@@ -70,15 +72,21 @@ impl std::fmt::Debug for UploadSource {
 impl UploadSource {
     /// Takes bytes, the name under which the model is to see them (`upload` if
     /// empty) and their MIME type, which without one follows from the name's
-    /// extension, or is `application/octet-stream`.
+    /// extension, or is `application/octet-stream`. `max_size` is the largest
+    /// number of bytes, 0 for no limit.
     ///
-    /// Fails with [`Code::BadRequest`] if there are no bytes, or more than
-    /// [`MAX_UPLOAD`], or if the type is none.
-    pub fn new(bytes: impl Into<Bytes>, name: &str, mime: Option<&str>) -> Result<Self, Error> {
+    /// Fails with [`Code::BadRequest`] if there are no bytes, or too many, or if
+    /// the type is none.
+    pub fn new(
+        bytes: impl Into<Bytes>,
+        name: &str,
+        mime: Option<&str>,
+        max_size: u64,
+    ) -> Result<Self, Error> {
         let bytes = bytes.into();
         let name = if name.is_empty() { DEFAULT_NAME } else { name };
         let shown = format!("\"{}\"", sanitize(name));
-        check_size(bytes.len() as u64, &shown)?;
+        check_size(bytes.len() as u64, max_size, &shown)?;
         let mime_type = match mime {
             Some(mime) => mime,
             None => mime_guess::from_path(name)
@@ -122,17 +130,21 @@ impl UploadSource {
 }
 
 /// Reads a file to be uploaded, on a thread where that may take its time. It
-/// gets the name of the file; the type as in [`UploadSource::new`].
+/// gets the name of the file; the type and the limit as in [`UploadSource::new`].
 ///
 /// Fails with [`Code::BadRequest`] if the file is missing, cannot be read, is
 /// not a regular file, is empty or too large, or changes while it is read. The
 /// message names the path and says what to do.
-pub async fn read_file(path: &Path, mime: Option<&str>) -> Result<UploadSource, Error> {
+pub async fn read_file(
+    path: &Path,
+    mime: Option<&str>,
+    max_size: u64,
+) -> Result<UploadSource, Error> {
     let (path, mime) = (path.to_owned(), mime.map(str::to_owned));
     let read = move || {
-        let bytes = read_bytes(&path, || ())?;
+        let bytes = read_bytes(&path, max_size, || ())?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        UploadSource::new(bytes, &name, mime.as_deref())
+        UploadSource::new(bytes, &name, mime.as_deref(), max_size)
     };
     let task = tokio::task::spawn_blocking(read);
     task.await.unwrap_or_else(|e| {
@@ -142,22 +154,20 @@ pub async fn read_file(path: &Path, mime: Option<&str>) -> Result<UploadSource, 
 }
 
 /// Reads all of a file. `between` runs before the final check.
-fn read_bytes(path: &Path, between: impl FnOnce()) -> Result<Vec<u8>, Error> {
+fn read_bytes(path: &Path, max_size: u64, between: impl FnOnce()) -> Result<Vec<u8>, Error> {
     let shown = format!("\"{}\"", sanitize(&path.to_string_lossy()));
     let failed = |e: io::Error| unreadable_file(&shown, &e);
-    // Before it is opened: opening a FIFO may never end.
-    let before = fs::metadata(path).map_err(failed)?;
-    if before.is_dir() {
-        return Err(invalid_file(format!("{shown} is a directory; give a file")));
-    }
-    if !before.is_file() {
-        let message = format!("{shown} is not a regular file; copy what it holds into one");
-        return Err(invalid_file(message));
-    }
-    check_size(before.len(), &shown)?;
-    let file = File::open(path).map_err(failed)?;
+    // Before it is opened: opening a device may have an effect.
+    check_regular_file(&fs::metadata(path).map_err(failed)?, &shown)?;
+    let mut options = File::options();
+    options.read(true);
+    // A FIFO that took the file's place meanwhile must not block.
+    #[cfg(unix)]
+    options.custom_flags(libc::O_NONBLOCK);
+    let file = options.open(path).map_err(failed)?;
     let before = file.metadata().map_err(failed)?;
-    check_size(before.len(), &shown)?;
+    check_regular_file(&before, &shown)?;
+    check_size(before.len(), max_size, &shown)?;
     let mut bytes = Vec::new();
     let reserve = usize::try_from(before.len()).unwrap_or_default();
     if bytes.try_reserve_exact(reserve).is_err() {
@@ -183,15 +193,24 @@ fn read_bytes(path: &Path, between: impl FnOnce()) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-fn check_size(size: u64, shown: &str) -> Result<(), Error> {
+fn check_regular_file(metadata: &fs::Metadata, shown: &str) -> Result<(), Error> {
+    if metadata.is_file() {
+        return Ok(());
+    }
+    Err(invalid_file(match metadata.is_dir() {
+        true => format!("{shown} is a directory; give a file"),
+        false => format!("{shown} is not a regular file; copy what it holds into one"),
+    }))
+}
+
+fn check_size(size: u64, max_size: u64, shown: &str) -> Result<(), Error> {
     match size {
         0 => Err(invalid_file(format!(
             "{shown} is empty; the platform takes no empty files"
         ))),
-        1..=MAX_UPLOAD => Ok(()),
+        _ if max_size == 0 || size <= max_size => Ok(()),
         _ => Err(invalid_file(format!(
-            "{shown} has {size} bytes, which is more than the {} MiB that can be uploaded",
-            MAX_UPLOAD >> 20
+            "{shown} has {size} bytes, more than the {max_size} of max-upload-size"
         ))),
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
 //! The queue of commands and uploads: executes them in order once the session is
-//! ready, uploads the files of a command and checks its arguments first. Runs on
+//! ready, checks a command's arguments and then uploads its files first. Runs on
 //! a task of its own; it never waits for the reply to a command.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
@@ -38,6 +38,8 @@ pub enum QueuedCommand {
         command: ModelCommand,
         /// Check the arguments against the schema.
         check: bool,
+        /// Of each file, in bytes; 0 for no limit.
+        max_upload_size: u64,
         reply: ReplyCallback,
     },
     Upload {
@@ -47,6 +49,8 @@ pub enum QueuedCommand {
         name: Option<String>,
         /// Instead of the type that the file's name stands for.
         mime: Option<String>,
+        /// In bytes; 0 for no limit.
+        max_upload_size: u64,
         reply: UploadCallback,
     },
 }
@@ -78,8 +82,9 @@ impl CommandQueue {
                 QueuedCommand::Command {
                     command,
                     check,
+                    max_upload_size,
                     reply,
-                } => match self.prepare(command, check).await {
+                } => match self.prepare(command, check, max_upload_size).await {
                     Ok(message) => (self.request)(message, reply),
                     Err(error) => reply(Err(error.during("send_command"))),
                 },
@@ -87,27 +92,33 @@ impl CommandQueue {
                     source,
                     name,
                     mime,
+                    max_upload_size,
                     reply,
-                } => reply(self.upload_named(source, name, mime).await),
+                } => {
+                    let source = read_source(source, name, mime, max_upload_size);
+                    reply(self.upload_when_ready(source).await);
+                }
             }
         }
     }
 
-    /// UploadReferences a command's files and checks its arguments.
+    /// Checks a command's arguments, and then uploads its files: nothing is
+    /// uploaded that the schema does not allow.
     async fn prepare(
         &mut self,
         command: ModelCommand,
         check: bool,
+        max_upload_size: u64,
     ) -> Result<ClientMessage, Error> {
         let id = self.session_id().await?;
         let ModelCommand { name, data, files } = command;
+        if check && let Some(schema) = self.schema().await {
+            schema.check(&name, &data, &files)?;
+        }
         let mut uploads = BTreeMap::new();
         for (parameter, path) in files {
-            let source = read_file(&path, None).await?;
+            let source = read_file(&path, None, max_upload_size).await?;
             uploads.insert(parameter, self.upload(&id, &source).await?);
-        }
-        if check && let Some(schema) = self.schema().await {
-            schema.check(&name, &data, &uploads)?;
         }
         Ok(ClientMessage::Command {
             name,
@@ -116,22 +127,12 @@ impl CommandQueue {
         })
     }
 
-    async fn upload_named(
+    async fn upload_when_ready(
         &mut self,
-        source: Result<UploadSource, PathBuf>,
-        name: Option<String>,
-        mime: Option<String>,
+        source: impl Future<Output = Result<UploadSource, Error>>,
     ) -> Result<FileRef, Error> {
         let id = self.session_id().await?;
-        let source = match source {
-            Ok(source) => source,
-            Err(path) => read_file(&path, mime.as_deref()).await?,
-        };
-        let source = match name {
-            Some(name) => source.with_name(&name),
-            None => source,
-        };
-        self.upload(&id, &source).await
+        self.upload(&id, &source.await?).await
     }
 
     async fn upload(&self, session_id: &str, source: &UploadSource) -> Result<FileRef, Error> {
@@ -165,5 +166,69 @@ impl CommandQueue {
             Ok(Readiness::Ready(_, schema)) => schema.clone(),
             _ => None,
         }
+    }
+}
+
+/// Reads what is to be uploaded, unless the content is given.
+async fn read_source(
+    source: Result<UploadSource, PathBuf>,
+    name: Option<String>,
+    mime: Option<String>,
+    max_size: u64,
+) -> Result<UploadSource, Error> {
+    let source = match source {
+        Ok(source) => source,
+        Err(path) => read_file(&path, mime.as_deref(), max_size).await?,
+    };
+    Ok(match name {
+        Some(name) => source.with_name(&name),
+        None => source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::platform::http::testing::Server;
+
+    /// Runs one command of the property `commands` in a session whose schema has
+    /// a command `set_prompt` with a text, and returns why it was refused.
+    async fn refusal(server: &Server, commands: &str) -> Error {
+        let document = json!({"openapi": "3.1.0", "paths": {"/events/set_prompt": {"post": {
+            "requestBody": {"content": {"application/json": {"schema": {
+                "type": "object", "properties": {"prompt": {"type": "string"}},
+            }}}},
+        }}}});
+        let schema = Arc::new(Schema::parse(&document).unwrap());
+        let (_ready, readiness) = watch::channel(Readiness::Ready("s".into(), Some(schema)));
+        let queue = CommandQueue {
+            coordinator: Coordinator::local(server.base()).unwrap(),
+            readiness,
+            request: Box::new(|message, _| panic!("{message:?} was sent")),
+        };
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let (told, mut result) = mpsc::unbounded_channel();
+        let command = ModelCommand::parse_list(commands).unwrap().remove(0);
+        let command = QueuedCommand::Command {
+            command,
+            check: true,
+            max_upload_size: 0,
+            reply: Box::new(move |result| told.send(result).unwrap()),
+        };
+        assert!(sender.send(command).is_ok());
+        drop(sender);
+        queue.run(receiver).await;
+        result.recv().await.unwrap().unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn refused_file_is_not_uploaded() {
+        let server = Server::start([]).await;
+        let file = r#"[{"set_prompt":{"prompt":"@file:/proc/self/exe"}}]"#;
+        let error = refusal(&server, file).await;
+        assert!(error.message.contains("takes no file"), "{error}");
+        assert!(server.requests().is_empty());
     }
 }

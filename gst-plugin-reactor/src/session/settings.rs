@@ -21,6 +21,7 @@ use crate::{
         endpoint::{Endpoint, parse_base},
         http::HttpClient,
         secret::Secret,
+        upload::DEFAULT_MAX_SIZE,
         wire::WireVersion,
     },
     property::{Field, Info, PLAYING, Scalar, enum_spec, settings, text},
@@ -148,12 +149,17 @@ settings! {
         commands: Option<String> = None,
             "commands", "Commands",
             "JSON list of commands to send, in order, as soon as the session is ready, such as \
-            [{\"set_prompt\":{\"prompt\":\"a forest\"}}]. An argument \"@file:PATH\" is uploaded first",
+            [{\"set_prompt\":{\"prompt\":\"a forest\"}}]. An argument \"@file:PATH\" is a file to upload first",
             inherited: false;
 
         check_commands: bool = true,
             "check-commands", "Check commands",
             "Check commands against the model's schema before they are sent",
+            flags: PLAYING, inherited: false;
+
+        max_upload_size: u64 = DEFAULT_MAX_SIZE,
+            "max-upload-size", "Maximum upload size",
+            "Refuse to upload a larger file, in bytes (0 = no limit)",
             flags: PLAYING, inherited: false;
 
         navigation: Option<String> = None,

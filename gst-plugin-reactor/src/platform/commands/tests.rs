@@ -154,8 +154,12 @@ fn invalid_command_list_error_names_element() {
 }
 
 #[test]
-fn single_command_is_checked() {
-    assert!(ModelCommand::new("", Map::new()).is_err());
-    let arguments = Map::from_iter([("f".to_owned(), json!("@file:x"))]);
-    assert_eq!(ModelCommand::new("a", arguments).unwrap().files.len(), 1);
+fn single_command_is_literal() {
+    assert!(ModelCommand::literal("", Map::new()).is_err());
+    let arguments = json!({"a": "@file:/etc/hostname", "b": "@@hello", "c": "@file:"});
+    let Value::Object(arguments) = arguments else {
+        unreachable!()
+    };
+    let command = ModelCommand::literal("x", arguments.clone()).unwrap();
+    assert_eq!((command.data, command.files.len()), (arguments, 0));
 }

@@ -260,6 +260,10 @@ impl Server {
         Self { base, record, task }
     }
 
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
     pub(crate) fn endpoint(&self) -> Endpoint {
         Endpoint::new(http(), &self.base).unwrap()
     }

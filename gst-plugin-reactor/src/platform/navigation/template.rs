@@ -3,6 +3,8 @@
 //! Commands with placeholders in their arguments. Pure; a template never changes
 //! once it is checked.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use super::event::InputEvent;
@@ -96,7 +98,8 @@ impl Template {
         Some(ModelCommand {
             name: self.0.name.clone(),
             data: fill_object(&self.0.data, values)?,
-            files: self.0.files.clone(),
+            // The arguments hold what an event says.
+            files: BTreeMap::new(),
         })
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::platform::wire::FileRef;
 
 const PLAYGROUND: &str = include_str!("testdata/playground.json");
 

@@ -15,7 +15,7 @@ fn slot(url: &str) -> Act {
 }
 
 fn cat() -> UploadSource {
-    UploadSource::new(&b"meow"[..], "cat.png", None).unwrap()
+    UploadSource::new(&b"meow"[..], "cat.png", None, 0).unwrap()
 }
 
 fn uploads(server: &Server) -> UploadClient {
@@ -147,7 +147,7 @@ fn upload_timeout_grows_with_size() {
         upload_timeout(1 << 20, UPLOAD_TIMEOUT),
         Duration::from_secs(46)
     );
-    let most = upload_timeout(MAX_UPLOAD, UPLOAD_TIMEOUT);
+    let most = upload_timeout(512 << 20, UPLOAD_TIMEOUT);
     assert_eq!(most, Duration::from_secs(30 + 8192));
 }
 
@@ -243,14 +243,14 @@ fn upload_source_has_name_type_and_size() {
         ("", None, ("upload", DEFAULT_MIME_TYPE)),
         ("a.png", Some("image/webp"), ("a.png", "image/webp")),
     ] {
-        let source = UploadSource::new(vec![1], name, mime).unwrap();
+        let source = UploadSource::new(vec![1], name, mime, 0).unwrap();
         assert_eq!((source.name(), source.mime_type()), told);
     }
     for mime in ["", "png", "image/png\r\nX: y", "bild/\u{e4}\0"] {
-        let error = UploadSource::new(vec![1], "a", Some(mime)).unwrap_err();
+        let error = UploadSource::new(vec![1], "a", Some(mime), 0).unwrap_err();
         assert_eq!(error.code, Code::BadRequest, "{mime:?}");
     }
-    assert!(UploadSource::new(vec![], "a", None).is_err());
+    assert!(UploadSource::new(vec![], "a", None, 0).is_err());
     assert_eq!(
         format!("{:?}", cat()),
         "UploadSource { name: \"cat.png\", mime_type: \"image/png\", size: 4 }"
@@ -286,10 +286,10 @@ impl Drop for Directory {
 async fn upload_file_is_read() {
     let directory = Directory::new("read");
     let path = directory.file("a cat.png", b"meow");
-    let source = read_file(&path, None).await.unwrap();
-    let expected = UploadSource::new(&b"meow"[..], "a cat.png", None).unwrap();
+    let source = read_file(&path, None, DEFAULT_MAX_SIZE).await.unwrap();
+    let expected = UploadSource::new(&b"meow"[..], "a cat.png", None, 0).unwrap();
     assert_eq!(source, expected);
-    let source = read_file(&path, Some("x/y")).await.unwrap();
+    let source = read_file(&path, Some("x/y"), 0).await.unwrap();
     assert_eq!((source.mime_type(), source.size()), ("x/y", 4));
 }
 
@@ -299,17 +299,20 @@ async fn unusable_upload_file_is_refused() {
     let empty = directory.file("empty", b"");
     let large = directory.0.join("large");
     let file = File::create(&large).unwrap();
-    file.set_len(MAX_UPLOAD + 1).unwrap();
+    file.set_len(DEFAULT_MAX_SIZE + 1).unwrap();
     for (path, part) in [
         (directory.0.join("missing.png"), "there is no file \""),
         (directory.0.clone(), "is a directory; give a file"),
         (empty, "is empty"),
-        (large, "has 536870913 bytes, which is more than the 512 MiB"),
+        (
+            large,
+            "has 67108865 bytes, more than the 67108864 of max-upload-size",
+        ),
         (directory.0.join("nul\0"), "cannot be read"),
         (PathBuf::new(), "there is no file \"\""),
         (PathBuf::from("/dev/null"), "is not a regular file"),
     ] {
-        let error = read_file(&path, None).await.unwrap_err();
+        let error = read_file(&path, None, DEFAULT_MAX_SIZE).await.unwrap_err();
         assert_eq!(error.code, Code::BadRequest);
         assert_eq!(error.operation, Some("upload"));
         assert!(error.message.contains(part), "{error}");
@@ -338,13 +341,13 @@ fn upload_file_changed_while_read_is_refused() {
     };
     let changes: [&dyn Fn(); 3] = [&append, &shrink, &touch];
     for change in changes {
-        let error = read_bytes(&path, change).unwrap_err();
+        let error = read_bytes(&path, 0, change).unwrap_err();
         assert!(
             error.message.contains("changed while it was read"),
             "{error}"
         );
     }
-    read_bytes(&path, || ()).unwrap();
+    read_bytes(&path, 0, || ()).unwrap();
 }
 
 #[test]

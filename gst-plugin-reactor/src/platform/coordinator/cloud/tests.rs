@@ -278,7 +278,7 @@ async fn token_goes_to_its_server_only() {
     let elsewhere = format!("location: {}/sessions/{ID}\r\n", storage.base);
     let redirect = [301, 302, 303, 307, 308].map(|status| reply(status, &elsewhere, ""));
     let (server, cloud) = plain([slot].into_iter().chain(redirect)).await;
-    let source = UploadSource::new(&b"meow"[..], "cat.png", None).unwrap();
+    let source = UploadSource::new(&b"meow"[..], "cat.png", None, 0).unwrap();
     let file = cloud.uploads(ID).upload(&source).await.unwrap();
     assert_eq!(file.upload_id, "u");
     assert!(server.requests()[0].starts_with(&format!("POST /sessions/{ID}/uploads ")));
@@ -316,7 +316,7 @@ async fn cloud_url_unusable_is_refused() {
 async fn all_that_is_said(http: &HttpClient, script: Vec<Act>, access: ApiCredentials) -> String {
     let server = Server::start(script).await;
     let cloud = over(http.clone(), &server, "m", access);
-    let source = UploadSource::new(&b"meow"[..], "cat.png", None).unwrap();
+    let source = UploadSource::new(&b"meow"[..], "cat.png", None, 0).unwrap();
     let mut said = String::new();
     let mut hear = |debug: String, error: Option<Error>| {
         said.push_str(&debug);
