@@ -21,7 +21,7 @@ use tokio::runtime::Runtime;
 
 use crate::proxy::{Proxy, Rule, RuntimeRoute};
 
-pub use emulated_link::{Jitter, LinkConditions, PacketCounts, RateLimit};
+pub use emulated_link::{Jitter, LinkConditions, PacketCounts, RateLimit, RtcpType};
 
 use emulated_link::EmulatedLink;
 
@@ -137,6 +137,17 @@ impl Relay {
     /// answer calls `rtx` are retransmissions.
     pub fn payloads(&self, direction: Direction) -> BTreeMap<u8, u64> {
         self.shared.links.of(direction).payloads.clone()
+    }
+
+    /// As [`Self::payloads`], only packets with header extensions.
+    pub fn extended_payloads(&self, direction: Direction) -> BTreeMap<u8, u64> {
+        self.shared.links.of(direction).extended.clone()
+    }
+
+    /// The number of RTCP datagrams received that begin with this, lost ones included.
+    pub fn rtcp_packets(&self, direction: Direction, rtcp: RtcpType) -> u64 {
+        let link = self.shared.links.of(direction);
+        link.rtcp.get(&rtcp).copied().unwrap_or_default()
     }
 
     /// The number of connections relayed.

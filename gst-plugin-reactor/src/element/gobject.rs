@@ -146,7 +146,13 @@ impl SessionMembership {
             ] {
                 stats = stats.field_if_some(name, at.map(|at| at.as_secs_f64() * 1000.0));
             }
-            stats = stats.field("reconnects", timings.reconnects);
+            let feedback = session.has_receive_feedback().map(|agreed| match agreed {
+                true => "transport-cc",
+                false => "none",
+            });
+            stats = stats
+                .field("reconnects", timings.reconnects)
+                .field_if_some("receive-feedback", feedback);
         }
         stats
     }

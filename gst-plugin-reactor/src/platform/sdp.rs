@@ -12,8 +12,10 @@ mod media;
 mod offer;
 #[cfg(test)]
 mod tests;
+mod transport_cc;
 
 pub use answer::{NegotiatedAnswer, NegotiatedTrack, parse_answer};
 pub use fingerprint::Fingerprint;
 pub use media::Codec;
 pub use offer::{OfferedSection, offered_sections, prepare_offer};
+pub use transport_cc::TRANSPORT_CC_URI;

@@ -343,6 +343,7 @@ impl Driver {
             Action::CreateOffer { ice_servers } => self.create_offer(ice_servers),
             Action::ApplyAnswer(answer) => {
                 self.participants.set_negotiated(&answer.tracks);
+                *lock(&self.shared.has_receive_feedback) = answer.has_receive_feedback();
                 self.transport.send(TransportCommand::ApplyAnswer(answer));
             }
             Action::VerifyPeer(fingerprint) => {

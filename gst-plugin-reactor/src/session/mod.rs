@@ -175,6 +175,12 @@ impl Session {
         *lock(&self.shared_session.shared.timings)
     }
 
+    /// Whether the server learns from transport-wide feedback how all received
+    /// tracks arrive; `None` before its answer, and if none is received.
+    pub fn has_receive_feedback(&self) -> Option<bool> {
+        *lock(&self.shared_session.shared.has_receive_feedback)
+    }
+
     fn send(&self, message: DriverMessage) {
         self.shared_session.send(message);
     }

@@ -18,6 +18,9 @@ use crate::platform::lock;
 pub(super) struct SharedState {
     pub(super) timings: Mutex<Timings>,
     pub(super) track_senders: TrackSenders,
+    /// Whether the server has transport-wide feedback for all received tracks;
+    /// `None` before the answer, and if none is received.
+    pub(super) has_receive_feedback: Mutex<Option<bool>>,
     closed: Mutex<bool>,
     /// Wakes the threads that wait for the end.
     closed_condvar: Condvar,

@@ -72,6 +72,9 @@ pub(super) struct EmulatedLink {
     pub down: bool,
     pub counts: PacketCounts,
     pub payloads: BTreeMap<u8, u64>,
+    /// RTP packets with header extensions, by payload type.
+    pub extended: BTreeMap<u8, u64>,
+    pub rtcp: BTreeMap<RtcpType, u64>,
     random: Pcg64Mcg,
     /// When the last packet has left the token bucket.
     free: Option<Instant>,
@@ -87,6 +90,8 @@ impl EmulatedLink {
             down: false,
             counts: PacketCounts::default(),
             payloads: BTreeMap::new(),
+            extended: BTreeMap::new(),
+            rtcp: BTreeMap::new(),
             random: Pcg64Mcg::seed_from_u64(seed.wrapping_mul(4).wrapping_add(stream)),
             free: None,
             latest: None,
@@ -97,6 +102,12 @@ impl EmulatedLink {
     pub fn admit(&mut self, packet: &[u8], now: Instant) -> Option<Instant> {
         if let Some(payload) = rtp_payload(packet) {
             *self.payloads.entry(payload).or_default() += 1;
+            if packet[0] & RTP_EXTENSION_BIT != 0 {
+                *self.extended.entry(payload).or_default() += 1;
+            }
+        }
+        if let Some(rtcp) = rtcp_type(packet) {
+            *self.rtcp.entry(rtcp).or_default() += 1;
         }
         // Always the same number of random values, so that a change of the conditions does not
         // change which packets are lost.
@@ -164,6 +175,26 @@ impl EmulatedLink {
         (self.random.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 }
+
+/// What the first of the RTCP packets in a datagram is: SRTCP leaves its header readable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RtcpType {
+    pub packet_type: u8,
+    /// Of feedback messages (RFC 4585, 6.1); the number of reports in others.
+    pub format: u8,
+}
+
+fn rtcp_type(packet: &[u8]) -> Option<RtcpType> {
+    let (first, packet_type) = (*packet.first()?, *packet.get(1)?);
+    let is_rtcp = (128..192).contains(&first) && (192..224).contains(&packet_type);
+    is_rtcp.then_some(RtcpType {
+        packet_type,
+        format: first & 0x1f,
+    })
+}
+
+/// In the first byte of an RTP packet: header extensions follow the header (RFC 3550, 5.3.1).
+const RTP_EXTENSION_BIT: u8 = 0x10;
 
 /// The payload type of an RTP packet. SRTP leaves the header readable; STUN, DTLS and RTCP are told
 /// apart by RFC 7983 and RFC 5761.

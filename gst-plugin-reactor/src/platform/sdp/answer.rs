@@ -12,6 +12,7 @@ use super::{
     fingerprint::Fingerprint,
     media::{Codec, codecs, direction_of, kind_of, single},
     offer::OfferedSection,
+    transport_cc,
 };
 use crate::platform::{
     Error,
@@ -35,6 +36,9 @@ pub struct NegotiatedTrack {
     /// The codecs that were offered and accepted, in the answer's order; never
     /// empty. The first is what the server sends.
     pub codecs: Vec<Codec>,
+    /// Both sides agree on transport-wide sequence numbers and the feedback
+    /// about them.
+    pub transport_cc: bool,
 }
 
 /// An answer that fits its offer.
@@ -55,6 +59,20 @@ pub struct NegotiatedAnswer {
     /// Frames may end in a trailer, both ways. Means nothing if that was not
     /// offered.
     pub frame_metadata: bool,
+}
+
+impl NegotiatedAnswer {
+    /// Whether the server learns from transport-wide feedback how all received
+    /// tracks arrive; `None` if none is received.
+    pub fn has_receive_feedback(&self) -> Option<bool> {
+        let mut received = self
+            .tracks
+            .iter()
+            .filter(|track| track.direction == Direction::RecvOnly)
+            .peekable();
+        received.peek()?;
+        Some(received.all(|track| track.transport_cc))
+    }
 }
 
 /// Checks an answer against the offer it is for.
@@ -80,6 +98,7 @@ pub fn parse_answer(answer: &str, offered: &[OfferedSection]) -> Result<Negotiat
                     direction,
                     mline_index: section.mline_index,
                     codecs,
+                    transport_cc: transport_cc::is_agreed(media, section.transport_cc_id),
                 });
             }
             _ => max_message_size = check_data_channels(media)?,

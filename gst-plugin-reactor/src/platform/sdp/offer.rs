@@ -8,6 +8,7 @@ use sdp_types::Session;
 use super::{
     errors::unusable_offer,
     media::{Codec, bundle_groups, codecs, direction_of, kind_of, single},
+    transport_cc,
 };
 use crate::platform::{
     Error,
@@ -28,6 +29,8 @@ pub struct OfferedSection {
     pub codecs: Vec<Codec>,
     /// Whether the offer puts it into its BUNDLE group.
     pub bundled: bool,
+    /// The id under which it offers transport-wide sequence numbers.
+    pub transport_cc_id: Option<u8>,
 }
 
 /// Makes an engine's local description into the offer that is sent: CRLF line
@@ -90,6 +93,7 @@ pub fn offered_sections(offer: &str) -> Result<Vec<OfferedSection>, Error> {
             direction,
             mline_index,
             codecs: codecs(media),
+            transport_cc_id: transport_cc::extension_id(media),
             bundled: bundle.split_ascii_whitespace().any(|other| other == mid),
             mid: mid.to_owned(),
         });

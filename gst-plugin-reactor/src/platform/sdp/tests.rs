@@ -432,6 +432,45 @@ fn certificate_unlike_fingerprint_is_refused() {
     }
 }
 
+/// An offer with the header extension in its received sections, and an answer that
+/// has `line` in them.
+fn with_transport_cc(line: &str) -> NegotiatedAnswer {
+    let extension = format!("a=extmap:3 {TRANSPORT_CC_URI}");
+    let offer = OFFER.replace("a=recvonly\n", &format!("a=recvonly\n{extension}\n"));
+    let answer = ANSWER.replace("a=sendonly", &format!("a=sendonly\r\n{line}"));
+    parse_answer(&answer, &offered_sections(&offer).unwrap()).unwrap()
+}
+
+#[test]
+fn header_extension_counts_as_agreed_under_its_id_with_its_feedback() {
+    let extension = format!("a=extmap:3 {TRANSPORT_CC_URI}");
+    let any_codec = "a=rtcp-fb:* transport-cc";
+    for (line, agreed) in [
+        (format!("{extension}\r\n{any_codec}"), true),
+        (
+            format!("a=extmap:3/sendonly {TRANSPORT_CC_URI} x\r\n{any_codec}"),
+            true,
+        ),
+        (
+            format!("a=extmap:3/inactive {TRANSPORT_CC_URI}\r\n{any_codec}"),
+            false,
+        ),
+        (
+            format!("a=extmap:4 {TRANSPORT_CC_URI}\r\n{any_codec}"),
+            false,
+        ),
+        (format!("a=extmap:3 urn:other\r\n{any_codec}"), false),
+        // The test data have the feedback for video.
+        (extension, false),
+        (any_codec.to_owned(), false),
+    ] {
+        let answer = with_transport_cc(&line);
+        assert_eq!(answer.has_receive_feedback(), Some(agreed), "{line}");
+    }
+    // Not offered.
+    assert_eq!(check(ANSWER).unwrap().has_receive_feedback(), Some(false));
+}
+
 /// A small generator (SplitMix64), so that a failure can be repeated.
 struct Random(u64);
 

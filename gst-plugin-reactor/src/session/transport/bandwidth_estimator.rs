@@ -9,7 +9,6 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use gst::{glib, prelude::*};
-use gst_rtp::prelude::*;
 
 use super::handles::{CAT, TransportHandles};
 use crate::{
@@ -17,13 +16,6 @@ use crate::{
     platform::Error,
     session::{bitrate_allocator::BitrateLimits, messages::TransportReport},
 };
-
-/// The RTP header extension that numbers the packets of all tracks in one
-/// sequence.
-const TRANSPORT_CC_URI: &str =
-    "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
-/// One id in all m-sections, since they share a transport.
-const TRANSPORT_CC_ID: u8 = 1;
 
 pub(super) struct BandwidthEstimator {
     element: gst::Element,
@@ -89,28 +81,4 @@ impl BandwidthEstimator {
         }
         self.element.unblock_signal(&self.on_estimate);
     }
-}
-
-/// Offers transport-wide sequence numbers, in the caps of a transceiver.
-pub(super) fn offer_transport_cc(caps: &mut gst::CapsRef) {
-    for structure in caps.iter_mut() {
-        structure.set(format!("extmap-{TRANSPORT_CC_ID}"), TRANSPORT_CC_URI);
-    }
-}
-
-/// Whether the answer accepts the extension: one that was not negotiated must not
-/// be sent (RFC 8285, 5).
-pub(super) fn is_transport_cc_negotiated(answer: &gst_sdp::SDPMessageRef) -> bool {
-    let accepted = format!("{TRANSPORT_CC_ID} {TRANSPORT_CC_URI}");
-    let mut attributes = answer.medias().flat_map(|media| media.attributes());
-    attributes.any(|a| a.key() == "extmap" && a.value() == Some(&accepted))
-}
-
-/// Has a payloader add the extension to its packets.
-pub(super) fn add_transport_cc(payloader: &gst::Element) -> Result<(), Error> {
-    let extension = gst_rtp::RTPHeaderExtension::create_from_uri(TRANSPORT_CC_URI)
-        .ok_or_else(|| internal("the RTP header extension for feedback is not installed"))?;
-    extension.set_id(TRANSPORT_CC_ID.into());
-    payloader.emit_by_name::<()>("add-extension", &[&extension]);
-    Ok(())
 }

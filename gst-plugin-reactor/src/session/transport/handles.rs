@@ -208,6 +208,13 @@ impl NegotiatedTracks {
         self.0.get().is_some_and(|answer| answer.frame_metadata)
     }
 
+    /// Whether both sides agree on transport-wide feedback for an m-section.
+    pub(super) fn has_transport_cc(&self, mline_index: usize) -> bool {
+        let tracks = self.0.get().into_iter().flat_map(|answer| &answer.tracks);
+        let mut tracks = tracks.filter(|track| track.mline_index == mline_index);
+        tracks.any(|track| track.transport_cc)
+    }
+
     /// Each track in which the answer gives this RTP payload type a codec, and
     /// that codec. Empty before the answer.
     pub(super) fn find_payload_type(

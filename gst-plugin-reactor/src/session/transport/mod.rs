@@ -18,6 +18,7 @@ mod rtp_probes;
 mod rtp_receivers;
 mod rtp_senders;
 mod thread;
+mod transport_cc;
 
 use std::{
     sync::{Arc, mpsc},

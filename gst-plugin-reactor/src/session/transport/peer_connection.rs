@@ -12,12 +12,13 @@ use gst_webrtc::{
 };
 
 use super::{
-    bandwidth_estimator::{self, BandwidthEstimator},
+    bandwidth_estimator::BandwidthEstimator,
     data_channels::DataChannels,
     handles::{CAT, TransportCommand, TransportHandles, bridge_clock, make},
     ice, retransmission,
     rtp_receivers::RtpReceivers,
     rtp_senders::{self, RtpSenders},
+    transport_cc,
 };
 use crate::{
     gst_helpers::internal,
@@ -181,14 +182,10 @@ impl PeerConnection {
         codec: &'static Codec,
         payload_type: u8,
     ) -> Result<(), Error> {
-        let answer: Option<WebRTCSessionDescription> =
-            self.webrtcbin.property("remote-description");
         if let Some(bandwidth_estimator) = &self.bandwidth_estimator {
             bandwidth_estimator.start()?;
         }
-        let transport_cc = self.bandwidth_estimator.is_some()
-            && answer.is_some_and(|a| bandwidth_estimator::is_transport_cc_negotiated(a.sdp()));
-        self.senders.open(track, codec, payload_type, transport_cc)
+        self.senders.open(track, codec, payload_type)
     }
 
     /// Reads webrtcbin's statistics and reports each track's loss.
@@ -227,12 +224,13 @@ fn add_transceivers(
     transceivers: &[TransceiverInit],
     senders: &mut RtpSenders,
 ) -> Result<(), Error> {
-    for init in transceivers {
+    for (mline_index, init) in transceivers.iter().enumerate() {
         if init.track.direction == Direction::SendOnly {
-            senders.add(webrtcbin, init)?;
+            senders.add(webrtcbin, init, mline_index)?;
             continue;
         }
-        let caps = codec_preferences(init.codecs.iter().copied());
+        let mut caps = codec_preferences(init.codecs.iter().copied());
+        transport_cc::offer(caps.make_mut());
         let transceiver = webrtcbin.emit_by_name::<Option<WebRTCRTPTransceiver>>(
             "add-transceiver",
             &[&WebRTCRTPTransceiverDirection::Recvonly, &caps],

@@ -194,6 +194,10 @@ fn depayloader(pad: &gst::Pad, track: &str) -> Result<gst::Element, Error> {
         )
     })?;
     let depayloader = make(codec.depayloader)?;
+    // Nothing reads the header extensions of received packets here.
+    if depayloader.has_property("auto-header-extension") {
+        depayloader.set_property("auto-header-extension", false);
+    }
     // Both are off by default; a loss then damages frames until the next
     // keyframe.
     for property in ["request-keyframe", "wait-for-keyframe"] {

@@ -11,8 +11,9 @@ use gst::prelude::*;
 use gst_webrtc::{WebRTCRTPTransceiver, WebRTCRTPTransceiverDirection};
 
 use super::{
-    bandwidth_estimator, frame_trailer,
+    frame_trailer,
     handles::{CAT, TransportHandles, make},
+    transport_cc,
 };
 use crate::{
     gst_helpers::{internal, sync_states},
@@ -35,8 +36,8 @@ pub(super) struct RtpSenders {
     senders: HashMap<String, RtpSender>,
     pipeline: gst::Pipeline,
     handles: TransportHandles,
-    /// Transport-wide sequence numbers are offered.
-    offers_transport_cc: bool,
+    /// An estimator reads the feedback about what is sent.
+    has_estimator: bool,
 }
 
 struct RtpSender {
@@ -44,6 +45,7 @@ struct RtpSender {
     webrtcbin_pad: gst::Pad,
     /// Announced in the offer, and kept as long as the connection.
     ssrc: u32,
+    mline_index: usize,
     /// The codec of the payloader, once there is one.
     codec: Option<&'static Codec>,
 }
@@ -52,13 +54,13 @@ impl RtpSenders {
     pub(super) fn new(
         pipeline: &gst::Pipeline,
         handles: &TransportHandles,
-        offers_transport_cc: bool,
+        has_estimator: bool,
     ) -> Self {
         Self {
             senders: HashMap::new(),
             pipeline: pipeline.clone(),
             handles: handles.clone(),
-            offers_transport_cc,
+            has_estimator,
         }
     }
 
@@ -69,6 +71,7 @@ impl RtpSenders {
         &mut self,
         webrtcbin: &gst::Element,
         init: &TransceiverInit,
+        mline_index: usize,
     ) -> Result<(), Error> {
         let ssrc = gst::ClockTime::nseconds(gst::SystemClock::obtain().time()) as u32
             ^ (self.senders.len() as u32) << 24;
@@ -76,9 +79,7 @@ impl RtpSenders {
         for structure in caps.make_mut().iter_mut() {
             structure.set("ssrc", ssrc);
         }
-        if self.offers_transport_cc {
-            bandwidth_estimator::offer_transport_cc(caps.make_mut());
-        }
+        transport_cc::offer(caps.make_mut());
         let template = webrtcbin
             .pad_template("sink_%u")
             .ok_or_else(|| internal("webrtcbin has no sink pads"))?;
@@ -105,6 +106,7 @@ impl RtpSenders {
             appsrc,
             webrtcbin_pad,
             ssrc,
+            mline_index,
             codec: None,
         };
         self.senders.insert(init.track.name.clone(), sender);
@@ -130,14 +132,17 @@ impl RtpSenders {
         track: &str,
         codec: &'static Codec,
         payload_type: u8,
-        transport_cc: bool,
     ) -> Result<(), Error> {
         let rejected =
             |reason: &str| Error::gpu(Code::TrackRejected, format!("track '{track}' {reason}"));
         let sender = self.senders.get_mut(track);
         let sender = sender.ok_or_else(|| rejected("was not offered to the server"))?;
         match sender.codec {
-            None => sender.add_payloader(&self.pipeline, codec, payload_type, transport_cc)?,
+            None => {
+                let agreed = self.handles.negotiated.has_transport_cc(sender.mline_index);
+                let transport_cc = self.has_estimator && agreed;
+                sender.add_payloader(&self.pipeline, codec, payload_type, transport_cc)?;
+            }
             Some(old) if old == codec => {}
             Some(old) => {
                 let (old, new) = (old.encoding_name, codec.encoding_name);
@@ -179,8 +184,12 @@ impl RtpSender {
         if payloader.has_property("aggregate-mode") && codec.kind == Kind::Video {
             payloader.set_property_from_str("aggregate-mode", "zero-latency");
         }
+        // It would add each one that it knows and that is in webrtcbin's caps.
+        if payloader.has_property("auto-header-extension") {
+            payloader.set_property("auto-header-extension", false);
+        }
         if transport_cc {
-            bandwidth_estimator::add_transport_cc(&payloader)?;
+            transport_cc::add_extension(&payloader)?;
         }
         pipeline.add(&payloader).map_err(internal)?;
         let src = payloader.static_pad("src");

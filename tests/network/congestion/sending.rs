@@ -3,10 +3,7 @@
 //! reactorsink on networks with too little bandwidth, with Google's congestion control
 //! (`rtpgccbwe`) and without it, by the receiver reports of the real local runtime.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex};
 
 use gst::prelude::*;
 use reactor_tests::{
@@ -16,31 +13,12 @@ use reactor_tests::{
     server::Server,
 };
 
-const TIMEOUT: Duration = Duration::from_secs(90);
+use crate::{TIMEOUT, lock_network_and_registry};
 
 /// Noise, which no encoder compresses well.
 const CAMERA: &str = "videotestsrc is-live=true pattern=snow \
                       ! video/x-raw,format=I420,width=160,height=90,framerate=30/1";
 const MICROPHONE: &str = "audiotestsrc is-live=true ! audio/x-raw,rate=48000,channels=1";
-
-/// The tests share the network and the registry, so they run one at a time.
-fn lock_network_and_registry(with_estimator: bool) -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    static FACTORY: OnceLock<gst::ElementFactory> = OnceLock::new();
-    let guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let factory = FACTORY.get_or_init(|| {
-        reactor_tests::init();
-        gstrsrtp::plugin_register_static().expect("gst-plugin-rtp registers");
-        gst::ElementFactory::find("rtpgccbwe").expect("rtpgccbwe")
-    });
-    let registry = gst::Registry::get();
-    if !with_estimator {
-        registry.remove_feature(factory);
-    } else if gst::ElementFactory::find("rtpgccbwe").is_none() {
-        registry.add_feature(factory).expect("rtpgccbwe again");
-    }
-    guard
-}
 
 fn parse(server: &Server, feed: &str, properties: &str) -> TestPipeline {
     let url = server.url();
