@@ -27,19 +27,10 @@ impl WireVersion {
     /// The server's rule: text is v0, and so is a binary message whose first
     /// non-space byte opens a JSON document; anything else is v1.
     pub fn sniff(frame: &WireFrame) -> Self {
-        match frame {
-            WireFrame::Text(_) => WireVersion::V0,
-            WireFrame::Binary(bytes) => Self::sniff_bytes(bytes),
-        }
-    }
-
-    fn sniff_bytes(bytes: &[u8]) -> Self {
         // The server strips ASCII white space, the vertical tab included.
-        let first = bytes
-            .iter()
-            .find(|byte| !matches!(byte, b' ' | b'\t'..=b'\r'));
-        match first {
-            Some(b'{' | b'[') => WireVersion::V0,
+        let is_space = |byte: &&u8| matches!(byte, b' ' | b'\t'..=b'\r');
+        match (frame, frame.as_bytes().iter().find(|byte| !is_space(byte))) {
+            (WireFrame::Text(_), _) | (_, Some(b'{' | b'[')) => WireVersion::V0,
             _ => WireVersion::V1,
         }
     }

@@ -51,7 +51,7 @@ pub fn encode(
         }
     };
     let frame = match version {
-        WireVersion::V1 => v1::encode(message, request_id)?,
+        WireVersion::V1 => v1::encode(message, request_id),
         WireVersion::V0 => v0::encode(message, request_id)?,
     };
     // The server would take the frame, and with it the connection, for v0.

@@ -15,9 +15,9 @@ pub struct PendingRequests<T> {
 
 #[derive(Debug)]
 struct Entry<T> {
-    id: String,
     deadline: Duration,
-    value: T,
+    /// Its id and value.
+    request: (String, T),
 }
 
 impl<T> Default for PendingRequests<T> {
@@ -37,27 +37,23 @@ impl<T> PendingRequests<T> {
     pub fn insert(&mut self, id: impl Into<String>, deadline: Duration, value: T) -> Option<T> {
         let id = id.into();
         let replaced = self.take(&id);
-        self.entries.push(Entry {
-            id,
-            deadline,
-            value,
-        });
+        let request = (id, value);
+        self.entries.push(Entry { deadline, request });
         replaced
     }
 
     /// The request an answer with this id is for. Nothing for an answer that
     /// came too late, which is to be dropped.
     pub fn take(&mut self, id: &str) -> Option<T> {
-        let at = self.entries.iter().position(|entry| entry.id == id)?;
-        Some(self.entries.remove(at).value)
+        let at = self.entries.iter().position(|e| e.request.0 == id)?;
+        Some(self.entries.remove(at).request.1)
     }
 
     /// The oldest request of a kind: answers of v0 have no id and come in the
     /// order of the requests.
     pub fn take_oldest(&mut self, kind: impl Fn(&T) -> bool) -> Option<(String, T)> {
-        let at = self.entries.iter().position(|entry| kind(&entry.value))?;
-        let entry = self.entries.remove(at);
-        Some((entry.id, entry.value))
+        let at = self.entries.iter().position(|e| kind(&e.request.1))?;
+        Some(self.entries.remove(at).request)
     }
 
     /// When [`PendingRequests::expire`] is due next.
@@ -72,18 +68,12 @@ impl<T> PendingRequests<T> {
             .extract_if(.., |entry| entry.deadline <= now)
             .collect();
         expired.sort_by_key(|entry| entry.deadline);
-        expired
-            .into_iter()
-            .map(|entry| (entry.id, entry.value))
-            .collect()
+        expired.into_iter().map(|entry| entry.request).collect()
     }
 
     /// Removes all requests, the oldest first, when no response can come any more.
     pub fn drain(&mut self) -> Vec<(String, T)> {
-        self.entries
-            .drain(..)
-            .map(|entry| (entry.id, entry.value))
-            .collect()
+        self.entries.drain(..).map(|entry| entry.request).collect()
     }
 
     #[cfg(test)]

@@ -6,6 +6,8 @@
 //! model and `runtime` for the rest; on `control` there is only what is about
 //! tracks. Commands have no id, no acknowledgement and no error.
 
+use std::collections::BTreeMap;
+
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
@@ -20,27 +22,43 @@ use crate::platform::{Code, Error};
 
 type Object = Map<String, Value>;
 
+/// The envelope on `data`.
 #[derive(Serialize)]
-struct Envelope<'a, T> {
-    scope: &'static str,
-    data: Body<'a, T>,
+#[serde(tag = "scope", content = "data", rename_all = "lowercase")]
+enum Envelope<'a> {
+    Runtime(RuntimeMessage<'a>),
+    Application {
+        #[serde(rename = "type")]
+        name: &'a str,
+        data: &'a Object,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        uploads: &'a UploadReferences,
+    },
 }
 
 #[derive(Serialize)]
-struct Body<'a, T> {
-    #[serde(rename = "type")]
-    name: &'a str,
-    data: T,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    uploads: Option<&'a UploadReferences>,
+#[serde(tag = "type", content = "data", rename_all = "camelCase")]
+enum RuntimeMessage<'a> {
+    Ping {},
+    RequestSchema {},
+    FileUploaded(&'a FileRef),
+    RequestClip { duration_seconds: f64 },
+    RequestRecording {},
 }
 
+/// A message on `control`.
 #[derive(Serialize)]
-struct Empty {}
-
-#[derive(Serialize)]
-struct Duration {
-    duration_seconds: f64,
+#[serde(tag = "type", rename_all = "lowercase")]
+enum TrackMessage<'a> {
+    Request {
+        method: &'static str,
+        request_id: &'a str,
+        data: TrackName<'a>,
+    },
+    Notification {
+        event: &'static str,
+        data: TrackName<'a>,
+    },
 }
 
 #[derive(Serialize)]
@@ -48,37 +66,21 @@ struct TrackName<'a> {
     name: &'a str,
 }
 
-#[derive(Serialize)]
-struct Request<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    method: &'static str,
-    request_id: &'a str,
-    data: TrackName<'a>,
-}
-
-#[derive(Serialize)]
-struct Notification<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    event: &'static str,
-    data: TrackName<'a>,
-}
-
 pub fn encode(message: &ClientMessage, request_id: &str) -> Result<WireFrame, Error> {
+    let runtime = |message| json(&Envelope::Runtime(message));
+    let notification = |event, name| {
+        let data = TrackName { name };
+        json(&TrackMessage::Notification { event, data })
+    };
     match message {
-        ClientMessage::Ping => runtime("ping", Empty {}),
-        ClientMessage::RequestSchema => runtime("requestSchema", Empty {}),
-        ClientMessage::FileUploaded(file) => runtime::<&FileRef>("fileUploaded", file),
-        ClientMessage::RequestClip { seconds } => runtime(
-            "requestClip",
-            Duration {
-                duration_seconds: *seconds,
-            },
-        ),
-        ClientMessage::RequestRecording => runtime("requestRecording", Empty {}),
-        ClientMessage::PublishTrack(name) => json(&Request {
-            kind: "request",
+        ClientMessage::Ping => runtime(RuntimeMessage::Ping {}),
+        ClientMessage::RequestSchema => runtime(RuntimeMessage::RequestSchema {}),
+        ClientMessage::FileUploaded(file) => runtime(RuntimeMessage::FileUploaded(file)),
+        ClientMessage::RequestClip { seconds } => runtime(RuntimeMessage::RequestClip {
+            duration_seconds: *seconds,
+        }),
+        ClientMessage::RequestRecording => runtime(RuntimeMessage::RequestRecording {}),
+        ClientMessage::PublishTrack(name) => json(&TrackMessage::Request {
             method: "publish_track",
             request_id,
             data: TrackName { name },
@@ -90,45 +92,20 @@ pub fn encode(message: &ClientMessage, request_id: &str) -> Result<WireFrame, Er
             name,
             data,
             uploads,
-        } => json(&Envelope {
-            scope: "application",
-            data: Body {
-                name,
-                data,
-                uploads: Some(uploads).filter(|uploads| !uploads.is_empty()),
-            },
+        } => json(&Envelope::Application {
+            name,
+            data,
+            uploads,
         }),
     }
 }
 
-fn runtime<T: Serialize>(name: &'static str, data: T) -> Result<WireFrame, Error> {
-    json(&Envelope {
-        scope: "runtime",
-        data: Body {
-            name,
-            data,
-            uploads: None,
-        },
-    })
-}
-
-fn notification(event: &'static str, name: &str) -> Result<WireFrame, Error> {
-    json(&Notification {
-        kind: "notification",
-        event,
-        data: TrackName { name },
-    })
-}
-
 fn json(message: &impl Serialize) -> Result<WireFrame, Error> {
-    serde_json::to_string(message)
-        .map(WireFrame::Text)
-        .map_err(|error| {
-            Error::gpu(
-                Code::Internal,
-                format!("a message cannot be written as JSON: {error}"),
-            )
-        })
+    let text = serde_json::to_string(message).map_err(|error| {
+        let message = format!("a message cannot be written as JSON: {error}");
+        Error::gpu(Code::Internal, message)
+    })?;
+    Ok(WireFrame::Text(text))
 }
 
 pub fn decode(channel: Channel, bytes: &[u8]) -> Result<InboundMessage, Error> {
@@ -141,24 +118,36 @@ pub fn decode(channel: Channel, bytes: &[u8]) -> Result<InboundMessage, Error> {
         ))
     })?;
     value::narrow(&mut value);
-    let Value::Object(object) = value else {
+    let Value::Object(mut object) = value else {
         return Err(broken("it is not a JSON object"));
     };
-    match channel {
-        Channel::Control => Ok(control(object)),
-        // The text of serde's errors quotes what it could not take.
-        Channel::Data => data(object).map_err(|_| broken("a field has the wrong type")),
-    }
+    let (role, request_id, message) = match channel {
+        Channel::Control => {
+            let id = Some(text(&mut object, "request_id")).filter(|id| !id.is_empty());
+            let (role, message) = control(object);
+            (role, id, message)
+        }
+        Channel::Data => {
+            // The text of serde's errors quotes what it could not take.
+            let (role, message) = data(object).map_err(|_| broken("a field has the wrong type"))?;
+            (role, None, message)
+        }
+    };
+    Ok(InboundMessage {
+        version: WireVersion::V0,
+        role,
+        request_id,
+        message,
+    })
 }
 
 /// Reads the control channel: responses to the claim of a track.
-fn control(mut object: Object) -> InboundMessage {
+fn control(mut object: Object) -> (MessageRole, ServerMessage) {
     let role = match object.get("type").and_then(Value::as_str) {
         Some("request") => MessageRole::Request,
         Some("response") => MessageRole::Response,
         _ => MessageRole::Notification,
     };
-    let request_id = Some(text(&mut object, "request_id")).filter(|id| !id.is_empty());
     let publish = matches!(
         object.get("method").and_then(Value::as_str),
         None | Some("publish_track")
@@ -176,37 +165,26 @@ fn control(mut object: Object) -> InboundMessage {
         None if publish => ServerMessage::PublishGranted,
         None => ServerMessage::Unknown,
     };
-    InboundMessage {
-        version: WireVersion::V0,
-        role,
-        request_id,
-        message,
-    }
+    (role, message)
 }
 
 /// Reads the data channel.
-fn data(mut object: Object) -> Result<InboundMessage, serde_json::Error> {
-    let notice = |message| InboundMessage {
-        version: WireVersion::V0,
-        role: MessageRole::Notification,
-        request_id: None,
-        message,
-    };
+fn data(mut object: Object) -> Result<(MessageRole, ServerMessage), serde_json::Error> {
     let Some(scope) = take(&mut object, "scope") else {
-        return Ok(notice(application(object)));
+        return Ok((MessageRole::Notification, application(object)));
     };
-    let Some(Value::Object(mut body)) = take(&mut object, "data") else {
-        return Ok(notice(ServerMessage::Unknown));
+    let message = match (scope.as_str(), take(&mut object, "data")) {
+        (Some("application"), Some(Value::Object(body))) => application(body),
+        (Some("runtime"), Some(Value::Object(body))) => runtime(body)?,
+        _ => ServerMessage::Unknown,
     };
-    match scope.as_str() {
-        Some("application") => Ok(notice(application(body))),
-        Some("runtime") => {
-            let name = text(&mut body, "type");
-            let data = take(&mut body, "data").unwrap_or_else(|| Value::Object(Object::new()));
-            runtime_message(&name, data)
-        }
-        _ => Ok(notice(ServerMessage::Unknown)),
-    }
+    let role = match message {
+        ServerMessage::Schema(_)
+        | ServerMessage::ClipReady(_)
+        | ServerMessage::ClipFailed { .. } => MessageRole::Response,
+        _ => MessageRole::Notification,
+    };
+    Ok((role, message))
 }
 
 /// A message of the model's. Old ones came without `data`, their fields beside
@@ -223,36 +201,20 @@ fn application(mut body: Object) -> ServerMessage {
     ServerMessage::Model { name, data }
 }
 
-fn runtime_message(name: &str, data: Value) -> Result<InboundMessage, serde_json::Error> {
-    let (role, message) = match name {
-        "modelSchema" => (MessageRole::Response, ServerMessage::Schema(data)),
-        "clipReady" => (
-            MessageRole::Response,
-            ServerMessage::ClipReady(fields(data)?),
-        ),
-        "clipFailed" => (
-            MessageRole::Response,
-            ServerMessage::ClipFailed {
-                reason: reason(data),
-            },
-        ),
-        "moderation" => (
-            MessageRole::Notification,
-            ServerMessage::Moderation(fields(data)?),
-        ),
-        "sessionEnded" => (
-            MessageRole::Notification,
-            ServerMessage::SessionEnded {
-                reason: reason(data),
-            },
-        ),
-        _ => (MessageRole::Notification, ServerMessage::Unknown),
-    };
-    Ok(InboundMessage {
-        version: WireVersion::V0,
-        role,
-        request_id: None,
-        message,
+/// A message of the runtime's.
+fn runtime(mut body: Object) -> Result<ServerMessage, serde_json::Error> {
+    let data = take(&mut body, "data").unwrap_or_else(|| Value::Object(Object::new()));
+    Ok(match text(&mut body, "type").as_str() {
+        "modelSchema" => ServerMessage::Schema(data),
+        "clipReady" => ServerMessage::ClipReady(fields(data)?),
+        "clipFailed" => ServerMessage::ClipFailed {
+            reason: reason(data),
+        },
+        "moderation" => ServerMessage::Moderation(fields(data)?),
+        "sessionEnded" => ServerMessage::SessionEnded {
+            reason: reason(data),
+        },
+        _ => ServerMessage::Unknown,
     })
 }
 
@@ -264,10 +226,11 @@ fn fields<T: DeserializeOwned>(mut data: Value) -> Result<T, serde_json::Error> 
     serde_json::from_value(data)
 }
 
-fn reason(mut data: Value) -> String {
-    data.as_object_mut()
-        .map(|data| text(data, "reason"))
-        .unwrap_or_default()
+fn reason(data: Value) -> String {
+    match data {
+        Value::Object(mut data) => text(&mut data, "reason"),
+        _ => String::new(),
+    }
 }
 
 /// A member that is present and not null.

@@ -2,87 +2,68 @@
 
 //! Version 1 of the wire: protobuf in binary messages. Pure functions.
 
-use bytes::Bytes;
 use prost::Message;
 
 use super::{
     frame::{Channel, WireFrame, WireVersion, undecodable},
     message::{
         ClientMessage, Clip, FileRef, InboundMessage, MessageRole, Moderation, ServerMessage,
-        UploadReferences,
     },
     proto::{self, ControlClientPayload, ControlServerPayload, DataServerPayload, MessageKind},
     value,
 };
 use crate::platform::Error;
 
-pub fn encode(message: &ClientMessage, request_id: &str) -> Result<WireFrame, Error> {
-    let kind = if message.expects_reply(WireVersion::V1) {
-        MessageKind::Request
-    } else {
-        MessageKind::Notification
+pub fn encode(message: &ClientMessage, request_id: &str) -> WireFrame {
+    let request_id = request_id.to_owned();
+    let kind = match message.expects_reply(WireVersion::V1) {
+        true => MessageKind::Request.into(),
+        false => MessageKind::Notification.into(),
     };
-    let control = |payload| {
-        proto::ControlClientMessage {
-            request_id: request_id.to_owned(),
-            kind: kind.into(),
-            payload: Some(payload),
-        }
-        .encode_to_vec()
-    };
+    let empty = proto::Empty {};
     let track = |name: &String| proto::TrackName { name: name.clone() };
-
-    let bytes = match message {
-        ClientMessage::Ping => control(ControlClientPayload::Ping(proto::Empty {})),
-        ClientMessage::RequestSchema => {
-            control(ControlClientPayload::RequestSchema(proto::Empty {}))
-        }
-        ClientMessage::FileUploaded(file) => {
-            control(ControlClientPayload::FileUploaded(reference(file)))
-        }
+    let payload = match message {
+        ClientMessage::Ping => ControlClientPayload::Ping(empty),
+        ClientMessage::RequestSchema => ControlClientPayload::RequestSchema(empty),
+        ClientMessage::FileUploaded(file) => ControlClientPayload::FileUploaded(reference(file)),
         ClientMessage::RequestClip { seconds } => {
-            control(ControlClientPayload::RequestClip(proto::RequestClip {
-                duration_seconds: *seconds,
-            }))
+            let duration_seconds = *seconds;
+            ControlClientPayload::RequestClip(proto::RequestClip { duration_seconds })
         }
-        ClientMessage::RequestRecording => {
-            control(ControlClientPayload::RequestRecording(proto::Empty {}))
-        }
-        ClientMessage::PublishTrack(name) => {
-            control(ControlClientPayload::PublishTrack(track(name)))
-        }
-        ClientMessage::UnpublishTrack(name) => {
-            control(ControlClientPayload::UnpublishTrack(track(name)))
-        }
-        ClientMessage::PauseTrack(name) => control(ControlClientPayload::PauseTrack(track(name))),
-        ClientMessage::ResumeTrack(name) => control(ControlClientPayload::ResumeTrack(track(name))),
+        ClientMessage::RequestRecording => ControlClientPayload::RequestRecording(empty),
+        ClientMessage::PublishTrack(name) => ControlClientPayload::PublishTrack(track(name)),
+        ClientMessage::UnpublishTrack(name) => ControlClientPayload::UnpublishTrack(track(name)),
+        ClientMessage::PauseTrack(name) => ControlClientPayload::PauseTrack(track(name)),
+        ClientMessage::ResumeTrack(name) => ControlClientPayload::ResumeTrack(track(name)),
         ClientMessage::Command {
             name,
             data,
             uploads,
-        } => proto::DataClientMessage {
-            request_id: request_id.to_owned(),
-            kind: kind.into(),
-            payload: Some(command(name, value::to_struct(data), uploads)),
+        } => {
+            let files = uploads.iter();
+            let command = proto::Command {
+                name: name.clone(),
+                data: Some(value::to_struct(data)),
+                uploads: files
+                    .map(|(k, file)| (k.clone(), reference(file)))
+                    .collect(),
+            };
+            return frame(&proto::DataClientMessage {
+                request_id,
+                kind,
+                payload: Some(proto::DataClientPayload::Command(command)),
+            });
         }
-        .encode_to_vec(),
     };
-    Ok(WireFrame::Binary(Bytes::from(bytes)))
+    frame(&proto::ControlClientMessage {
+        request_id,
+        kind,
+        payload: Some(payload),
+    })
 }
 
-fn command(
-    name: &str,
-    data: prost_types::Struct,
-    uploads: &UploadReferences,
-) -> proto::DataClientPayload {
-    proto::DataClientPayload::Command(proto::Command {
-        name: name.to_owned(),
-        data: Some(data),
-        uploads: uploads
-            .iter()
-            .map(|(parameter, file)| (parameter.clone(), reference(file)))
-            .collect(),
-    })
+fn frame(message: &impl Message) -> WireFrame {
+    WireFrame::Binary(message.encode_to_vec().into())
 }
 
 fn reference(file: &FileRef) -> proto::UploadReference {
@@ -96,45 +77,31 @@ fn reference(file: &FileRef) -> proto::UploadReference {
 
 pub fn decode(channel: Channel, bytes: &[u8]) -> Result<InboundMessage, Error> {
     let broken = |_| {
-        undecodable(
-            WireVersion::V1,
-            channel,
-            bytes.len(),
-            "it is not what the protocol says",
-        )
+        let why = "it is not what the protocol says";
+        undecodable(WireVersion::V1, channel, bytes.len(), why)
     };
     match channel {
         Channel::Control => {
             let message = proto::ControlServerMessage::decode(bytes).map_err(broken)?;
-            let payload = message
-                .payload
-                .map_or(ServerMessage::Unknown, control_message);
+            let payload = message.payload.map(control_message);
             Ok(inbound(message.request_id, message.kind, payload))
         }
         Channel::Data => {
             let message = proto::DataServerMessage::decode(bytes).map_err(broken)?;
             // A payload of a kind not known here is skipped in decoding; that
             // must not pass for the empty answer, hence the look at the size.
-            let whole = message.encoded_len() == bytes.len();
+            let empty = message.payload.is_none() && message.encoded_len() == bytes.len();
             let payload = message.payload.map(data_message);
-            let mut inbound = inbound(message.request_id, message.kind, ServerMessage::Unknown);
-            inbound.message = match payload {
-                Some(payload) => payload,
-                None if whole && inbound.answers() => ServerMessage::Ack,
-                None => ServerMessage::Unknown,
-            };
+            let mut inbound = inbound(message.request_id, message.kind, payload);
+            if empty && inbound.role == MessageRole::Response && inbound.request_id.is_some() {
+                inbound.message = ServerMessage::Ack;
+            }
             Ok(inbound)
         }
     }
 }
 
-impl InboundMessage {
-    fn answers(&self) -> bool {
-        self.role == MessageRole::Response && self.request_id.is_some()
-    }
-}
-
-fn inbound(request_id: String, kind: i32, message: ServerMessage) -> InboundMessage {
+fn inbound(request_id: String, kind: i32, message: Option<ServerMessage>) -> InboundMessage {
     let request_id = Some(request_id).filter(|id| !id.is_empty());
     let role = match MessageKind::try_from(kind) {
         Ok(MessageKind::Request) => MessageRole::Request,
@@ -149,7 +116,7 @@ fn inbound(request_id: String, kind: i32, message: ServerMessage) -> InboundMess
         version: WireVersion::V1,
         role,
         request_id,
-        message,
+        message: message.unwrap_or(ServerMessage::Unknown),
     }
 }
 
