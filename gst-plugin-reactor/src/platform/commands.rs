@@ -4,13 +4,13 @@
 //! files, or of anybody else, which may not. Pure; it reads no file: a path that
 //! a command names is only noted.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{collections::BTreeMap, fmt, iter, path::PathBuf};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeOwned, MapAccess, SeqAccess, Visitor},
+    de::{DeserializeOwned, MapAccess, Visitor},
 };
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
 use super::{Code, Error, http::sanitize};
 
@@ -185,9 +185,11 @@ impl ModelCommand {
 
 /// A JSON text in which the members of an object keep their order, and in
 /// which none hides another of its name.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged)]
 pub(super) enum JsonNode {
     List(Vec<JsonNode>),
+    #[serde(deserialize_with = "members")]
     Object(Vec<(String, JsonNode)>),
     /// A value without parts.
     Scalar(Value),
@@ -207,61 +209,23 @@ impl JsonNode {
     }
 }
 
-impl<'de> Deserialize<'de> for JsonNode {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(JsonNodeVisitor)
-    }
-}
+/// The members of an object as they are written.
+fn members<'de, D: Deserializer<'de>>(object: D) -> Result<Vec<(String, JsonNode)>, D::Error> {
+    struct Members;
 
-struct JsonNodeVisitor;
+    impl<'de> Visitor<'de> for Members {
+        type Value = Vec<(String, JsonNode)>;
 
-impl<'de> Visitor<'de> for JsonNodeVisitor {
-    type Value = JsonNode;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_unit<E>(self) -> Result<JsonNode, E> {
-        Ok(JsonNode::Scalar(Value::Null))
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<JsonNode, E> {
-        Ok(JsonNode::Scalar(value.into()))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<JsonNode, E> {
-        Ok(JsonNode::Scalar(value.into()))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<JsonNode, E> {
-        Ok(JsonNode::Scalar(value.into()))
-    }
-
-    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<JsonNode, E> {
-        let number = Number::from_f64(value).ok_or_else(|| E::custom("a number without value"))?;
-        Ok(JsonNode::Scalar(number.into()))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<JsonNode, E> {
-        Ok(JsonNode::Scalar(value.into()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<JsonNode, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element()? {
-            list.push(item);
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
         }
-        Ok(JsonNode::List(list))
+
+        fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+            iter::from_fn(|| members.next_entry().transpose()).collect()
+        }
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<JsonNode, A::Error> {
-        let mut list = Vec::new();
-        while let Some(member) = members.next_entry()? {
-            list.push(member);
-        }
-        Ok(JsonNode::Object(list))
-    }
+    object.deserialize_map(Members)
 }
 
 /// Parses JSON of a user's. `what` names the text in the error.

@@ -11,8 +11,9 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
+use strsim::levenshtein;
 
-use self::validator::{Validator, Violation};
+use self::validator::{Validator, Violation, required};
 use super::{Code, Error, http::sanitize};
 
 #[cfg(test)]
@@ -32,13 +33,9 @@ const INVALID_COMMAND: &str = "invalid_command";
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schema {
     document: Value,
-    commands: BTreeMap<String, CommandSchema>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-struct CommandSchema {
-    /// The schema of the arguments. `None` if the document does not have one.
-    body: Option<Value>,
+    /// The schema of each command's arguments. `None` if the document does not
+    /// have one.
+    commands: BTreeMap<String, Option<Value>>,
 }
 
 /// A parameter of a command.
@@ -80,7 +77,7 @@ impl Schema {
             .iter()
             .filter_map(|(path, item)| {
                 let name = path.strip_prefix(PATHS).filter(|name| !name.is_empty())?;
-                Some((name.to_owned(), CommandSchema::read(item, &validator)))
+                Some((name.to_owned(), arguments_schema(item, &validator)))
             })
             .collect();
         Ok(Self {
@@ -98,8 +95,8 @@ impl Schema {
     /// no such command or the document does not list them.
     pub fn parameters(&self, command: &str) -> Option<Vec<Parameter>> {
         let validator = Validator::new(&self.document);
-        let body = validator.resolve(self.commands.get(command)?.body.as_ref()?)?;
-        let required = required(body);
+        let body = validator.resolve(self.commands.get(command)?.as_ref()?)?;
+        let required: Vec<_> = required(body).collect();
         let parameter = |(name, schema): (&String, &Value)| Parameter {
             name: name.clone(),
             kind: validator.describe(schema),
@@ -122,75 +119,23 @@ impl Schema {
         data: &Map<String, Value>,
         files: &BTreeMap<String, F>,
     ) -> Result<(), Error> {
-        let Some(operation) = self.commands.get(name) else {
+        let Some(body) = self.commands.get(name) else {
             return Err(invalid_command(self.describe_unknown(name)));
         };
-        self.check_arguments(operation, data, files).map_err(|e| {
+        let validator = Validator::new(&self.document);
+        let Some(body) = body.as_ref().and_then(|body| validator.resolve(body)) else {
+            return Ok(());
+        };
+        check_arguments(&validator, body, data, files).map_err(|e| {
             let mut message = format!("command \"{}\": {e}", sanitize(name));
             message.push_str(&self.describe_parameters(name));
             invalid_command(message)
         })
     }
 
-    fn check_arguments<F>(
-        &self,
-        operation: &CommandSchema,
-        data: &Map<String, Value>,
-        files: &BTreeMap<String, F>,
-    ) -> Result<(), String> {
-        let validator = Validator::new(&self.document);
-        let Some(body) = operation
-            .body
-            .as_ref()
-            .and_then(|body| validator.resolve(body))
-        else {
-            return Ok(());
-        };
-        let properties = body.get("properties").and_then(Value::as_object);
-        for name in required(body) {
-            if !data.contains_key(name) && !files.contains_key(name) {
-                let file = properties
-                    .and_then(|properties| properties.get(name))
-                    .is_some_and(|schema| validator.is_file(schema));
-                let what = if file { "file" } else { "parameter" };
-                return Err(format!("the {what} \"{}\" is missing", sanitize(name)));
-            }
-        }
-        for name in files.keys() {
-            let shown = sanitize(name);
-            if data.contains_key(name) {
-                return Err(format!(
-                    "parameter \"{shown}\" is given twice, as a file and as a value"
-                ));
-            }
-            match properties.and_then(|properties| properties.get(name)) {
-                Some(schema) if !validator.takes_file(schema) => {
-                    let kind = validator.describe(schema);
-                    return Err(format!("parameter \"{shown}\" takes no file but: {kind}"));
-                }
-                None if is_closed(body) => return Err(unknown_parameter(name)),
-                _ => {}
-            }
-        }
-        for (name, value) in data {
-            let schema = match properties.and_then(|properties| properties.get(name)) {
-                Some(schema) => schema,
-                None if is_closed(body) => return Err(unknown_parameter(name)),
-                None => match body.get("additionalProperties") {
-                    Some(schema) if body.get("patternProperties").is_none() => schema,
-                    _ => continue,
-                },
-            };
-            validator
-                .check(schema, value)
-                .map_err(|violation| describe_violation(name, &violation))?;
-        }
-        Ok(())
-    }
-
     /// The message for a command that the model does not have.
     fn describe_unknown(&self, name: &str) -> String {
-        let shown: String = sanitize(name).chars().take(80).collect();
+        let shown = shorten(name);
         if self.commands.is_empty() {
             return format!("the model has no command \"{shown}\"; it takes no commands");
         }
@@ -219,48 +164,70 @@ impl Schema {
     }
 }
 
-impl CommandSchema {
-    fn read(item: &Value, validator: &Validator<'_>) -> Self {
-        let post = item.get("post");
-        let content = post
-            .and_then(|post| post.get("requestBody"))
-            .and_then(|body| validator.resolve(body))
-            .and_then(|body| body.get("content"));
-        Self {
-            body: content
-                .and_then(|content| content.get("application/json"))
-                .and_then(|json| json.get("schema"))
-                .cloned(),
+fn arguments_schema(path_item: &Value, validator: &Validator<'_>) -> Option<Value> {
+    let body = validator.resolve(path_item.get("post")?.get("requestBody")?)?;
+    body.pointer("/content/application~1json/schema").cloned()
+}
+
+fn check_arguments<F>(
+    validator: &Validator<'_>,
+    body: &Value,
+    data: &Map<String, Value>,
+    files: &BTreeMap<String, F>,
+) -> Result<(), String> {
+    let schema_of = |name: &str| body.get("properties")?.get(name);
+    for name in required(body) {
+        if !data.contains_key(name) && !files.contains_key(name) {
+            let file = schema_of(name).is_some_and(|schema| validator.is_file(schema));
+            let what = if file { "file" } else { "parameter" };
+            return Err(format!("the {what} \"{}\" is missing", sanitize(name)));
         }
     }
+    for name in files.keys() {
+        let shown = sanitize(name);
+        if data.contains_key(name) {
+            return Err(format!(
+                "parameter \"{shown}\" is given twice, as a file and as a value"
+            ));
+        }
+        match schema_of(name) {
+            Some(schema) if !validator.takes_file(schema) => {
+                let kind = validator.describe(schema);
+                return Err(format!("parameter \"{shown}\" takes no file but: {kind}"));
+            }
+            None if is_closed(body) => return Err(unknown_parameter(name)),
+            _ => {}
+        }
+    }
+    for (name, value) in data {
+        let schema = match schema_of(name) {
+            Some(schema) => schema,
+            None if is_closed(body) => return Err(unknown_parameter(name)),
+            None => match body.get("additionalProperties") {
+                Some(schema) if body.get("patternProperties").is_none() => schema,
+                _ => continue,
+            },
+        };
+        validator
+            .check(schema, value)
+            .map_err(|violation| describe_violation(name, &violation))?;
+    }
+    Ok(())
 }
 
 /// Whether a command takes no other parameters than those in `properties`.
 /// JSON Schema would let any pass, but the runtime refuses them, unlike in an
 /// object inside an argument.
 fn is_closed(body: &Value) -> bool {
-    let open = |keyword: &str| body.get(keyword).is_some();
-    let additional = match body.get("additionalProperties") {
-        None | Some(Value::Bool(false)) => false,
-        Some(_) => true,
-    };
+    let additional = body.get("additionalProperties");
     let elsewhere = ["patternProperties", "allOf", "anyOf", "oneOf"];
     body.get("properties").is_some_and(Value::is_object)
-        && !additional
-        && !elsewhere.into_iter().any(open)
-}
-
-fn required(schema: &Value) -> Vec<&str> {
-    let list = schema.get("required").and_then(Value::as_array);
-    list.into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect()
+        && matches!(additional, None | Some(Value::Bool(false)))
+        && !elsewhere.iter().any(|keyword| body.get(keyword).is_some())
 }
 
 fn unknown_parameter(name: &str) -> String {
-    let name: String = sanitize(name).chars().take(80).collect();
-    format!("there is no parameter \"{name}\"")
+    format!("there is no parameter \"{}\"", shorten(name))
 }
 
 fn describe_violation(name: &str, violation: &Violation) -> String {
@@ -273,58 +240,35 @@ fn describe_violation(name: &str, violation: &Violation) -> String {
 
 /// The names, the most similar to `name` first.
 fn sort_by_similarity<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let folded = |text: &str| -> Vec<char> {
+    let folded = |text: &str| -> String {
         let letters = text.chars().filter(|c| !matches!(c, '_' | '-' | ' '));
         letters.flat_map(char::to_lowercase).take(64).collect()
     };
     let wanted = folded(name);
+    // Beyond a third of the letters it is another word.
+    let limit = wanted.chars().count() / 3;
     let mut names: Vec<_> = names
         .map(|name| {
-            let far = edit_distance(&wanted, &folded(name));
-            // Beyond a third of the letters it is another word.
-            let like = if far <= wanted.len() / 3 {
-                far
-            } else {
-                usize::MAX
-            };
-            (like, name.to_owned())
+            let distance = Some(levenshtein(&wanted, &folded(name)));
+            let distance = distance.filter(|distance| *distance <= limit);
+            (distance.unwrap_or(usize::MAX), name.to_owned())
         })
         .collect();
     names.sort();
     names.into_iter().map(|(_, name)| name).collect()
 }
 
-/// The number of letters to insert, delete or change between two words
-/// (Levenshtein distance).
-fn edit_distance(a: &[char], b: &[char]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.iter().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (to, above) in b.iter().zip(row.iter_mut().skip(1)) {
-            let changed = diagonal + usize::from(from != to);
-            diagonal = *above;
-            left = changed.min(left + 1).min(diagonal + 1);
-            *above = left;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
+fn join_names(names: Vec<String>) -> String {
+    let shown: Vec<_> = names.iter().take(MAX_LISTED).map(|n| shorten(n)).collect();
+    match names.len() - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
-    row.last().copied().unwrap_or_default()
 }
 
-fn join_names(names: Vec<String>) -> String {
-    let more = names.len().saturating_sub(MAX_LISTED);
-    let shown: Vec<String> = names
-        .iter()
-        .take(MAX_LISTED)
-        .map(|name| sanitize(name).chars().take(80).collect())
-        .collect();
-    match more {
-        0 => shown.join(", "),
-        _ => format!("{} and {more} more", shown.join(", ")),
-    }
+/// A name for a message, at most 80 characters of it.
+fn shorten(name: &str) -> String {
+    sanitize(name).chars().take(80).collect()
 }
 
 fn invalid_command(message: String) -> Error {

@@ -130,21 +130,14 @@ impl<'a> Validator<'a> {
         if is_reference(schema) {
             return Some(true);
         }
-        if ["type", "enum", "const"]
-            .into_iter()
-            .any(|keyword| schema.get(keyword).is_some())
-        {
+        let other = ["type", "enum", "const"];
+        if other.iter().any(|keyword| schema.get(keyword).is_some()) {
             return Some(false);
         }
         let mut verdict = None;
         for keyword in ["anyOf", "oneOf", "allOf"] {
-            let Some(parts) = schema.get(keyword).and_then(Value::as_array) else {
-                continue;
-            };
-            let verdicts: Vec<_> = parts
-                .iter()
-                .map(|s| self.accepts_file(s, depth + 1))
-                .collect();
+            let parts = list(schema, keyword).iter();
+            let verdicts: Vec<_> = parts.map(|s| self.accepts_file(s, depth + 1)).collect();
             if verdicts.contains(&Some(true)) {
                 return Some(true);
             }
@@ -161,9 +154,9 @@ impl<'a> Validator<'a> {
     }
 
     fn describe_at(&self, schema: &Value, depth: usize) -> String {
-        let any = || "anything".to_owned();
+        let any = "anything".to_owned();
         let Some(schema) = self.resolve(schema).filter(|_| self.spend_step(depth)) else {
-            return any();
+            return any;
         };
         if is_reference(schema) {
             return "file".to_owned();
@@ -175,15 +168,13 @@ impl<'a> Validator<'a> {
         if !names.is_empty() {
             return sanitize(&names.join(" or "));
         }
-        for keyword in ["anyOf", "oneOf"] {
-            let Some(parts) = schema.get(keyword).and_then(Value::as_array) else {
-                continue;
-            };
-            let parts = parts.iter().take(MAX_VALUES);
-            let words: Vec<_> = parts.map(|s| self.describe_at(s, depth + 1)).collect();
-            return sanitize(&words.join(" or "));
-        }
-        any()
+        let mut alternatives = ["anyOf", "oneOf"].iter();
+        let Some(parts) = alternatives.find_map(|keyword| schema.get(keyword)?.as_array()) else {
+            return any;
+        };
+        let parts = parts.iter().take(MAX_VALUES);
+        let words: Vec<_> = parts.map(|s| self.describe_at(s, depth + 1)).collect();
+        sanitize(&words.join(" or "))
     }
 
     fn spend_step(&self, depth: usize) -> bool {
@@ -196,53 +187,46 @@ impl<'a> Validator<'a> {
         if !self.spend_step(depth) {
             return Ok(());
         }
-        let Some(rules) = schema.as_object() else {
-            return match schema {
-                Value::Bool(false) => Err(Violation::new(value, "must not be given")),
-                _ => Ok(()),
-            };
-        };
+        match schema {
+            Value::Object(_) => {}
+            Value::Bool(false) => return Err(Violation::new(value, "must not be given")),
+            _ => return Ok(()),
+        }
         if is_reference(schema) {
             return check_reference(value);
         }
-        if let Some(target) = rules.get("$ref").and_then(Value::as_str) {
+        if let Some(target) = schema.get("$ref").and_then(Value::as_str) {
             match self.resolve_pointer(target) {
                 Some(target) => self.check_value(target, value, depth + 1)?,
                 // With what it refers to unknown, its neighbours say too little.
                 None => return Ok(()),
             }
         }
-        if value.is_null() && rules.get("nullable") == Some(&Value::Bool(true)) {
+        if value.is_null() && schema.get("nullable") == Some(&Value::Bool(true)) {
             return Ok(());
         }
         check_type(schema, value)?;
-        check_enum(rules, value)?;
+        check_enum(schema, value)?;
         match value {
-            Value::Number(_) => check_range(rules, value)?,
-            Value::String(text) => check_length(rules, value, text.chars().count(), "characters")?,
+            Value::Number(_) => check_range(schema, value)?,
+            Value::String(text) => check_length(schema, value, text.chars().count(), "characters")?,
             Value::Array(items) => {
-                check_length(rules, value, items.len(), "elements")?;
-                self.check_items(rules, items, depth)?;
+                check_length(schema, value, items.len(), "elements")?;
+                self.check_items(schema, items, depth)?;
             }
             Value::Object(members) => {
-                check_length(rules, value, members.len(), "members")?;
-                self.check_members(rules, members, value, depth)?;
+                check_length(schema, value, members.len(), "members")?;
+                self.check_members(schema, members, value, depth)?;
             }
             _ => {}
         }
-        self.check_combined(rules, value, depth)
+        self.check_combined(schema, value, depth)
     }
 
-    fn check_items(
-        &self,
-        rules: &Map<String, Value>,
-        items: &[Value],
-        depth: usize,
-    ) -> Result<(), Violation> {
-        let first = rules.get("prefixItems").and_then(Value::as_array);
+    fn check_items(&self, schema: &Value, items: &[Value], depth: usize) -> Result<(), Violation> {
+        let first = list(schema, "prefixItems");
         for (n, item) in items.iter().enumerate() {
-            let schema = first.and_then(|list| list.get(n)).or(rules.get("items"));
-            if let Some(schema) = schema {
+            if let Some(schema) = first.get(n).or(schema.get("items")) {
                 self.check_value(schema, item, depth + 1)
                     .map_err(|violation| violation.below(&format!("[{n}]")))?;
             }
@@ -252,24 +236,23 @@ impl<'a> Validator<'a> {
 
     fn check_members(
         &self,
-        rules: &Map<String, Value>,
+        schema: &Value,
         members: &Map<String, Value>,
         value: &Value,
         depth: usize,
     ) -> Result<(), Violation> {
-        for name in required_of(rules) {
+        for name in required(schema) {
             if !members.contains_key(name) {
                 let rule = format!("must have a member \"{}\"", sanitize(name));
                 return Err(Violation::new(value, rule));
             }
         }
-        let properties = rules.get("properties").and_then(Value::as_object);
-        let others = rules
+        let properties = schema.get("properties");
+        let others = schema
             .get("additionalProperties")
-            .filter(|_| !rules.contains_key("patternProperties"));
+            .filter(|_| schema.get("patternProperties").is_none());
         for (name, member) in members {
-            let schema = properties.and_then(|list| list.get(name)).or(others);
-            if let Some(schema) = schema {
+            if let Some(schema) = properties.and_then(|list| list.get(name)).or(others) {
                 self.check_value(schema, member, depth + 1)
                     .map_err(|violation| violation.below(&format!(".{name}")))?;
             }
@@ -277,33 +260,19 @@ impl<'a> Validator<'a> {
         Ok(())
     }
 
-    fn check_combined(
-        &self,
-        rules: &Map<String, Value>,
-        value: &Value,
-        depth: usize,
-    ) -> Result<(), Violation> {
-        if let Some(parts) = rules.get("allOf").and_then(Value::as_array) {
-            for part in parts {
-                self.check_value(part, value, depth + 1)?;
-            }
-        }
+    fn check_combined(&self, schema: &Value, value: &Value, depth: usize) -> Result<(), Violation> {
+        let check = |part| self.check_value(part, value, depth + 1);
+        list(schema, "allOf").iter().try_for_each(check)?;
         // That exactly one of `oneOf` fits is left to the runtime.
         for keyword in ["anyOf", "oneOf"] {
-            let Some(parts) = rules.get(keyword).and_then(Value::as_array) else {
-                continue;
-            };
-            let mut violations = Vec::new();
-            for part in parts {
-                match self.check_value(part, value, depth + 1) {
-                    Ok(()) => break,
-                    Err(violation) => violations.push((part, violation)),
-                }
+            let parts = list(schema, keyword);
+            let violations = parts
+                .iter()
+                .map_while(|part| Some((part, check(part).err()?)));
+            let violations: Vec<_> = violations.collect();
+            if !parts.is_empty() && violations.len() == parts.len() {
+                return Err(self.no_alternative_fits(value, violations));
             }
-            if violations.len() < parts.len() || parts.is_empty() {
-                continue;
-            }
-            return Err(self.no_alternative_fits(value, violations));
         }
         Ok(())
     }
@@ -344,19 +313,23 @@ fn check_reference(value: &Value) -> Result<(), Violation> {
     }
 }
 
-fn required_of(rules: &Map<String, Value>) -> impl Iterator<Item = &str> {
-    let list = rules.get("required").and_then(Value::as_array);
-    list.into_iter().flatten().filter_map(Value::as_str)
+/// The elements of a keyword whose value is an array; none without it.
+fn list<'a>(schema: &'a Value, keyword: &str) -> &'a [Value] {
+    let list = schema.get(keyword).and_then(Value::as_array);
+    list.map_or(&[], Vec::as_slice)
+}
+
+/// The names of the members that an object must have.
+pub(super) fn required(schema: &Value) -> impl Iterator<Item = &str> {
+    list(schema, "required").iter().filter_map(Value::as_str)
 }
 
 fn type_names(schema: &Value) -> impl Iterator<Item = &str> {
-    let (one, list) = match schema.get("type") {
-        Some(Value::String(name)) => (Some(name.as_str()), None),
-        Some(Value::Array(names)) => (None, Some(names)),
-        _ => (None, None),
+    let names = match schema.get("type") {
+        Some(name @ Value::String(_)) => std::slice::from_ref(name),
+        _ => list(schema, "type"),
     };
-    let list = list.into_iter().flatten().filter_map(Value::as_str);
-    one.into_iter().chain(list)
+    names.iter().filter_map(Value::as_str)
 }
 
 fn check_type(schema: &Value, value: &Value) -> Result<(), Violation> {
@@ -379,16 +352,14 @@ fn check_type(schema: &Value, value: &Value) -> Result<(), Violation> {
     Err(Violation::new(value, rule))
 }
 
-fn check_enum(rules: &Map<String, Value>, value: &Value) -> Result<(), Violation> {
-    if let Some(allowed) = rules.get("const")
+fn check_enum(schema: &Value, value: &Value) -> Result<(), Violation> {
+    if let Some(allowed) = schema.get("const")
         && !is_equal(allowed, value, 0)
     {
-        return Err(Violation::new(
-            value,
-            format!("must be {}", abbreviate(allowed)),
-        ));
+        let rule = format!("must be {}", abbreviate(allowed));
+        return Err(Violation::new(value, rule));
     }
-    match rules.get("enum").and_then(Value::as_array) {
+    match schema.get("enum").and_then(Value::as_array) {
         Some(values) if !values.iter().any(|allowed| is_equal(allowed, value, 0)) => {
             let rule = format!("must be one of {}", join_values(values));
             Err(Violation::new(value, rule))
@@ -413,25 +384,19 @@ fn is_equal(a: &Value, b: &Value, depth: usize) -> bool {
     }
 }
 
-fn check_range(rules: &Map<String, Value>, value: &Value) -> Result<(), Violation> {
+fn check_range(schema: &Value, value: &Value) -> Result<(), Violation> {
     let Some(number) = value.as_f64() else {
         return Ok(());
     };
-    let limit = |keyword: &str| rules.get(keyword).and_then(Value::as_f64);
+    let limit = |keyword: &str| schema.get(keyword).and_then(Value::as_f64);
     // In OpenAPI 3.0 the exclusive ones were flags for the others.
-    let flag = |keyword: &str| rules.get(keyword) == Some(&Value::Bool(true));
-    let least = limit("minimum").filter(|_| !flag("exclusiveMinimum"));
-    let most = limit("maximum").filter(|_| !flag("exclusiveMaximum"));
-    let above = limit(if flag("exclusiveMinimum") {
-        "minimum"
-    } else {
-        "exclusiveMinimum"
-    });
-    let below = limit(if flag("exclusiveMaximum") {
-        "maximum"
-    } else {
-        "exclusiveMaximum"
-    });
+    let flag = |keyword: &str| schema.get(keyword) == Some(&Value::Bool(true));
+    let limits = |plain: &str, exclusive: &str| match flag(exclusive) {
+        true => (None, limit(plain)),
+        false => (limit(plain), limit(exclusive)),
+    };
+    let (least, above) = limits("minimum", "exclusiveMinimum");
+    let (most, below) = limits("maximum", "exclusiveMaximum");
     let ok = least.is_none_or(|limit| number >= limit)
         && most.is_none_or(|limit| number <= limit)
         && above.is_none_or(|limit| number > limit)
@@ -439,30 +404,26 @@ fn check_range(rules: &Map<String, Value>, value: &Value) -> Result<(), Violatio
     if ok {
         return Ok(());
     }
-    let words: Vec<_> = [
+    let limits = join_limits(&[
         ("at least", least),
         ("more than", above),
         ("at most", most),
         ("less than", below),
-    ]
-    .into_iter()
-    .filter_map(|(word, limit)| Some(format!("{word} {}", limit?)))
-    .collect();
-    Err(Violation::new(
-        value,
-        format!("must be {}", words.join(" and ")),
-    ))
+    ]);
+    Err(Violation::new(value, format!("must be {limits}")))
+}
+
+/// `at least 1 and at most 5`.
+fn join_limits(limits: &[(&str, Option<f64>)]) -> String {
+    let words = limits.iter();
+    let words = words.filter_map(|(word, limit)| Some(format!("{word} {}", (*limit)?)));
+    words.collect::<Vec<_>>().join(" and ")
 }
 
 /// The runtime writes `minLength` and `maxLength` for arrays and objects too,
 /// and means the number of their parts.
-fn check_length(
-    rules: &Map<String, Value>,
-    value: &Value,
-    length: usize,
-    unit: &str,
-) -> Result<(), Violation> {
-    let limit = |keyword: &str| rules.get(keyword).and_then(Value::as_f64);
+fn check_length(schema: &Value, value: &Value, length: usize, unit: &str) -> Result<(), Violation> {
+    let limit = |keyword: &str| schema.get(keyword).and_then(Value::as_f64);
     let limits = |of: &str| {
         let own = match unit {
             "elements" => limit(&format!("{of}Items")),
@@ -477,11 +438,8 @@ fn check_length(
     if least.is_none_or(|least| found >= least) && most.is_none_or(|most| found <= most) {
         return Ok(());
     }
-    let words: Vec<_> = [("at least", least), ("at most", most)]
-        .into_iter()
-        .filter_map(|(word, limit)| Some(format!("{word} {}", limit?)))
-        .collect();
-    let mut violation = Violation::new(value, format!("must have {} {unit}", words.join(" and ")));
+    let limits = join_limits(&[("at least", least), ("at most", most)]);
+    let mut violation = Violation::new(value, format!("must have {limits} {unit}"));
     violation.value.push_str(&format!(" with {length} {unit}"));
     Err(violation)
 }
