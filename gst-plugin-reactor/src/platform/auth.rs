@@ -163,9 +163,10 @@ impl TokenProvider {
     /// The tokens of another scope.
     #[must_use]
     pub fn scoped(&self, scope: TokenScope) -> Self {
-        let mut other = self.clone();
-        other.scope = scope;
-        other
+        Self {
+            scope,
+            ..self.clone()
+        }
     }
 
     /// The token for the next request.
@@ -180,8 +181,8 @@ impl TokenProvider {
             let message = "the cloud lets nobody in without api-key (or REACTOR_API_KEY) or jwt";
             return Err(Error::api(Code::InvalidSettings, message));
         };
-        let slot = self.tokens.slot(self.token_key(key), now);
-        slot.token(now, || self.exchange_key(key, now)).await
+        let exchange = async || self.exchange_key(key, now).await;
+        self.slot(key, now).token(now, exchange).await
     }
 
     /// Sends a request with the token.
@@ -218,9 +219,7 @@ impl TokenProvider {
         let Some(key) = &self.access.key else {
             return Ok(None);
         };
-        self.tokens
-            .slot(self.token_key(key), now)
-            .invalidate(refused);
+        self.slot(key, now).invalidate(refused);
         self.token(now).await.map(Some)
     }
 
@@ -228,13 +227,9 @@ impl TokenProvider {
     /// tokens, only one exchanged for the session by its id reaches it.
     pub fn share_token(&self, created_with: &Secret, session: &Self, now: ClockReading) {
         if let Some(key) = &self.access.key
-            && let Some(token) = self
-                .tokens
-                .slot(self.token_key(key), now)
-                .find(created_with)
+            && let Some(token) = self.slot(key, now).find(created_with)
         {
-            let slot = self.tokens.slot(session.token_key(key), now);
-            lock(&slot.state).token = Some(token);
+            lock(&session.slot(key, now).state).token = Some(token);
         }
     }
 
@@ -243,6 +238,10 @@ impl TokenProvider {
         if let Some(key) = &self.access.key {
             lock(&self.tokens.0).remove(&self.token_key(key));
         }
+    }
+
+    fn slot(&self, key: &Secret, now: ClockReading) -> Arc<TokenSlot> {
+        self.tokens.slot(self.token_key(key), now)
     }
 
     fn token_key(&self, key: &Secret) -> TokenKey {
@@ -338,14 +337,11 @@ enum Lookup {
 }
 
 impl TokenSlot {
-    async fn token<F>(
+    async fn token(
         &self,
         now: ClockReading,
-        exchange: impl FnOnce() -> F,
-    ) -> Result<Secret, Error>
-    where
-        F: Future<Output = Result<Token, Error>>,
-    {
+        exchange: impl AsyncFnOnce() -> Result<Token, Error>,
+    ) -> Result<Secret, Error> {
         let attempts = lock(&self.state).attempts;
         match self.lookup(now) {
             Lookup::Valid(secret) => Ok(secret),
@@ -358,12 +354,10 @@ impl TokenSlot {
             Lookup::Missing => {
                 let _guard = self.exchange_lock.lock().await;
                 // Another caller may have exchanged the key meanwhile.
-                match self.lookup(now) {
-                    Lookup::Valid(secret) | Lookup::RenewalDue(secret) => return Ok(secret),
-                    Lookup::Missing => {}
+                if let Lookup::Valid(secret) | Lookup::RenewalDue(secret) = self.lookup(now) {
+                    return Ok(secret);
                 }
-                let failure = self.failed_since(attempts);
-                match failure {
+                match self.failed_since(attempts) {
                     Some(error) => Err(error),
                     None => self.store(exchange().await, now),
                 }

@@ -6,7 +6,12 @@
 use serde_json::{Map, Value};
 
 use super::{
-    Error, auth::ApiCredentials, endpoint::Endpoint, signaling::Signaling, upload::UploadClient,
+    Error,
+    auth::{ApiCredentials, TokenCache},
+    endpoint::Endpoint,
+    http::HttpClient,
+    signaling::Signaling,
+    upload::UploadClient,
 };
 
 mod cloud;
@@ -29,7 +34,7 @@ pub enum Coordinator {
 impl Coordinator {
     /// A local runtime; see [`LocalRuntime::new`].
     pub fn local(base: &str) -> Result<Self, Error> {
-        LocalRuntime::new(base).map(Self::Local)
+        LocalRuntime::new(HttpClient::shared()?, base).map(Self::Local)
     }
 
     /// The cloud; see [`Cloud::new`].
@@ -38,7 +43,8 @@ impl Coordinator {
         model: Option<ModelName>,
         access: ApiCredentials,
     ) -> Result<Self, Error> {
-        Cloud::new(base, model, access).map(Self::Cloud)
+        let (http, tokens) = (HttpClient::shared()?, TokenCache::shared());
+        Cloud::new(http, base, model, access, tokens).map(Self::Cloud)
     }
 
     /// Joins the session of that id or, without one, creates one.
@@ -89,17 +95,11 @@ impl Coordinator {
 
     /// The calls that upload files to a session.
     pub fn uploads(&self, session_id: &str) -> UploadClient {
-        match self {
-            Self::Local(runtime) => runtime.uploads(session_id),
-            Self::Cloud(cloud) => cloud.uploads(session_id),
-        }
+        UploadClient::new(self.endpoint(session_id), session_id)
     }
 
     /// The signaling calls of a session.
     pub fn signaling(&self, session_id: &str) -> Signaling {
-        match self {
-            Self::Local(runtime) => runtime.signaling(session_id),
-            Self::Cloud(cloud) => cloud.signaling(session_id),
-        }
+        Signaling::new(self.endpoint(session_id), session_id)
     }
 }

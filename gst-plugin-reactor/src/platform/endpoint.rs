@@ -13,6 +13,7 @@ use super::{
         sanitize,
     },
     secret::Secret,
+    url_policy::Trust,
 };
 
 /// An HTTP client, a server's base URL and the tokens for it.
@@ -21,7 +22,7 @@ pub struct Endpoint {
     http: HttpClient,
     base: Url,
     /// `None` for a local runtime, which needs no token.
-    bearer: Option<TokenProvider>,
+    token_provider: Option<TokenProvider>,
 }
 
 impl Endpoint {
@@ -30,16 +31,16 @@ impl Endpoint {
         Ok(Self {
             http,
             base: parse_base(base, "http://127.0.0.1:8080")?,
-            bearer: None,
+            token_provider: None,
         })
     }
 
-    /// The server that a bearer is for.
-    pub fn cloud(bearer: TokenProvider) -> Self {
+    /// The server that the tokens are for.
+    pub fn cloud(token_provider: TokenProvider) -> Self {
         Self {
-            http: bearer.http().clone(),
-            base: bearer.base().clone(),
-            bearer: Some(bearer),
+            http: token_provider.http().clone(),
+            base: token_provider.base().clone(),
+            token_provider: Some(token_provider),
         }
     }
 
@@ -54,13 +55,21 @@ impl Endpoint {
     }
 
     pub fn is_local(&self) -> bool {
-        self.bearer.is_none()
+        self.token_provider.is_none()
     }
 
-    pub(super) fn role(&self) -> ServerRole {
-        match self.bearer {
+    fn role(&self) -> ServerRole {
+        match self.token_provider {
             Some(_) => ServerRole::Cloud,
             None => ServerRole::Runtime,
+        }
+    }
+
+    /// How far the server is trusted to know its own address.
+    pub(super) fn trust(&self) -> Trust {
+        match self.token_provider {
+            Some(_) => Trust::Server,
+            None => Trust::Runtime,
         }
     }
 
@@ -71,8 +80,8 @@ impl Endpoint {
     }
 
     /// The tokens, where they are needed.
-    pub(super) fn bearer(&self) -> Option<&TokenProvider> {
-        self.bearer.as_ref()
+    pub(super) fn token_provider(&self) -> Option<&TokenProvider> {
+        self.token_provider.as_ref()
     }
 
     /// Sends one request, as [`TokenProvider::send`] does where tokens are needed.
@@ -82,7 +91,7 @@ impl Endpoint {
         // redirects are not followed, on no other.
         let url = append_path(&self.base, call.path);
         let role = self.role();
-        let Some(bearer) = &self.bearer else {
+        let Some(token_provider) = &self.token_provider else {
             return self.http.send(url, &call, role, Credential::None).await;
         };
         let (url, call) = (&url, &call);
@@ -90,7 +99,7 @@ impl Endpoint {
             let credential = Credential::Bearer(&token);
             self.http.send(url.clone(), call, role, credential).await
         };
-        bearer.send(send).await
+        token_provider.send(send).await
     }
 }
 

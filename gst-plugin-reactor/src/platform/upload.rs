@@ -21,7 +21,7 @@ use url::Url;
 use super::{
     Code, Error,
     endpoint::Endpoint,
-    http::{API_HEADERS, HttpRequest, HttpResponse, ServerRole, sanitize},
+    http::{HttpRequest, HttpResponse, sanitize},
     url_policy::{self, Trust},
     wire::FileRef,
 };
@@ -87,12 +87,8 @@ impl UploadSource {
         let name = if name.is_empty() { DEFAULT_NAME } else { name };
         let shown = format!("\"{}\"", sanitize(name));
         check_size(bytes.len() as u64, max_size, &shown)?;
-        let mime_type = match mime {
-            Some(mime) => mime,
-            None => mime_guess::from_path(name)
-                .first_raw()
-                .unwrap_or(DEFAULT_MIME_TYPE),
-        };
+        let guess = || mime_guess::from_path(name).first_raw();
+        let mime_type = mime.or_else(guess).unwrap_or(DEFAULT_MIME_TYPE);
         if !mime_type.contains('/') || HeaderValue::from_str(mime_type).is_err() {
             return Err(invalid_file(format!(
                 "\"{}\" is not the MIME type of a file; expected one such as image/png",
@@ -185,12 +181,12 @@ fn read_bytes(path: &Path, max_size: u64, between: impl FnOnce()) -> Result<Vec<
     let unchanged = bytes.len() as u64 == before.len()
         && after.len() == before.len()
         && after.modified().ok() == before.modified().ok();
-    if !unchanged {
-        let message =
-            format!("{shown} changed while it was read; wait until it is complete, and try again");
-        return Err(invalid_file(message));
+    match unchanged {
+        true => Ok(bytes),
+        false => Err(invalid_file(format!(
+            "{shown} changed while it was read; wait until it is complete, and try again"
+        ))),
     }
-    Ok(bytes)
 }
 
 fn check_regular_file(metadata: &fs::Metadata, shown: &str) -> Result<(), Error> {
@@ -251,7 +247,7 @@ impl UploadClient {
         }
     }
 
-    /// UploadClient a file, in two requests: it is announced, and then its bytes go
+    /// Uploads a file, in two requests: it is announced, and then its bytes go
     /// where the answer says.
     ///
     /// That place is not the API, so the second request carries nothing that
@@ -262,34 +258,23 @@ impl UploadClient {
     /// Fails as [`Endpoint::send`] does. A local runtime says [`Code::NotFound`]
     /// for a session it does not have and [`Code::BadRequest`] when none runs.
     pub async fn upload(&self, source: &UploadSource) -> Result<FileRef, Error> {
-        let call = HttpRequest {
-            method: Method::POST,
-            path: &["sessions", &self.session_id, "uploads"],
-            operation: OPERATION,
-            headers: &API_HEADERS,
-            body: Some(json!({
-                "name": source.name,
-                "size": source.size(),
-                "mime_type": source.mime_type,
-            })),
-        };
+        let body = json!({
+            "name": source.name,
+            "size": source.size(),
+            "mime_type": source.mime_type,
+        });
+        let path = ["sessions", &self.session_id, "uploads"];
+        let call = HttpRequest::new(Method::POST, &path, OPERATION, Some(body));
         let reply = self.endpoint.send(call).await?;
         let (upload_id, url) = parse_slot(&reply, &self.endpoint)?;
         let limit = upload_timeout(source.size(), self.timeout);
-        self.endpoint
-            .http()
-            .put(
-                url,
-                &source.mime_type,
-                source.bytes.clone(),
-                limit,
-                OPERATION,
-            )
-            .await?;
+        let (mime_type, bytes) = (source.mime_type.clone(), source.bytes.clone());
+        let http = self.endpoint.http();
+        http.put(url, &mime_type, bytes, limit, OPERATION).await?;
         Ok(FileRef {
             upload_id,
             name: source.name.clone(),
-            mime_type: source.mime_type.clone(),
+            mime_type,
             size: source.size(),
         })
     }
@@ -311,22 +296,18 @@ fn parse_slot(reply: &HttpResponse, endpoint: &Endpoint) -> Result<(String, Url)
             .ok_or_else(|| reply.protocol_error(&format!("the answer has no \"{name}\"")))
     };
     let upload_id = text("presigned_id")?.to_owned();
-    let url = resolve_target(text("presigned_url")?, endpoint.base(), endpoint.role());
+    let url = resolve_target(text("presigned_url")?, endpoint.base(), endpoint.trust());
     let url = url.map_err(|e| reply.protocol_error(&e))?;
     Ok((upload_id, url))
 }
 
 /// The URL for the bytes: see [`url_policy::resolve`]. A relative address starts at the
 /// API's.
-fn resolve_target(text: &str, base: &Url, role: ServerRole) -> Result<Url, String> {
+fn resolve_target(text: &str, base: &Url, trust: Trust) -> Result<Url, String> {
     let mut below = base.clone();
     if !below.path().ends_with('/') {
         below.set_path(&format!("{}/", below.path()));
     }
-    let trust = match role {
-        ServerRole::Runtime => Trust::Runtime,
-        _ => Trust::Server,
-    };
     url_policy::resolve(text, &below, base, trust)
         .map_err(|e| format!("the address for the upload {e}"))
 }

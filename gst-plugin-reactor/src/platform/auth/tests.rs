@@ -5,10 +5,7 @@ use std::time::{Instant, SystemTime};
 use super::*;
 use crate::platform::{
     endpoint::Endpoint,
-    http::{
-        API_HEADERS,
-        testing::{Act, Server, http, json as json_reply, reply},
-    },
+    http::testing::{Act, Server, http, json as json_reply, reply},
 };
 
 const KEY: &str = "rk_0123456789abcdef";
@@ -23,14 +20,18 @@ fn model(name: &str) -> TokenScope {
     TokenScope::Model(name.to_owned())
 }
 
-fn bearer_with(server: &Server, access: ApiCredentials, tokens: &TokenCache) -> TokenProvider {
+fn token_provider_with(
+    server: &Server,
+    access: ApiCredentials,
+    tokens: &TokenCache,
+) -> TokenProvider {
     let base = Url::parse(&server.base).unwrap();
     TokenProvider::new(http(), base, access, tokens.clone(), model("m")).unwrap()
 }
 
-fn bearer(server: &Server) -> TokenProvider {
+fn token_provider(server: &Server) -> TokenProvider {
     let access = ApiCredentials::new(Some(KEY), Jwt::default());
-    bearer_with(server, access, &TokenCache::default())
+    token_provider_with(server, access, &TokenCache::default())
 }
 
 /// A time some seconds after the first.
@@ -42,25 +43,19 @@ fn clock() -> impl Fn(u64) -> ClockReading {
     }
 }
 
-async fn token(bearer: &TokenProvider, now: ClockReading) -> String {
-    bearer.token(now).await.unwrap().expose().to_owned()
+async fn token(token_provider: &TokenProvider, now: ClockReading) -> String {
+    token_provider.token(now).await.unwrap().expose().to_owned()
 }
 
 fn call() -> HttpRequest<'static> {
-    HttpRequest {
-        method: Method::GET,
-        path: &["x"],
-        operation: "session",
-        headers: &API_HEADERS,
-        body: None,
-    }
+    HttpRequest::new(Method::GET, &["x"], "session", None)
 }
 
 #[tokio::test]
 async fn api_key_is_exchanged_for_scoped_token() {
     let server = Server::start([minted(" a.b.c\n"), minted("d")]).await;
-    let bearer = bearer(&server);
-    assert_eq!(token(&bearer, ClockReading::now()).await, "a.b.c");
+    let token_provider = token_provider(&server);
+    assert_eq!(token(&token_provider, ClockReading::now()).await, "a.b.c");
     let request = &server.requests()[0];
     assert!(
         request.starts_with("POST /tokens HTTP/1.1\r\n"),
@@ -73,7 +68,7 @@ async fn api_key_is_exchanged_for_scoped_token() {
         |resources| json!({"authorization_details": [{"type": "session", "resources": resources}]});
     assert_eq!(server.body(0), asked(json!({"models": {"match": ["m"]}})));
 
-    let session = bearer.scoped(TokenScope::Session("s1".into()));
+    let session = token_provider.scoped(TokenScope::Session("s1".into()));
     assert_eq!(token(&session, ClockReading::now()).await, "d");
     let resources = json!({"models": {"all": true}, "sessions": {"bind": ["s1"]}});
     assert_eq!(server.body(1), asked(resources));
@@ -86,13 +81,13 @@ async fn token_is_shared_by_key_server_and_scope() {
     let tokens = TokenCache::default();
     let access = |key: &str| ApiCredentials::new(Some(key), Jwt::default());
     let now = ClockReading::now();
-    let first = bearer_with(&server, access(KEY), &tokens);
-    let again = bearer_with(&server, access(&format!(" {KEY}\n")), &tokens);
-    let other_key = bearer_with(&server, access("rk_other"), &tokens);
-    let other_place = bearer_with(&other_server, access(KEY), &tokens);
+    let first = token_provider_with(&server, access(KEY), &tokens);
+    let again = token_provider_with(&server, access(&format!(" {KEY}\n")), &tokens);
+    let other_key = token_provider_with(&server, access("rk_other"), &tokens);
+    let other_place = token_provider_with(&other_server, access(KEY), &tokens);
     let other_model = first.scoped(model("n"));
     let mut seen = Vec::new();
-    for bearer in [
+    for token_provider in [
         &first,
         &again,
         &other_key,
@@ -101,7 +96,7 @@ async fn token_is_shared_by_key_server_and_scope() {
         &first,
         &other_key,
     ] {
-        seen.push(token(bearer, now).await);
+        seen.push(token(token_provider, now).await);
     }
     assert_eq!(seen, ["a", "a", "b", "c", "d", "a", "b"]);
     assert_eq!(server.requests().len(), 3);
@@ -111,12 +106,12 @@ async fn token_is_shared_by_key_server_and_scope() {
 async fn concurrent_requests_exchange_key_once() {
     let failure = || json_reply(500, json!({"detail": "no"}));
     let server = Server::start([failure(), minted("a"), failure()]).await;
-    let bearer = bearer(&server);
+    let token_provider = token_provider(&server);
     let at = clock();
     let all = async |now| {
         let callers = [(); 8].map(|()| {
-            let bearer = bearer.clone();
-            tokio::spawn(async move { bearer.token(now).await })
+            let token_provider = token_provider.clone();
+            tokio::spawn(async move { token_provider.token(now).await })
         });
         let mut results = Vec::new();
         for caller in callers {
@@ -144,7 +139,7 @@ async fn token_near_expiry_is_renewed() {
     let no = || reply(503, "retry-after: 100\r\n", "");
     let script = [minted("a"), no(), no(), minted("b"), no()];
     let server = Server::start(script).await;
-    let bearer = bearer(&server);
+    let token_provider = token_provider(&server);
     let at = clock();
     // Four fifths of six hours.
     let due = 6 * HOUR / 5 * 4;
@@ -158,10 +153,13 @@ async fn token_near_expiry_is_renewed() {
         (due + 200, "b", 4),
         (2 * due + 199, "b", 4),
     ] {
-        assert_eq!(token(&bearer, at(now)).await, expected, "{now}");
+        assert_eq!(token(&token_provider, at(now)).await, expected, "{now}");
         assert_eq!(server.requests().len(), asked, "{now}");
     }
-    let error = bearer.token(at(due + 200 + 6 * HOUR)).await.unwrap_err();
+    let error = token_provider
+        .token(at(due + 200 + 6 * HOUR))
+        .await
+        .unwrap_err();
     assert_eq!(
         (error.code, error.operation),
         (Code::ServerError, Some("tokens"))
@@ -174,15 +172,18 @@ async fn user_token_wins_and_can_be_replaced() {
     let jwt = Jwt::default();
     jwt.set(Some("theirs\n"));
     let access = ApiCredentials::new(Some(KEY), jwt.clone());
-    let bearer = bearer_with(&server, access, &TokenCache::default());
+    let token_provider = token_provider_with(&server, access, &TokenCache::default());
     let at = clock();
-    assert_eq!(token(&bearer, at(0)).await, "theirs");
-    assert_eq!(token(&bearer, at(100 * HOUR)).await, "theirs");
+    assert_eq!(token(&token_provider, at(0)).await, "theirs");
+    assert_eq!(token(&token_provider, at(100 * HOUR)).await, "theirs");
     let refused = Secret::new("theirs");
-    assert_eq!(bearer.replace_refused(&refused, at(0)).await, Ok(None));
+    assert_eq!(
+        token_provider.replace_refused(&refused, at(0)).await,
+        Ok(None)
+    );
     jwt.set(Some("new"));
-    assert_eq!(token(&bearer, at(0)).await, "new");
-    let other = bearer
+    assert_eq!(token(&token_provider, at(0)).await, "new");
+    let other = token_provider
         .replace_refused(&refused, at(0))
         .await
         .unwrap()
@@ -190,7 +191,7 @@ async fn user_token_wins_and_can_be_replaced() {
     assert_eq!(other.expose(), "new");
     assert!(server.requests().is_empty());
     jwt.set(Some(" "));
-    assert_eq!(token(&bearer, at(0)).await, "ours");
+    assert_eq!(token(&token_provider, at(0)).await, "ours");
 }
 
 #[tokio::test]
@@ -198,13 +199,14 @@ async fn missing_credentials_send_nothing() {
     let server = Server::start([minted("a")]).await;
     for key in [None, Some(""), Some(" \n")] {
         let access = ApiCredentials::new(key, Jwt::default());
-        let endpoint = Endpoint::cloud(bearer_with(&server, access, &TokenCache::default()));
+        let endpoint =
+            Endpoint::cloud(token_provider_with(&server, access, &TokenCache::default()));
         let error = endpoint.send(call()).await.unwrap_err();
         assert_eq!(error.code, Code::InvalidSettings);
         assert!(error.message.contains("REACTOR_API_KEY"), "{error}");
     }
     let access = ApiCredentials::new(Some("rk\nhunter2"), Jwt::default());
-    let error = bearer_with(&server, access, &TokenCache::default())
+    let error = token_provider_with(&server, access, &TokenCache::default())
         .token(ClockReading::now())
         .await;
     let error = error.unwrap_err();
@@ -226,7 +228,7 @@ async fn refused_api_key_reports_status() {
     ] {
         let no = json_reply(status, json!({"detail": "no such"}));
         let server = Server::start([no]).await;
-        let error = bearer(&server)
+        let error = token_provider(&server)
             .token(ClockReading::now())
             .await
             .unwrap_err();
@@ -244,7 +246,7 @@ async fn refused_api_key_reports_status() {
         "<html>",
     ] {
         let server = Server::start([reply(200, "", body)]).await;
-        let error = bearer(&server)
+        let error = token_provider(&server)
             .token(ClockReading::now())
             .await
             .unwrap_err();
@@ -266,7 +268,7 @@ async fn refused_token_is_replaced_once() {
         no(),
     ];
     let server = Server::start(script).await;
-    let endpoint = Endpoint::cloud(bearer(&server));
+    let endpoint = Endpoint::cloud(token_provider(&server));
     endpoint.send(call()).await.unwrap();
     let error = endpoint.send(call()).await.unwrap_err();
     assert_eq!(error.code, Code::Unauthorized);
@@ -292,7 +294,7 @@ async fn refused_token_is_replaced_once() {
 async fn forbidden_request_is_not_retried() {
     let no = || json_reply(403, json!({"detail": "not yours"}));
     let server = Server::start([minted("a"), no(), minted("b")]).await;
-    let error = Endpoint::cloud(bearer(&server))
+    let error = Endpoint::cloud(token_provider(&server))
         .send(call())
         .await
         .unwrap_err();
@@ -307,19 +309,22 @@ async fn forbidden_request_is_not_retried() {
     jwt.set(Some("theirs"));
     let unauthorized = json_reply(401, json!({"detail": "expired"}));
     let server = Server::start([unauthorized, minted("b")]).await;
-    let bearer = bearer_with(
+    let token_provider = token_provider_with(
         &server,
         ApiCredentials::new(Some(KEY), jwt),
         &TokenCache::default(),
     );
-    let error = Endpoint::cloud(bearer).send(call()).await.unwrap_err();
+    let error = Endpoint::cloud(token_provider)
+        .send(call())
+        .await
+        .unwrap_err();
     assert_eq!(error.code, Code::Unauthorized);
     assert_eq!(server.requests().len(), 1);
 }
 
 #[tokio::test]
 async fn credentials_over_plain_http_are_refused() {
-    let bearer = |base: &str| {
+    let token_provider = |base: &str| {
         let access = ApiCredentials::new(Some(KEY), Jwt::default());
         let base = Url::parse(base).unwrap();
         TokenProvider::new(http(), base, access, TokenCache::default(), model("m"))
@@ -332,7 +337,7 @@ async fn credentials_over_plain_http_are_refused() {
         "http://[::1]:8080",
         "http://[::ffff:127.0.0.1]",
     ] {
-        bearer(base).unwrap();
+        token_provider(base).unwrap();
     }
     for base in [
         "http://api.reactor.inc",
@@ -343,7 +348,7 @@ async fn credentials_over_plain_http_are_refused() {
         "http://[::ffff:10.0.0.1]",
         "http://127.0.0.1.example.com",
     ] {
-        let error = bearer(base).unwrap_err();
+        let error = token_provider(base).unwrap_err();
         assert_eq!(error.code, Code::InvalidSettings);
         assert!(error.message.ends_with("use https"), "{error}");
     }
@@ -352,18 +357,18 @@ async fn credentials_over_plain_http_are_refused() {
 #[tokio::test]
 async fn ended_session_token_is_forgotten() {
     let server = Server::start(["a", "b", "c", "d"].map(minted)).await;
-    let bearer = bearer(&server);
+    let token_provider = token_provider(&server);
     let at = clock();
-    let session = |id: &str| bearer.scoped(TokenScope::Session(id.to_owned()));
-    token(&bearer, at(0)).await;
-    bearer.share_token(&Secret::new("a"), &session("1"), at(0));
-    bearer.share_token(&Secret::new("old"), &session("2"), at(0));
+    let session = |id: &str| token_provider.scoped(TokenScope::Session(id.to_owned()));
+    token(&token_provider, at(0)).await;
+    token_provider.share_token(&Secret::new("a"), &session("1"), at(0));
+    token_provider.share_token(&Secret::new("old"), &session("2"), at(0));
     assert_eq!(token(&session("1"), at(0)).await, "a");
     assert_eq!(token(&session("2"), at(0)).await, "b");
-    assert_eq!(format!("{:?}", bearer.tokens), "TokenCache(3)");
+    assert_eq!(format!("{:?}", token_provider.tokens), "TokenCache(3)");
     session("1").forget();
     assert_eq!(token(&session("1"), at(0)).await, "c");
     // And what has expired, at the next occasion.
     assert_eq!(token(&session("3"), at(7 * HOUR)).await, "d");
-    assert_eq!(format!("{:?}", bearer.tokens), "TokenCache(1)");
+    assert_eq!(format!("{:?}", token_provider.tokens), "TokenCache(1)");
 }

@@ -11,9 +11,7 @@ use crate::platform::{
     Code, Error,
     auth::{ApiCredentials, ClockReading, TokenCache, TokenProvider, TokenScope},
     endpoint::{Endpoint, parse_base},
-    http::{API_HEADERS, HttpClient, HttpRequest, HttpResponse, sanitize},
-    signaling::Signaling,
-    upload::UploadClient,
+    http::{HttpClient, HttpRequest, HttpResponse, sanitize},
 };
 
 #[cfg(test)]
@@ -31,16 +29,12 @@ pub struct ModelName {
 impl ModelName {
     /// `name` or `name@version`.
     pub fn parse(text: &str) -> Self {
-        match text.split_once('@') {
-            Some((name, version)) if !version.is_empty() => Self {
-                name: name.to_owned(),
-                version: Some(version.to_owned()),
-            },
-            _ => Self {
-                name: text.to_owned(),
-                version: None,
-            },
-        }
+        let (name, version) = match text.split_once('@') {
+            Some((name, version)) if !version.is_empty() => (name, Some(version.to_owned())),
+            _ => (text, None),
+        };
+        let name = name.to_owned();
+        Self { name, version }
     }
 }
 
@@ -52,7 +46,7 @@ impl ModelName {
 pub struct Cloud {
     model: Option<ModelName>,
     /// For creating sessions.
-    bearer: TokenProvider,
+    token_provider: TokenProvider,
 }
 
 impl Cloud {
@@ -62,21 +56,6 @@ impl Cloud {
     /// Fails with [`Code::InvalidSettings`] if the URL is none, or neither
     /// encrypted nor this machine's own.
     pub fn new(
-        base: &str,
-        model: Option<ModelName>,
-        access: ApiCredentials,
-    ) -> Result<Self, Error> {
-        Self::with_http(
-            HttpClient::shared()?,
-            base,
-            model,
-            access,
-            TokenCache::shared(),
-        )
-    }
-
-    /// As [`Cloud::new`], with a client and a token cache of the caller's.
-    pub fn with_http(
         http: HttpClient,
         base: &str,
         model: Option<ModelName>,
@@ -86,8 +65,11 @@ impl Cloud {
         let base = parse_base(base, "https://api.reactor.inc")?;
         let name = model.as_ref().map(|model| model.name.clone());
         let scope = TokenScope::Model(name.unwrap_or_default());
-        let bearer = TokenProvider::new(http, base, access, tokens, scope)?;
-        Ok(Self { model, bearer })
+        let token_provider = TokenProvider::new(http, base, access, tokens, scope)?;
+        Ok(Self {
+            model,
+            token_provider,
+        })
     }
 
     /// Creates a session, which then has to be ended. `arguments` is for the
@@ -106,14 +88,11 @@ impl Cloud {
             let message = "the cloud has many models; set model to the name of one";
             return Err(Error::api(Code::InvalidSettings, message).during(operation));
         };
-        let call = HttpRequest {
-            method: Method::POST,
-            path: &["sessions"],
-            operation,
-            headers: &API_HEADERS,
-            body: Some(session_request(model, arguments)),
-        };
-        let reply = Endpoint::cloud(self.bearer.clone()).send(call).await?;
+        let body = Some(session_request(model, arguments));
+        let call = HttpRequest::new(Method::POST, &["sessions"], operation, body);
+        let reply = Endpoint::cloud(self.token_provider.clone())
+            .send(call)
+            .await?;
         self.accept_created(&reply).await
     }
 
@@ -126,8 +105,9 @@ impl Cloud {
             return Err(reply.protocol_error("the answer has no session's id that can be used"));
         };
         if let Some(token) = reply.request_secret() {
-            let bearer = self.tokens_for(id);
-            self.bearer.share_token(token, &bearer, ClockReading::now());
+            let session = self.tokens_for(id);
+            let now = ClockReading::now();
+            self.token_provider.share_token(token, &session, now);
         }
         match SessionDescriptor::from_reply(reply) {
             Ok(session) => require_running(session),
@@ -156,22 +136,10 @@ impl Cloud {
     /// Ends the session. That there is none to end is a success.
     pub async fn end(&self, session_id: &str) -> Result<(), Error> {
         match self.call(Method::DELETE, session_id, END).await {
-            Err(e) if e.code == Code::NotFound && e.operation == Some(END) => {}
-            Err(e) => return Err(e),
-            Ok(_) => {}
+            Err(e) if e.code != Code::NotFound || e.operation != Some(END) => return Err(e),
+            _ => self.tokens_for(session_id).forget(),
         }
-        self.tokens_for(session_id).forget();
         Ok(())
-    }
-
-    /// The calls that upload files to a session.
-    pub fn uploads(&self, session_id: &str) -> UploadClient {
-        UploadClient::new(self.endpoint(session_id), session_id)
-    }
-
-    /// The signaling calls of a session.
-    pub fn signaling(&self, session_id: &str) -> Signaling {
-        Signaling::new(self.endpoint(session_id), session_id)
     }
 
     async fn call(
@@ -180,18 +148,13 @@ impl Cloud {
         session_id: &str,
         operation: &'static str,
     ) -> Result<HttpResponse, Error> {
-        let call = HttpRequest {
-            method,
-            path: &["sessions", session_id],
-            operation,
-            headers: &API_HEADERS,
-            body: None,
-        };
+        let path = ["sessions", session_id];
+        let call = HttpRequest::new(method, &path, operation, None);
         self.endpoint(session_id).send(call).await
     }
 
     fn tokens_for(&self, session_id: &str) -> TokenProvider {
-        self.bearer
+        self.token_provider
             .scoped(TokenScope::Session(session_id.to_owned()))
     }
 

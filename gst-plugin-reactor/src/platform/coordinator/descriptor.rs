@@ -102,12 +102,10 @@ impl SessionDescriptor {
         };
         let session_id = required("session_id")?;
         let state = required("state")?;
-        let capabilities = match raw.get("capabilities") {
-            None | Some(Value::Null) => None,
-            Some(value) => Some(Capabilities::from_value(value)?),
-        };
-        let selected_transport = match raw.get("selected_transport") {
-            None | Some(Value::Null) => None,
+        let present = |name: &str| raw.get(name).filter(|value| !value.is_null());
+        let capabilities = present("capabilities").map(Capabilities::from_value);
+        let selected_transport = match present("selected_transport") {
+            None => None,
             Some(value) => Some((
                 text(value.get("protocol")).ok_or("the selected transport has no protocol")?,
                 text(value.get("version")).unwrap_or_default(),
@@ -118,7 +116,7 @@ impl SessionDescriptor {
             state,
             model_name: text(raw.pointer("/model/name")),
             server_version: text(raw.pointer("/server_info/server_version")),
-            capabilities,
+            capabilities: capabilities.transpose()?,
             selected_transport,
             raw,
         })
@@ -140,9 +138,7 @@ impl Capabilities {
             // What fails now is a kind or direction of a later version.
             tracks.extend(Track::deserialize(entry).ok());
         }
-        Ok(Self {
-            tracks,
-            raw: raw.clone(),
-        })
+        let raw = raw.clone();
+        Ok(Self { tracks, raw })
     }
 }

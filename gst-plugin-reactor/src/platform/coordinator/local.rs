@@ -12,9 +12,7 @@ use super::descriptor::{Ownership, SessionDescriptor};
 use crate::platform::{
     Code, Error,
     endpoint::Endpoint,
-    http::{API_HEADERS, HttpClient, HttpRequest, HttpResponse, sanitize},
-    signaling::Signaling,
-    upload::UploadClient,
+    http::{HttpClient, HttpRequest, HttpResponse, sanitize},
 };
 
 #[cfg(test)]
@@ -37,12 +35,7 @@ pub struct LocalRuntime {
 impl LocalRuntime {
     /// Takes the runtime's base URL, such as `http://127.0.0.1:8080`. Makes no
     /// request.
-    pub fn new(base: &str) -> Result<Self, Error> {
-        Self::with_http(HttpClient::shared()?, base)
-    }
-
-    /// As [`LocalRuntime::new`], with a client of the caller's.
-    pub fn with_http(http: HttpClient, base: &str) -> Result<Self, Error> {
+    pub fn new(http: HttpClient, base: &str) -> Result<Self, Error> {
         let endpoint = Endpoint::new(http, base)?;
         Ok(Self { endpoint })
     }
@@ -69,15 +62,8 @@ impl LocalRuntime {
             }
             body.insert("extra_args".to_owned(), json!(arguments));
         }
-        let reply = self
-            .call(
-                Method::POST,
-                "start_session",
-                "start_session",
-                Some(body.into()),
-            )
-            .await;
-        match reply {
+        let body = Some(body.into());
+        match self.call(Method::POST, "start_session", body).await {
             Ok(reply) => Ok((SessionDescriptor::from_reply(&reply)?, Ownership::Created)),
             Err(e) if e.code == Code::Conflict => self.join(e).await,
             Err(e) => Err(e),
@@ -97,7 +83,7 @@ impl LocalRuntime {
     /// The runtime's session, in whatever state it is: with none running, the
     /// runtime describes the one it could start.
     pub async fn describe(&self) -> Result<SessionDescriptor, Error> {
-        let reply = self.call(Method::GET, "session", "session", None).await?;
+        let reply = self.call(Method::GET, "session", None).await?;
         SessionDescriptor::from_reply(&reply)
     }
 
@@ -130,10 +116,7 @@ impl LocalRuntime {
 
     /// Ends the session. That there is none to end is a success.
     pub async fn stop(&self) -> Result<(), Error> {
-        match self
-            .call(Method::POST, "stop_session", "stop_session", None)
-            .await
-        {
+        match self.call(Method::POST, "stop_session", None).await {
             Err(e) if matches!(e.http_status, Some(404 | 409)) => Ok(()),
             other => other.map(drop),
         }
@@ -143,30 +126,15 @@ impl LocalRuntime {
         &self.endpoint
     }
 
-    /// The calls that upload files to a session.
-    pub fn uploads(&self, session_id: &str) -> UploadClient {
-        UploadClient::new(self.endpoint.clone(), session_id)
-    }
-
-    /// The signaling calls of a session.
-    pub fn signaling(&self, session_id: &str) -> Signaling {
-        Signaling::new(self.endpoint.clone(), session_id)
-    }
-
+    /// Calls an operation, which is also the path.
     async fn call(
         &self,
         method: Method,
-        path: &str,
         operation: &'static str,
         body: Option<Value>,
     ) -> Result<HttpResponse, Error> {
-        let call = HttpRequest {
-            method,
-            path: &[path],
-            operation,
-            headers: &API_HEADERS,
-            body,
-        };
+        let path = [operation];
+        let call = HttpRequest::new(method, &path, operation, body);
         self.endpoint.send(call).await
     }
 }

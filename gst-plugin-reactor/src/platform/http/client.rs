@@ -13,7 +13,7 @@ use url::Url;
 use super::{
     error::{root_cause, transport_error},
     request::{Credential, HttpRequest, RequestContext, ServerRole, StaticHeader, StreamRequest},
-    response::HttpResponse,
+    response::{HttpResponse, within},
     response_stream::ResponseStream,
 };
 use crate::platform::{Code, Error, secret::Secret};
@@ -170,19 +170,6 @@ async fn send_and_read(
 async fn send(builder: RequestBuilder, context: &RequestContext) -> Result<Response, Error> {
     let sent = builder.send().await;
     sent.map_err(|e| transport_error(&context.url, &e))
-}
-
-/// The outcome of an exchange, or the error `late` if it takes longer.
-async fn within<T>(
-    timeout: Duration,
-    late: String,
-    operation: &'static str,
-    exchange: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    let outcome = tokio::time::timeout(timeout, exchange).await;
-    outcome
-        .unwrap_or_else(|_| Err(Error::api(Code::RequestTimeout, late)))
-        .map_err(|e| e.during(operation))
 }
 
 /// The query of a URL as it is sent, and as a server that repeats it may

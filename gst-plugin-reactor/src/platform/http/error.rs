@@ -6,7 +6,7 @@
 
 use std::{
     error::Error as _,
-    io,
+    io, iter,
     time::{Duration, SystemTime},
 };
 
@@ -84,7 +84,7 @@ fn redact(context: &RequestContext, text: &str) -> String {
     truncate(&secrets.fold(text, |text, secret| secret.redact(&text)))
 }
 
-/// What the user can do context an answer.
+/// What the user can do about an answer.
 fn advice_for_status(context: &RequestContext, status: u16) -> Option<&'static str> {
     Some(match (context.role, status) {
         (ServerRole::Segments, 300..=399) => "redirects are not followed",
@@ -142,16 +142,12 @@ fn error_detail(body: &[u8]) -> Option<String> {
 
 fn format_validation_error(entry: &Value) -> Option<String> {
     let text = entry.get("msg")?.as_str()?;
-    let place: Vec<_> = entry
-        .get("loc")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .map(|part| match part {
-            Value::String(name) => name.clone(),
-            other => other.to_string(),
-        })
-        .collect();
+    let place = entry.get("loc").and_then(Value::as_array);
+    let place = place.into_iter().flatten().map(|part| match part {
+        Value::String(name) => name.clone(),
+        other => other.to_string(),
+    });
+    let place: Vec<_> = place.collect();
     Some(match place.is_empty() {
         true => text.to_owned(),
         false => format!("{}: {text}", place.join(".")),
@@ -161,29 +157,26 @@ fn format_validation_error(entry: &Value) -> Option<String> {
 /// The error for an exchange that ended before a response.
 pub(super) fn transport_error(url: &str, e: &reqwest::Error) -> Error {
     let cause = sanitize(&root_cause(e));
-    let (code, message) = if e.is_timeout() {
-        let text = format!("cannot connect to {url} in time");
-        (Code::RequestTimeout, text)
+    let message = if e.is_timeout() {
+        let message = format!("cannot connect to {url} in time");
+        return Error::api(Code::RequestTimeout, message);
     } else if e.is_connect() && find_io_kind(e) == Some(io::ErrorKind::ConnectionRefused) {
-        let text = format!("nothing answers at {url} ({cause}); is the server running?");
-        (Code::NetworkError, text)
+        format!("nothing answers at {url} ({cause}); is the server running?")
     } else if let Some(advice) = certificate_advice(e) {
-        let text = format!("{url} cannot be trusted: {cause}; {advice}");
-        (Code::NetworkError, text)
+        format!("{url} cannot be trusted: {cause}; {advice}")
     } else if e.is_connect() {
-        let text = format!("cannot connect to {url}: {cause}");
-        (Code::NetworkError, text)
+        format!("cannot connect to {url}: {cause}")
     } else {
-        let text = format!("the exchange with {url} broke off: {cause}");
-        (Code::NetworkError, text)
+        format!("the exchange with {url} broke off: {cause}")
     };
-    Error::api(code, message)
+    Error::api(Code::NetworkError, message)
 }
 
-/// What the user can do context a certificate that is no good, if that is it.
+/// What the user can do about a certificate that is no good, if that is it.
 fn certificate_advice(e: &reqwest::Error) -> Option<&'static str> {
     use rustls::CertificateError as Bad;
-    let rustls::Error::InvalidCertificate(bad) = find_tls_error(e)? else {
+    let tls_error = causes(e).find_map(|e| e.downcast_ref());
+    let rustls::Error::InvalidCertificate(bad) = tls_error? else {
         return None;
     };
     Some(match bad {
@@ -202,46 +195,28 @@ fn certificate_advice(e: &reqwest::Error) -> Option<&'static str> {
     })
 }
 
-fn find_tls_error(e: &reqwest::Error) -> Option<&rustls::Error> {
-    let mut cause = e.source();
-    while let Some(e) = cause {
-        // An I/O error is no source of what is in it.
+/// The causes of an error, the nearest first. What is in an I/O error is not
+/// its source.
+fn causes(e: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    iter::successors(e.source(), |&e| {
         let inside = e.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         let inside = inside.map(|e| e as &(dyn std::error::Error + 'static));
-        if let Some(e) = inside.unwrap_or(e).downcast_ref() {
-            return Some(e);
-        }
-        cause = inside.or_else(|| e.source());
-    }
-    None
+        inside.or_else(|| e.source())
+    })
 }
 
 pub(super) fn root_cause(e: &reqwest::Error) -> String {
-    let Some(mut cause) = e.source() else {
-        return if e.is_builder() {
-            "unusable request"
-        } else {
-            "unknown cause"
-        }
-        .to_owned();
-    };
-    while let Some(next) = cause.source() {
-        cause = next;
+    match causes(e).last() {
+        Some(cause) => cause.to_string(),
+        None if e.is_builder() => "unusable request".to_owned(),
+        None => "unknown cause".to_owned(),
     }
-    cause.to_string()
 }
 
 fn find_io_kind(e: &reqwest::Error) -> Option<io::ErrorKind> {
-    let mut cause = e.source();
-    while let Some(e) = cause {
-        if let Some(e) = e.downcast_ref::<io::Error>()
-            && e.kind() != io::ErrorKind::Other
-        {
-            return Some(e.kind());
-        }
-        cause = e.source();
-    }
-    None
+    let io_errors = causes(e).filter_map(|e| e.downcast_ref());
+    let mut kinds = io_errors.map(io::Error::kind);
+    kinds.find(|kind| *kind != io::ErrorKind::Other)
 }
 
 /// `Retry-After`: seconds, or a date (RFC 9110, 10.2.3).

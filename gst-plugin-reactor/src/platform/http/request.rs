@@ -37,6 +37,24 @@ pub struct HttpRequest<'a> {
     pub body: Option<Value>,
 }
 
+impl<'a> HttpRequest<'a> {
+    /// A request with [`API_HEADERS`].
+    pub fn new(
+        method: Method,
+        path: &'a [&'a str],
+        operation: &'static str,
+        body: Option<Value>,
+    ) -> Self {
+        Self {
+            method,
+            path,
+            operation,
+            headers: &API_HEADERS,
+            body,
+        }
+    }
+}
+
 /// A GET request whose response body is read piece by piece.
 #[derive(Debug)]
 pub struct StreamRequest<'a> {

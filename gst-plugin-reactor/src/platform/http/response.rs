@@ -3,7 +3,7 @@
 //! Responses that are read as a whole. Read in the task that sent the
 //! request; the body never appears in a debug output.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use reqwest::Response;
 use serde_json::Value;
@@ -44,7 +44,7 @@ impl HttpResponse {
         }
         Ok(Self {
             status: status.as_u16(),
-            body: read_body(response, &context.url).await?,
+            body: read_body(response, &context.url, MAX_BODY).await?,
             context,
         })
     }
@@ -78,28 +78,43 @@ impl HttpResponse {
 /// The error for a response whose status is no success.
 pub(super) async fn read_error(response: Response, context: &RequestContext) -> Error {
     let (status, headers) = (response.status(), response.headers().clone());
-    let body = read_body(response, &context.url).await.unwrap_or_default();
-    status_error(context, status, &headers, &body)
+    let body = read_body(response, &context.url, MAX_BODY).await;
+    status_error(context, status, &headers, &body.unwrap_or_default())
 }
 
-async fn read_body(mut response: Response, url: &str) -> Result<Vec<u8>, Error> {
+/// Reads a body of at most `limit` bytes.
+pub(super) async fn read_body(
+    mut response: Response,
+    url: &str,
+    limit: usize,
+) -> Result<Vec<u8>, Error> {
     let too_large = || {
-        let message = format!("{url}: the answer is larger than {MAX_BODY} bytes");
+        let message = format!("{url}: the answer is larger than {limit} bytes");
         Error::api(Code::DecodeFailed, message)
     };
-    if response.content_length() > Some(MAX_BODY as u64) {
+    if response.content_length() > Some(limit as u64) {
         return Err(too_large());
     }
     let mut body = Vec::new();
-    while let Some(chunk) = response
-        .chunk()
-        .await
-        .map_err(|e| transport_error(url, &e))?
-    {
-        if body.len() + chunk.len() > MAX_BODY {
+    let failed = |e| transport_error(url, &e);
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        if body.len() + chunk.len() > limit {
             return Err(too_large());
         }
         body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+/// The outcome of an exchange, or the error `late` if it takes longer.
+pub(super) async fn within<T>(
+    timeout: Duration,
+    late: String,
+    operation: &'static str,
+    exchange: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let outcome = tokio::time::timeout(timeout, exchange).await;
+    outcome
+        .unwrap_or_else(|_| Err(Error::api(Code::RequestTimeout, late)))
+        .map_err(|e| e.during(operation))
 }

@@ -9,7 +9,11 @@ use bytes::Bytes;
 use reqwest::{Response, header::HeaderName};
 use tokio::time::timeout;
 
-use super::{error::transport_error, request::RequestContext, response::read_error};
+use super::{
+    error::transport_error,
+    request::RequestContext,
+    response::{read_body, read_error, within},
+};
 use crate::platform::{Code, Error};
 
 /// A successful (2xx) response whose body is still to come. Dropping it closes
@@ -68,27 +72,10 @@ impl ResponseStream {
 
     /// The rest of the body. Fails if that is more than `limit` bytes, or
     /// takes longer than `max_wait`.
-    pub async fn read_to_end(mut self, limit: usize, max_wait: Duration) -> Result<Vec<u8>, Error> {
-        let url = self.context.url.clone();
-        let operation = self.context.operation;
-        let read = async {
-            let mut body = Vec::new();
-            while let Some(chunk) = self.next_chunk(max_wait).await? {
-                if body.len() + chunk.len() > limit {
-                    let message = format!("{url}: the answer is larger than {limit} bytes");
-                    return Err(Error::api(Code::DecodeFailed, message));
-                }
-                body.extend_from_slice(&chunk);
-            }
-            Ok(body)
-        };
-        match timeout(max_wait, read).await {
-            Ok(body) => body,
-            Err(_) => {
-                let message = format!("no complete answer from {url} within {max_wait:?}");
-                Err(Error::api(Code::RequestTimeout, message))
-            }
-        }
-        .map_err(|e| e.during(operation))
+    pub async fn read_to_end(self, limit: usize, max_wait: Duration) -> Result<Vec<u8>, Error> {
+        let RequestContext { url, operation, .. } = &self.context;
+        let late = format!("no complete answer from {url} within {max_wait:?}");
+        let read = read_body(self.response, url, limit);
+        within(max_wait, late, operation, read).await
     }
 }

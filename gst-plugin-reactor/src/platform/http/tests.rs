@@ -13,13 +13,7 @@ use super::{
 use crate::platform::{Code, Error, endpoint::Endpoint};
 
 fn call(path: &'static [&'static str]) -> HttpRequest<'static> {
-    HttpRequest {
-        method: Method::GET,
-        path,
-        operation: "session",
-        headers: &API_HEADERS,
-        body: None,
-    }
+    HttpRequest::new(Method::GET, path, "session", None)
 }
 
 async fn outcome(act: Act) -> Result<Value, Error> {

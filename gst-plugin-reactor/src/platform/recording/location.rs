@@ -28,7 +28,7 @@ pub struct PlaylistLocation {
     http: HttpClient,
     pub(super) url: Url,
     /// Goes to the playlist's own server only.
-    bearer: Option<TokenProvider>,
+    token_provider: Option<TokenProvider>,
     /// The headers of each call to the platform, if the server is one of its
     /// own.
     headers: &'static [StaticHeader],
@@ -40,7 +40,7 @@ impl fmt::Debug for PlaylistLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PlaylistLocation")
             .field("url", &self.display_url())
-            .field("bearer", &self.bearer.is_some())
+            .field("bearer", &self.token_provider.is_some())
             .finish_non_exhaustive()
     }
 }
@@ -72,12 +72,9 @@ impl PlaylistLocation {
         Ok(Self {
             http: endpoint.http().clone(),
             url,
-            bearer: endpoint.bearer().cloned(),
+            token_provider: endpoint.token_provider().cloned(),
             headers: &API_HEADERS,
-            trust: match endpoint.role() {
-                ServerRole::Runtime => Trust::Runtime,
-                _ => Trust::Server,
-            },
+            trust: endpoint.trust(),
         })
     }
 
@@ -89,7 +86,7 @@ impl PlaylistLocation {
     pub fn from_url(
         http: HttpClient,
         url: &str,
-        bearer: Option<TokenProvider>,
+        token_provider: Option<TokenProvider>,
     ) -> Result<Self, Error> {
         let refused = |what: &str| {
             let message = format!(
@@ -107,7 +104,8 @@ impl PlaylistLocation {
         url.set_fragment(None);
         Ok(Self {
             http,
-            bearer: bearer.filter(|bearer| bearer.base().origin() == url.origin()),
+            token_provider: token_provider
+                .filter(|token_provider| token_provider.base().origin() == url.origin()),
             url,
             headers: &[],
             trust: Trust::Server,
@@ -147,13 +145,13 @@ impl PlaylistLocation {
             role,
             operation: OPERATION,
         };
-        match &self.bearer {
-            Some(bearer) if own => {
+        match &self.token_provider {
+            Some(token_provider) if own => {
                 let send = async |token: Secret| {
                     let credential = Credential::Bearer(&token);
                     self.http.get(url.clone(), request(), credential).await
                 };
-                bearer.send(send).await
+                token_provider.send(send).await
             }
             _ => {
                 let credential = Credential::None;

@@ -181,7 +181,7 @@ fn upload_target_of_runtime_is_resolved() {
         ("http://10.0.0.1:9/a?x=%2F", "http://10.0.0.1:9/a?x=%2F"),
     ] {
         assert_eq!(
-            resolve_target(text, &base, ServerRole::Runtime)
+            resolve_target(text, &base, Trust::Runtime)
                 .unwrap()
                 .as_str(),
             expected
@@ -194,14 +194,14 @@ fn upload_target_of_runtime_is_resolved() {
         ("uploads/a", "http://127.0.0.1:8080/uploads/a"),
     ] {
         assert_eq!(
-            resolve_target(text, &local, ServerRole::Runtime)
+            resolve_target(text, &local, Trust::Runtime)
                 .unwrap()
                 .as_str(),
             expected
         );
     }
     let plain = Url::parse("http://runtime").unwrap();
-    let url = resolve_target("http://localhost:8080/a", &plain, ServerRole::Runtime).unwrap();
+    let url = resolve_target("http://localhost:8080/a", &plain, Trust::Runtime).unwrap();
     assert_eq!(url.as_str(), "http://runtime/a");
 }
 
@@ -209,7 +209,7 @@ fn upload_target_of_runtime_is_resolved() {
 fn upload_target_of_cloud_is_restricted() {
     let to = |text, base| {
         let base = Url::parse(base).unwrap();
-        resolve_target(text, &base, ServerRole::Cloud).map(|url| url.to_string())
+        resolve_target(text, &base, Trust::Server).map(|url| url.to_string())
     };
     let (cloud, stand_in) = ("https://api.example.com/v1", "http://127.0.0.1:80/v1");
     let bucket = "https://bucket.example.net/a?signature=b%2Fc";

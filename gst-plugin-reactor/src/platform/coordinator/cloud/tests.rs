@@ -7,7 +7,8 @@ use crate::platform::{
     auth::Jwt,
     coordinator::{Coordinator, Ownership},
     http::testing::{Act, Server, http, json as json_reply, reply},
-    upload::UploadSource,
+    signaling::Signaling,
+    upload::{UploadClient, UploadSource},
 };
 
 const KEY: &str = "rk_test_0123456789abcdef";
@@ -42,7 +43,7 @@ fn over(http: HttpClient, server: &Server, name: &str, access: ApiCredentials) -
         name: name.to_owned(),
         version,
     };
-    Cloud::with_http(
+    Cloud::new(
         http,
         &server.base,
         Some(model),
@@ -279,7 +280,10 @@ async fn token_goes_to_its_server_only() {
     let redirect = [301, 302, 303, 307, 308].map(|status| reply(status, &elsewhere, ""));
     let (server, cloud) = plain([slot].into_iter().chain(redirect)).await;
     let source = UploadSource::new(&b"meow"[..], "cat.png", None, 0).unwrap();
-    let file = cloud.uploads(ID).upload(&source).await.unwrap();
+    let file = UploadClient::new(cloud.endpoint(ID), ID)
+        .upload(&source)
+        .await
+        .unwrap();
     assert_eq!(file.upload_id, "u");
     assert!(server.requests()[0].starts_with(&format!("POST /sessions/{ID}/uploads ")));
     assert!(server.requests()[0].contains(TOKEN));
@@ -301,7 +305,8 @@ async fn token_goes_to_its_server_only() {
 
 #[tokio::test]
 async fn cloud_url_unusable_is_refused() {
-    let new = |base| Cloud::new(base, None, ApiCredentials::new(Some(KEY), Jwt::default()));
+    let access = || ApiCredentials::new(Some(KEY), Jwt::default());
+    let new = |base| Coordinator::cloud(base, None, access());
     for base in ["", "ftp://x", "https://u:p@h", "http://api.example.com"] {
         let error = new(base).unwrap_err();
         assert_eq!(error.code, Code::InvalidSettings, "{base}");
@@ -333,7 +338,7 @@ async fn all_that_is_said(http: &HttpClient, script: Vec<Act>, access: ApiCreden
     hear(format!("{joined:?}"), joined.err());
     let described = cloud.describe(ID).await;
     hear(format!("{described:?}"), described.err());
-    let signaling = cloud.signaling(ID);
+    let signaling = Signaling::new(cloud.endpoint(ID), ID);
     let servers = signaling.ice_servers().await;
     hear(format!("{signaling:?} {servers:?}"), servers.err());
     let id = signaling.register().await;
@@ -342,7 +347,7 @@ async fn all_that_is_said(http: &HttpClient, script: Vec<Act>, access: ApiCreden
     hear(format!("{offered:?}"), offered.err());
     let answer = signaling.answer(7).await;
     hear(format!("{answer:?}"), answer.err());
-    let uploads = cloud.uploads(ID);
+    let uploads = UploadClient::new(cloud.endpoint(ID), ID);
     let uploaded = uploads.upload(&source).await;
     hear(format!("{uploads:?} {uploaded:?}"), uploaded.err());
     let ended = cloud.end(ID).await;

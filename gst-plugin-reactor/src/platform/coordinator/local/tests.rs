@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::platform::{
+    coordinator::Coordinator,
     http::testing::{Act, Server, http, json as json_reply, reply},
     track::{Direction, Kind},
 };
@@ -33,7 +34,7 @@ fn refused(status: u16, detail: &str) -> Act {
 
 async fn runtime(script: impl IntoIterator<Item = Act>) -> (Server, LocalRuntime) {
     let server = Server::start(script).await;
-    let runtime = LocalRuntime::with_http(http(), &server.base).unwrap();
+    let runtime = LocalRuntime::new(http(), &server.base).unwrap();
     (server, runtime)
 }
 
@@ -185,8 +186,8 @@ fn session_with_unknown_fields_is_accepted() {
 #[test]
 fn runtime_url_unusable_is_refused() {
     for base in ["", "ftp://x", "http://u:p@h"] {
-        let error = LocalRuntime::new(base).unwrap_err();
+        let error = Coordinator::local(base).unwrap_err();
         assert_eq!(error.code, Code::InvalidSettings);
     }
-    LocalRuntime::new("http://127.0.0.1:8080").unwrap();
+    Coordinator::local("http://127.0.0.1:8080").unwrap();
 }
