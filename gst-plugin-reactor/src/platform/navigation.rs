@@ -209,22 +209,17 @@ impl Navigation {
                 .push((now + RELEASE_DELAY, key.to_owned()));
         }
         // Many at once are no repetitions.
-        match self.pending_releases.len() {
-            0..=MAX_HELD => Vec::new(),
-            _ => {
-                let (_, key) = self.pending_releases.remove(0);
-                self.send_release(&key)
-            }
+        if self.pending_releases.len() <= MAX_HELD {
+            return Vec::new();
         }
+        let (_, key) = self.pending_releases.remove(0);
+        self.send_release(&key)
     }
 
     fn send_release(&mut self, key: &str) -> Vec<ModelCommand> {
         self.held_keys.remove(key);
-        self.render(
-            PatternKind::KeyRelease,
-            key,
-            &PlaceholderValues::key(key, false),
-        )
+        let values = PlaceholderValues::key(key, false);
+        self.render(PatternKind::KeyRelease, key, &values)
     }
 
     fn mouse(&mut self, now: Duration, event: &InputEvent, size: (u32, u32)) -> Vec<ModelCommand> {

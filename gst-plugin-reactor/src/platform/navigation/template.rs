@@ -31,12 +31,9 @@ impl PlaceholderValues {
         let mut values = Vec::new();
         let (x, y) = match *event {
             InputEvent::MouseMove { x, y } => (x, y),
-            InputEvent::MousePress { button, x, y } => {
-                values.extend([("button", button.into()), ("pressed", true.into())]);
-                (x, y)
-            }
-            InputEvent::MouseRelease { button, x, y } => {
-                values.extend([("button", button.into()), ("pressed", false.into())]);
+            InputEvent::MousePress { button, x, y } | InputEvent::MouseRelease { button, x, y } => {
+                let pressed = matches!(event, InputEvent::MousePress { .. });
+                values.extend([("button", button.into()), ("pressed", pressed.into())]);
                 (x, y)
             }
             InputEvent::Scroll { x, y, dx, dy } => {
@@ -84,13 +81,15 @@ pub(super) struct Template(ModelCommand);
 impl Template {
     /// Refuses placeholders other than those allowed.
     pub(super) fn new(command: ModelCommand, allowed: &[&str], place: &str) -> Result<Self, Error> {
-        check_placeholders(&Value::Object(command.data.clone()), allowed).map_err(|what| {
-            bad_request(format!(
-                "{place}, command \"{}\": {what}",
-                sanitize(&command.name)
-            ))
-        })?;
-        Ok(Self(command))
+        let mut arguments = command.data.values();
+        let checked = arguments.try_for_each(|value| check_placeholders(value, allowed));
+        match checked {
+            Ok(()) => Ok(Self(command)),
+            Err(what) => {
+                let name = sanitize(&command.name);
+                Err(bad_request(format!("{place}, command \"{name}\": {what}")))
+            }
+        }
     }
 
     /// `None` if the event has no value for a placeholder.
@@ -144,33 +143,28 @@ fn split_parts(text: &str) -> Vec<Part<'_>> {
 }
 
 fn check_placeholders(value: &Value, allowed: &[&str]) -> Result<(), String> {
+    let check = |value| check_placeholders(value, allowed);
     match value {
         Value::String(text) => {
-            for part in split_parts(text) {
-                let Part::Placeholder(name) = part else {
-                    continue;
-                };
-                if allowed.contains(&name) {
-                    continue;
-                }
-                let why = match PLACEHOLDERS.contains(&name) {
-                    true => "is not known for this event",
-                    false => "is not a placeholder",
-                };
-                return Err(format!(
-                    "\"${}\" {why}; there are ${} ($$ is a plain $)",
-                    sanitize(name),
-                    allowed.join(", $")
-                ));
-            }
-            Ok(())
+            let unknown = split_parts(text).into_iter().find_map(|part| match part {
+                Part::Placeholder(name) if !allowed.contains(&name) => Some(name),
+                _ => None,
+            });
+            let Some(name) = unknown else {
+                return Ok(());
+            };
+            let why = match PLACEHOLDERS.contains(&name) {
+                true => "is not known for this event",
+                false => "is not a placeholder",
+            };
+            Err(format!(
+                "\"${}\" {why}; there are ${} ($$ is a plain $)",
+                sanitize(name),
+                allowed.join(", $")
+            ))
         }
-        Value::Array(items) => items
-            .iter()
-            .try_for_each(|item| check_placeholders(item, allowed)),
-        Value::Object(members) => members
-            .values()
-            .try_for_each(|item| check_placeholders(item, allowed)),
+        Value::Array(items) => items.iter().try_for_each(check),
+        Value::Object(members) => members.values().try_for_each(check),
         _ => Ok(()),
     }
 }

@@ -31,18 +31,15 @@ pub(super) fn playlist_failed(mut e: Error) -> Error {
     if !is_of_clip(&e) {
         return e;
     }
-    e.code = match (e.http_status, e.code) {
-        (Some(404 | 410), _) => Code::ClipGone,
-        (
-            _,
-            code @ (Code::Unauthorized
-            | Code::BadRequest
-            | Code::InvalidPlaylist
-            | Code::InvalidSettings
-            | Code::Internal),
-        ) => code,
-        _ => Code::PlaylistFetchFailed,
-    };
+    match e.code {
+        _ if matches!(e.http_status, Some(404 | 410)) => e.code = Code::ClipGone,
+        Code::Unauthorized
+        | Code::BadRequest
+        | Code::InvalidPlaylist
+        | Code::InvalidSettings
+        | Code::Internal => {}
+        _ => e.code = Code::PlaylistFetchFailed,
+    }
     e
 }
 

@@ -67,10 +67,8 @@ impl MemoryPermit {
         if bytes <= self.bytes {
             return;
         }
-        let held = self
-            .permit
-            .as_ref()
-            .map_or(0, |permit| permit.num_permits());
+        let held = self.permit.as_ref();
+        let held = held.map_or(0, OwnedSemaphorePermit::num_permits);
         // Not more than the limit.
         let wanted = units(bytes).min(self.limit.units as usize);
         self.bytes = bytes;

@@ -21,7 +21,7 @@ use super::{
     playlist_watcher::{PlaylistVersion, PlaylistWatcher},
     segment::{ClipSegment, SegmentKind},
     segment_check::find_defect,
-    transfer::{PartialSegment, TransferFailure, request_missing},
+    transfer::{PartialSegment, Transfer, TransferFailure},
 };
 use crate::platform::{Code, Error, http::display_url, lock};
 
@@ -131,7 +131,14 @@ impl SegmentFetcher {
                 SegmentKind::InitSection => MAX_INIT_SECTION.min(loader.limits.max_segment),
                 SegmentKind::Media => loader.limits.max_segment,
             };
-            let result = request_missing(loader, &entry, limit, &mut partial, permit).await;
+            let transfer = Transfer {
+                loader,
+                entry: &entry,
+                limit,
+                partial: &mut partial,
+                permit,
+            };
+            let result = transfer.request_missing().await;
             if partial.len() >= state.progress + PROGRESS {
                 state.progress = partial.len();
                 state.failures = 0;

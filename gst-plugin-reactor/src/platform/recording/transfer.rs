@@ -88,142 +88,187 @@ struct WantedBytes {
     length: Option<u64>,
 }
 
-/// Requests the missing bytes of a segment, and adds those that arrive.
-/// `limit` is the largest size of the segment, in bytes.
-pub(super) async fn request_missing(
-    loader: &PlaylistLoader,
-    entry: &PlaylistEntry,
-    limit: usize,
-    partial: &mut PartialSegment,
-    permit: &mut MemoryPermit,
-) -> Result<(), TransferFailure> {
-    let received = partial.len() as u64;
-    if entry.range.is_some_and(|range| range.length == received) {
-        return Ok(());
+/// One request for a segment.
+pub(super) struct Transfer<'a> {
+    pub(super) loader: &'a PlaylistLoader,
+    pub(super) entry: &'a PlaylistEntry,
+    /// The largest size of the segment, in bytes.
+    pub(super) limit: usize,
+    pub(super) partial: &'a mut PartialSegment,
+    pub(super) permit: &'a mut MemoryPermit,
+}
+
+impl Transfer<'_> {
+    /// Requests the missing bytes of the segment, and adds those that arrive.
+    pub(super) async fn request_missing(mut self) -> Result<(), TransferFailure> {
+        let range = self.entry.range;
+        if range.is_some_and(|range| range.length == self.partial.len() as u64) {
+            return Ok(());
+        }
+        let headers = self.partial.range_headers(range);
+        let location = &self.loader.location;
+        let response = location.get(&self.entry.url, headers, ServerRole::Segments);
+        let response = match response.await {
+            Ok(response) => response,
+            Err(e) => return Err(self.classify(e)),
+        };
+        let wanted = match response.status() {
+            200 => self.accept_whole_file(&response)?,
+            206 => self.accept_range(&response)?,
+            status => {
+                let reason = format!("answered {status} where a piece of a clip was due");
+                let error = self.error(&reason).with_status(status);
+                return Err(TransferFailure::Fatal(error));
+            }
+        };
+        let length = wanted.length.unwrap_or_default();
+        if self.partial.len() as u64 + length > self.limit as u64 {
+            return Err(self.too_large());
+        }
+        self.read_body(response, wanted).await
     }
-    let headers = partial.range_headers(entry.range);
-    let response = loader
-        .location
-        .get(&entry.url, headers, ServerRole::Segments);
-    let response = response.await.map_err(|e| classify(e, entry, partial))?;
-    let wanted = match response.status() {
-        200 => accept_whole_file(&response, entry, limit, partial)?,
-        206 => accept_range(&response, entry, partial)?,
-        status => {
-            let reason = format!("answered {status} where a piece of a clip was due");
-            let error = segment_error(entry, &reason).with_status(status);
+
+    /// What a failed request means for the next one.
+    fn classify(&mut self, e: Error) -> TransferFailure {
+        match e.http_status {
+            _ if is_transient(&e) => TransferFailure::Transient(e),
+            _ if !is_of_clip(&e) => TransferFailure::Fatal(e),
+            // A signed address is valid for minutes, and some storage answers 400
+            // after that. Whether a segment is gone, the playlist tells.
+            Some(401 | 403 | 404 | 410) => TransferFailure::Moved(e),
+            Some(400) if self.entry.url.query().is_some() => TransferFailure::Moved(e),
+            Some(416) if self.partial.len() > 0 => {
+                self.partial.clear();
+                TransferFailure::Transient(e)
+            }
+            _ => TransferFailure::Fatal(e),
+        }
+    }
+
+    fn error(&self, reason: &str) -> Error {
+        let message = format!("{} {reason}", display_url(&self.entry.url));
+        clip_error(Code::ChunkFetchFailed, message)
+    }
+
+    fn too_large(&self) -> TransferFailure {
+        let limit = self.limit;
+        let reason = format!("is larger than the {limit} bytes that a piece of a clip may have");
+        TransferFailure::Fatal(self.error(&reason))
+    }
+
+    /// A response with the complete file: the segment, or a file with the segment
+    /// in it.
+    fn accept_whole_file(
+        &mut self,
+        response: &ResponseStream,
+    ) -> Result<WantedBytes, TransferFailure> {
+        let length = response.length();
+        *self.partial = PartialSegment {
+            size: length,
+            validator: validator(response),
+            ..PartialSegment::default()
+        };
+        let Some(range) = self.entry.range else {
+            return Ok(WantedBytes { skip: 0, length });
+        };
+        let end = range.offset.saturating_add(range.length);
+        if length.is_some_and(|size| size < end) {
+            let error = self.error("is shorter than the playlist says");
             return Err(TransferFailure::Fatal(error));
         }
-    };
-    let length = wanted.length.unwrap_or_default();
-    if partial.len() as u64 + length > limit as u64 {
-        return Err(too_large(entry, limit));
-    }
-    read_body(
-        response,
-        &loader.limits,
-        entry,
-        limit,
-        wanted,
-        partial,
-        permit,
-    )
-    .await
-}
-
-/// What a failed request means for the next one.
-fn classify(e: Error, entry: &PlaylistEntry, partial: &mut PartialSegment) -> TransferFailure {
-    match e.http_status {
-        _ if is_transient(&e) => TransferFailure::Transient(e),
-        _ if !is_of_clip(&e) => TransferFailure::Fatal(e),
-        // A signed address is valid for minutes, and some storage answers 400
-        // after that. Whether a segment is gone, the playlist tells.
-        Some(401 | 403 | 404 | 410) => TransferFailure::Moved(e),
-        Some(400) if entry.url.query().is_some() => TransferFailure::Moved(e),
-        Some(416) if partial.len() > 0 => {
-            partial.clear();
-            TransferFailure::Transient(e)
+        if end > self.limit as u64 {
+            let reason = "is large, and its server does not give a part of it (Range)";
+            return Err(TransferFailure::Fatal(self.error(reason)));
         }
-        _ => TransferFailure::Fatal(e),
+        Ok(WantedBytes {
+            skip: range.offset,
+            length: Some(range.length),
+        })
     }
-}
 
-fn segment_error(entry: &PlaylistEntry, reason: &str) -> Error {
-    let message = format!("{} {reason}", display_url(&entry.url));
-    clip_error(Code::ChunkFetchFailed, message)
-}
-
-fn too_large(entry: &PlaylistEntry, limit: usize) -> TransferFailure {
-    let reason = format!("is larger than the {limit} bytes that a piece of a clip may have");
-    TransferFailure::Fatal(segment_error(entry, &reason))
-}
-
-/// A response with the complete file: the segment, or a file with the segment
-/// in it.
-fn accept_whole_file(
-    response: &ResponseStream,
-    entry: &PlaylistEntry,
-    limit: usize,
-    partial: &mut PartialSegment,
-) -> Result<WantedBytes, TransferFailure> {
-    partial.clear();
-    partial.size = response.length();
-    partial.validator = validator(response);
-    let Some(range) = entry.range else {
-        return Ok(WantedBytes {
-            skip: 0,
-            length: response.length(),
-        });
-    };
-    let end = range.offset.saturating_add(range.length);
-    if response.length().is_some_and(|size| size < end) {
-        let reason = "is shorter than the playlist says";
-        return Err(TransferFailure::Fatal(segment_error(entry, reason)));
+    /// A response with a part of the file, which must be the requested one.
+    fn accept_range(&mut self, response: &ResponseStream) -> Result<WantedBytes, TransferFailure> {
+        let range = response.header(CONTENT_RANGE).and_then(parse_content_range);
+        let received = self.partial.len() as u64;
+        let requested = self.entry.range;
+        let first = received + requested.map_or(0, |range| range.offset);
+        let last = requested.map(|range| range.offset + range.length - 1);
+        let is_requested = |(from, to, _): &(u64, u64, Option<u64>)| {
+            *from == first && last.is_none_or(|last| *to <= last)
+        };
+        let Some((from, to, size)) = range.filter(is_requested) else {
+            let error = self.error("gave another part of itself than was asked for");
+            self.partial.clear();
+            return Err(match received {
+                0 => TransferFailure::Fatal(error),
+                _ => TransferFailure::Transient(error),
+            });
+        };
+        if received == 0 {
+            self.partial.validator = validator(response);
+            self.partial.size = size;
+        } else if size.is_some() && self.partial.size.is_some() && size != self.partial.size {
+            self.partial.clear();
+            let error = self.error("is not the same any more as when it was begun");
+            return Err(TransferFailure::Transient(error));
+        }
+        let length = Some(to - from + 1);
+        Ok(WantedBytes { skip: 0, length })
     }
-    if end > limit as u64 {
-        let reason = "is large, and its server does not give a part of it (Range)";
-        return Err(TransferFailure::Fatal(segment_error(entry, reason)));
-    }
-    Ok(WantedBytes {
-        skip: range.offset,
-        length: Some(range.length),
-    })
-}
 
-/// A response with a part of the file, which must be the requested one.
-fn accept_range(
-    response: &ResponseStream,
-    entry: &PlaylistEntry,
-    partial: &mut PartialSegment,
-) -> Result<WantedBytes, TransferFailure> {
-    let range = response.header(CONTENT_RANGE).and_then(parse_content_range);
-    let first = partial.len() as u64 + entry.range.map_or(0, |range| range.offset);
-    let last = entry.range.map(|range| range.offset + range.length - 1);
-    let is_requested = |(from, to, _): &(u64, u64, Option<u64>)| {
-        *from == first && last.is_none_or(|last| *to <= last)
-    };
-    let Some((from, to, size)) = range.filter(is_requested) else {
-        let error = segment_error(entry, "gave another part of itself than was asked for");
-        return Err(match partial.len() {
-            0 => TransferFailure::Fatal(error),
-            _ => {
-                partial.clear();
-                TransferFailure::Transient(error)
+    /// Adds the wanted bytes of a body.
+    async fn read_body(
+        &mut self,
+        mut response: ResponseStream,
+        wanted: WantedBytes,
+    ) -> Result<(), TransferFailure> {
+        let limit = self.limit;
+        if let Some(length) = wanted.length {
+            // Not more than the limit, which was checked.
+            let length = usize::try_from(length).unwrap_or(limit);
+            self.permit.grow_to(self.partial.len() + length).await;
+            self.partial.bytes.reserve_exact(length);
+        }
+        let mut rate = TransferRate::default();
+        let (mut skip, mut missing) = (wanted.skip, wanted.length);
+        while missing != Some(0) {
+            let Some(timeout) = rate.next_timeout(&self.loader.limits) else {
+                let reason = format!("comes too slowly, {} bytes so far", rate.bytes);
+                return Err(TransferFailure::Transient(self.error(&reason)));
+            };
+            let since = Instant::now();
+            let chunk = response.next_chunk(timeout).await;
+            let Some(mut chunk) = chunk.map_err(TransferFailure::Transient)? else {
+                break;
+            };
+            rate.count(since.elapsed(), chunk.len());
+            let skipped = skip.min(chunk.len() as u64);
+            skip -= skipped;
+            // Both are no more than the length of the chunk.
+            drop(chunk.split_to(usize::try_from(skipped).unwrap_or_default()));
+            if let Some(missing) = &mut missing {
+                let taken = (*missing).min(chunk.len() as u64);
+                *missing -= taken;
+                chunk.truncate(usize::try_from(taken).unwrap_or_default());
             }
-        });
-    };
-    if partial.len() == 0 {
-        partial.validator = validator(response);
-        partial.size = size;
-    } else if size.is_some() && partial.size.is_some() && size != partial.size {
-        partial.clear();
-        let error = segment_error(entry, "is not the same any more as when it was begun");
-        return Err(TransferFailure::Transient(error));
+            let received = self.partial.len() + chunk.len();
+            if received > limit {
+                return Err(self.too_large());
+            }
+            self.permit.grow_to(received).await;
+            self.partial.bytes.extend_from_slice(&chunk);
+        }
+        let size = self.entry.range.map(|range| range.length);
+        let received = self.partial.len() as u64;
+        match size.or(self.partial.size).or(wanted.length) {
+            // A response with a part may be shorter than the requested range.
+            Some(size) if received < size => {
+                let error = self.error(&format!("broke off after {received} bytes"));
+                Err(TransferFailure::Transient(error))
+            }
+            _ => Ok(()),
+        }
     }
-    Ok(WantedBytes {
-        skip: 0,
-        length: Some(to - from + 1),
-    })
 }
 
 /// A strong ETag, or Last-Modified (RFC 9110, section 13.1.5).
@@ -245,63 +290,6 @@ fn parse_content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
     };
     let fits = from <= to && to < u64::MAX && size.is_none_or(|size| to < size);
     fits.then_some((from, to, size))
-}
-
-/// Adds the wanted bytes of a body.
-async fn read_body(
-    mut response: ResponseStream,
-    limits: &DownloadLimits,
-    entry: &PlaylistEntry,
-    limit: usize,
-    wanted: WantedBytes,
-    partial: &mut PartialSegment,
-    permit: &mut MemoryPermit,
-) -> Result<(), TransferFailure> {
-    if let Some(length) = wanted.length {
-        // Not more than the limit, which was checked.
-        let length = usize::try_from(length).unwrap_or(limit);
-        permit.grow_to(partial.len() + length).await;
-        partial.bytes.reserve_exact(length);
-    }
-    let mut rate = TransferRate::default();
-    let (mut skip, mut missing) = (wanted.skip, wanted.length);
-    while missing != Some(0) {
-        let Some(timeout) = rate.next_timeout(limits) else {
-            let reason = format!("comes too slowly, {} bytes so far", rate.bytes);
-            let error = segment_error(entry, &reason);
-            return Err(TransferFailure::Transient(error));
-        };
-        let since = Instant::now();
-        let chunk = response.next_chunk(timeout).await;
-        let Some(mut chunk) = chunk.map_err(TransferFailure::Transient)? else {
-            break;
-        };
-        rate.count(since.elapsed(), chunk.len());
-        let skipped = skip.min(chunk.len() as u64);
-        skip -= skipped;
-        // Both are no more than the length of the chunk.
-        drop(chunk.split_to(usize::try_from(skipped).unwrap_or_default()));
-        if let Some(missing) = &mut missing {
-            let taken = (*missing).min(chunk.len() as u64);
-            *missing -= taken;
-            chunk.truncate(usize::try_from(taken).unwrap_or_default());
-        }
-        if partial.len() + chunk.len() > limit {
-            return Err(too_large(entry, limit));
-        }
-        permit.grow_to(partial.len() + chunk.len()).await;
-        partial.bytes.extend_from_slice(&chunk);
-    }
-    let size = entry.range.map(|range| range.length).or(partial.size);
-    match size.or(wanted.length) {
-        // A response with a part may be shorter than the requested range.
-        Some(size) if (partial.len() as u64) < size => {
-            let reason = format!("broke off after {} bytes", partial.len());
-            let error = segment_error(entry, &reason);
-            Err(TransferFailure::Transient(error))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// How fast a body arrives. Only time spent in waiting for it counts.

@@ -78,9 +78,8 @@ impl NegotiatedAnswer {
 /// Checks an answer against the offer it is for.
 pub fn parse_answer(answer: &str, offered: &[OfferedSection]) -> Result<NegotiatedAnswer, Error> {
     if answer.len() > MAX_ANSWER {
-        return Err(malformed_answer(&format!(
-            "it is larger than {MAX_ANSWER} bytes"
-        )));
+        let what = format!("it is larger than {MAX_ANSWER} bytes");
+        return Err(malformed_answer(&what));
     }
     let mut session = Session::parse(answer.as_bytes())
         .map_err(|e| malformed_answer(&sanitize(&e.to_string())))?;
@@ -107,9 +106,8 @@ pub fn parse_answer(answer: &str, offered: &[OfferedSection]) -> Result<Negotiat
     let fingerprint = answer_transport::check_transport(&mut session, offered)?;
     let chunking = chunking_limit(&session)?;
     let frame_metadata = has_frame_metadata(&session);
-    let sdp = write_checked(&mut session)?;
     Ok(NegotiatedAnswer {
-        sdp,
+        sdp: write_checked(&mut session)?,
         tracks,
         fingerprint,
         chunking,
@@ -207,11 +205,8 @@ fn accepted_codecs(
     }
     // A payload type means one thing in all of a BUNDLE group (RFC 9143, 9.1).
     let mut known = offered.iter().flat_map(|section| &section.codecs);
-    if known.any(|a| {
-        accepted
-            .iter()
-            .any(|b| a.payload == b.payload && !same(a, b))
-    }) {
+    let clashes = |a: &Codec, b: &Codec| a.payload == b.payload && !same(a, b);
+    if known.any(|a| accepted.iter().any(|b| clashes(a, b))) {
         let what = format!("m-section {mid} uses a payload type for another codec");
         return Err(malformed_answer(&what));
     }
@@ -275,11 +270,9 @@ fn has_frame_metadata(session: &Session) -> bool {
 fn write_checked(session: &mut Session) -> Result<String, Error> {
     for media in &mut session.medias {
         media.attributes.retain(|attribute| {
+            let value = attribute.value.as_deref();
             attribute.attribute != "candidate"
-                || attribute
-                    .value
-                    .as_deref()
-                    .is_some_and(answer_transport::is_usable_candidate)
+                || value.is_some_and(answer_transport::is_usable_candidate)
         });
     }
     let mut text = Vec::new();

@@ -142,10 +142,15 @@ fn ice_and_dtls_parameters<'a>(media: &'a Media, mid: &str) -> Result<[&'a str; 
 pub(super) fn is_usable_candidate(value: &str) -> bool {
     let mut fields = value.split_ascii_whitespace();
     let mut field = || fields.next();
-    let (Some(_), Some(component), Some(_)) = (field(), field(), field()) else {
-        return false;
-    };
-    let (Some(priority), Some(address), Some(port)) = (field(), field(), field()) else {
+    let [
+        Some(_),
+        Some(component),
+        Some(_),
+        Some(priority),
+        Some(address),
+        Some(port),
+    ] = std::array::from_fn(|_| field())
+    else {
         return false;
     };
     matches!(component.parse::<u16>(), Ok(1..=256))

@@ -108,33 +108,24 @@ pub(super) fn codecs(media: &Media) -> Vec<Codec> {
             continue;
         }
         let channels = map.encoding_params.as_deref();
+        let channels = channels.and_then(|n| n.trim().parse().ok());
         let fmtp = parameters
             .iter()
             .filter(|fmtp| fmtp.fmt == payload)
             .flat_map(|fmtp| &fmtp.format_specific_params)
-            .map(|p| {
-                (
-                    trimmed(&p.param),
-                    p.val.as_deref().map(trimmed).unwrap_or_default(),
-                )
-            })
+            .map(|p| (p.param.trim(), p.val.as_deref().unwrap_or_default().trim()))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .filter(|(name, _)| !name.is_empty())
             .collect();
         codecs.push(Codec {
             payload,
             name,
             clock_rate: map.clock_rate,
-            channels: channels
-                .and_then(|n| n.trim().parse().ok())
-                .filter(|n| *n > 1),
+            channels: channels.filter(|n| *n > 1),
             fmtp,
         });
     }
     codecs
-}
-
-fn trimmed(text: &str) -> String {
-    text.trim().to_owned()
 }
 
 /// Whether a format is no codec of its own.
