@@ -228,11 +228,15 @@ impl Scalar for u64 {
     }
 }
 
-/// The specification of a property that is an enum.
-pub fn enum_spec<T>(default: T, info: &Info) -> glib::ParamSpec
+/// An enum of glib's that is a field.
+pub trait EnumField: StaticType + FromGlib<i32> + IntoGlib<GlibType = i32> {}
+
+impl<T> Scalar for T
 where
-    T: StaticType + FromGlib<i32> + IntoGlib<GlibType = i32>,
+    T: EnumField + Copy + Default + ToValue + for<'a> FromValue<'a>,
 {
-    let spec = glib::ParamSpecEnum::builder_with_default(info.name, default).nick(info.nick);
-    spec.blurb(info.blurb).flags(info.flags).build()
+    fn spec(self, info: &Info) -> glib::ParamSpec {
+        let spec = glib::ParamSpecEnum::builder_with_default(info.name, self).nick(info.nick);
+        spec.blurb(info.blurb).flags(info.flags).build()
+    }
 }

@@ -5,7 +5,6 @@
 //! cancel it; it never posts a message itself.
 
 use std::{
-    fmt,
     sync::{Arc, Mutex, mpsc as std_mpsc},
     thread,
     time::{Duration, Instant},
@@ -107,6 +106,7 @@ enum JobEvent {
 }
 
 /// A running job.
+#[derive(Debug)]
 pub struct Job {
     events: mpsc::UnboundedSender<JobEvent>,
     pub handoff: Arc<Handoff>,
@@ -114,16 +114,8 @@ pub struct Job {
     done: std_mpsc::Receiver<()>,
 }
 
-impl fmt::Debug for Job {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Job")
-            .field("handoff", &self.handoff)
-            .finish()
-    }
-}
-
 /// What [`Job::cancel`] ends.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct JobHandles {
     canceller: Mutex<Option<Canceller>>,
     session: Mutex<Option<Arc<Session>>>,
@@ -240,29 +232,22 @@ impl ClipWorker {
         let origin = std::mem::replace(&mut self.config.origin, nowhere);
         let (clip, endpoint) = match origin {
             ClipOrigin::Playlist(url) => {
-                let playlist = PlaylistLocation::from_url(
-                    HttpClient::shared()?,
-                    &url,
-                    access.token_provider(Some(&url))?,
-                )?;
+                let tokens = access.token_provider(Some(&url))?;
+                let playlist = PlaylistLocation::from_url(HttpClient::shared()?, &url, tokens)?;
                 let window = playlist.window().map(|(start, end)| Window { start, end });
                 return Ok((playlist, window));
             }
             ClipOrigin::Clip(clip, server) => {
-                let endpoint = match recording_endpoints::find_endpoint(&clip.session_id) {
-                    Some(endpoint) => endpoint,
-                    None => access
-                        .with_server(server.api_url, server.local)
-                        .endpoint()?,
-                };
+                let access = access.with_server(server.api_url, server.local);
+                let known = recording_endpoints::find_endpoint(&clip.session_id);
+                let endpoint = known.map_or_else(|| access.endpoint(), Ok)?;
                 (clip, endpoint)
             }
             ClipOrigin::Session { key, name } => {
                 let clip = self.request_clip(&key, &name).await?;
-                let endpoint =
-                    recording_endpoints::find_endpoint(&clip.session_id).ok_or_else(|| {
-                        Error::api(Code::Internal, "the recording's server is not known")
-                    })?;
+                let known = recording_endpoints::find_endpoint(&clip.session_id);
+                let unknown = || Error::api(Code::Internal, "the recording's server is not known");
+                let endpoint = known.ok_or_else(unknown)?;
                 (clip, endpoint)
             }
         };
@@ -277,16 +262,15 @@ impl ClipWorker {
 
     /// Waits for an event; None when the time is over.
     async fn next_event(&mut self, until: Option<Instant>) -> Result<Option<JobEvent>, Error> {
+        let event = self.events.recv();
         let event = match until {
-            None => self.events.recv().await,
-            Some(until) => match tokio::time::timeout_at(until.into(), self.events.recv()).await {
-                Ok(event) => event,
-                Err(_) => return Ok(None),
-            },
+            None => Ok(event.await),
+            Some(until) => tokio::time::timeout_at(until.into(), event).await,
         };
         match event {
-            Some(JobEvent::Cancel) | None => Err(aborted()),
-            event => Ok(event),
+            Err(_) => Ok(None),
+            Ok(Some(JobEvent::Cancel) | None) => Err(aborted()),
+            Ok(event) => Ok(event),
         }
     }
 

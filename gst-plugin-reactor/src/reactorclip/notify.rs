@@ -126,28 +126,20 @@ fn clip_shorter(requested: f64, actual: f64) -> Error {
     Error::api(Code::Other("CLIP_SHORTER".into()), text)
 }
 
+/// Times of the recording are in seconds: what was requested, and what the file
+/// presents.
 fn saved_structure(saved: &SavedClip) -> gst::Structure {
-    let mut structure = gst::Structure::builder("reactor-clip")
+    let trimmed = saved.trimmed.as_ref();
+    gst::Structure::builder("reactor-clip")
         .field("parts", saved.segments)
         .field("bytes", saved.bytes)
-        .field_if_some("duration", saved.duration);
-    if let Some(trimmed) = &saved.trimmed {
-        structure = add_trim_fields(structure, trimmed);
-    }
-    structure.build()
-}
-
-/// Adds what the file presents and hides; times of the recording, in seconds.
-fn add_trim_fields(
-    structure: gst::structure::Builder,
-    trimmed: &TrimResult,
-) -> gst::structure::Builder {
-    structure
-        .field("asked-start", trimmed.requested.start)
-        .field("asked-end", trimmed.requested.end)
-        .field("start", trimmed.kept.start)
-        .field("end", trimmed.kept.end)
-        .field("exact-to", trimmed.exact_to())
-        .field("hidden-before", trimmed.hidden_before)
-        .field("hidden-after", trimmed.hidden_after)
+        .field_if_some("duration", saved.duration)
+        .field_if_some("asked-start", trimmed.map(|t| t.requested.start))
+        .field_if_some("asked-end", trimmed.map(|t| t.requested.end))
+        .field_if_some("start", trimmed.map(|t| t.kept.start))
+        .field_if_some("end", trimmed.map(|t| t.kept.end))
+        .field_if_some("exact-to", trimmed.map(TrimResult::exact_to))
+        .field_if_some("hidden-before", trimmed.map(|t| t.hidden_before))
+        .field_if_some("hidden-after", trimmed.map(|t| t.hidden_after))
+        .build()
 }

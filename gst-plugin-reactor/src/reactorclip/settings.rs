@@ -7,7 +7,7 @@ use std::{path::PathBuf, time::Duration};
 
 use gst::{glib, prelude::*};
 
-use crate::property::{Field, Info, Scalar, enum_spec, settings, text};
+use crate::property::{EnumField, Field, Info, Scalar, settings, text};
 
 /// What comes out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
@@ -26,11 +26,7 @@ pub enum ClipFormat {
     Fragmented,
 }
 
-impl Scalar for ClipFormat {
-    fn spec(self, info: &Info) -> glib::ParamSpec {
-        enum_spec(self, info)
-    }
-}
+impl EnumField for ClipFormat {}
 
 /// When to request the clip from a live session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
@@ -48,11 +44,7 @@ pub enum ClipRequest {
     Eos,
 }
 
-impl Scalar for ClipRequest {
-    fn spec(self, info: &Info) -> glib::ParamSpec {
-        enum_spec(self, info)
-    }
-}
+impl EnumField for ClipRequest {}
 
 impl Scalar for f64 {
     fn spec(self, info: &Info) -> glib::ParamSpec {

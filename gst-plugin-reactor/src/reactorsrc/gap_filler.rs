@@ -14,11 +14,7 @@ use std::{
 
 use gst::{glib, prelude::*};
 
-use crate::{
-    element::lock,
-    platform::track::Kind,
-    property::{Info, Scalar, enum_spec},
-};
+use crate::{element::lock, platform::track::Kind, property::EnumField};
 
 /// What raw pads send while nothing is received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
@@ -36,11 +32,7 @@ pub enum OnGap {
     Black,
 }
 
-impl Scalar for OnGap {
-    fn spec(self, info: &Info) -> glib::ParamSpec {
-        enum_spec(self, info)
-    }
-}
+impl EnumField for OnGap {}
 
 /// The interval of the gap timer outside a gap.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);

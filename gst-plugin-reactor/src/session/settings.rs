@@ -24,7 +24,7 @@ use crate::{
         upload::DEFAULT_MAX_SIZE,
         wire::WireVersion,
     },
-    property::{Field, Info, PLAYING, Scalar, enum_spec, settings, text},
+    property::{EnumField, Field, PLAYING, settings, text},
 };
 
 const DEFAULT_API_URL: &str = "https://api.reactor.inc";
@@ -46,11 +46,7 @@ pub enum IceTransportPolicy {
     Relay,
 }
 
-impl Scalar for IceTransportPolicy {
-    fn spec(self, info: &Info) -> glib::ParamSpec {
-        enum_spec(self, info)
-    }
-}
+impl EnumField for IceTransportPolicy {}
 
 /// Which encoding of the data-channel messages to speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
@@ -68,11 +64,7 @@ pub enum Wire {
     V0,
 }
 
-impl Scalar for Wire {
-    fn spec(self, info: &Info) -> glib::ParamSpec {
-        enum_spec(self, info)
-    }
-}
+impl EnumField for Wire {}
 
 impl From<Wire> for WireChoice {
     fn from(wire: Wire) -> Self {

@@ -53,11 +53,11 @@ fn parse(init_section: &InitSection, segment: &Bytes) -> Result<Vec<Vec<Sample>>
     if let Some(odd) = found.iter().find(|found| !is_known(found)) {
         return Err(format!("it has a {} box", odd.kind));
     }
-    let media: Vec<_> = found.iter().filter(|found| found.is(b"mdat")).collect();
+    let media = found.iter().filter(|found| found.is(b"mdat"));
     let mut reader = FragmentReader {
         init_section,
         segment,
-        media: media.into_iter().map(|found| found.body.clone()).collect(),
+        media: media.map(|found| found.body.clone()).collect(),
         samples: vec![Vec::new(); init_section.tracks.len()],
     };
     let mut fragments = found.iter().filter(|found| found.is(b"moof")).peekable();
@@ -109,9 +109,8 @@ impl FragmentReader<'_> {
     ) -> Result<usize, String> {
         let inside = traf.children()?;
         let one = |kind| inside.iter().find(|found| found.is(kind));
-        let tfhd: Tfhd = one(b"tfhd")
-            .ok_or("a track's fragment has no tfhd box")?
-            .decode()?;
+        let tfhd = one(b"tfhd").ok_or("a track's fragment has no tfhd box")?;
+        let tfhd: Tfhd = tfhd.decode()?;
         let id = tfhd.track_id;
         if self.init_section.ignored.contains(&id) {
             return Ok(end);
@@ -120,10 +119,8 @@ impl FragmentReader<'_> {
         let (index, track) = tracks
             .find(|(_, track)| track.id == id)
             .ok_or_else(|| format!("it has a track {id}, which the header does not know"))?;
-        let mut dts = match one(b"tfdt") {
-            Some(found) => found.decode::<Tfdt>()?.base_media_decode_time,
-            None => return Err("a track's fragment does not say when it begins".into()),
-        };
+        let tfdt = one(b"tfdt").ok_or("a track's fragment does not say when it begins")?;
+        let mut dts = tfdt.decode::<Tfdt>()?.base_media_decode_time;
         let base = match tfhd.base_data_offset {
             Some(offset) => usize::try_from(offset).map_err(|error| error.to_string())?,
             None if tfhd.default_base_is_moof => moof.range.start,
@@ -142,8 +139,7 @@ impl FragmentReader<'_> {
                 return Err("it counts more samples than it has bytes".into());
             }
             for entry in trun.samples.iter() {
-                let defaults = SampleDefaults { tfhd: &tfhd, track };
-                let sample = self.read_sample(&defaults, &entry, dts, &mut at)?;
+                let sample = self.read_sample(track, &tfhd, &entry, dts, &mut at)?;
                 dts += sample.duration as u64;
                 if let Some(samples) = self.samples.get_mut(index) {
                     samples.push(sample);
@@ -153,16 +149,22 @@ impl FragmentReader<'_> {
         Ok(at)
     }
 
+    /// A sample without values of its own has those of the track fragment, or
+    /// else of the track.
     fn read_sample(
         &self,
-        defaults: &SampleDefaults<'_>,
+        track: &ClipTrack,
+        tfhd: &Tfhd,
         entry: &TrunEntry,
         dts: u64,
         at: &mut usize,
     ) -> Result<Sample, String> {
-        let size = entry.size.unwrap_or(defaults.size()) as usize;
-        let duration = entry.duration.unwrap_or(defaults.duration());
-        let flags = entry.flags.unwrap_or(defaults.flags());
+        let size = entry.size.or(tfhd.default_sample_size);
+        let size = size.unwrap_or(track.defaults.default_sample_size) as usize;
+        let duration = entry.duration.or(tfhd.default_sample_duration);
+        let duration = duration.unwrap_or(track.defaults.default_sample_duration);
+        let flags = entry.flags.or(tfhd.default_sample_flags);
+        let flags = flags.unwrap_or(track.defaults.default_sample_flags);
         let start = *at;
         let end = start.checked_add(size).filter(|_| size > 0);
         let end = end.ok_or("a sample of it has no bytes")?;
@@ -177,39 +179,15 @@ impl FragmentReader<'_> {
         }
         *at = end;
         let data = self.segment.slice(start..end);
-        check_nal_units(defaults.track, &data)?;
-        let dts = dts as i64 + defaults.track.edit_offset;
+        check_nal_units(track, &data)?;
+        let dts = dts as i64 + track.edit_offset;
         Ok(Sample {
             data,
             dts,
             pts: dts + entry.cts.unwrap_or(0),
             duration: i64::from(duration),
-            sync: defaults.track.kind == Kind::Audio || flags & NON_SYNC_SAMPLE == 0,
+            sync: track.kind == Kind::Audio || flags & NON_SYNC_SAMPLE == 0,
         })
-    }
-}
-
-/// The values of a sample without its own: those of the track fragment, or
-/// else of the track.
-struct SampleDefaults<'a> {
-    tfhd: &'a Tfhd,
-    track: &'a ClipTrack,
-}
-
-impl SampleDefaults<'_> {
-    fn size(&self) -> u32 {
-        let own = self.tfhd.default_sample_size;
-        own.unwrap_or(self.track.defaults.default_sample_size)
-    }
-
-    fn duration(&self) -> u32 {
-        let own = self.tfhd.default_sample_duration;
-        own.unwrap_or(self.track.defaults.default_sample_duration)
-    }
-
-    fn flags(&self) -> u32 {
-        let own = self.tfhd.default_sample_flags;
-        own.unwrap_or(self.track.defaults.default_sample_flags)
     }
 }
 

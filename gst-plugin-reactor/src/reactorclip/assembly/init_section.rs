@@ -34,6 +34,8 @@ pub(super) struct ClipTrack {
     pub kind: Kind,
     /// Units of the track's times per second.
     pub timescale: u32,
+    /// The type of its sample entry, for messages.
+    pub format: String,
     /// What the edit list adds to the media's own times, in units of the time
     /// scale.
     pub edit_offset: i64,
@@ -55,9 +57,7 @@ impl InitSection {
         for track in &mut tracks {
             let known = caps.get(&track.id);
             track.caps = known.cloned().ok_or_else(|| {
-                let format = sample_format(bytes, track.id);
-                let format = format.unwrap_or_else(|| "nothing known".into());
-                let kind = track.kind.as_str();
+                let (kind, format) = (track.kind.as_str(), &track.format);
                 unsupported(format!(
                     "GStreamer does not know the clip's {kind} ({format})"
                 ))
@@ -177,10 +177,14 @@ fn parse_track(
         None => Elst::default(),
     };
     let defaults = defaults.iter().find(|trex| trex.track_id == id);
+    // Its entries are boxes, after version, flags and count.
+    let stsd = trak.descendant(&[b"mdia", b"minf", b"stbl", b"stsd"]);
+    let entry = stsd.and_then(|stsd| stsd.children_after(8).next()?.ok());
     Ok(Ok(ClipTrack {
         id,
         kind,
         timescale: media.timescale,
+        format: entry.map_or("nothing known".into(), |entry| entry.kind.to_string()),
         edit_offset: edit_offset(&edits, movie.timescale, media.timescale),
         defaults: defaults.cloned().unwrap_or_default(),
         caps: gst::Caps::new_empty(),
@@ -206,27 +210,10 @@ fn edit_offset(edits: &Elst, movie: u32, media: u32) -> i64 {
 
 fn required<'a>(parent: &Mp4Box<'a>, path: &[&[u8; 4]]) -> Result<Mp4Box<'a>, String> {
     parent.descendant(path).ok_or_else(|| {
-        let path: Vec<_> = path
-            .iter()
-            .map(|kind| FourCC::new(kind).to_string())
-            .collect();
+        let path = path.iter().map(|kind| FourCC::new(kind).to_string());
+        let path: Vec<_> = path.collect();
         format!("its {} box has no {}", parent.kind, path.join("/"))
     })
-}
-
-/// The type of a track's sample entry, for messages.
-fn sample_format(data: &[u8], id: u32) -> Option<String> {
-    let moov = all_boxes(data).ok()?.into_iter().find(|b| b.is(b"moov"))?;
-    let is_of_track = |trak: &Mp4Box<'_>| {
-        let tkhd = trak.descendant(&[b"tkhd"]);
-        let tkhd = tkhd.and_then(|tkhd| tkhd.decode::<Tkhd>().ok());
-        tkhd.is_some_and(|tkhd| tkhd.track_id == id)
-    };
-    let trak = moov.children().ok()?.into_iter().find(is_of_track)?;
-    let stsd = trak.descendant(&[b"mdia", b"minf", b"stbl", b"stsd"])?;
-    // Its entries are boxes, after version, flags and count.
-    let entry = stsd.children_after(8).next()?.ok()?;
-    Some(entry.kind.to_string())
 }
 
 fn nal_length_size(caps: &gst::Caps) -> Option<usize> {

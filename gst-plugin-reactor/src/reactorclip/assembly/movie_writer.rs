@@ -91,9 +91,8 @@ impl MovieWriter {
         }
         // The muxer leaves out what it cannot read back from its temporary file.
         if self.size != self.expected_size {
-            return Err(WriteError::Truncated(
-                self.expected_size.saturating_sub(self.size),
-            ));
+            let missing = self.expected_size.saturating_sub(self.size);
+            return Err(WriteError::Truncated(missing));
         }
         let file = self.file.into_inner();
         let file = file.map_err(|error| WriteError::Io(error.into_error()))?;

@@ -129,14 +129,14 @@ impl Muxer {
         let scales = init_section.tracks.iter().map(|track| track.timescale);
         let muxer = make("mp4mux")?;
         muxer.set_property("faststart", true);
-        let path = faststart_file
-            .path()
-            .to_str()
-            .ok_or_else(|| internal("odd path"))?;
+        let path = faststart_file.path().to_str();
+        let path = path.ok_or_else(|| internal("odd path"))?;
         muxer.set_property("faststart-file", path);
         muxer.set_property("movie-timescale", movie_timescale(scales));
-        let sink = make_sink(&control, directory)?;
-        pipeline.add_many([&muxer, &sink]).map_err(internal)?;
+        let sink = make_sink(&control, directory);
+        pipeline
+            .add_many([&muxer, sink.upcast_ref()])
+            .map_err(internal)?;
         muxer.link(&sink).map_err(internal)?;
         watch_bus(&pipeline, &control, directory, faststart_file)?;
         let mut this = Self {
@@ -157,17 +157,16 @@ impl Muxer {
 
     fn add_track(&mut self, track: &ClipTrack, muxer: &gst::Element) -> Result<(), Error> {
         let index = self.sources.len();
-        let source = make("appsrc")?
-            .downcast::<gst_app::AppSrc>()
-            .map_err(|_| internal("appsrc is not one"))?;
-        source.set_caps(Some(&track.caps));
-        source.set_format(gst::Format::Time);
-        // push() waits instead.
-        source.set_max_bytes(0);
         let control = self.control.clone();
         let callbacks = gst_app::AppSrcCallbacks::builder();
         let callbacks = callbacks.need_data(move |_, _| control.set_starved(index));
-        source.set_callbacks(callbacks.build());
+        let source = gst_app::AppSrc::builder()
+            .caps(&track.caps)
+            .format(gst::Format::Time)
+            // push() waits instead.
+            .max_bytes(0)
+            .callbacks(callbacks.build())
+            .build();
         self.pipeline.add(&source).map_err(internal)?;
 
         let name = format!("{}_%u", track.kind.as_str());
@@ -228,35 +227,26 @@ impl Muxer {
                 return Err(internal("the private pipeline takes nothing more"));
             }
         }
-        self.control
-            .wait_until(|state| state.starved.contains(&true))?;
-        if self
-            .sources
-            .iter()
-            .any(|s| s.current_level_bytes() > MAX_QUEUED)
-        {
-            return Err(unsupported(
+        let is_starved = |state: &MuxerState| state.starved.contains(&true);
+        self.control.wait_until(is_starved)?;
+        let mut levels = self.sources.iter().map(|s| s.current_level_bytes());
+        match levels.any(|bytes| bytes > MAX_QUEUED) {
+            true => Err(unsupported(
                 "audio and video lie too far apart in the recording",
-            ));
+            )),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     /// The time that is subtracted from all times, set by the first samples.
     fn base_time(&mut self, samples: &[Vec<Sample>]) -> i64 {
-        let first = self
-            .tracks
-            .iter()
-            .zip(samples)
-            .filter_map(|(track, samples)| {
-                let times = samples.iter().flat_map(|s| [s.dts, s.pts]);
-                Some(to_ns(times.min()?, track.timescale))
-            });
-        let first = first.min();
-        match (self.base, first) {
-            (None, Some(first)) => *self.base.insert(first - HEADROOM),
-            (base, _) => base.unwrap_or(0),
-        }
+        let tracks = self.tracks.iter().zip(samples);
+        let first = tracks.filter_map(|(track, samples)| {
+            let times = samples.iter().flat_map(|s| [s.dts, s.pts]);
+            Some(to_ns(times.min()?, track.timescale))
+        });
+        self.base = self.base.or(first.min().map(|first| first - HEADROOM));
+        self.base.unwrap_or(0)
     }
 
     /// Completes the file; returns it with its size in bytes.
@@ -351,15 +341,7 @@ fn set_default_chroma_site(pad: &gst::Pad) {
     });
 }
 
-fn make_sink(
-    control: &Arc<MuxerControl>,
-    directory: &TempDirectory,
-) -> Result<gst::Element, Error> {
-    let sink = make("appsink")?
-        .downcast::<gst_app::AppSink>()
-        .map_err(|_| internal("appsink is not one"))?;
-    sink.set_sync(false);
-    sink.set_async(false);
+fn make_sink(control: &Arc<MuxerControl>, directory: &TempDirectory) -> gst_app::AppSink {
     let (samples, directory) = (control.clone(), directory.clone());
     let eos = control.clone();
     let callbacks = gst_app::AppSinkCallbacks::builder()
@@ -374,8 +356,11 @@ fn make_sink(
             Ok(gst::FlowSuccess::Ok)
         })
         .eos(move |_| eos.end(Ok(())));
-    sink.set_callbacks(callbacks.build());
-    Ok(sink.upcast())
+    gst_app::AppSink::builder()
+        .sync(false)
+        .async_(false)
+        .callbacks(callbacks.build())
+        .build()
 }
 
 /// Writes a buffer of the muxer. Fails without a reason when the assembly has

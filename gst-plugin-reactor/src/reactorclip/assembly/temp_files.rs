@@ -39,13 +39,11 @@ impl TempDirectory {
         } else {
             (Code::InvalidSettings, "no temporary file can be written")
         };
-        Error::api(
-            code,
-            format!(
-                "{what} in {directory} ({error}); it takes about twice the clip's size. \
-                 Set TMPDIR, or temp-directory, to another directory"
-            ),
-        )
+        let text = format!(
+            "{what} in {directory} ({error}); it takes about twice the clip's size. \
+             Set TMPDIR, or temp-directory, to another directory"
+        );
+        Error::api(code, text)
     }
 }
 
@@ -65,10 +63,8 @@ impl FaststartFile {
         if path.exists() {
             return Ok(Self::Nameless(file, path));
         }
-        let named = NamedTempFile::new_in(&directory.0);
-        named
-            .map(Self::Named)
-            .map_err(|error| directory.error(&error))
+        let named = NamedTempFile::new_in(&directory.0).map(Self::Named);
+        named.map_err(|error| directory.error(&error))
     }
 
     pub fn path(&self) -> &Path {

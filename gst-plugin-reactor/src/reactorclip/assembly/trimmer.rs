@@ -150,10 +150,8 @@ impl Trimmer {
         let (Some((start, _)), None) = (self.window, self.begin) else {
             return;
         };
-        let keyframe = self
-            .tracks
-            .get(self.lead)
-            .map_or(0, |l| l.find_keyframe(start));
+        let lead = self.tracks.get(self.lead);
+        let keyframe = lead.map_or(0, |lead| lead.find_keyframe(start));
         for (index, track) in self.tracks.iter_mut().enumerate() {
             if index == self.lead && track.kind == Kind::Video {
                 track.pending.drain(..keyframe);
@@ -161,9 +159,8 @@ impl Trimmer {
                 // As far as the begin may still move, and the preroll.
                 let from = start - 2 * MAX_REORDERING;
                 let scale = track.timescale;
-                track
-                    .pending
-                    .retain(|s| to_ns(s.pts + s.duration, scale) > from);
+                let needed = |s: &Sample| to_ns(s.pts + s.duration, scale) > from;
+                track.pending.retain(needed);
             }
         }
     }
