@@ -78,6 +78,13 @@ fn package(factory: &str) -> &'static str {
     }
 }
 
+/// Width and height of video caps, in pixels.
+pub fn frame_size(caps: &gst::CapsRef) -> Option<(u32, u32)> {
+    let structure = caps.structure(0)?;
+    let field = |name| structure.get::<i32>(name).ok()?.try_into().ok();
+    Some((field("width")?, field("height")?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,3 +6,4 @@
 mod commands;
 mod resources;
 mod sharing;
+mod statistics;

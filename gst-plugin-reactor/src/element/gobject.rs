@@ -6,7 +6,8 @@
 use gst::{glib, prelude::*};
 
 use super::{
-    actions, debug::CAT, membership::SessionMembership, state::ElementState, status::Status,
+    actions, debug::CAT, membership::SessionMembership, state::ElementState, statistics,
+    status::Status,
 };
 use crate::{property, session::settings::Settings};
 
@@ -43,7 +44,7 @@ fn read_only() -> Vec<glib::ParamSpec> {
         structure(
             "stats",
             "Statistics",
-            "How long connecting took (ms) and what went through, per pad",
+            "How long connecting took (ms), the connection, and what went through, per pad",
         ),
     ]
 }
@@ -119,13 +120,18 @@ impl ElementState {
 
 impl SessionMembership {
     /// Sets a shared property; a new `jwt` reaches the session too, as tokens
-    /// expire while sessions go on.
+    /// expire while sessions go on, and so does `stats-interval`.
     pub fn set_property(&self, element: &gst::Element, name: &str, value: &glib::Value) {
         self.state.set_property(element, name, value);
         if name == "jwt"
             && let Some(session) = self.session()
         {
             session.set_jwt(value.get::<Option<&str>>().ok().flatten());
+        }
+        if name == "stats-interval"
+            && let Some(session) = self.session()
+        {
+            session.set_stats_interval(self.state.settings().stats_interval());
         }
     }
 
@@ -152,7 +158,8 @@ impl SessionMembership {
             });
             stats = stats
                 .field("reconnects", timings.reconnects)
-                .field_if_some("receive-feedback", feedback);
+                .field_if_some("receive-feedback", feedback)
+                .field("connection", statistics::connection(&session.statistics()));
         }
         stats
     }

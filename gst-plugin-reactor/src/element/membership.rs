@@ -124,6 +124,7 @@ impl SessionMembership {
         let session = Arc::new(Session::join(Some(&key), &settings, participant, events)?);
         *slot = Some(session.clone());
         drop(slot);
+        session.set_stats_interval(self.state.settings().stats_interval());
         self.queue_commands(element, commands);
         Ok(session)
     }

@@ -21,6 +21,7 @@ mod navigation;
 mod publish;
 mod reply;
 mod state;
+pub mod statistics;
 mod status;
 pub mod templates;
 

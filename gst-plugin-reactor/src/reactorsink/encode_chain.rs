@@ -16,7 +16,7 @@ use super::{
 use crate::{
     gst_helpers::{internal, remove_elements, sync_states},
     platform::{Error, track::Kind},
-    session::codecs::Codec,
+    session::{codecs::Codec, frame_counters::CodecImplementation},
 };
 
 /// The linked elements of one pad, the encoder last.
@@ -106,6 +106,12 @@ impl EncodeChain {
         Some(bitrate)
     }
 
+    /// The encoder, if there is one.
+    pub fn encoder(&self) -> Option<CodecImplementation> {
+        let factory = self.elements.last()?.factory()?;
+        Some(CodecImplementation::of(&factory))
+    }
+
     /// Whether the bitrate follows the network: of video that is encoded here.
     fn is_adaptive(&self) -> bool {
         self.codec.kind == Kind::Video && !self.elements.is_empty()
@@ -116,6 +122,7 @@ impl EncodeChain {
         let source = self.controller.source().as_str();
         stats
             .field("bitrate", self.controller.bitrate())
+            .field("target-bitrate", f64::from(self.controller.bitrate()))
             .field_if_some("bitrate-from", self.is_adaptive().then_some(source))
     }
 }

@@ -101,6 +101,7 @@ impl ReactorSink {
             SessionEvent::TargetBitrate { track, bitrate } => self.with_track(&track, |sink_pad| {
                 sink_pad.adapt(|controller| controller.apply_estimate(bitrate));
             }),
+            SessionEvent::StatisticsDue => self.post_stats(),
             SessionEvent::MediaParticipantsLeft
             | SessionEvent::Machine(_)
             | SessionEvent::JitterBufferLatency(_) => {}

@@ -12,7 +12,9 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 
 use super::{debug::CAT, event::SinkEvent, settings::SinkSettings, sink_pad::SinkPad};
 use crate::{
-    element::{SessionMembership, event_thread, gobject, lifecycle::Lifecycle, lock, templates},
+    element::{
+        SessionMembership, event_thread, gobject, lifecycle::Lifecycle, lock, post, templates,
+    },
     platform::{
         Error,
         track::{Kind, Track},
@@ -56,10 +58,22 @@ impl ReactorSink {
 
     fn stats(&self) -> gst::Structure {
         let mut stats = self.membership.stats();
+        let session = self
+            .membership
+            .session()
+            .map(|session| session.statistics());
         for sink_pad in self.sink_pads() {
-            stats = stats.field(sink_pad.pad.name().as_str(), sink_pad.stats());
+            let track = sink_pad.track();
+            let of_session = session.as_ref().zip(track);
+            let of_session =
+                of_session.and_then(|(session, track)| session.tracks.get(&track.name));
+            stats = stats.field(sink_pad.pad.name().as_str(), sink_pad.stats(of_session));
         }
         stats.build()
+    }
+
+    pub(super) fn post_stats(&self) {
+        post(self.obj().upcast_ref(), self.stats());
     }
 
     /// Generates a name for a pad that is requested without one.

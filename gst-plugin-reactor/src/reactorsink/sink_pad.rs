@@ -6,7 +6,10 @@
 //! thread and in state changes; the appsink's callback runs on a streaming
 //! thread of the application's pipeline, and never waits for the transport.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Instant,
+};
 
 use gst::{glib, prelude::*};
 
@@ -15,13 +18,20 @@ use super::{
     loss_based_controller::LossBasedController, settings::SinkSettings,
 };
 use crate::{
-    element::{clock_bridge::ClockBridge, lock},
-    gst_helpers::remove_elements,
+    element::{
+        clock_bridge::ClockBridge,
+        lock,
+        statistics::{add_frames, add_track},
+    },
+    gst_helpers::{frame_size, remove_elements},
     platform::{
         Code, Error,
-        track::{Kind, Track},
+        track::{Direction, Kind, Track},
     },
-    session::{Session, bridge::MediaUnit, bridge_clock, codecs::Codec},
+    session::{
+        Session, bridge::MediaUnit, bridge_clock, codecs::Codec, frame_counters::FrameCounters,
+        statistics::TrackStatistics,
+    },
 };
 
 /// A request pad; it is bound to a track once the tracks are known.
@@ -30,6 +40,7 @@ pub struct SinkPad {
     pub kind: Kind,
     gate: Gate,
     sink: gst_app::AppSink,
+    pub counters: Arc<FrameCounters>,
     state: Mutex<SinkPadState>,
 }
 
@@ -81,6 +92,7 @@ impl SinkPad {
             kind,
             gate,
             sink,
+            counters: Arc::default(),
             state: Mutex::default(),
         }))
     }
@@ -145,6 +157,9 @@ impl SinkPad {
     }
 
     pub fn set_caps(&self, caps: gst::Caps) {
+        if let Some((width, height)) = frame_size(&caps) {
+            self.counters.set_size(width, height);
+        }
         lock(&self.state).caps = Some(caps);
     }
 
@@ -189,6 +204,7 @@ impl SinkPad {
                     None => EncodeChain::encoding(self.kind, agreed, settings, setup)?,
                 };
                 chain.insert(bin, &self.gate.queue, &self.sink)?;
+                self.counters.set_codec(chain.encoder());
                 state.chain.insert(chain).codec
             }
         };
@@ -219,13 +235,19 @@ impl SinkPad {
     fn forward_samples(&self, session: &Arc<Session>, track: String) {
         let session = Arc::downgrade(session);
         let flow = self.gate.flow.clone();
+        let counters = self.counters.clone();
         let clock_bridge = Mutex::new(ClockBridge::default());
         let callbacks = gst_app::AppSinkCallbacks::builder().new_sample(move |sink| {
             let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
             let session = session.upgrade();
             let sender = session.and_then(|session| session.track_sender(&track));
             let sent = sender.zip(media_unit(sink, &sample, &mut lock(&clock_bridge)));
-            flow.count_sample(sent.is_some_and(|(sender, unit)| sender.push(unit)));
+            let is_sent = sent.is_some_and(|(sender, unit)| sender.push(unit));
+            flow.count_sample(is_sent);
+            match is_sent {
+                true => counters.record_frame(Instant::now(), None),
+                false => counters.count_dropped(),
+            }
             Ok(gst::FlowSuccess::Ok)
         });
         self.sink.set_callbacks(callbacks.build());
@@ -274,8 +296,9 @@ impl SinkPad {
         }
     }
 
-    /// The pad's part of the element's `stats` property.
-    pub fn stats(&self) -> gst::Structure {
+    /// The pad's part of the element's `stats` property; `of_session` is what the
+    /// connection says of the track.
+    pub fn stats(&self, of_session: Option<&TrackStatistics>) -> gst::Structure {
         let state = lock(&self.state);
         let chain = state.chain.as_ref();
         let mut stats = gst::Structure::builder("track")
@@ -285,7 +308,14 @@ impl SinkPad {
         if let Some(chain) = chain {
             stats = chain.add_stats(stats);
         }
-        self.gate.add_stats(stats).build()
+        stats = self.gate.add_stats(stats);
+        let frames = self.counters.read(Instant::now());
+        let is_raw = frames.codec.is_some();
+        stats = add_frames(stats, &frames, Direction::SendOnly, self.kind, is_raw);
+        if let Some(track) = of_session {
+            stats = add_track(stats, track, Direction::SendOnly);
+        }
+        stats.build()
     }
 }
 

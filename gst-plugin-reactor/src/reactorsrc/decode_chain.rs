@@ -11,7 +11,10 @@ use gst::prelude::*;
 use crate::{
     gst_helpers::{internal, make, remove_elements, sync_states},
     platform::{Code, Error},
-    session::codecs::{Codec, codec_preferences},
+    session::{
+        codecs::{Codec, codec_preferences},
+        frame_counters::CodecImplementation,
+    },
 };
 
 /// The format in which a pad sends a track.
@@ -68,6 +71,7 @@ impl FormatChoice {
 pub struct DecodeChain {
     pub appsrc: gst_app::AppSrc,
     pub format: OutputFormat,
+    pub decoder: Option<CodecImplementation>,
     elements: Vec<gst::Element>,
 }
 
@@ -94,6 +98,7 @@ impl DecodeChain {
             elements: vec![appsrc.clone().upcast()],
             appsrc,
             format,
+            decoder: None,
         };
         let media_type = caps.structure(0).map(|s| s.name());
         let codec = media_type.and_then(|media_type| Codec::by_media_type(media_type));
@@ -120,6 +125,7 @@ impl DecodeChain {
                 continue;
             }
             configure(&decoder);
+            self.decoder = Some(CodecImplementation::of(&factory));
             return self.append(bin, decoder);
         }
         Err(Error::gpu(

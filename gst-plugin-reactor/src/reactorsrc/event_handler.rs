@@ -49,6 +49,7 @@ impl ReactorSrc {
                         self.membership.set_grown_latency(milliseconds);
                         self.update_latency();
                     }
+                    SessionEvent::StatisticsDue => self.post_stats(),
                     // The others are about tracks to the model.
                     _ => {}
                 }

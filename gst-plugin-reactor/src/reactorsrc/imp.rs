@@ -21,7 +21,9 @@ use super::{
     track_stream::TrackStream,
 };
 use crate::{
-    element::{SessionMembership, event_thread, gobject, lifecycle::Lifecycle, lock, templates},
+    element::{
+        SessionMembership, event_thread, gobject, lifecycle::Lifecycle, lock, post, templates,
+    },
     gst_helpers::internal,
     platform::{
         Code, Error,
@@ -130,7 +132,9 @@ impl ReactorSrc {
         };
         let weak = self.downgrade();
         let name = stream.track.name.clone();
+        let counters = stream.counters.clone();
         let set_linked = move |linked: bool| {
+            counters.begin_anew();
             if let Some(imp) = weak.upgrade()
                 && let Some(session) = imp.membership.session()
             {
@@ -220,10 +224,21 @@ impl ReactorSrc {
     fn stats(&self) -> gst::Structure {
         let latency = self.membership.latency().mseconds();
         let mut stats = self.membership.stats().field("latency-ms", latency as u32);
+        let session = self
+            .membership
+            .session()
+            .map(|session| session.statistics());
         for track in self.tracks() {
-            stats = stats.field(track.pad.name().as_str(), track.stream.stats());
+            let of_session = session
+                .as_ref()
+                .and_then(|session| session.tracks.get(&track.stream.track.name));
+            stats = stats.field(track.pad.name().as_str(), track.stats(of_session));
         }
         stats.build()
+    }
+
+    pub(super) fn post_stats(&self) {
+        post(self.obj().upcast_ref(), self.stats());
     }
 }
 
@@ -272,7 +287,11 @@ impl Lifecycle for ReactorSrc {
         self.membership.state.set_playing(playing);
         if let Some(session) = self.membership.session() {
             for track in self.tracks() {
-                session.set_track_paused(&track.stream.track.name, self.is_paused(&track.pad));
+                let paused = self.is_paused(&track.pad);
+                session.set_track_paused(&track.stream.track.name, paused);
+                if paused {
+                    track.stream.counters.begin_anew();
+                }
             }
         }
     }

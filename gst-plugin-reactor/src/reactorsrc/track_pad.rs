@@ -9,6 +9,7 @@
 use std::{
     iter,
     sync::{Arc, Mutex, MutexGuard},
+    time::Instant,
 };
 
 use gst::prelude::*;
@@ -19,10 +20,14 @@ use super::{
     track_stream::TrackStream,
 };
 use crate::{
-    element::lock,
+    element::{
+        lock,
+        statistics::{add_frames, add_track},
+    },
+    gst_helpers::frame_size,
     gst_helpers::internal,
-    platform::{Code, Error},
-    session::codecs::Codec,
+    platform::{Code, Error, track::Direction},
+    session::{codecs::Codec, statistics::TrackStatistics},
 };
 
 /// A source pad, named `video_NAME` or `audio_NAME` after its track.
@@ -134,6 +139,7 @@ impl TrackPad {
             chain.remove(bin);
             return Err(error);
         }
+        self.stream.counters.set_codec(chain.decoder.clone());
         let appsrc = chain.appsrc.clone();
         *self.chain() = Some(chain);
         self.stream.start(&appsrc);
@@ -176,9 +182,21 @@ impl TrackPad {
 
     fn install_output_probe(&self, src: &gst::Pad) {
         let stream = Arc::downgrade(&self.stream);
-        src.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-            if let (Some(stream), Some(buffer)) = (stream.upgrade(), info.buffer_mut()) {
-                stream.record_output(buffer);
+        let mask = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
+        src.add_probe(mask, move |_, info| {
+            let Some(stream) = stream.upgrade() else {
+                return gst::PadProbeReturn::Ok;
+            };
+            match &mut info.data {
+                Some(gst::PadProbeData::Buffer(buffer)) => stream.record_output(buffer),
+                Some(gst::PadProbeData::Event(event)) => {
+                    if let gst::EventView::Caps(caps) = event.view()
+                        && let Some((width, height)) = frame_size(caps.caps())
+                    {
+                        stream.counters.set_size(width, height);
+                    }
+                }
+                _ => {}
             }
             gst::PadProbeReturn::Ok
         });
@@ -188,6 +206,22 @@ impl TrackPad {
         gst::event::StreamStart::builder(&self.stream_id)
             .group_id(self.group)
             .build()
+    }
+
+    /// The pad's part of the element's `stats` property; `of_session` is what the
+    /// connection says of the track.
+    pub fn stats(&self, of_session: Option<&TrackStatistics>) -> gst::Structure {
+        let mut stats = self.stream.stats();
+        let kind = self.stream.track.kind;
+        let frames = self.stream.counters.read(Instant::now());
+        let is_raw = self.format() == Some(OutputFormat::Raw);
+        if self.format() != Some(OutputFormat::Rtp) {
+            stats = add_frames(stats, &frames, Direction::RecvOnly, kind, is_raw);
+        }
+        if let Some(track) = of_session {
+            stats = add_track(stats, track, Direction::RecvOnly);
+        }
+        stats.build()
     }
 
     /// The latency that the appsrc reports, if there is one.
@@ -223,9 +257,7 @@ impl TrackPad {
 /// Width and height of the pad's pictures in pixels, 0 if unknown.
 fn picture_size(pad: &gst::GhostPad) -> (u32, u32) {
     let caps = pad.current_caps();
-    let structure = caps.as_ref().and_then(|caps| caps.structure(0));
-    let field = |name| structure.and_then(|s| s.get::<i32>(name).ok()).unwrap_or(0);
-    (field("width").max(0) as u32, field("height").max(0) as u32)
+    caps.and_then(|caps| frame_size(&caps)).unwrap_or_default()
 }
 
 /// Answers LATENCY queries itself while no element behind the pad can.

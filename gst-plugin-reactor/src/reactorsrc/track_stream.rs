@@ -10,7 +10,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Mutex, MutexGuard, OnceLock, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, Weak,
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
@@ -30,6 +30,7 @@ use crate::{
     session::{
         Session,
         bridge::{MediaConsumer, MediaUnit},
+        frame_counters::FrameCounters,
     },
 };
 
@@ -62,6 +63,7 @@ pub struct TrackStream {
     /// The running time of the first unit after a gap, in ns.
     discont_time: AtomicU64,
     stats: TrackStats,
+    pub counters: Arc<FrameCounters>,
 }
 
 /// The track's part of the element's `stats` property.
@@ -142,6 +144,7 @@ impl TrackStream {
                 first_unit: OnceLock::new(),
                 first_frame: OnceLock::new(),
             },
+            counters: Arc::default(),
         }
     }
 
@@ -214,6 +217,10 @@ impl TrackStream {
     pub fn record_output(&self, buffer: &mut gst::Buffer) {
         let stats = &self.stats;
         stats.first_frame.get_or_init(|| stats.started.elapsed());
+        let element = self.element.upgrade();
+        let running_time = element.and_then(|element| element.current_running_time());
+        self.counters
+            .record_frame(Instant::now(), running_time.map(Duration::from));
         let discont_time = self.discont_time.load(Ordering::Acquire);
         if buffer
             .pts()
@@ -234,7 +241,7 @@ impl TrackStream {
     }
 
     /// The track's part of the `stats` property, times in ms.
-    pub fn stats(&self) -> gst::Structure {
+    pub fn stats(&self) -> gst::structure::Builder {
         let stats = &self.stats;
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let ms = |time: &OnceLock<Duration>| time.get().map(|time| time.as_secs_f64() * 1000.0);
@@ -245,12 +252,16 @@ impl TrackStream {
             .field("dropped", count(&stats.dropped))
             .field_if_some("first-unit-ms", ms(&stats.first_unit))
             .field_if_some("first-frame-ms", ms(&stats.first_frame))
-            .build()
+    }
+
+    fn count_dropped(&self) {
+        self.stats.count_dropped();
+        self.counters.count_dropped();
     }
 
     /// Drops a unit, and so all that depend on it.
     fn drop_until_keyframe(&self, state: &mut StreamState) {
-        self.stats.count_dropped();
+        self.count_dropped();
         if !state.needs_keyframe {
             state.needs_keyframe = true;
             self.request_keyframe();
@@ -271,7 +282,7 @@ impl TrackStream {
             return self.drop_until_keyframe(state);
         }
         if !state.is_decodable(&unit) {
-            return self.stats.count_dropped();
+            return self.count_dropped();
         }
         let mut running_time = |time| state.clock_bridge.running_time(&element, time);
         let due = unit.time.and_then(&mut running_time);
@@ -279,7 +290,7 @@ impl TrackStream {
             return self.drop_until_keyframe(state);
         };
         if state.is_superseded(&unit, due, arrival) {
-            return self.stats.count_dropped();
+            return self.count_dropped();
         }
         let mut units = state.schedule(self.track.kind, unit, due, arrival);
         state.delay_after_gap(&mut units);

@@ -26,6 +26,7 @@ use super::{
     runtime::runtime,
     settings::{MIN_LATENCY, Settings},
     shared_state::SharedState,
+    statistics::StatisticsTotals,
     transport::{Reporter, Transport, TransportCommand, TransportConfig},
 };
 use crate::platform::{
@@ -39,6 +40,9 @@ use crate::platform::{
 };
 
 mod http_requests;
+mod statistics;
+
+use statistics::StatsTimer;
 
 /// How long opening a session may take: the requests for a token, perhaps for
 /// another, and for the session itself.
@@ -75,6 +79,9 @@ pub(super) struct Driver {
     next_token: u64,
     messages: mpsc::UnboundedSender<DriverMessage>,
     shared: Arc<SharedState>,
+    statistics: StatisticsTotals,
+    /// Of the elements that post their statistics.
+    stats_timers: HashMap<u64, StatsTimer>,
 }
 
 impl Driver {
@@ -126,6 +133,8 @@ impl Driver {
             next_token: 0,
             messages,
             shared,
+            statistics: StatisticsTotals::default(),
+            stats_timers: HashMap::new(),
         })
     }
 
@@ -240,6 +249,8 @@ impl Driver {
                     .send(TransportCommand::RequestKeyframe(track));
             }
             DriverMessage::SetCodec(track, codec) => self.open_sender(track, codec),
+            DriverMessage::SetStatsInterval(id, interval) => self.set_stats_interval(id, interval),
+            DriverMessage::StatisticsDue(id) => self.statistics_due(id),
             DriverMessage::PublishReply(track, result) => {
                 self.participants.publish_replied(&track, &result)
             }
@@ -265,12 +276,14 @@ impl Driver {
                 self.participants.report_packet_loss(&track, fraction_lost);
             }
             TransportReport::BandwidthEstimate(bitrate) => {
+                self.statistics.set_available_outgoing_bitrate(bitrate);
                 self.participants.set_bandwidth_estimate(bitrate);
             }
             TransportReport::JitterBufferLatency(milliseconds) => {
                 self.transport_config.latency_now = milliseconds;
                 self.participants.set_jitter_buffer_latency(milliseconds);
             }
+            TransportReport::Statistics(reading) => self.update_statistics(*reading),
             TransportReport::SenderOpened(track, result) => {
                 self.participants.sender_opened(&track, &result);
                 self.update_bitrate_limits();
@@ -319,6 +332,7 @@ impl Driver {
                 let ready = event == MachineEvent::Status(Status::Ready);
                 if matches!(event, MachineEvent::Interrupted(_)) {
                     self.participants.interrupt();
+                    self.end_statistics();
                     self.shared.track_senders.clear();
                 }
                 self.update_readiness(&event);
@@ -430,6 +444,7 @@ fn reporter(messages: &mpsc::UnboundedSender<DriverMessage>, generation: u64) ->
 /// The elements that take part and their tracks.
 impl Driver {
     fn leave(&mut self, id: u64) {
+        self.stats_timers.remove(&id);
         for released in self.participants.leave(id) {
             match released {
                 ReleasedTrack::Subscribed(track) => self.set_track_paused(track, true),

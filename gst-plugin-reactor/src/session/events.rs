@@ -50,6 +50,8 @@ pub enum SessionEvent {
     MediaParticipantsLeft,
     /// The present latency of the jitter buffer, in milliseconds.
     JitterBufferLatency(u32),
+    /// The element's `stats-interval` has passed.
+    StatisticsDue,
     Machine(Box<MachineEvent>),
 }
 

@@ -3,6 +3,8 @@
 //! The messages that elements, HTTP tasks and the transport send to the driver.
 //! They may be sent from any thread; the driver's task alone receives them.
 
+use std::time::Duration;
+
 use super::{
     codecs::Codec,
     command_queue::QueuedCommand,
@@ -10,6 +12,7 @@ use super::{
     machine::Input,
     participants::Participant,
     replies::ReplyCallback,
+    statistics::ConnectionStatistics,
 };
 use crate::platform::{Error, wire::ClientMessage};
 
@@ -31,6 +34,10 @@ pub(super) enum DriverMessage {
     SetCodec(String, &'static Codec),
     /// The server's reply to `publish-track`.
     PublishReply(String, Result<(), Error>),
+    /// Sends the element `StatisticsDue` at this interval, or never for 0.
+    SetStatsInterval(u64, Duration),
+    /// From the element's timer.
+    StatisticsDue(u64),
     /// Publishes an input track again, or unpublishes it.
     SetPublished(String, bool),
     /// From the transport with this number.
@@ -48,4 +55,6 @@ pub(super) enum TransportReport {
     BandwidthEstimate(u32),
     /// The present latency of the jitter buffer, in milliseconds.
     JitterBufferLatency(u32),
+    /// A reading of the connection, about once a second.
+    Statistics(Box<ConnectionStatistics>),
 }

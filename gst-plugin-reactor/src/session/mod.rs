@@ -13,6 +13,7 @@ pub mod codecs;
 pub mod command_queue;
 mod driver;
 mod events;
+pub mod frame_counters;
 mod machine;
 mod messages;
 mod participants;
@@ -22,6 +23,7 @@ mod replies;
 mod runtime;
 pub mod settings;
 mod shared_state;
+pub mod statistics;
 mod transport;
 pub mod warm_up;
 
@@ -47,6 +49,7 @@ use messages::DriverMessage;
 use registry::SharedSession;
 use replies::closed_error;
 use settings::Settings;
+use statistics::ConnectionStatistics;
 
 /// An element's part in a running session. Dropping it leaves the session,
 /// which ends with the last one.
@@ -179,6 +182,18 @@ impl Session {
     /// tracks arrive; `None` before its answer, and if none is received.
     pub fn has_receive_feedback(&self) -> Option<bool> {
         *lock(&self.shared_session.shared.has_receive_feedback)
+    }
+
+    /// The statistics of the connection, at most about a second old; counters are
+    /// those of the session.
+    pub fn statistics(&self) -> Arc<ConnectionStatistics> {
+        lock(&self.shared_session.shared.statistics).clone()
+    }
+
+    /// Sets how often the element gets [`SessionEvent::StatisticsDue`]; 0 for
+    /// never.
+    pub fn set_stats_interval(&self, interval: Duration) {
+        self.send(DriverMessage::SetStatsInterval(self.id, interval));
     }
 
     fn send(&self, message: DriverMessage) {

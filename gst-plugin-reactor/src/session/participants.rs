@@ -527,6 +527,13 @@ impl Participants {
         Some(limits)
     }
 
+    /// Sends an event to one element.
+    pub(super) fn send(&self, id: u64, event: SessionEvent) {
+        if let Some(state) = self.by_id.get(&id) {
+            (state.events)(event);
+        }
+    }
+
     fn send_to_all(&self, event: impl Fn() -> SessionEvent) {
         for state in self.by_id.values() {
             (state.events)(event());

@@ -35,6 +35,9 @@ pub const MIN_LATENCY: u32 = 10;
 /// Of a jitter buffer, in milliseconds.
 const MAX_LATENCY: u32 = 10_000;
 
+/// More often, the messages would be a load of their own.
+const MIN_STATS_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Which ICE candidates to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
 #[enum_type(name = "GstReactorIceTransportPolicy")]
@@ -212,6 +215,12 @@ settings! {
             "Connect under this id, registered by somebody else (0 = register one)",
             range: (0, u16::MAX as u32);
 
+        /// 0 for never.
+        stats_interval: u32 = 0,
+            "stats-interval", "Statistics interval",
+            "How often to post stats as the element message reactor-stats, in ms (0 = never, at least 100)",
+            flags: PLAYING, inherited: false;
+
         ice_transport_policy: IceTransportPolicy = IceTransportPolicy::All,
             "ice-transport-policy", "ICE transport policy",
             "Which ICE candidates to use";
@@ -351,6 +360,14 @@ impl Settings {
     /// Whether only TURN relays may be used.
     pub(super) fn relay_only(&self) -> bool {
         self.ice_transport_policy == IceTransportPolicy::Relay
+    }
+
+    /// How often to post the statistics; zero for never.
+    pub fn stats_interval(&self) -> Duration {
+        match self.stats_interval {
+            0 => Duration::ZERO,
+            interval => Duration::from_millis(interval.into()).max(MIN_STATS_INTERVAL),
+        }
     }
 
     /// How long READY -> NULL waits for the session to be closed.

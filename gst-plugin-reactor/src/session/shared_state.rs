@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: MIT
 
 //! The driver's state that elements may read: the open track senders, the
-//! timings, and whether the session is closed. The driver's task writes, any
+//! timings, the statistics, and whether the session is closed. The driver's task writes, any
 //! thread reads; no lock is held while anything else is done.
 
 use std::{
-    sync::{Condvar, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     time::Duration,
 };
 
 use tokio::sync::Notify;
 
-use super::{bridge::TrackSenders, machine::Timings};
+use super::{bridge::TrackSenders, machine::Timings, statistics::ConnectionStatistics};
 use crate::platform::lock;
 
 #[derive(Debug, Default)]
 pub(super) struct SharedState {
     pub(super) timings: Mutex<Timings>,
+    /// Replaced about once a second.
+    pub(super) statistics: Mutex<Arc<ConnectionStatistics>>,
     pub(super) track_senders: TrackSenders,
     /// Whether the server has transport-wide feedback for all received tracks;
     /// `None` before the answer, and if none is received.

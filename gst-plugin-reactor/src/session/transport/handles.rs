@@ -16,7 +16,7 @@ use std::{
 
 use gst::{glib, prelude::*};
 
-use super::rtp_clock::RtpClock;
+use super::{counters::TransportCounters, rtp_clock::RtpClock};
 use crate::{
     gst_helpers::{self, debug_category},
     platform::{
@@ -119,6 +119,9 @@ impl ReportSender {
     }
 }
 
+/// The SSRC of a jitter buffer, and the buffer.
+pub(super) type JitterBuffer = (u32, glib::WeakRef<gst::Element>);
+
 #[derive(Clone)]
 pub(super) struct TransportHandles {
     pub reports: ReportSender,
@@ -130,8 +133,10 @@ pub(super) struct TransportHandles {
     pub negotiated: NegotiatedTracks,
     /// Locked per packet by the streaming threads, to look a time up.
     pub rtp_clock: Arc<Mutex<RtpClock>>,
-    /// All jitter buffers of the connection. Locked to copy or extend the list.
-    pub jitter_buffers: Arc<Mutex<Vec<glib::WeakRef<gst::Element>>>>,
+    /// All jitter buffers of the connection with their SSRCs. Locked to copy or
+    /// extend the list.
+    pub jitter_buffers: Arc<Mutex<Vec<JitterBuffer>>>,
+    pub counters: Arc<TransportCounters>,
 }
 
 /// Whether media may pass.

@@ -6,6 +6,7 @@
 //! streaming threads and from webrtcbin's own thread.
 
 mod bandwidth_estimator;
+mod counters;
 mod data_channels;
 mod frame_trailer;
 mod handles;
@@ -13,10 +14,12 @@ mod ice;
 mod jitter_latency;
 mod peer_connection;
 mod retransmission;
+mod round_trip;
 mod rtp_clock;
 mod rtp_probes;
 mod rtp_receivers;
 mod rtp_senders;
+mod statistics;
 mod thread;
 mod transport_cc;
 
@@ -62,6 +65,7 @@ impl Transport {
             negotiated: NegotiatedTracks::default(),
             rtp_clock: Arc::default(),
             jitter_buffers: Arc::default(),
+            counters: Arc::default(),
         };
         let thread = TransportThread::new(config, handles.clone());
         Builder::new()

@@ -13,12 +13,13 @@ use gst_webrtc::{
 
 use super::{
     bandwidth_estimator::BandwidthEstimator,
+    counters,
     data_channels::DataChannels,
     handles::{CAT, TransportCommand, TransportHandles, bridge_clock, make},
     ice, retransmission,
     rtp_receivers::RtpReceivers,
     rtp_senders::{self, RtpSenders},
-    transport_cc,
+    statistics, transport_cc,
 };
 use crate::{
     gst_helpers::internal,
@@ -77,6 +78,7 @@ impl PeerConnection {
         let mut senders = RtpSenders::new(&pipeline, &handles, bandwidth_estimator.is_some());
         add_transceivers(&webrtcbin, &transceivers, &mut senders)?;
         let channels = DataChannels::create(&webrtcbin, &handles)?;
+        counters::count_transport(&webrtcbin, &handles.counters);
         retransmission::watch_jitter_buffers(&webrtcbin, &handles);
         report_states(&webrtcbin, &handles);
         let receivers = RtpReceivers::new(transceivers.into_iter().map(|init| init.track));
@@ -188,13 +190,21 @@ impl PeerConnection {
         self.senders.open(track, codec, payload_type)
     }
 
-    /// Reads webrtcbin's statistics and reports each track's loss.
-    pub(super) fn report_loss(&self) {
+    /// Reads the connection's statistics, and reports them and each track's loss.
+    pub(super) fn report_statistics(&self) {
         let tracks = self.senders.tracks_by_ssrc();
-        let reports = self.handles.reports.clone();
+        let handles = self.handles.clone();
+        let webrtcbin = self.webrtcbin.downgrade();
         let promise = gst::Promise::with_change_func(move |reply| {
-            for (track, lost) in rtp_senders::fractions_lost(reply.ok().flatten(), &tracks) {
-                reports.send(TransportReport::PacketLoss(track, lost));
+            let reply = reply.ok().flatten();
+            for (track, lost) in rtp_senders::fractions_lost(reply, &tracks) {
+                let report = TransportReport::PacketLoss(track, lost);
+                handles.reports.send(report);
+            }
+            if let Some(webrtcbin) = webrtcbin.upgrade() {
+                let reading = statistics::read(&webrtcbin, reply, &tracks, &handles);
+                let report = TransportReport::Statistics(Box::new(reading));
+                handles.reports.send(report);
             }
         });
         self.webrtcbin

@@ -10,6 +10,7 @@ use std::{sync::Once, time::Duration};
 use gst::{glib, prelude::*};
 
 use super::{
+    counters,
     handles::{CAT, TransportHandles},
     jitter_latency::JitterBufferStats,
     rtp_probes::{self, PACKETS},
@@ -33,7 +34,7 @@ pub(super) fn read_jitter_buffer_stats(handles: &TransportHandles) -> JitterBuff
         longest_silence: Duration::from_nanos(silence.cast_unsigned()),
         ..JitterBufferStats::default()
     };
-    for buffer in buffers.iter().filter_map(glib::WeakRef::upgrade) {
+    for buffer in buffers.iter().filter_map(|(_, buffer)| buffer.upgrade()) {
         let stats: gst::Structure = buffer.property("stats");
         let count = |name| stats.get::<u64>(name).unwrap_or(0);
         let time = |name| Duration::from_nanos(count(name));
@@ -62,6 +63,7 @@ pub(super) fn watch_jitter_buffers(webrtcbin: &gst::Element, handles: &Transport
         return;
     };
     rtp_probes::disable_rtpbin_sync(&rtpbin);
+    counters::measure_round_trip(&rtpbin, &handles.counters);
     let handles = handles.clone();
     // One session has several jitter buffers.
     let first = Once::new();
@@ -69,13 +71,18 @@ pub(super) fn watch_jitter_buffers(webrtcbin: &gst::Element, handles: &Transport
     rtpbin.connect("new-jitterbuffer", false, move |values| {
         if let Some(session) = rtp_session(values) {
             raise_rtcp_bandwidth(&session);
-            first.call_once(|| rtp_probes::observe_sender_reports(&session, &handles));
+            first.call_once(|| {
+                rtp_probes::observe_sender_reports(&session, &handles);
+                counters::observe_rtcp(&session, &handles.counters);
+            });
         }
         let buffer = values.get(1)?.get::<gst::Element>().ok()?;
         buffer.set_property("faststart-min-packets", FASTSTART_MIN_PACKETS);
         if let Some(sink) = buffer.static_pad("sink") {
             enable_video_retransmission(&sink, &handles);
-            lock(&handles.jitter_buffers).push(buffer.downgrade());
+            let ssrc = values.get(3)?.get::<u32>().ok()?;
+            lock(&handles.jitter_buffers).push((ssrc, buffer.downgrade()));
+            handles.counters.measure_jitter_buffer(ssrc, &buffer);
             rtp_probes::observe_packets(&sink, &handles);
         }
         None

@@ -126,6 +126,8 @@ impl RtpReceiver {
             is_video: self.track.kind == Kind::Video,
             tap: tap.clone(),
         };
+        let counters = &handles.counters;
+        counters.find_receiver(&self.track.name, pad);
         probe_packets(pad, forwarder.clone(), handles);
         let sink = appsink(forwarder);
         if let Some(pad) = sink.static_pad("sink") {

@@ -28,19 +28,18 @@ use crate::{
 /// gathered by then, a host on this network is reachable.
 const GATHERING_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The server sends receiver reports about once a second.
-const LOSS_POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// The server sends receiver reports about once a second. Two intervals of
+/// [`POLL_INTERVAL`].
+const STATISTICS_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) struct TransportThread {
     config: TransportConfig,
     handles: TransportHandles,
     peer: Option<PeerConnection>,
     gathering_since: Option<Instant>,
-    /// A sender was opened, so the server reports its loss.
-    is_sending: bool,
     jitter_latency: JitterLatencyController,
     jitter_polled: Instant,
-    loss_polled: Instant,
+    statistics_polled: Instant,
 }
 
 impl TransportThread {
@@ -52,10 +51,9 @@ impl TransportThread {
             handles,
             peer: None,
             gathering_since: None,
-            is_sending: false,
             jitter_latency,
             jitter_polled: Instant::now(),
-            loss_polled: Instant::now(),
+            statistics_polled: Instant::now(),
         }
     }
 
@@ -73,7 +71,7 @@ impl TransportThread {
     }
 
     fn next_command(&self, commands: &mpsc::Receiver<TransportCommand>) -> TransportCommand {
-        let polls = self.peer.is_some() && (self.is_sending || !self.jitter_latency.is_fixed());
+        let polls = self.peer.is_some();
         let (since, timeout, on_timeout) = match self.gathering_since {
             Some(since) => (
                 since,
@@ -174,7 +172,6 @@ impl TransportThread {
             && !self.handles.gate.is_closed()
         {
             let result = peer.open_sender(&track, codec, payload_type);
-            self.is_sending |= result.is_ok();
             peer.recalculate_latency();
             let report = TransportReport::SenderOpened(track, result);
             self.handles.reports.send(report);
@@ -194,15 +191,21 @@ impl TransportThread {
         }
     }
 
-    /// Reads the server's receiver reports and the jitter buffers' statistics.
+    /// Reads the connection's statistics, once it is verified, and those of the
+    /// jitter buffers.
     fn poll_statistics(&mut self) {
         self.jitter_polled = Instant::now();
         let Some(peer) = &self.peer else {
             return;
         };
-        if self.is_sending && self.loss_polled.elapsed() >= LOSS_POLL_INTERVAL {
-            self.loss_polled = Instant::now();
-            peer.report_loss();
+        // A poll that is a little early counts.
+        let due = self.statistics_polled.elapsed() + POLL_INTERVAL / 2 >= STATISTICS_INTERVAL;
+        if due && self.handles.gate.is_open() {
+            self.statistics_polled = Instant::now();
+            peer.report_statistics();
+        }
+        if self.jitter_latency.is_fixed() {
+            return;
         }
         let stats = retransmission::read_jitter_buffer_stats(&self.handles);
         let now = self.handles.last_received.now();

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: MIT
+
+//! Reads the statistics of a connection: of webrtcbin, of its RTP session and
+//! jitter buffers, and of our own counters. On webrtcbin's "pc" thread, where it
+//! answers `get-stats`. Any field may be missing: versions differ.
+
+use std::collections::{BTreeMap, HashMap};
+
+use gst::{glib, prelude::*};
+use gst_webrtc::{
+    WebRTCDTLSTransportState, WebRTCICEConnectionState, WebRTCSCTPTransport,
+    WebRTCSessionDescription, WebRTCStatsType,
+};
+
+use super::{counters::ReceiverCounts, handles::TransportHandles};
+use crate::{
+    platform::lock,
+    session::statistics::{CandidatePair, ConnectionStatistics, TrackStatistics, Traffic},
+};
+
+/// One reading. `sent` are the tracks of the senders' SSRCs.
+pub(super) fn read(
+    webrtcbin: &gst::Element,
+    reply: Option<&gst::StructureRef>,
+    sent: &HashMap<u32, String>,
+    handles: &TransportHandles,
+) -> ConnectionStatistics {
+    let counters = &handles.counters;
+    let reports: Vec<_> = reply.map(structures).unwrap_or_default();
+    let sources = rtp_sources(webrtcbin);
+    let rtx_ssrcs = rtx_ssrcs(webrtcbin);
+    let mut tracks = BTreeMap::new();
+    for (track, counts) in counters.receivers() {
+        let received = counts.ssrcs.iter().filter_map(|ssrc| sources.get(ssrc));
+        let buffers = jitter_buffers(handles, &counts.ssrcs);
+        tracks.insert(track, received_track(received, buffers, &counts));
+    }
+    for (ssrc, track) in sent {
+        if let Some(source) = sources.get(ssrc) {
+            let report = find_report(&reports, WebRTCStatsType::RemoteInboundRtp, *ssrc);
+            let rtx = rtx_ssrcs.get(ssrc).and_then(|rtx| sources.get(rtx));
+            tracks.insert(track.clone(), sent_track(source, rtx, report));
+        }
+    }
+    let measured = lock(&counters.round_trip).latest();
+    let reported = tracks.values().filter_map(|track| track.round_trip_time);
+    let round_trip_time = measured
+        .map(|time| time.as_secs_f64())
+        .or_else(|| reported.reduce(f64::min));
+    let (dtls_state, ice_state) = states(webrtcbin);
+    ConnectionStatistics {
+        round_trip_time,
+        available_outgoing_bitrate: None,
+        candidate_pair: candidate_pair(&reports),
+        dtls_state,
+        ice_state,
+        sent: counters.sent.read(),
+        received: counters.received.read(),
+        tracks,
+    }
+}
+
+fn structures(structure: &gst::StructureRef) -> Vec<gst::Structure> {
+    let values = structure.iter();
+    values
+        .filter_map(|(_, value)| value.get::<gst::Structure>().ok())
+        .collect()
+}
+
+fn is_of_type(report: &gst::StructureRef, wanted: WebRTCStatsType) -> bool {
+    report.get::<WebRTCStatsType>("type") == Ok(wanted)
+}
+
+fn find_report(
+    reports: &[gst::Structure],
+    wanted: WebRTCStatsType,
+    ssrc: u32,
+) -> Option<&gst::Structure> {
+    let mut reports = reports.iter();
+    reports.find(|report| is_of_type(report, wanted) && report.get::<u32>("ssrc") == Ok(ssrc))
+}
+
+/// The sources of the bundle's RTP session, by SSRC.
+fn rtp_sources(webrtcbin: &gst::Element) -> HashMap<u32, gst::Structure> {
+    let bin = webrtcbin.downcast_ref::<gst::Bin>();
+    let rtpbin = bin.and_then(|bin| bin.by_name("rtpbin"));
+    // max-bundle: there is one session.
+    let session = rtpbin.and_then(|rtpbin| {
+        rtpbin.emit_by_name::<Option<glib::Object>>("get-internal-session", &[&0u32])
+    });
+    let Some(session) = session else {
+        return HashMap::new();
+    };
+    let stats: gst::Structure = session.property("stats");
+    let sources = stats.get::<glib::ValueArray>("source-stats");
+    let sources = sources.ok().map(|sources| {
+        let values = sources.as_slice().iter();
+        let sources = values.filter_map(|value| value.get::<gst::Structure>().ok());
+        sources
+            .filter_map(|source| Some((source.get::<u32>("ssrc").ok()?, source)))
+            .collect()
+    });
+    sources.unwrap_or_default()
+}
+
+/// The SSRCs of the retransmissions of each sent SSRC, by the local description
+/// (RFC 5576, `ssrc-group:FID`).
+fn rtx_ssrcs(webrtcbin: &gst::Element) -> HashMap<u32, u32> {
+    let local: Option<WebRTCSessionDescription> = webrtcbin.property("local-description");
+    let Some(local) = local else {
+        return HashMap::new();
+    };
+    let medias = local.sdp().medias();
+    let attributes = medias.flat_map(|media| media.attributes());
+    let groups = attributes.filter(|attribute| attribute.key() == "ssrc-group");
+    let pairs = groups.filter_map(|group| {
+        let mut ssrcs = group.value()?.strip_prefix("FID ")?.split(' ');
+        Some((ssrcs.next()?.parse().ok()?, ssrcs.next()?.parse().ok()?))
+    });
+    pairs.collect()
+}
+
+/// A counter of any integer type.
+fn count(source: &gst::StructureRef, name: &str) -> u64 {
+    let unsigned = source.get::<u64>(name).ok();
+    let unsigned = unsigned.or_else(|| source.get::<u32>(name).ok().map(u64::from));
+    unsigned
+        .or_else(|| source.get::<i32>(name).ok()?.try_into().ok())
+        .unwrap_or(0)
+}
+
+/// A time in units of the RTP clock, in seconds.
+fn rtp_seconds(source: &gst::StructureRef, name: &str) -> Option<f64> {
+    let clock_rate = source
+        .get::<i32>("clock-rate")
+        .ok()
+        .filter(|rate| *rate > 0)?;
+    let units = source.get::<u32>(name).ok()?;
+    Some(f64::from(units) / f64::from(clock_rate))
+}
+
+fn jitter_buffers(handles: &TransportHandles, ssrcs: &[u32]) -> Vec<gst::Structure> {
+    let buffers = lock(&handles.jitter_buffers).clone();
+    let of_track = buffers.iter().filter(|(ssrc, _)| ssrcs.contains(ssrc));
+    of_track
+        .filter_map(|(_, buffer)| Some(buffer.upgrade()?.property("stats")))
+        .collect()
+}
+
+fn received_track<'a>(
+    sources: impl Iterator<Item = &'a gst::Structure>,
+    jitter_buffers: Vec<gst::Structure>,
+    counts: &ReceiverCounts,
+) -> TrackStatistics {
+    let mut track = TrackStatistics {
+        jitter_buffer_delay: counts.jitter_buffer_delay.as_secs_f64(),
+        jitter_buffer_emitted_count: counts.jitter_buffer_emitted_count,
+        ..TrackStatistics::default()
+    };
+    for source in sources {
+        track.traffic.packets += count(source, "packets-received");
+        track.traffic.bytes += count(source, "octets-received");
+        // RTPSource counts one too few: the packet of its probation twice.
+        track.packets_lost += i64::from(source.get::<i32>("packets-lost").unwrap_or(0).max(0));
+        track.nack_count += count(source, "sent-nack-count");
+        track.pli_count += count(source, "sent-pli-count");
+        track.fir_count += count(source, "sent-fir-count");
+        track.jitter = rtp_seconds(source, "jitter");
+    }
+    for buffer in jitter_buffers {
+        track.packets_discarded += count(&buffer, "num-late");
+        track.retransmitted_packets += count(&buffer, "rtx-success-count");
+    }
+    track
+}
+
+/// `rtx` is the source of its retransmissions (RFC 4588).
+fn sent_track(
+    source: &gst::StructureRef,
+    rtx: Option<&gst::Structure>,
+    report: Option<&gst::Structure>,
+) -> TrackStatistics {
+    let seconds = |name| report.and_then(|report| report.get::<f64>(name).ok());
+    TrackStatistics {
+        traffic: Traffic {
+            packets: count(source, "packets-sent"),
+            bytes: count(source, "octets-sent"),
+            bitrate: None,
+        },
+        packets_lost: report.map_or(0, |report| {
+            report.get::<i32>("packets-lost").unwrap_or(0).into()
+        }),
+        retransmitted_packets: rtx.map_or(0, |rtx| count(rtx, "packets-sent")),
+        nack_count: count(source, "recv-nack-count"),
+        pli_count: count(source, "recv-pli-count"),
+        fir_count: count(source, "recv-fir-count"),
+        jitter: seconds("jitter"),
+        round_trip_time: seconds("round-trip-time"),
+        fraction_lost: seconds("fraction-lost"),
+        ..TrackStatistics::default()
+    }
+}
+
+/// The pair that the transport's report names, since 1.22.
+fn candidate_pair(reports: &[gst::Structure]) -> Option<CandidatePair> {
+    let by_id = |id: &str| {
+        let mut reports = reports.iter();
+        reports.find(|report| report.get::<&str>("id") == Ok(id))
+    };
+    let transports = reports
+        .iter()
+        .filter(|report| is_of_type(report, WebRTCStatsType::Transport));
+    let pair = transports
+        .filter_map(|transport| transport.get::<&str>("selected-candidate-pair-id").ok())
+        .find_map(by_id)?;
+    let candidate = |name| by_id(pair.get::<&str>(name).ok()?);
+    let local = candidate("local-candidate-id")?;
+    let remote = candidate("remote-candidate-id")?;
+    let text = |report: &gst::Structure, name| {
+        let text = report.get::<String>(name).unwrap_or_default();
+        text.to_ascii_lowercase()
+    };
+    let relay_protocol = text(local, "relay-protocol");
+    Some(CandidatePair {
+        local_candidate_type: text(local, "candidate-type"),
+        remote_candidate_type: text(remote, "candidate-type"),
+        protocol: text(local, "protocol"),
+        relay_protocol: Some(relay_protocol).filter(|protocol| !protocol.is_empty()),
+    })
+}
+
+/// Of DTLS and ICE.
+fn states(webrtcbin: &gst::Element) -> (Option<String>, Option<String>) {
+    let ice: WebRTCICEConnectionState = webrtcbin.property("ice-connection-state");
+    let sctp: Option<WebRTCSCTPTransport> = webrtcbin.property("sctp-transport");
+    let dtls = sctp.and_then(|sctp| sctp.transport());
+    let dtls = dtls.map(|dtls| dtls.property::<WebRTCDTLSTransportState>("state"));
+    (dtls.as_ref().and_then(nick), nick(&ice))
+}
+
+fn nick(state: &impl ToValue) -> Option<String> {
+    let value = state.to_value();
+    let (_, value) = glib::EnumValue::from_value(&value)?;
+    Some(value.nick().to_owned())
+}

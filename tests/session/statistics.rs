@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: MIT
+
+//! The property `stats` and the message `reactor-stats`: against what a relay between element and
+//! runtime counts, at their interval, and after a reconnection.
+
+use std::time::Duration;
+
+use gst::prelude::*;
+use reactor_tests::{
+    pipeline::{TestPipeline, wait_for, wait_until},
+    proxy::{Proxy, RuntimeRoute},
+    relay::{Direction, LinkConditions, Relay, count_codec_packets},
+    server::Server,
+};
+use serde_json::Value;
+
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Statistics are read once a second.
+const READINGS: Duration = Duration::from_millis(2500);
+const VIDEO_PAD: &str = "video_main_video";
+
+/// The elements reach the server through a relay.
+struct Network {
+    relay: Relay,
+    proxy: Proxy,
+    _server: Server,
+}
+
+impl Network {
+    fn new() -> Self {
+        let server = Server::playground();
+        let proxy = Proxy::before(&server);
+        Self {
+            relay: Relay::behind(&proxy, 1),
+            proxy,
+            _server: server,
+        }
+    }
+
+    fn parse(&self, line: &str) -> TestPipeline {
+        let server = format!("local=true api-url={}", self.proxy.url());
+        TestPipeline::parse(&line.replace("{server}", &server))
+    }
+
+    /// The number of RTP packets to the client in this codec, lost ones included.
+    fn packets(&self, codec: &str) -> u64 {
+        let offers = self.proxy.requests(RuntimeRoute::Offer);
+        let Some(offer) = offers.first() else {
+            return 0;
+        };
+        let offer: Value = serde_json::from_str(&offer.body).unwrap();
+        let sdp = offer["sdp_offer"].as_str().unwrap();
+        count_codec_packets(sdp, codec, &self.relay.payloads(Direction::ToClient))
+    }
+}
+
+/// Empty while there is no session.
+fn connection(running: &TestPipeline, element: &str) -> gst::Structure {
+    let stats: gst::Structure = running.by_name(element).property("stats");
+    let empty = || gst::Structure::new_empty("connection");
+    stats.get("connection").unwrap_or_else(|_| empty())
+}
+
+/// Empty while there is no such pad.
+fn video(running: &TestPipeline) -> gst::Structure {
+    let stats: gst::Structure = running.by_name("r").property("stats");
+    let empty = || gst::Structure::new_empty("track");
+    stats.get(VIDEO_PAD).unwrap_or_else(|_| empty())
+}
+
+fn count(stats: &gst::Structure, name: &str) -> u64 {
+    stats.get(name).unwrap_or(0)
+}
+
+fn assert_close(what: &str, value: u64, expected: u64, tolerance: u64) {
+    let difference = value.abs_diff(expected);
+    assert!(difference <= tolerance, "{what}: {value}, not {expected}");
+}
+
+#[test]
+fn statistics_agree_with_relay() {
+    let network = Network::new();
+    let delay = Duration::from_millis(40);
+    network.relay.set_both(LinkConditions {
+        loss: 0.05,
+        delay,
+        ..LinkConditions::default()
+    });
+    let running = network.parse("reactorsrc name=r latency=300 {server} ! fakesink");
+    running.play();
+    wait_until("packets and a round trip", TIMEOUT, || {
+        network.packets("vp9") > 600 && connection(&running, "r").has_field("round-trip-time")
+    });
+    // Nothing arrives any more, so that the last reading is complete.
+    network.relay.set_down(true);
+    let (sent, passed) = (
+        network.packets("vp9"),
+        network.relay.counts(Direction::ToClient).passed,
+    );
+    std::thread::sleep(READINGS);
+
+    let video = video(&running);
+    let received = count(&video, "packets-received");
+    let lost = video.get::<i64>("packets-lost").unwrap() as u64;
+    assert_close("packets", received + lost, sent, 10 + sent / 50);
+    let ratio = lost as f64 / sent as f64;
+    assert!((0.025..0.085).contains(&ratio), "{lost} of {sent} lost");
+    assert!(count(&video, "nack-count") > 0, "{video}");
+    assert!(
+        count(&video, "retransmitted-packets-received") > 0,
+        "{video}"
+    );
+    assert!(count(&video, "bytes-received") > 100 * received, "{video}");
+    assert!(video.get::<f64>("jitter").is_ok(), "{video}");
+    // Each packet waits in the jitter buffer, but for no longer than its latency and a little.
+    let emitted = count(&video, "jitter-buffer-emitted-count");
+    let waited: f64 = video.get("jitter-buffer-delay").unwrap();
+    assert!(emitted > received / 2, "{video}");
+    assert!(waited > 0.0 && waited / (emitted as f64) < 2.0, "{video}");
+
+    let connection = connection(&running, "r");
+    // Without STUN, which the relay counts.
+    let packets = count(&connection, "packets-received");
+    assert!(packets > received && packets <= passed, "{connection}");
+    let round_trip: f64 = connection.get("round-trip-time").unwrap();
+    assert!(round_trip >= 2.0 * delay.as_secs_f64(), "{connection}");
+    assert!(round_trip < 5.0, "{connection}");
+    // The relay hides the client's own address.
+    for (field, value) in [
+        ("dtls-state", "connected"),
+        ("local-candidate-type", "prflx"),
+        ("remote-candidate-type", "host"),
+        ("protocol", "udp"),
+    ] {
+        assert_eq!(connection.get::<&str>(field), Ok(value), "{connection}");
+    }
+    assert_eq!(connection.get::<bool>("relay"), Ok(false), "{connection}");
+}
+
+#[test]
+fn frames_of_decoder_and_encoder_are_in_statistics() {
+    let network = Network::new();
+    let running = network.parse(
+        "videotestsrc is-live=true ! video/x-raw,width=320,height=180,framerate=15/1 \
+         ! reactorsink name=s {server} \
+         reactorsrc name=r r.video_main_video ! identity name=i ! fakesink",
+    );
+    let pad = running.pad("i", "src");
+    let frames = reactor_tests::pipeline::count_buffers(&pad);
+    running.play();
+    wait_until("statistics of both tracks", TIMEOUT, || {
+        let stats: gst::Structure = running.by_name("s").property("stats");
+        let sent = stats.get::<gst::Structure>("video_0");
+        let sent = sent.is_ok_and(|sent| {
+            count(&sent, "packets-sent") > 0 && sent.has_field("round-trip-time")
+        });
+        sent && frames() > 60
+    });
+    let sent = running.pad_stats("s", "video_0");
+    let names = [("frame-width", 320), ("frame-height", 180)];
+    for (name, value) in names {
+        assert_eq!(sent.get::<u32>(name), Ok(value), "{sent}");
+    }
+    assert!(count(&sent, "frames-sent") > 0, "{sent}");
+    assert!(count(&sent, "bytes-sent") > 0, "{sent}");
+    assert!(sent.get::<&str>("encoder-implementation").is_ok(), "{sent}");
+
+    let before = frames() as u64;
+    let video = video(&running);
+    let after = frames() as u64;
+    let decoded = count(&video, "frames-decoded");
+    // A buffer is counted before it reaches the other pad.
+    assert!(
+        (before..=after + 5).contains(&decoded),
+        "{before} {after} {video}"
+    );
+    assert!(
+        video.get::<f64>("frames-per-second").unwrap() > 1.0,
+        "{video}"
+    );
+    assert!(video.get::<u32>("frame-width").unwrap() > 0, "{video}");
+    assert!(
+        video.get::<&str>("decoder-implementation").is_ok(),
+        "{video}"
+    );
+    running.assert_no_error();
+}
+
+#[test]
+fn messages_come_at_interval_and_stop() {
+    let network = Network::new();
+    let running = network.parse("reactorsrc name=r stats-interval=200 {server} ! fakesink");
+    running.play();
+    let next = || running.wait_element("reactor-stats", TIMEOUT);
+    let mut with_video = (0..300)
+        .map(|_| next())
+        .filter(|stats| stats.has_field(VIDEO_PAD));
+    let first = with_video.next().expect("statistics of the track");
+    assert!(first.has_field("connection"), "{first}");
+    let source = running.by_name("r");
+    source.set_property("stats-interval", 0u32);
+    let bus = running.pipeline.bus().unwrap();
+    let pending = || {
+        let messages = std::iter::from_fn(|| bus.pop_filtered(&[gst::MessageType::Element]));
+        let names = messages.filter_map(|message| Some(message.structure()?.name().to_string()));
+        names.filter(|name| name == "reactor-stats").count()
+    };
+    // What was on its way arrives.
+    std::thread::sleep(Duration::from_millis(500));
+    pending();
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(pending(), 0);
+    source.set_property("stats-interval", 100u32);
+    next();
+    running.assert_no_error();
+}
+
+#[test]
+fn reconnection_keeps_totals() {
+    let network = Network::new();
+    let running = network.parse("reactorsrc name=r {server} ! fakesink");
+    running.play();
+    let received = || count(&video(&running), "packets-received");
+    wait_until("the connection", TIMEOUT, || {
+        received() > 100 && connection(&running, "r").has_field("ice-state")
+    });
+    let source = running.by_name("r");
+    source.emit_by_name::<()>("disconnect", &[&true]);
+    let before = wait_for(TIMEOUT, "the end of the connection", || {
+        let connection = connection(&running, "r");
+        (!connection.has_field("ice-state")).then(|| count(&connection, "bytes-received"))
+    });
+    let packets = received();
+    assert!(
+        packets > 100 && before > 0,
+        "{packets} packets, {before} bytes"
+    );
+    source.emit_by_name::<()>("reconnect", &[]);
+    wait_until("more packets on the next connection", TIMEOUT, || {
+        let connection = connection(&running, "r");
+        let bytes = count(&connection, "bytes-received");
+        assert!(bytes >= before && received() >= packets, "{connection}");
+        received() > packets + 50 && connection.has_field("ice-state")
+    });
+    assert_eq!(network.relay.connections(), 2);
+    running.assert_no_error();
+}
