@@ -15,6 +15,9 @@ use crate::{http, process::send_signal};
 /// Generous: the machine may be busy compiling.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
+/// A journal that says nothing for this time has been read.
+const EVENTS_SILENCE: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 pub struct Server {
     child: Child,
@@ -89,6 +92,17 @@ impl Server {
         let reply = http::get(&format!("{}/session", self.url())).expect("/session");
         let json: serde_json::Value = serde_json::from_str(&reply.body).expect("JSON");
         json["state"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// The facts in the server's journal (`GET /events`, server-sent events), which goes on.
+    pub fn events(&self) -> Vec<serde_json::Value> {
+        let text = http::read_stream(&format!("{}/events?since=0", self.url()), EVENTS_SILENCE);
+        let text = text.expect("/events");
+        let facts = text.lines().filter_map(|line| line.strip_prefix("data:"));
+        // The last line may not be complete.
+        facts
+            .filter_map(|fact| serde_json::from_str(fact).ok())
+            .collect()
     }
 
     /// Waits until the session is in this state; panics after `limit`.

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 
 //! The property `stats` and the message `reactor-stats`: against what a relay between element and
-//! runtime counts, at their interval, and after a reconnection.
+//! runtime counts, at their interval, and after a reconnection; and what the platform is told.
 
 use std::time::Duration;
 
 use gst::prelude::*;
 use reactor_tests::{
-    pipeline::{TestPipeline, wait_for, wait_until},
+    pipeline::{TestPipeline, is_v0, wait_for, wait_until},
     proxy::{Proxy, RuntimeRoute},
     relay::{Direction, LinkConditions, Relay, count_codec_packets},
     server::Server,
@@ -243,5 +243,117 @@ fn reconnection_keeps_totals() {
         received() > packets + 50 && connection.has_field("ice-state")
     });
     assert_eq!(network.relay.connections(), 2);
+    running.assert_no_error();
+}
+
+/// The statistics of a client that the server has noted by now.
+fn client_stats(server: &Server) -> Vec<Value> {
+    let facts = server.events();
+    let details = facts.into_iter().map(|mut fact| fact["detail"].take());
+    details
+        .filter(|detail| detail["name"] == "client_stats")
+        .collect()
+}
+
+fn start_camera_and_source(server: &Server, properties: &str) -> TestPipeline {
+    TestPipeline::launch(&format!(
+        "videotestsrc is-live=true ! video/x-raw,width=320,height=180,framerate=15/1 \
+         ! reactorsink name=s local=true api-url={url} \
+         reactorsrc name=r {properties} r.video_main_video ! fakesink",
+        url = server.url()
+    ))
+}
+
+#[test]
+fn platform_is_told_of_quality() {
+    if is_v0() {
+        return;
+    }
+    let server = Server::playground();
+    let running = start_camera_and_source(&server, "");
+    let told = wait_for(TIMEOUT, "two reports", || {
+        let told = client_stats(&server);
+        (told.len() >= 2).then_some(told)
+    });
+    running.assert_no_error();
+    let first = &told[0];
+    let connection = &first["connection_stat"];
+    assert!(
+        connection["metrics"]["time_to_connect_ms"].as_f64() > Some(0.0),
+        "{first}"
+    );
+    assert_eq!(
+        connection["environment"]["sdk_type"], "gstreamer",
+        "{first}"
+    );
+    let last = told.last().unwrap();
+    let track = |name: &str| {
+        let tracks = last["track_stats"].as_array().unwrap();
+        let track = tracks.iter().find(|track| track["track_name"] == name);
+        track
+            .unwrap_or_else(|| panic!("no {name} in {last}"))
+            .clone()
+    };
+    let video = track("main_video");
+    assert_eq!(video["kind"], "video", "{video}");
+    assert_eq!(video["direction"], "recvonly", "{video}");
+    assert_eq!(
+        (&video["codec"], &video["paused"]),
+        (&"VP9".into(), &false.into()),
+        "{video}"
+    );
+    assert!(
+        !video["codec_implementation"].as_str().unwrap().is_empty(),
+        "{video}"
+    );
+    let metric = |track: &Value, name: &str| {
+        let value = track["metrics"][name].as_f64();
+        value.unwrap_or_else(|| panic!("no {name} in {track}"))
+    };
+    for name in [
+        "packets_received",
+        "bitrate_bps",
+        "frames_decoded",
+        "frames_per_second",
+        "frame_width",
+        "frame_height",
+    ] {
+        assert!(metric(&video, name) > 0.0, "{name} of {video}");
+    }
+    for name in [
+        "jitter_ms",
+        "packets_lost",
+        "nack_count",
+        "keyframe_requests",
+        "frames_dropped",
+    ] {
+        assert!(metric(&video, name) >= 0.0, "{name} of {video}");
+    }
+    assert_eq!(video["frame_stages"][0]["name"], "jitter_buffer", "{video}");
+    let camera = track("camera");
+    assert_eq!(camera["direction"], "sendonly", "{camera}");
+    assert!(metric(&camera, "packets_sent") > 0.0, "{camera}");
+    assert!(
+        (metric(&camera, "frame_width") - 320.0).abs() < 0.5,
+        "{camera}"
+    );
+    assert!(
+        metric(&camera, "retransmitted_packets_sent") >= 0.0,
+        "{camera}"
+    );
+    // Audio that nobody takes rests on the server.
+    assert_eq!(track("main_audio")["paused"], true);
+}
+
+#[test]
+fn platform_is_told_nothing_if_an_element_is_against_it() {
+    let server = Server::playground();
+    let running = start_camera_and_source(&server, "report-stats=false");
+    wait_until("statistics", TIMEOUT, || {
+        count(&video(&running), "packets-received") > 0
+    });
+    // Twice the interval of the reports.
+    std::thread::sleep(Duration::from_secs(11));
+    assert_eq!(client_stats(&server), Vec::<Value>::new());
     running.assert_no_error();
 }

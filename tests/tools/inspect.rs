@@ -33,6 +33,7 @@ const PROPERTIES: &[(&str, &str, bool)] = &[
     ("on-gap", "GstReactorOnGap", true),
     ("reconnect", "gboolean", true),
     ("recoverable", "gboolean", true),
+    ("report-stats", "gboolean", true),
     ("restart-session", "gboolean", true),
     ("session", "gchararray", true),
     ("session-id", "gchararray", false),

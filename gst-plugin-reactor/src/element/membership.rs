@@ -118,6 +118,7 @@ impl SessionMembership {
         let participant = Participant {
             element: element.path_string().to_string(),
             role,
+            report_stats: settings.report_stats,
         };
         // Locked meanwhile: the first event may ask for the session.
         let mut slot = lock(&self.session);

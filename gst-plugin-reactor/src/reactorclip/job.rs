@@ -286,6 +286,8 @@ impl ClipWorker {
             let participant = Participant {
                 element: self.config.element.clone(),
                 role: ParticipantRole::Clip,
+                // It receives and sends no media that could be told of.
+                report_stats: true,
             };
             if let Some(session) = Session::find(key, participant, events) {
                 let session = Arc::new(session);

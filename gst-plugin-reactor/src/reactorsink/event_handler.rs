@@ -161,6 +161,7 @@ impl ReactorSink {
                 codecs: sink_pad.codecs(&settings)?,
                 track: track.clone(),
                 bitrate: settings.bitrate_limits(sink_pad.kind),
+                counters: sink_pad.counters.clone(),
             });
             gst::debug!(CAT, obj = sink_pad.pad, "feeds {}", track.name);
             sink_pad.bind(track);

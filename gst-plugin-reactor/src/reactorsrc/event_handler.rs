@@ -134,6 +134,7 @@ impl ReactorSrc {
             rtp: choice.format == OutputFormat::Rtp,
             paused: self.is_paused(&pad.pad),
             consumer: pad.stream.clone(),
+            counters: pad.stream.counters.clone(),
         })
     }
 

@@ -15,7 +15,7 @@ use std::{
     },
 };
 
-use super::{bitrate_allocator::BitrateLimits, codecs::Codec};
+use super::{bitrate_allocator::BitrateLimits, codecs::Codec, frame_counters::FrameCounters};
 use crate::platform::{lock, track::Track};
 
 /// One access unit (or RTP packet) of a track.
@@ -47,6 +47,7 @@ pub struct Subscription {
     /// The track stays paused on the server at first.
     pub paused: bool,
     pub consumer: Arc<dyn MediaConsumer>,
+    pub counters: Arc<FrameCounters>,
 }
 
 /// A track that an element sends to the model, and how.
@@ -57,6 +58,7 @@ pub struct Publication {
     pub codecs: Vec<&'static Codec>,
     /// Of the encoded media, in bits per second.
     pub bitrate: BitrateLimits,
+    pub counters: Arc<FrameCounters>,
 }
 
 /// The taps of a session, by track. Locked to find a slot, never per packet.

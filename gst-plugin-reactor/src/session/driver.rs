@@ -42,7 +42,7 @@ use crate::platform::{
 mod http_requests;
 mod statistics;
 
-use statistics::StatsTimer;
+use statistics::{ClientStatsReporter, StatsTimer};
 
 /// How long opening a session may take: the requests for a token, perhaps for
 /// another, and for the session itself.
@@ -80,6 +80,7 @@ pub(super) struct Driver {
     messages: mpsc::UnboundedSender<DriverMessage>,
     shared: Arc<SharedState>,
     statistics: StatisticsTotals,
+    client_stats: ClientStatsReporter,
     /// Of the elements that post their statistics.
     stats_timers: HashMap<u64, StatsTimer>,
 }
@@ -134,6 +135,7 @@ impl Driver {
             messages,
             shared,
             statistics: StatisticsTotals::default(),
+            client_stats: ClientStatsReporter::new(),
             stats_timers: HashMap::new(),
         })
     }
@@ -338,6 +340,7 @@ impl Driver {
                 self.update_readiness(&event);
                 self.participants.broadcast(&event);
                 if ready {
+                    self.begin_client_stats();
                     self.publish_tracks();
                 }
             }

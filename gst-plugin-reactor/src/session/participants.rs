@@ -4,6 +4,8 @@
 //! the offer made of all of them, and the events that each is sent. Owned by the
 //! driver, used on its task only; it sends nothing to the server.
 
+mod client_stats;
+
 use std::collections::HashMap;
 
 use super::{
@@ -25,6 +27,8 @@ pub struct Participant {
     /// Its path, for the errors of others.
     pub element: String,
     pub role: ParticipantRole,
+    /// The platform may be told what quality it sees (`report-stats`).
+    pub report_stats: bool,
 }
 
 /// What an element does in a session, which has at most one source.

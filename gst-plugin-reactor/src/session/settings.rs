@@ -215,6 +215,10 @@ settings! {
             "Connect under this id, registered by somebody else (0 = register one)",
             range: (0, u16::MAX as u32);
 
+        report_stats: bool = true,
+            "report-stats", "Report statistics",
+            "Tell the platform every 5 s how well the session is received and sent (wire v1)";
+
         /// 0 for never.
         stats_interval: u32 = 0,
             "stats-interval", "Statistics interval",

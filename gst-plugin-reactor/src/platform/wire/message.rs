@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
+    client_stats::ClientStats,
     frame::{Channel, WireVersion},
     value,
 };
@@ -80,6 +81,8 @@ pub enum ClientMessage {
     PauseTrack(String),
     /// Starts an output track: they all begin paused. Field 17.
     ResumeTrack(String),
+    /// The quality that this client sees. Never answered; v1 only. Field 19.
+    ClientStats(Box<ClientStats>),
     /// Runs a handler of the model's. Field 10 on `data`. A file goes into
     /// `uploads` under the name of its parameter, not into `data`.
     Command {

@@ -9,6 +9,7 @@
 //! its rule, used here for what comes back.
 
 pub mod chunking;
+mod client_stats;
 mod frame;
 mod message;
 mod pending_requests;
@@ -22,6 +23,7 @@ mod value;
 use super::{Code, Error};
 
 pub use chunking::{Framing, Reassembler};
+pub use client_stats::{ClientEnvironment, ClientStats, ClientTrackStats, FrameStage, Metrics};
 pub use frame::{Channel, WireFrame, WireVersion};
 #[cfg(test)]
 pub use message::UploadReferences;

@@ -2,8 +2,8 @@
 
 //! `reactor_wire.v1` as of runtime 3.10: the parts of it that a streaming
 //! client needs. Older runtimes have a subset with equal numbers.
-//! Statistics (client field 19) and steps (data field 11) are left out;
-//! unknown fields are skipped.
+//! Steps (data field 11), and stages of messages (field 4 of
+//! `ClientConnectionStat`) are left out; unknown fields are skipped.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ pub struct ControlClientMessage {
     pub kind: i32,
     #[prost(
         oneof = "ControlClientPayload",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19"
     )]
     pub payload: Option<ControlClientPayload>,
 }
@@ -52,6 +52,8 @@ pub enum ControlClientPayload {
     ResumeTrack(TrackName),
     #[prost(message, tag = "18")]
     UnpublishTrack(TrackName),
+    #[prost(message, tag = "19")]
+    ClientStats(ClientStats),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -216,4 +218,116 @@ pub struct Moderation {
 pub struct TrackName {
     #[prost(string, tag = "1")]
     pub name: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct ClientStats {
+    #[prost(message, repeated, tag = "1")]
+    pub track_stats: Vec<ClientTrackStat>,
+    #[prost(message, optional, tag = "2")]
+    pub connection_stat: Option<ClientConnectionStat>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct ClientTrackStat {
+    /// Unix time in milliseconds.
+    #[prost(int64, tag = "1")]
+    pub timestamp: i64,
+    #[prost(string, tag = "2")]
+    pub track_name: String,
+    #[prost(enumeration = "TrackKind", tag = "3")]
+    pub kind: i32,
+    #[prost(enumeration = "TrackDirection", tag = "4")]
+    pub direction: i32,
+    #[prost(oneof = "TrackCodec", tags = "5, 6")]
+    pub codec: Option<TrackCodec>,
+    #[prost(bool, tag = "7")]
+    pub paused: bool,
+    #[prost(btree_map = "string, double", tag = "8")]
+    pub metrics: BTreeMap<String, f64>,
+    #[prost(message, repeated, tag = "9")]
+    pub frame_stages: Vec<FrameStage>,
+    #[prost(string, tag = "10")]
+    pub codec_implementation: String,
+    #[prost(bool, optional, tag = "11")]
+    pub hardware_codec: Option<bool>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Oneof)]
+pub enum TrackCodec {
+    #[prost(enumeration = "VideoCodec", tag = "5")]
+    Video(i32),
+    #[prost(enumeration = "AudioCodec", tag = "6")]
+    Audio(i32),
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct FrameStage {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(double, tag = "2")]
+    pub total_ms: f64,
+    #[prost(uint64, tag = "3")]
+    pub frames: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct ClientConnectionStat {
+    /// Unix time in milliseconds.
+    #[prost(int64, tag = "1")]
+    pub timestamp: i64,
+    #[prost(btree_map = "string, double", tag = "2")]
+    pub metrics: BTreeMap<String, f64>,
+    #[prost(message, optional, tag = "3")]
+    pub environment: Option<ClientEnvironment>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ClientEnvironment {
+    #[prost(string, tag = "1")]
+    pub sdk_type: String,
+    #[prost(string, tag = "2")]
+    pub sdk_version: String,
+    #[prost(string, tag = "3")]
+    pub os: String,
+    #[prost(string, tag = "4")]
+    pub os_version: String,
+    #[prost(string, tag = "5")]
+    pub arch: String,
+    #[prost(string, tag = "6")]
+    pub device_model: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+#[repr(i32)]
+pub enum TrackKind {
+    Unspecified = 0,
+    Video = 1,
+    Audio = 2,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+#[repr(i32)]
+pub enum TrackDirection {
+    Unspecified = 0,
+    Recvonly = 1,
+    Sendonly = 2,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+#[repr(i32)]
+pub enum VideoCodec {
+    Unspecified = 0,
+    Vp8 = 1,
+    Vp9 = 2,
+    Av1 = 3,
+    H264 = 4,
+    H265 = 5,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+#[repr(i32)]
+pub enum AudioCodec {
+    Unspecified = 0,
+    Opus = 1,
 }

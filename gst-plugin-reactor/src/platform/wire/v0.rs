@@ -88,6 +88,10 @@ pub fn encode(message: &ClientMessage, request_id: &str) -> Result<WireFrame, Er
         ClientMessage::UnpublishTrack(name) => notification("unpublish_track", name),
         ClientMessage::PauseTrack(name) => notification("pause_track", name),
         ClientMessage::ResumeTrack(name) => notification("resume_track", name),
+        ClientMessage::ClientStats(_) => Err(Error::gpu(
+            Code::VersionMismatch,
+            "wire v0 has no message for statistics",
+        )),
         ClientMessage::Command {
             name,
             data,

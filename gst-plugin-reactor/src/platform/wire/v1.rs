@@ -5,6 +5,7 @@
 use prost::Message;
 
 use super::{
+    client_stats,
     frame::{Channel, WireFrame, WireVersion, undecodable},
     message::{
         ClientMessage, Clip, FileRef, InboundMessage, MessageRole, Moderation, ServerMessage,
@@ -35,6 +36,9 @@ pub fn encode(message: &ClientMessage, request_id: &str) -> WireFrame {
         ClientMessage::UnpublishTrack(name) => ControlClientPayload::UnpublishTrack(track(name)),
         ClientMessage::PauseTrack(name) => ControlClientPayload::PauseTrack(track(name)),
         ClientMessage::ResumeTrack(name) => ControlClientPayload::ResumeTrack(track(name)),
+        ClientMessage::ClientStats(stats) => {
+            ControlClientPayload::ClientStats(client_stats::to_proto(stats))
+        }
         ClientMessage::Command {
             name,
             data,

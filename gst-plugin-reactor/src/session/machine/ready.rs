@@ -12,7 +12,7 @@ use super::{
 };
 use crate::platform::{
     Code, Error,
-    wire::{Channel, ClientMessage, Moderation, ServerMessage, WireFrame},
+    wire::{Channel, ClientMessage, Moderation, ServerMessage, WireFrame, WireVersion},
 };
 
 impl Machine {
@@ -181,6 +181,17 @@ impl Machine {
             };
             self.requests.notify(&message, &mut self.actions);
         }
+    }
+
+    /// Whether the session is ready, and its wire known to be v1.
+    pub fn speaks_v1(&self) -> bool {
+        let is_v1 = self.requests.version_known && self.requests.version == WireVersion::V1;
+        is_v1 && matches!(self.phase, Phase::Ready(_))
+    }
+
+    /// Whether the server does not send an output track for now.
+    pub fn is_track_paused(&self, track: &str) -> bool {
+        self.paused_tracks.get(track).copied().unwrap_or(false)
     }
 
     pub(super) fn request(&mut self, token: u64, message: ClientMessage) {
