@@ -22,7 +22,10 @@ use crate::{
 /// qtdemux works on the data in the call that pushes them, so there is no
 /// thread and nothing to wait for.
 pub(super) fn caps_of_tracks(bytes: &Bytes) -> Result<BTreeMap<u32, gst::Caps>, Error> {
-    let demuxer = make("qtdemux")?;
+    caps_by(make("qtdemux")?, bytes)
+}
+
+fn caps_by(demuxer: gst::Element, bytes: &Bytes) -> Result<BTreeMap<u32, gst::Caps>, Error> {
     let bus = gst::Bus::new();
     demuxer.set_bus(Some(&bus));
     let found = Arc::new(Mutex::new(BTreeMap::new()));
@@ -40,6 +43,8 @@ pub(super) fn caps_of_tracks(bytes: &Bytes) -> Result<BTreeMap<u32, gst::Caps>, 
             _ => None,
         });
     let _ = demuxer.set_state(gst::State::Null);
+    // The messages on the bus hold the demuxer, which holds the bus.
+    demuxer.set_bus(None::<&gst::Bus>);
     match error {
         Some(why) => Err(invalid(format!("the clip's header cannot be read: {why}"))),
         None => result.map(|()| std::mem::take(&mut *lock(&found))),
@@ -68,4 +73,18 @@ fn push(demuxer: &gst::Element, bytes: &Bytes) -> Result<(), Error> {
 /// The track's ID is the last part of the stream ID.
 fn track_id(pad: &gst::Pad) -> Option<u32> {
     pad.stream_id()?.rsplit('/').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn demuxer_is_freed() {
+        gst::init().unwrap();
+        let demuxer = make("qtdemux").unwrap();
+        let weak = demuxer.downgrade();
+        assert!(caps_by(demuxer, &Bytes::from_static(b"no header")).is_err());
+        assert!(weak.upgrade().is_none(), "something holds the demuxer");
+    }
 }
