@@ -4,6 +4,7 @@
 //! many sessions.
 
 mod commands;
+mod replies;
 mod resources;
 mod sharing;
 mod statistics;

@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: MIT
 
 //! The action signals of the live elements. Called by the application's
-//! threads; a request returns at once, and its reply goes to a promise.
+//! threads; a request returns at once, and its reply goes to a promise, on the
+//! element's event thread.
 
 use std::path::PathBuf;
 
 use gst::{glib, prelude::*};
 
 use super::{
-    membership::SessionMembership,
-    reply::{ReplyTo, file_structure},
+    membership::{Joined, SessionMembership},
+    reply::{ReplyTo, file_structure, run_by},
 };
 use crate::{
     platform::{Error, upload::UploadSource, wire::ClientMessage},
-    session::{UploadCallback, command_queue::QueuedCommand},
+    session::{
+        Reply, UploadCallback,
+        command_queue::{QueuedCommand, ready_deadline},
+    },
 };
 
 impl SessionMembership {
@@ -25,10 +29,13 @@ impl SessionMembership {
         message: ClientMessage,
         promise: Option<gst::Promise>,
     ) {
-        let reply = ReplyTo::Promise(promise).callback(operation, self.state.session_id());
-        match self.require_session() {
-            Ok(session) => session.request(message, reply),
-            Err(error) => reply(Err(error.during(operation))),
+        let joined = self.require_session();
+        let executor = joined.as_ref().ok().map(|j| j.reply_executor.clone());
+        let reply_to = ReplyTo::Promise(promise);
+        let reply = reply_to.callback(operation, self.state.session_id(), executor);
+        match joined {
+            Ok(Joined { session, .. }) => session.request(message, reply),
+            Err(error) => reply.send(Err(error.during(operation))),
         }
     }
 
@@ -42,20 +49,26 @@ impl SessionMembership {
     ) {
         let id = self.state.session_id();
         let max_upload_size = self.state.settings().max_upload_size;
-        let reply: UploadCallback = Box::new(move |result| {
-            if let Some(promise) = promise {
+        let joined = self.require_session();
+        let executor = joined.as_ref().ok().map(|j| j.reply_executor.clone());
+        let reply: UploadCallback = match promise {
+            None => Reply::ignored(),
+            Some(promise) => run_by(executor, move |result| {
                 promise.reply(Some(file_structure(result, id.as_deref())));
-            }
-        });
-        match (self.require_session(), source) {
-            (Ok(session), Ok(source)) => session.queue_command(QueuedCommand::Upload {
-                source,
-                name,
-                mime,
-                max_upload_size,
-                reply,
             }),
-            (Err(error), _) | (_, Err(error)) => reply(Err(error.during("upload"))),
+        };
+        match (joined, source) {
+            (Ok(Joined { session, .. }), Ok(source)) => {
+                session.queue_command(QueuedCommand::Upload {
+                    source,
+                    name,
+                    mime,
+                    max_upload_size,
+                    deadline: ready_deadline(),
+                    reply,
+                })
+            }
+            (Err(error), _) | (_, Err(error)) => reply.send(Err(error.during("upload"))),
         }
     }
 

@@ -32,13 +32,19 @@ pub fn details(error: &Error, session_id: Option<&str>) -> gst::Structure {
 
 /// Posts an error message, after which an application stops the pipeline.
 pub fn post_error(element: &gst::Element, error: &Error, session_id: Option<&str>) {
-    let message = build_message(element, error, session_id, Severity::Error);
+    let details = details(error, session_id);
+    let message = build_message(element, error, details, Severity::Error);
     let _ = element.post_message(message);
 }
 
 /// Posts a warning message: the stream goes on.
 pub fn post_warning(element: &gst::Element, error: &Error, session_id: Option<&str>) {
-    let message = build_message(element, error, session_id, Severity::Warning);
+    post_warning_with(element, error, details(error, session_id));
+}
+
+/// Posts a warning message with these details.
+pub fn post_warning_with(element: &gst::Element, error: &Error, details: gst::Structure) {
+    let message = build_message(element, error, details, Severity::Warning);
     let _ = element.post_message(message);
 }
 
@@ -51,12 +57,11 @@ enum Severity {
 fn build_message(
     element: &gst::Element,
     error: &Error,
-    session_id: Option<&str>,
+    details: gst::Structure,
     severity: Severity,
 ) -> gst::Message {
     let glib_error = glib_error(error);
     let debug = error.to_string();
-    let details = details(error, session_id);
     match severity {
         Severity::Error => gst::message::Error::builder_from_error(glib_error)
             .src(element)

@@ -14,10 +14,12 @@ use std::{
 };
 
 use gst::prelude::*;
+use tokio::time::Instant;
 
 use super::{
     context::SessionContext,
     debug::CAT,
+    event_thread::ReplyExecutor,
     inherited_settings,
     navigation::NavigationCommands,
     reply::{ReplyTo, parse_arguments},
@@ -28,7 +30,7 @@ use crate::{
     platform::{Code, Error, commands::ModelCommand},
     session::{
         self, EventSender, Participant, ParticipantRole, Session,
-        command_queue::QueuedCommand,
+        command_queue::{QueuedCommand, ready_deadline},
         lock,
         settings::{MIN_LATENCY, Settings},
     },
@@ -43,12 +45,20 @@ const COMMAND_EVENT: &str = "reactor-command";
 pub struct SessionMembership {
     pub state: ElementState,
     pub context: SessionContext,
-    session: Mutex<Option<Arc<Session>>>,
+    joined: Mutex<Option<Joined>>,
     /// The session that was left last, until it is closed.
     closing: Mutex<Option<Arc<Session>>>,
     /// To what the jitter buffer has grown, in milliseconds; 0 = not grown.
     grown_latency: AtomicU32,
     navigation: NavigationCommands,
+}
+
+/// What there is from READY -> PAUSED to PAUSED -> READY.
+#[derive(Clone)]
+pub(super) struct Joined {
+    pub session: Arc<Session>,
+    /// Delivers replies on the event thread.
+    pub reply_executor: ReplyExecutor,
 }
 
 /// The commands to send as soon as a session is ready.
@@ -60,7 +70,8 @@ fn parse_startup_commands(settings: &Settings) -> Result<Vec<ModelCommand>, Erro
 impl SessionMembership {
     /// The session, from READY -> PAUSED to PAUSED -> READY.
     pub fn session(&self) -> Option<Arc<Session>> {
-        lock(&self.session).clone()
+        let joined = lock(&self.joined);
+        joined.as_ref().map(|joined| joined.session.clone())
     }
 
     /// The session, for what cannot be done without one.
@@ -68,8 +79,8 @@ impl SessionMembership {
     /// # Errors
     ///
     /// When the element is not in PAUSED or PLAYING.
-    pub fn require_session(&self) -> Result<Arc<Session>, Error> {
-        self.session().ok_or_else(|| {
+    pub(super) fn require_session(&self) -> Result<Joined, Error> {
+        lock(&self.joined).clone().ok_or_else(|| {
             let text = "there is no session: the element is not in PAUSED or PLAYING";
             Error::api(Code::InvalidState, text)
         })
@@ -105,6 +116,7 @@ impl SessionMembership {
         element: &gst::Element,
         role: ParticipantRole,
         events: EventSender,
+        reply_executor: ReplyExecutor,
     ) -> Result<Arc<Session>, Error> {
         let mut settings = self.state.settings().clone();
         if settings.names_no_server() {
@@ -121,19 +133,23 @@ impl SessionMembership {
             report_stats: settings.report_stats,
         };
         // Locked meanwhile: the first event may ask for the session.
-        let mut slot = lock(&self.session);
+        let mut slot = lock(&self.joined);
         let session = Arc::new(Session::join(Some(&key), &settings, participant, events)?);
-        *slot = Some(session.clone());
+        *slot = Some(Joined {
+            session: session.clone(),
+            reply_executor,
+        });
         drop(slot);
         session.set_stats_interval(self.state.settings().stats_interval());
-        self.queue_commands(element, commands);
+        self.queue_startup_commands(element, commands);
         Ok(session)
     }
 
     /// Leaves the session; [`SessionMembership::wait_closed`] waits for its end.
     pub fn leave(&self) {
         self.state.end_generation();
-        if let Some(session) = lock(&self.session).take() {
+        let joined = lock(&self.joined).take();
+        if let Some(Joined { session, .. }) = joined {
             session.leave();
             *lock(&self.closing) = Some(session);
         }
@@ -154,13 +170,22 @@ impl SessionMembership {
     /// Sends the startup commands to a session that replaces a lost one.
     pub(super) fn send_startup_commands(&self, element: &gst::Element) {
         let commands = parse_startup_commands(&self.state.settings()).unwrap_or_default();
-        self.queue_commands(element, commands);
+        self.queue_startup_commands(element, commands);
+    }
+
+    /// Queues commands that wait for the session, however long that takes. Their
+    /// replies go to the bus.
+    fn queue_startup_commands(&self, element: &gst::Element, commands: Vec<ModelCommand>) {
+        for command in commands {
+            self.queue_command(command, None, ReplyTo::Bus(element.clone()));
+        }
     }
 
     /// Queues commands whose replies go to the bus.
     fn queue_commands(&self, element: &gst::Element, commands: Vec<ModelCommand>) {
         for command in commands {
-            self.queue_command(command, ReplyTo::Bus(element.clone()));
+            let reply_to = ReplyTo::Bus(element.clone());
+            self.queue_command(command, ready_deadline(), reply_to);
         }
     }
 
@@ -169,28 +194,34 @@ impl SessionMembership {
     pub(super) fn send_command(&self, name: &str, json: Option<&str>, reply_to: ReplyTo) {
         let arguments = parse_arguments(json.unwrap_or("{}"));
         match arguments.and_then(|arguments| ModelCommand::literal(name, arguments)) {
-            Ok(command) => self.queue_command(command, reply_to),
+            Ok(command) => self.queue_command(command, ready_deadline(), reply_to),
             Err(error) => {
-                let reply = reply_to.callback(name, self.state.session_id());
-                reply(Err(error.during("send_command")));
+                let executor = self.require_session().ok();
+                let executor = executor.map(|joined| joined.reply_executor);
+                let reply = reply_to.callback(name, self.state.session_id(), executor);
+                reply.send(Err(error.during("send_command")));
             }
         }
     }
 
-    fn queue_command(&self, command: ModelCommand, reply_to: ReplyTo) {
-        let reply = reply_to.callback(&command.name, self.state.session_id());
+    /// Queues a command that fails at `deadline` unless the session is ready.
+    fn queue_command(&self, command: ModelCommand, deadline: Option<Instant>, reply_to: ReplyTo) {
+        let joined = self.require_session();
+        let executor = joined.as_ref().ok().map(|j| j.reply_executor.clone());
+        let reply = reply_to.callback(&command.name, self.state.session_id(), executor);
         let (check, max_upload_size) = {
             let settings = self.state.settings();
             (settings.check_commands, settings.max_upload_size)
         };
-        match self.require_session() {
-            Ok(session) => session.queue_command(QueuedCommand::Command {
+        match joined {
+            Ok(Joined { session, .. }) => session.queue_command(QueuedCommand::Command {
                 command,
                 check,
                 max_upload_size,
+                deadline,
                 reply,
             }),
-            Err(error) => reply(Err(error.during("send_command"))),
+            Err(error) => reply.send(Err(error.during("send_command"))),
         }
     }
 

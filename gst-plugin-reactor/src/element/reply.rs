@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: MIT
 
 //! [`ReplyTo`]: where the reply to a request goes, and the structure that it
-//! becomes. Replies arrive on the driver's task; they only answer a promise or
-//! post a message.
+//! becomes. Replies arrive on the driver's task and are given to the element's
+//! event thread, since what answers a promise runs the application's code.
 
 use gst::prelude::*;
 
-use super::{bus, clip_structure, debug::CAT, errors};
+use super::{bus, clip_structure, debug::CAT, errors, event_thread::ReplyExecutor};
 use crate::{
     platform::{
         Code, Error,
         wire::{FileRef, ServerMessage},
     },
-    session::ReplyCallback,
+    session::{Reply, ReplyCallback},
 };
 
 /// Where the reply to a request goes.
@@ -24,17 +24,22 @@ pub enum ReplyTo {
 }
 
 impl ReplyTo {
-    /// The callback that delivers the reply to the command of this name.
-    pub fn callback(self, command: &str, session_id: Option<String>) -> ReplyCallback {
+    /// The callback that delivers the reply to the command of this name, by
+    /// `executor`.
+    pub fn callback(
+        self,
+        command: &str,
+        session_id: Option<String>,
+        executor: Option<ReplyExecutor>,
+    ) -> ReplyCallback {
         match self {
-            Self::Promise(promise) => Box::new(move |result| {
-                if let Some(promise) = promise {
-                    promise.reply(Some(reply_structure(result, session_id.as_deref())));
-                }
+            Self::Promise(None) => Reply::ignored(),
+            Self::Promise(Some(promise)) => run_by(executor, move |result| {
+                promise.reply(Some(reply_structure(result, session_id.as_deref())));
             }),
             Self::Bus(element) => {
                 let (weak, command) = (element.downgrade(), command.to_owned());
-                Box::new(move |result| {
+                run_by(executor, move |result| {
                     if let Some(element) = weak.upgrade() {
                         post_reply(&element, &command, result, session_id.as_deref());
                     }
@@ -42,6 +47,18 @@ impl ReplyTo {
             }
         }
     }
+}
+
+/// A reply that an executor delivers. Without one, while the element has no event
+/// thread, the caller does.
+pub fn run_by<T: Send + 'static>(
+    executor: Option<ReplyExecutor>,
+    deliver: impl FnOnce(Result<T, Error>) + Send + 'static,
+) -> Reply<T> {
+    Reply::new(move |result| match executor {
+        Some(run) => run(Box::new(move || deliver(result))),
+        None => deliver(result),
+    })
 }
 
 /// Posts the reply to a command that came with no promise.

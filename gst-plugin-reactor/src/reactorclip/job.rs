@@ -27,7 +27,7 @@ use crate::{
         wire::{Clip, ServerMessage},
     },
     session::{
-        self, MachineEvent, Participant, ParticipantRole, Session, SessionEvent, Status,
+        self, MachineEvent, Participant, ParticipantRole, Reply, Session, SessionEvent, Status,
         recording_endpoints, settings::Settings as Access,
     },
 };
@@ -331,7 +331,7 @@ impl ClipWorker {
                     let reply = move |result| {
                         let _ = sender.send(JobEvent::Answer(expect_clip(result)));
                     };
-                    session.request(message, Box::new(reply));
+                    session.request(message, Reply::new(reply));
                     None
                 }
             };

@@ -3,7 +3,7 @@
 //! The events that the element's event thread handles. Sent by the session's
 //! driver, by streaming threads and by the application; none waits for it.
 
-use crate::{platform::track::Track, session::SessionEvent};
+use crate::{element::event_thread::ElementEvent, platform::track::Track, session::SessionEvent};
 
 #[derive(Debug)]
 pub enum SinkEvent {
@@ -13,4 +13,13 @@ pub enum SinkEvent {
     Caps(String, gst::Caps),
     /// The application released the pad that fed this track.
     PadReleased(Track),
+}
+
+impl ElementEvent for SinkEvent {
+    fn session_event(&self) -> Option<&SessionEvent> {
+        match self {
+            Self::Session(_, event) => Some(event),
+            _ => None,
+        }
+    }
 }

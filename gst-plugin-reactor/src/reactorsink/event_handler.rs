@@ -16,7 +16,7 @@ use crate::{
         track::{Direction, Track},
         wire::ClientMessage,
     },
-    session::{MediaPlan, SessionEvent, bridge::Publication},
+    session::{MediaPlan, Reply, SessionEvent, bridge::Publication},
 };
 
 impl ReactorSink {
@@ -57,7 +57,7 @@ impl ReactorSink {
                 if let Some(session) = self.membership.session() {
                     // Else the model would keep the last picture as its input.
                     let message = ClientMessage::UnpublishTrack(track.name);
-                    session.request(message, Box::new(|_| {}));
+                    session.request(message, Reply::ignored());
                 }
             }
         }

@@ -6,14 +6,18 @@
 //! pads report comes through `event_handler`, on the event thread. It never
 //! waits for the network, but for `close-timeout` in READY -> NULL.
 
-use std::sync::{Arc, LazyLock, Mutex, mpsc};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 
 use super::{debug::CAT, event::SinkEvent, settings::SinkSettings, sink_pad::SinkPad};
 use crate::{
     element::{
-        SessionMembership, event_thread, gobject, lifecycle::Lifecycle, lock, post, templates,
+        SessionMembership,
+        event_thread::{self, EventQueue},
+        gobject,
+        lifecycle::Lifecycle,
+        lock, post, templates,
     },
     platform::{
         Error,
@@ -32,7 +36,7 @@ pub struct ReactorSink {
     pub(super) membership: SessionMembership,
     pub(super) settings: Mutex<SinkSettings>,
     sink_pads: Mutex<Vec<Arc<SinkPad>>>,
-    events: Mutex<Option<mpsc::Sender<SinkEvent>>>,
+    events: Mutex<Option<EventQueue<SinkEvent>>>,
     /// The model's tracks, once the session has announced them.
     pub(super) tracks: Mutex<Option<Vec<Track>>>,
     /// By how much the streams that were held are delayed, in ns.
@@ -52,7 +56,7 @@ impl ReactorSink {
 
     fn send_event(&self, event: SinkEvent) {
         if let Some(events) = &*lock(&self.events) {
-            let _ = events.send(event);
+            events.send(event);
         }
     }
 
@@ -95,12 +99,16 @@ impl Lifecycle for ReactorSink {
         let handle = |element: &super::ReactorSink, event| element.imp().handle_event(event);
         let events = event_thread::spawn("reactorsink", &*self.obj(), handle)?;
         *lock(&self.events) = Some(events.clone());
+        let replies = events.reply_executor();
         let sender = Box::new(move |event| {
-            let _ = events.send(SinkEvent::Session(generation, event));
+            events.send(SinkEvent::Session(generation, event));
         });
-        let joined = self
-            .membership
-            .join(self.obj().upcast_ref(), ParticipantRole::Sink, sender);
+        let joined = self.membership.join(
+            self.obj().upcast_ref(),
+            ParticipantRole::Sink,
+            sender,
+            replies,
+        );
         joined.map(|_| ()).inspect_err(|_| self.stop())
     }
 

@@ -3,7 +3,7 @@
 //! The events that the element's event thread handles. Sent by the session's
 //! driver and by the transport's streaming threads, which never wait for it.
 
-use crate::session::SessionEvent;
+use crate::{element::event_thread::ElementEvent, session::SessionEvent};
 
 #[derive(Debug)]
 pub enum SourceEvent {
@@ -11,4 +11,13 @@ pub enum SourceEvent {
     Session(u64, SessionEvent),
     /// A track's first unit arrived: its pad needs elements for these caps.
     FirstUnit { track: String, caps: gst::Caps },
+}
+
+impl ElementEvent for SourceEvent {
+    fn session_event(&self) -> Option<&SessionEvent> {
+        match self {
+            Self::Session(_, event) => Some(event),
+            _ => None,
+        }
+    }
 }

@@ -22,7 +22,11 @@ use super::{
 };
 use crate::{
     element::{
-        SessionMembership, event_thread, gobject, lifecycle::Lifecycle, lock, post, templates,
+        SessionMembership,
+        event_thread::{self, EventQueue},
+        gobject,
+        lifecycle::Lifecycle,
+        lock, post, templates,
     },
     gst_helpers::internal,
     platform::{
@@ -55,7 +59,7 @@ settings! {
 
 /// What exists in PAUSED and PLAYING only.
 struct Running {
-    events: mpsc::Sender<SourceEvent>,
+    events: EventQueue<SourceEvent>,
     tracks: Vec<Arc<TrackPad>>,
     started: Instant,
     /// Stops the timer when it is dropped.
@@ -258,12 +262,16 @@ impl Lifecycle for ReactorSrc {
             started: Instant::now(),
             _gap_timer: self.start_gap_timer(),
         });
+        let replies = events.reply_executor();
         let sender = Box::new(move |event| {
-            let _ = events.send(SourceEvent::Session(generation, event));
+            events.send(SourceEvent::Session(generation, event));
         });
-        let joined = self
-            .membership
-            .join(element.upcast_ref(), ParticipantRole::Source, sender);
+        let joined = self.membership.join(
+            element.upcast_ref(),
+            ParticipantRole::Source,
+            sender,
+            replies,
+        );
         joined.map(|_| ()).inspect_err(|_| self.stop())
     }
 

@@ -12,7 +12,6 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, Weak,
         atomic::{AtomicU64, Ordering},
-        mpsc,
     },
     time::{Duration, Instant},
 };
@@ -25,7 +24,7 @@ use super::{
     event::SourceEvent,
 };
 use crate::{
-    element::{clock_bridge::ClockBridge, lock},
+    element::{clock_bridge::ClockBridge, event_thread::EventQueue, lock},
     platform::track::{Kind, Track},
     session::{
         Session,
@@ -58,7 +57,7 @@ pub struct TrackStream {
     element: glib::WeakRef<gst::Element>,
     /// For keyframe requests.
     session: Weak<Session>,
-    events: mpsc::Sender<SourceEvent>,
+    events: EventQueue<SourceEvent>,
     state: Mutex<StreamState>,
     /// The running time of the first unit after a gap, in ns.
     discont_time: AtomicU64,
@@ -126,7 +125,7 @@ impl TrackStream {
         track: Track,
         element: &gst::Element,
         session: Weak<Session>,
-        events: mpsc::Sender<SourceEvent>,
+        events: EventQueue<SourceEvent>,
         started: Instant,
     ) -> Self {
         Self {
@@ -428,7 +427,7 @@ impl MediaConsumer for TrackStream {
             StreamPhase::Idle => {
                 let caps = unit.caps.clone();
                 state.phase = StreamPhase::Pending(VecDeque::from([unit]));
-                let _ = self.events.send(SourceEvent::FirstUnit {
+                self.events.send(SourceEvent::FirstUnit {
                     track: self.track.name.clone(),
                     caps,
                 });

@@ -6,9 +6,15 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, timeout, timeout_at},
+};
 
-use super::replies::{ReplyCallback, UploadCallback};
+use super::{
+    machine::{READY_LIMIT, disconnected_error, not_ready_error},
+    replies::{Reply, ReplyCallback, UploadCallback},
+};
 use crate::platform::{
     Code, Error,
     commands::ModelCommand,
@@ -29,6 +35,8 @@ pub(super) enum Readiness {
     NotYet,
     /// The session's id, and the model's schema once that is known.
     Ready(String, Option<Arc<Schema>>),
+    /// The application took the connection down.
+    Suspended,
     Over,
 }
 
@@ -40,6 +48,8 @@ pub enum QueuedCommand {
         check: bool,
         /// Of each file, in bytes; 0 for no limit.
         max_upload_size: u64,
+        /// When it fails unless the session is ready; `None` for never.
+        deadline: Option<Instant>,
         reply: ReplyCallback,
     },
     Upload {
@@ -51,18 +61,15 @@ pub enum QueuedCommand {
         mime: Option<String>,
         /// In bytes; 0 for no limit.
         max_upload_size: u64,
+        /// When it fails unless the session is ready; `None` for never.
+        deadline: Option<Instant>,
         reply: UploadCallback,
     },
 }
 
-impl QueuedCommand {
-    /// Replies with an error instead.
-    pub(super) fn refuse(self, error: Error) {
-        match self {
-            Self::Command { reply, .. } => reply(Err(error)),
-            Self::Upload { reply, .. } => reply(Err(error)),
-        }
-    }
+/// The deadline of a request that is made now and needs the session.
+pub fn ready_deadline() -> Option<Instant> {
+    Instant::now().checked_add(READY_LIMIT)
 }
 
 /// Sends a message to the server.
@@ -83,20 +90,26 @@ impl CommandQueue {
                     command,
                     check,
                     max_upload_size,
+                    deadline,
                     reply,
-                } => match self.prepare(command, check, max_upload_size).await {
-                    Ok(message) => (self.request)(message, reply),
-                    Err(error) => reply(Err(error.during("send_command"))),
+                } => match self.session_id(deadline).await {
+                    Ok(id) => match self.prepare(&id, command, check, max_upload_size).await {
+                        Ok(message) => (self.request)(message, reply),
+                        Err(error) => reply.send(Err(error.during("send_command"))),
+                    },
+                    Err(error) => reply.send(Err(error.during("send_command"))),
                 },
                 QueuedCommand::Upload {
                     source,
                     name,
                     mime,
                     max_upload_size,
+                    deadline,
                     reply,
                 } => {
                     let source = read_source(source, name, mime, max_upload_size);
-                    reply(self.upload_when_ready(source).await);
+                    let result = self.upload_when_ready(source, deadline).await;
+                    reply.send(result.map_err(|error| error.during("upload")));
                 }
             }
         }
@@ -106,11 +119,11 @@ impl CommandQueue {
     /// uploaded that the schema does not allow.
     async fn prepare(
         &mut self,
+        id: &str,
         command: ModelCommand,
         check: bool,
         max_upload_size: u64,
     ) -> Result<ClientMessage, Error> {
-        let id = self.session_id().await?;
         let ModelCommand { name, data, files } = command;
         if check && let Some(schema) = self.schema().await {
             schema.check(&name, &data, &files)?;
@@ -118,7 +131,7 @@ impl CommandQueue {
         let mut uploads = BTreeMap::new();
         for (parameter, path) in files {
             let source = read_file(&path, None, max_upload_size).await?;
-            uploads.insert(parameter, self.upload(&id, &source).await?);
+            uploads.insert(parameter, self.upload(id, &source).await?);
         }
         Ok(ClientMessage::Command {
             name,
@@ -130,23 +143,30 @@ impl CommandQueue {
     async fn upload_when_ready(
         &mut self,
         source: impl Future<Output = Result<UploadSource, Error>>,
+        deadline: Option<Instant>,
     ) -> Result<FileRef, Error> {
-        let id = self.session_id().await?;
+        let id = self.session_id(deadline).await?;
         self.upload(&id, &source.await?).await
     }
 
     async fn upload(&self, session_id: &str, source: &UploadSource) -> Result<FileRef, Error> {
         let file = self.coordinator.uploads(session_id).upload(source).await?;
         // For models with a hook for uploads; there is no reply to it.
-        (self.request)(ClientMessage::FileUploaded(file.clone()), Box::new(|_| {}));
+        (self.request)(ClientMessage::FileUploaded(file.clone()), Reply::ignored());
         Ok(file)
     }
 
-    /// Waits until the session is ready.
-    async fn session_id(&mut self) -> Result<String, Error> {
-        let ready = |r: &Readiness| !matches!(r, Readiness::NotYet);
-        match self.readiness.wait_for(ready).await.as_deref() {
+    /// Waits until the session is ready, at most until `deadline`.
+    async fn session_id(&mut self, deadline: Option<Instant>) -> Result<String, Error> {
+        let decided = |r: &Readiness| !matches!(r, Readiness::NotYet);
+        let wait = self.readiness.wait_for(decided);
+        let readiness = match deadline {
+            Some(at) => timeout_at(at, wait).await.map_err(|_| not_ready_error())?,
+            None => wait.await,
+        };
+        match readiness.as_deref() {
             Ok(Readiness::Ready(id, _)) => Ok(id.clone()),
+            Ok(Readiness::Suspended) => Err(disconnected_error()),
             _ => Err(Error::gpu(
                 Code::InvalidState,
                 "the session ended before the command was sent",
@@ -156,13 +176,9 @@ impl CommandQueue {
 
     /// Waits for the model's schema, at most for [`SCHEMA_LIMIT`].
     async fn schema(&mut self) -> Option<Arc<Schema>> {
-        let known = |r: &Readiness| matches!(r, Readiness::Ready(_, Some(_)) | Readiness::Over);
+        let known = |r: &Readiness| !matches!(r, Readiness::NotYet | Readiness::Ready(_, None));
         let wait = self.readiness.wait_for(known);
-        match tokio::time::timeout(SCHEMA_LIMIT, wait)
-            .await
-            .ok()?
-            .as_deref()
-        {
+        match timeout(SCHEMA_LIMIT, wait).await.ok()?.as_deref() {
             Ok(Readiness::Ready(_, schema)) => schema.clone(),
             _ => None,
         }
@@ -215,7 +231,8 @@ mod tests {
             command,
             check: true,
             max_upload_size: 0,
-            reply: Box::new(move |result| told.send(result).unwrap()),
+            deadline: None,
+            reply: Reply::new(move |result| told.send(result).unwrap()),
         };
         assert!(sender.send(command).is_ok());
         drop(sender);

@@ -22,7 +22,7 @@ use super::{
     machine::{Action, Input, Machine, MachineEvent, Policy, Status},
     messages::{DriverMessage, TransportReport},
     participants::{Participants, ReleasedTrack},
-    replies::{ReplyCallback, closed_error},
+    replies::{Reply, ReplyCallback},
     runtime::runtime,
     settings::{MIN_LATENCY, Settings},
     shared_state::SharedState,
@@ -236,9 +236,8 @@ impl Driver {
             DriverMessage::Plan(id, plan) => self.set_plan(id, plan),
             DriverMessage::Request(message, reply) => self.request(message, reply),
             DriverMessage::QueuedCommand(command) => {
-                if let Err(mpsc::error::SendError(command)) = self.queued_commands.send(command) {
-                    command.refuse(closed_error());
-                }
+                // A command that is dropped is answered.
+                let _ = self.queued_commands.send(command);
             }
             DriverMessage::SetLatency(milliseconds) => {
                 self.transport_config.latency = milliseconds;
@@ -354,7 +353,7 @@ impl Driver {
                     self.remember_recording(&clip.session_id);
                 }
                 if let Some(reply) = self.replies.remove(&token) {
-                    reply(result);
+                    reply.send(result);
                 }
             }
             Action::CreateOffer { ice_servers } => self.create_offer(ice_servers),
@@ -424,11 +423,10 @@ fn transport_config(settings: &Settings) -> TransportConfig {
 /// Sends the command queue's requests to the driver, as long as that runs.
 fn request_sender(messages: &mpsc::UnboundedSender<DriverMessage>) -> RequestSender {
     let weak = messages.downgrade();
-    Box::new(move |message, reply| match weak.upgrade() {
-        Some(messages) => {
+    Box::new(move |message, reply| {
+        if let Some(messages) = weak.upgrade() {
             let _ = messages.send(DriverMessage::Request(message, reply));
         }
-        None => reply(Err(closed_error())),
     })
 }
 
@@ -479,7 +477,11 @@ impl Driver {
     fn update_readiness(&mut self, event: &MachineEvent) {
         let readiness = match event {
             MachineEvent::Status(Status::Ready) => self.readiness(),
-            MachineEvent::Interrupted(_) => Readiness::NotYet,
+            MachineEvent::Status(Status::Disconnected) if self.machine.is_suspended() => {
+                Readiness::Suspended
+            }
+            MachineEvent::Status(Status::Disconnected) => Readiness::Over,
+            MachineEvent::Status(_) | MachineEvent::Interrupted(_) => Readiness::NotYet,
             // The next session, if there is one, has a schema of its own.
             MachineEvent::SessionId(_) => {
                 self.schema = None;
@@ -561,7 +563,7 @@ impl Driver {
     }
 
     fn request_unpublish(&mut self, track: String) {
-        self.request(ClientMessage::UnpublishTrack(track), Box::new(|_| {}));
+        self.request(ClientMessage::UnpublishTrack(track), Reply::ignored());
     }
 
     /// Publishes the input tracks that elements send and that are not published
@@ -576,7 +578,7 @@ impl Driver {
             }
             let messages = self.messages.downgrade();
             let name = track.clone();
-            let reply: ReplyCallback = Box::new(move |result| {
+            let reply = Reply::new(move |result: Result<ServerMessage, Error>| {
                 if let Some(messages) = messages.upgrade() {
                     let reply = DriverMessage::PublishReply(name, result.map(|_| ()));
                     let _ = messages.send(reply);

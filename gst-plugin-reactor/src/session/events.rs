@@ -4,6 +4,8 @@
 //! element answers the announcement of the tracks. Created on the driver's
 //! task. No state, and nothing that waits.
 
+use serde_json::Value;
+
 use super::{
     bridge::{Publication, Subscription},
     codecs::Codec,
@@ -53,6 +55,53 @@ pub enum SessionEvent {
     /// The element's `stats-interval` has passed.
     StatisticsDue,
     Machine(Box<MachineEvent>),
+}
+
+/// What happens to an event that waits because its element is slow.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Retention {
+    /// It is kept until it is handled.
+    Kept,
+    /// A later event with the same key takes its place.
+    Latest(&'static str, String),
+    /// It is dropped when too many wait; its size in bytes, roughly.
+    Droppable(usize),
+}
+
+impl SessionEvent {
+    pub fn retention(&self) -> Retention {
+        match self {
+            Self::KeyframeRequested(track) => Retention::Latest("keyframe", track.clone()),
+            Self::PacketLoss { track, .. } => Retention::Latest("packet loss", track.clone()),
+            Self::TargetBitrate { track, .. } => Retention::Latest("bitrate", track.clone()),
+            Self::JitterBufferLatency(_) => Retention::Latest("latency", String::new()),
+            Self::StatisticsDue => Retention::Latest("statistics", String::new()),
+            Self::Machine(event) => match &**event {
+                MachineEvent::Message { data, .. } | MachineEvent::RuntimeMessage { data, .. } => {
+                    Retention::Droppable(json_size(data))
+                }
+                MachineEvent::Warning(error) => Retention::Latest("warning", error.to_string()),
+                _ => Retention::Kept,
+            },
+            _ => Retention::Kept,
+        }
+    }
+}
+
+/// The memory that a value takes, in bytes.
+fn json_size(value: &Value) -> usize {
+    size_of::<Value>()
+        + match value {
+            Value::String(text) => text.len(),
+            Value::Array(items) => items.iter().map(json_size).sum(),
+            Value::Object(members) => {
+                let sizes = members
+                    .iter()
+                    .map(|(name, value)| name.len() + json_size(value));
+                sizes.sum()
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        }
 }
 
 /// The tracks that an element receives and sends.

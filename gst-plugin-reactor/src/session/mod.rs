@@ -29,12 +29,10 @@ pub mod warm_up;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::mpsc::error::SendError;
-
-pub use events::{EventSender, MediaPlan, SessionEvent};
+pub use events::{EventSender, MediaPlan, Retention, SessionEvent};
 pub use machine::{CLIP_FAILED, MachineEvent, Progress, Status, Timings};
 pub use participants::{Participant, ParticipantRole};
-pub use replies::{ReplyCallback, UploadCallback};
+pub use replies::{Reply, ReplyCallback, UploadCallback};
 pub use runtime::{run_after, runtime};
 pub use transport::bridge_clock;
 
@@ -47,7 +45,6 @@ use command_queue::QueuedCommand;
 use machine::Input;
 use messages::DriverMessage;
 use registry::SharedSession;
-use replies::closed_error;
 use settings::Settings;
 use statistics::ConnectionStatistics;
 
@@ -132,23 +129,13 @@ impl Session {
 
     /// Sends a message to the model or the platform, once the session is ready.
     pub fn request(&self, message: ClientMessage, reply: ReplyCallback) {
-        let request = DriverMessage::Request(message, reply);
-        if let Err(SendError(DriverMessage::Request(_, reply))) =
-            self.shared_session.messages.send(request)
-        {
-            reply(Err(closed_error()));
-        }
+        self.send(DriverMessage::Request(message, reply));
     }
 
     /// Queues a command or an upload: they are executed in order, once the
     /// session is ready.
     pub fn queue_command(&self, command: QueuedCommand) {
-        let command = DriverMessage::QueuedCommand(command);
-        if let Err(SendError(DriverMessage::QueuedCommand(command))) =
-            self.shared_session.messages.send(command)
-        {
-            command.refuse(closed_error());
-        }
+        self.send(DriverMessage::QueuedCommand(command));
     }
 
     /// Asks the model for a keyframe of an output track (RTCP PLI).

@@ -188,7 +188,8 @@ impl SharedSession {
     }
 
     pub(super) fn send(&self, message: DriverMessage) {
-        // A driver that has ended has sent `MachineEvent::Closed`.
+        // A driver that has ended has sent `MachineEvent::Closed`; a request that
+        // is dropped is answered.
         let _ = self.messages.send(message);
     }
 }

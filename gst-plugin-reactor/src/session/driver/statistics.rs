@@ -14,7 +14,9 @@ use crate::{
         Error, lock,
         wire::{ClientEnvironment, ClientMessage, ClientStats},
     },
-    session::{events::SessionEvent, runtime::runtime, statistics::ConnectionStatistics},
+    session::{
+        events::SessionEvent, replies::Reply, runtime::runtime, statistics::ConnectionStatistics,
+    },
 };
 
 /// The interval of the platform's own clients. The server drops reports that are
@@ -122,7 +124,7 @@ impl Driver {
             self.client_stats.reported(now, statistics);
             self.request(
                 ClientMessage::ClientStats(Box::new(stats)),
-                Box::new(|_| {}),
+                Reply::ignored(),
             );
         }
     }

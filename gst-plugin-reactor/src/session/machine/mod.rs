@@ -18,7 +18,7 @@ mod tests;
 
 use std::time::Duration;
 
-pub use requests::CLIP_FAILED;
+pub use requests::{CLIP_FAILED, READY_LIMIT, disconnected_error, not_ready_error};
 pub use state::{Machine, Timings};
 pub use types::{Action, Input, MachineEvent, PlannedTrack, Policy, Progress, Status, WireChoice};
 

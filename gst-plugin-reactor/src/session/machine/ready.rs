@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::{
-    requests::Received,
+    requests::{Received, disconnected_error},
     state::{Machine, PING_INTERVAL, Phase},
     types::{Action, MachineEvent, NEVER},
 };
@@ -199,13 +199,14 @@ impl Machine {
             Phase::Closing(_) | Phase::Closed => {
                 Error::gpu(Code::InvalidState, "the session is closed")
             }
+            Phase::Suspended => disconnected_error(),
             // The session is not resumed: the server is only asked how it ended.
             Phase::QueryingSession { .. } if !self.recovery.as_ref().is_some_and(|r| r.resume) => {
                 Error::gpu(Code::Disconnected, "the connection is lost")
             }
             phase => {
                 let ready = matches!(phase, Phase::Ready(_));
-                self.requests.enqueue(token, message);
+                self.requests.enqueue(self.now, token, message);
                 if ready {
                     self.requests.flush(self.now, &mut self.actions);
                 }

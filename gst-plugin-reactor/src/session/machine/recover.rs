@@ -11,6 +11,7 @@
 use std::time::Duration;
 
 use super::{
+    requests::disconnected_error,
     state::{Machine, Phase, QUERY_LIMIT, RECOVERY_STEP_LIMIT, RECOVERY_WINDOW, Ready, Recovery},
     types::{Action, MachineEvent, Progress, Status},
 };
@@ -321,6 +322,8 @@ impl Machine {
                 } else {
                     self.interrupt_connection(None);
                 }
+                let why = disconnected_error();
+                self.requests.fail_all(&why, &mut self.actions);
                 self.phase = Phase::Suspended;
                 self.emit(MachineEvent::Status(Status::Disconnected));
             }

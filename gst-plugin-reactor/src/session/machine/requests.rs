@@ -5,7 +5,10 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::types::{Action, NEVER, WireChoice};
+use super::{
+    state::RECOVERY_WINDOW,
+    types::{Action, NEVER, WireChoice},
+};
 use crate::platform::{
     Code, Error,
     wire::{
@@ -24,6 +27,10 @@ const V0_ONLY_SERVERS: &str = "2.";
 /// A request fails when its reply takes longer. (The platform's clients: 10 s.)
 pub(super) const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
+/// How long a request waits for a session that is not ready: as long as the
+/// platform keeps one whose connection is lost.
+pub const READY_LIMIT: Duration = RECOVERY_WINDOW;
+
 /// The error code when there is no clip, perhaps not yet.
 pub const CLIP_FAILED: &str = "clip_failed";
 
@@ -38,10 +45,18 @@ pub(super) struct Requests {
     control: Reassembler,
     data: Reassembler,
     ids: RequestIds,
-    /// The requests that are not sent yet, with their tokens.
-    queue: VecDeque<(u64, ClientMessage)>,
+    /// The requests that are not sent yet, the oldest first.
+    queue: VecDeque<QueuedRequest>,
     /// The requests that are sent and not answered yet.
     pending: PendingRequests<PendingRequest>,
+}
+
+#[derive(Debug)]
+struct QueuedRequest {
+    token: u64,
+    message: ClientMessage,
+    /// When it fails unless it is sent.
+    deadline: Duration,
 }
 
 #[derive(Debug)]
@@ -114,7 +129,8 @@ impl Requests {
     }
 
     pub(super) fn deadline(&self) -> Duration {
-        self.pending.next_deadline().unwrap_or(NEVER)
+        let queued = self.queue.front().map_or(NEVER, |request| request.deadline);
+        self.pending.next_deadline().unwrap_or(NEVER).min(queued)
     }
 
     /// When a session that is ready falls back to v0.
@@ -146,17 +162,21 @@ impl Requests {
         self.send(now, None, &ClientMessage::RequestSchema, out);
     }
 
-    pub(super) fn enqueue(&mut self, token: u64, message: ClientMessage) {
-        self.queue.push_back((token, message));
+    pub(super) fn enqueue(&mut self, now: Duration, token: u64, message: ClientMessage) {
+        self.queue.push_back(QueuedRequest {
+            token,
+            message,
+            deadline: now + READY_LIMIT,
+        });
     }
 
     /// Sends the queued requests, once the version is known.
     pub(super) fn flush(&mut self, now: Duration, out: &mut Vec<Action>) {
         while self.version_known || self.version == WireVersion::V0 {
-            let Some((token, message)) = self.queue.pop_front() else {
+            let Some(request) = self.queue.pop_front() else {
                 return;
             };
-            self.send(now, Some(token), &message, out);
+            self.send(now, Some(request.token), &request.message, out);
         }
     }
 
@@ -263,8 +283,17 @@ impl Requests {
         }
     }
 
-    /// Fails the requests whose reply is late.
+    /// Fails the requests whose reply is late, or which could not be sent in time.
     pub(super) fn expire(&mut self, now: Duration, out: &mut Vec<Action>) {
+        let unsent = self
+            .queue
+            .partition_point(|request| request.deadline <= now);
+        for request in self.queue.drain(..unsent) {
+            out.push(Action::Reply {
+                token: request.token,
+                result: Err(not_ready_error()),
+            });
+        }
         let late = self.pending.expire(now);
         for token in late.into_iter().filter_map(|(_, a)| a.token) {
             let limit = REQUEST_LIMIT.as_secs();
@@ -297,9 +326,11 @@ impl Requests {
     /// Fails all requests, sent or not.
     pub(super) fn fail_all(&mut self, why: &Error, out: &mut Vec<Action>) {
         self.fail_sent(why, out);
-        for (token, _) in std::mem::take(&mut self.queue) {
-            let result = Err(why.clone());
-            out.push(Action::Reply { token, result });
+        for request in std::mem::take(&mut self.queue) {
+            out.push(Action::Reply {
+                token: request.token,
+                result: Err(why.clone()),
+            });
         }
     }
 }
@@ -323,6 +354,19 @@ impl ReplyKind {
             _ => None,
         }
     }
+}
+
+/// The error for a request that waited for [`READY_LIMIT`].
+pub fn not_ready_error() -> Error {
+    let limit = READY_LIMIT.as_secs();
+    let text = format!("the session was not ready within {limit} s; nothing was sent");
+    Error::gpu(Code::Disconnected, text)
+}
+
+/// The error for a request while the application keeps the session disconnected.
+pub fn disconnected_error() -> Error {
+    let text = "the application took the connection down; reconnect first";
+    Error::gpu(Code::Disconnected, text)
 }
 
 /// The error for a clip that failed, in the codes of the platform's clients.

@@ -258,6 +258,11 @@ impl Machine {
         self.connections
     }
 
+    /// Whether the user took the connection down and keeps the session.
+    pub fn is_suspended(&self) -> bool {
+        matches!(self.phase, Phase::Suspended)
+    }
+
     pub fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed)
     }

@@ -432,11 +432,12 @@ fn disconnect_recoverable_then_reconnect_resumes() {
     let out = harness.handle_labels(Input::Disconnect { recoverable: true });
     assert_eq!(out, "close interrupted disconnected");
     assert_eq!(harness.run_labels(100_000), "");
-    assert_eq!(harness.handle_labels(request(1, command("go"))), "");
+    assert_eq!(harness.handle_labels(request(1, command("go"))), "reply");
     assert_eq!(
         harness.handle_labels(Input::Reconnect),
         "describe connecting start"
     );
+    assert_eq!(harness.handle_labels(request(2, command("go"))), "");
     assert_eq!(harness.handle_labels(session_is_running()), "build");
     assert_eq!(
         labels(&harness.resume_session()),

@@ -243,3 +243,29 @@ fn v0_publish_requests_have_ids() {
     let out = harness.receive_control(answer("ctrl_2", None));
     assert_eq!(out, [reply(1, ServerMessage::PublishGranted)]);
 }
+
+#[test]
+fn request_that_cannot_be_sent_expires() {
+    let mut harness = Harness::new(policy());
+    harness.handle(request(10, command("a")));
+    let out = actions(harness.run(29_999));
+    assert_eq!(refusals(&out), []);
+    harness.handle(request(11, clip(1.0)));
+    let out = actions(harness.run(1));
+    assert_eq!(refusals(&out), [(10, Code::Disconnected)]);
+    let out = actions(harness.run(30_000));
+    assert_eq!(refusals(&out), [(11, Code::Disconnected)]);
+}
+
+#[test]
+fn suspended_session_refuses_requests() {
+    let mut harness = Harness::resumed(policy());
+    harness.handle(request(1, command("a")));
+    let out = harness.handle(Input::Disconnect { recoverable: true });
+    assert_eq!(refusals(&out), [(1, Code::Disconnected)]);
+    let out = harness.handle(request(2, command("b")));
+    assert_eq!(refusals(&out), [(2, Code::Disconnected)]);
+    // They wait again for the next connection.
+    harness.handle(Input::Reconnect);
+    assert_eq!(harness.handle(request(3, command("c"))), []);
+}

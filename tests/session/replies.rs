@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: MIT
+
+//! Promises: each is answered once, whatever the application does meanwhile, and what it does in a
+//! callback holds up nothing but its own element's callbacks.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant},
+};
+
+use gst::{glib, prelude::*};
+use reactor_tests::{
+    actions::{emit_action, send_command},
+    pipeline::{TestPipeline, is_v0, status, wait_for_status, wait_until},
+    server::Server,
+};
+use serde_json::json;
+
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A source without a display.
+fn source(server: &Server) -> TestPipeline {
+    TestPipeline::parse(&format!(
+        "reactorsrc name=r local=true api-url={} ! fakesink name=s sync=false",
+        server.url()
+    ))
+}
+
+/// Emits `send-command` with a callback.
+fn echo(
+    element: &gst::Element,
+    text: &str,
+    answered: impl FnOnce(&gst::StructureRef) + Send + 'static,
+) {
+    let promise = gst::Promise::with_change_func(move |reply| {
+        answered(reply.ok().flatten().expect("a structure"));
+    });
+    let arguments = json!({ "text": text }).to_string();
+    element.emit_by_name::<()>("send-command", &[&"echo", &arguments, &Some(promise)]);
+}
+
+fn code(structure: &gst::StructureRef) -> Option<String> {
+    let error = structure.get::<gst::Structure>("error").ok()?;
+    error.get::<String>("code").ok()
+}
+
+#[test]
+fn callback_may_wait_for_another_reply() {
+    let server = Server::playground();
+    let running = source(&server);
+    running.play();
+    let element = running.by_name("r");
+    wait_for_status(&element, "ready", TIMEOUT);
+    let (sender, second) = mpsc::channel();
+    let inner = element.clone();
+    echo(&element, "first", move |_| {
+        let reply = send_command(&inner, "echo", r#"{"text":"second"}"#);
+        sender.send(code(&reply.wait(TIMEOUT))).unwrap();
+    });
+    assert_eq!(second.recv_timeout(TIMEOUT).expect("a reply"), None);
+    assert_eq!(status(&element), "ready");
+}
+
+#[test]
+fn callback_may_stop_pipeline() {
+    let server = Server::playground();
+    for _ in 0..3 {
+        let running = source(&server);
+        running.play();
+        let element = running.by_name("r");
+        wait_for_status(&element, "ready", TIMEOUT);
+        let (sender, stopped) = mpsc::channel();
+        let pipeline = running.pipeline.clone();
+        echo(&element, "stop", move |_| {
+            let begin = Instant::now();
+            pipeline.set_state(gst::State::Null).expect("NULL");
+            sender.send(begin.elapsed()).unwrap();
+        });
+        let took = stopped.recv_timeout(TIMEOUT).expect("it has stopped");
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        server.wait_for_state("ready", TIMEOUT);
+    }
+}
+
+#[test]
+fn slow_message_handler_leaves_queue_bounded() {
+    if is_v0() {
+        println!("skipped: wire v0 has no replies to commands");
+        return;
+    }
+    const COUNT: usize = 3000;
+    let server = Server::playground();
+    let running = source(&server);
+    let element = running.by_name("r");
+    let (blocked, handled) = (
+        Arc::new(AtomicBool::new(true)),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let (wait, count) = (blocked.clone(), handled.clone());
+    element.connect("message", false, move |_| {
+        while wait.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        count.fetch_add(1, Ordering::AcqRel);
+        None
+    });
+    running.play();
+    wait_for_status(&element, "ready", TIMEOUT);
+    let (sender, replies) = mpsc::channel();
+    for number in 0..COUNT {
+        let sender = sender.clone();
+        echo(&element, &number.to_string(), move |reply| {
+            sender.send(code(reply)).unwrap();
+        });
+    }
+    // The handler blocks, and yet all replies come.
+    for number in 0..COUNT {
+        let reply = replies.recv_timeout(TIMEOUT).expect("a reply");
+        assert_eq!(reply, None, "{number}");
+    }
+    blocked.store(false, Ordering::Release);
+    let dropped = running.wait_message(TIMEOUT, |message| match message.view() {
+        gst::MessageView::Warning(warning) => {
+            let details = warning.details()?;
+            let is_it = details.get::<&str>("code") == Ok("MESSAGES_DROPPED");
+            is_it.then(|| details.get::<u64>("count").expect("a number"))
+        }
+        _ => None,
+    });
+    assert!(dropped > 0);
+    wait_until("all messages", TIMEOUT, || {
+        handled.load(Ordering::Acquire) + dropped as usize >= COUNT
+    });
+    assert!(handled.load(Ordering::Acquire) < COUNT);
+}
+
+#[test]
+fn requests_while_disconnected_are_answered_at_once() {
+    let server = Server::playground();
+    let running = source(&server);
+    running.play();
+    let element = running.by_name("r");
+    wait_for_status(&element, "ready", TIMEOUT);
+    element.emit_by_name::<()>("disconnect", &[&true]);
+    wait_for_status(&element, "disconnected", TIMEOUT);
+    let soon = Duration::from_secs(5);
+    let reply = send_command(&element, "echo", r#"{"text":"x"}"#).wait(soon);
+    assert_eq!(code(&reply).as_deref(), Some("DISCONNECTED"));
+    let reply = emit_action(&element, "request-schema", Vec::new()).wait(soon);
+    assert_eq!(code(&reply).as_deref(), Some("DISCONNECTED"));
+    let bytes = glib::Bytes::from_static(b"abc").to_value();
+    let none = None::<String>.to_value();
+    let reply = emit_action(&element, "upload-bytes", vec![bytes, none.clone(), none]).wait(soon);
+    assert_eq!(code(&reply).as_deref(), Some("DISCONNECTED"));
+    element.emit_by_name::<()>("reconnect", &[]);
+    let reply = send_command(&element, "echo", r#"{"text":"x"}"#).wait(TIMEOUT);
+    assert_eq!(code(&reply), None, "{reply}");
+}
+
+#[test]
+fn every_promise_is_answered_once_when_element_stops() {
+    const ROUNDS: u64 = 60;
+    const COMMANDS: usize = 30;
+    let server = Server::playground();
+    let running = source(&server);
+    let element = running.by_name("r");
+    let (sender, answers) = mpsc::channel();
+    for round in 0..ROUNDS {
+        running.play();
+        // Stopped while it connects, or once it is connected.
+        if round % 3 == 0 {
+            wait_for_status(&element, "ready", TIMEOUT);
+        }
+        if round % 6 == 5 {
+            element.emit_by_name::<()>("disconnect", &[&true]);
+        }
+        let bytes = glib::Bytes::from_static(b"abc").to_value();
+        for number in 0..COMMANDS {
+            let sender = sender.clone();
+            let promise = gst::Promise::with_change_func(move |reply| {
+                assert!(reply.ok().flatten().is_some(), "a structure");
+                sender.send((round, number)).unwrap();
+            });
+            let promise = Some(promise);
+            let none = None::<String>;
+            match number % 10 {
+                7 => element.emit_by_name::<()>("request-schema", &[&promise]),
+                8 => element.emit_by_name::<()>("request-clip", &[&1.0, &promise]),
+                9 => element.emit_by_name::<()>("upload-bytes", &[&bytes, &none, &none, &promise]),
+                _ => element
+                    .emit_by_name::<()>("send-command", &[&"echo", &r#"{"text":"x"}"#, &promise]),
+            }
+        }
+        std::thread::sleep(Duration::from_millis(round * 7 % 60));
+        running.stop();
+        let mut answered = [0; COMMANDS];
+        let deadline = Instant::now() + TIMEOUT;
+        while answered.contains(&0) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let (of, number) = answers
+                .recv_timeout(left)
+                .unwrap_or_else(|_| panic!("round {round}: {answered:?}"));
+            assert_eq!(of, round, "answered twice");
+            answered[number] += 1;
+        }
+        assert_eq!(answered, [1; COMMANDS], "round {round}");
+    }
+    assert!(answers.recv_timeout(Duration::from_secs(1)).is_err());
+}
