@@ -1,7 +1,8 @@
 """Measures our elements and the official client against one server in turn; prints the medians
 side by side, and the ratio of each pair's figures.
 
-    compare.py SERVE_SCRIPT BENCH_BINARY [--only receive|roundtrip|command|encoding|lossy|clip]...
+    compare.py SERVE_SCRIPT BENCH_BINARY
+        [--only receive|roundtrip|command|encoding|lossy|narrow|clip]...
         [--runs 5] [--seconds 10] [--size 640x360]...
 
 receive     the model's picture and sound, ours and the official client
@@ -10,6 +11,9 @@ command     from a command to the picture that shows it, ours and the official c
 encoding    sending encoded video, and raw video that reactorsink encodes
 lossy       as receive, on a network that loses 5 % and has 40 ms of jitter, both ways; each
             run has a seed of its own, which its clients share (60 s by default)
+narrow      as receive, through a link of 400, 700 and 1500 kbit/s with a queue of 30000 bytes (tc, in
+            the namespace of tests/netns.sh): ours by default and with max-receive-bitrate, and the
+            official client (20 s by default, from the moment at which the session is ready)
 clip    a recording of two hours (--segments of 2 s) from a server that takes 20 ms for each
         request: ours as one MP4, ours as fragments, and the official client
 """
@@ -61,6 +65,16 @@ LOSSY = (
     "unreadable",
     "cpu_seconds",
 )
+NARROW = (
+    "frames",
+    "first_frame_ms",
+    "longest_ms",
+    *LATENCY,
+    "unreadable",
+    "cpu_seconds",
+)
+# The rate of the link and the bound that is set, bit/s.
+LINKS = ((400_000, 300_000), (700_000, 600_000), (1_500_000, 1_300_000))
 NETWORK = ("--loss", "0.05", "--jitter", "40")
 SLOW_SERVER_MS = 20
 CLIP = ("seconds", "peak_kib", "grown_kib", "megabytes")
@@ -192,6 +206,36 @@ class Bench:
         latency = "0" if name == "default" else name.removeprefix("latency=")
         return [self._options.bench, "lossy", url, str(seconds), latency]
 
+    def narrow(self, size: str) -> None:
+        options = self._options
+        seconds = options.seconds or 20
+        for rate, bound in LINKS:
+            names = ("default", "bounded", "official")
+            runs = []
+            for _ in range(options.runs):
+                runs.append([])
+                for name in names:
+                    server = serve(options.serve, *size.split("x"))
+                    url = f"http://127.0.0.1:{server['port']}"
+                    properties = f"max-receive-bitrate={bound}" if name == "bounded" else ""
+                    command = [options.bench, "narrow", url, str(seconds), "0", properties]
+                    if name == "official":
+                        script = str(HERE / "official_narrow.py")
+                        command = [sys.executable, script, "--url", url, "--seconds", str(seconds)]
+                    try:
+                        with Link(rate):
+                            runs[-1].append(measure(command, seconds + 120))
+                    finally:
+                        stop = [options.serve, "stop", "--port", server["port"]]
+                        subprocess.run(stop, check=False, stdout=subprocess.DEVNULL)
+                print(json.dumps(dict(zip(names, runs[-1]))), flush=True)
+            print(f"\nnarrow: {rate // 1000} kbit/s, {size}, 30 frames/s, {seconds} s")
+            print(f"{'':20}" + "".join(f"{name:>26}" for name in names))
+            for figure in NARROW:
+                columns = ([run[figure] for run in column] for column in zip(*runs))
+                texts = (", ".join(str(value) for value in column) for column in columns)
+                print(f"{figure:20}" + "".join(f"{text:>26}" for text in texts), flush=True)
+
     def clip(self, size: str) -> None:
         options = self._options
         names = ("faststart", "fragmented", "official")
@@ -244,6 +288,27 @@ class Network(Serving):
         super().__init__([str(relay), runtime, "--seed", str(seed), *NETWORK])
 
 
+class Link:
+    """Limits the rate of lo while the context is entered, as tests/common/bandwidth_limit.rs."""
+
+    def __init__(self, bits_per_second: int) -> None:
+        if not Path("/sys/class/net/reactor0").exists():
+            sys.exit("narrow: only in the network of tests/netns.sh")
+        self._rate = bits_per_second
+
+    def __enter__(self) -> None:
+        shape = f"class add dev lo parent 1: classid 1:1 htb rate {self._rate}bit"
+        for command in (
+            "qdisc add dev lo root handle 1: htb default 1",
+            f"{shape} burst 3000 quantum 3000",
+            "qdisc add dev lo parent 1:1 handle 10: bfifo limit 30000",
+        ):
+            subprocess.run(["tc", *command.split()], check=True)
+
+    def __exit__(self, *_) -> None:
+        subprocess.run(["tc", *"qdisc del dev lo root".split()], check=False)
+
+
 def show(pairs: list, figures: tuple, names: tuple) -> None:
     first, second = names
     print(f"{'':20}{first:>12}{second:>12}{'ratio':>9}   ratios of the pairs")
@@ -262,6 +327,7 @@ MEASUREMENTS = {
     "command": ("1280x720",),
     "encoding": ("1280x720",),
     "lossy": ("1280x720",),
+    "narrow": ("1280x720",),
     "clip": ("640x360",),
 }
 

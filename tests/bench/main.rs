@@ -5,6 +5,7 @@
 //!
 //!     bench receive|lossy|roundtrip|command|raw|encoded
 //!         URL SECONDS LATENCY_MS [PICTURES WIDTH HEIGHT]
+//!     bench narrow URL SECONDS LATENCY_MS PROPERTIES
 //!     bench record URL FILE                   a clip, to be repeated
 //!     bench serve FILE SEGMENTS LATENCY_MS    until the input ends
 //!     bench clip URL FORMAT FILE
@@ -17,11 +18,13 @@ mod command;
 mod encoding;
 mod lossy;
 mod measure;
+mod narrow;
 mod receive;
 mod roundtrip;
 
 const USAGE: &str = "bench receive|lossy|roundtrip|command|raw|encoded \
                      URL SECONDS LATENCY_MS [PICTURES WIDTH HEIGHT] | \
+                     narrow URL SECONDS LATENCY_MS PROPERTIES | \
                      record URL FILE | serve FILE SEGMENTS LATENCY_MS | clip URL FORMAT FILE";
 
 /// The arguments of all measurements.
@@ -49,6 +52,10 @@ fn main() {
         window: Duration::from_secs_f64(next(&mut arguments)),
         latency: next(&mut arguments),
     };
+    if what == "narrow" {
+        let properties: String = next(&mut arguments);
+        return println!("{}", narrow::run(&options, &properties));
+    }
     let mut scene = || {
         let pictures: PathBuf = next(&mut arguments);
         camera::Scene::load(&pictures, next(&mut arguments), next(&mut arguments))

@@ -119,19 +119,22 @@ impl ElementState {
 }
 
 impl SessionMembership {
-    /// Sets a shared property; a new `jwt` reaches the session too, as tokens
-    /// expire while sessions go on, and so does `stats-interval`.
+    /// Sets a shared property; those that may change while a session runs reach
+    /// the session too.
     pub fn set_property(&self, element: &gst::Element, name: &str, value: &glib::Value) {
         self.state.set_property(element, name, value);
-        if name == "jwt"
-            && let Some(session) = self.session()
-        {
-            session.set_jwt(value.get::<Option<&str>>().ok().flatten());
-        }
-        if name == "stats-interval"
-            && let Some(session) = self.session()
-        {
-            session.set_stats_interval(self.state.settings().stats_interval());
+        let Some(session) = self.session() else {
+            return;
+        };
+        match name {
+            "jwt" => session.set_jwt(value.get::<Option<&str>>().ok().flatten()),
+            "max-receive-bitrate" => {
+                session.set_max_receive_bitrate(value.get().unwrap_or_default());
+            }
+            "stats-interval" => {
+                session.set_stats_interval(self.state.settings().stats_interval());
+            }
+            _ => {}
         }
     }
 
@@ -181,8 +184,12 @@ mod tests {
             return format!("bool, {}", spec.default_value());
         }
         if let Some(number) = spec.downcast_ref::<glib::ParamSpecUInt>() {
-            let is_time = spec.blurb().is_some_and(|blurb| blurb.contains("in ms"));
-            let unit = if is_time { "ms" } else { "uint" };
+            let has_unit = |unit| spec.blurb().is_some_and(|blurb| blurb.contains(unit));
+            let unit = match () {
+                () if has_unit("in ms") => "ms",
+                () if has_unit("in bit/s") => "bit/s",
+                () => "uint",
+            };
             return format!("{unit}, {}", number.default_value());
         }
         if let Some(number) = spec.downcast_ref::<glib::ParamSpecUInt64>() {

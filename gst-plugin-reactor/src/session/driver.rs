@@ -370,6 +370,10 @@ impl Driver {
             Action::SendFrames(channel, frames) => {
                 self.transport.send(TransportCommand::Send(channel, frames));
             }
+            Action::SetMaxReceiveBitrate(bitrate) => {
+                let command = TransportCommand::SetMaxReceiveBitrate(bitrate);
+                self.transport.send(command);
+            }
             Action::CloseTransport => self.transport.close(),
             request => self.send_http_request(request),
         }

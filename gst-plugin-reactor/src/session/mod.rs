@@ -148,6 +148,13 @@ impl Session {
         self.send(DriverMessage::SetLatency(milliseconds));
     }
 
+    /// Bounds received video of all tracks together, in bits per second; 0 lifts
+    /// the bound.
+    pub fn set_max_receive_bitrate(&self, bitrate: u32) {
+        let bitrate = (bitrate != 0).then_some(bitrate);
+        self.send(DriverMessage::Input(Input::SetMaxReceiveBitrate(bitrate)));
+    }
+
     /// Leaves the session; [`Session::wait_closed`] waits for its end, if
     /// this was its last element.
     pub fn leave(&self) {

@@ -175,6 +175,13 @@ settings! {
             "How far the jitter buffer may grow by itself, in ms (no more than latency = not at all)",
             range: (0, MAX_LATENCY);
 
+        /// In bits per second; 0 for no limit.
+        max_receive_bitrate: u32 = 0,
+            "max-receive-bitrate", "Maximum receive bitrate",
+            "What the model's video may take, all tracks together, in bit/s (0 = no limit). \
+            Below 500000 while playing, and beyond what it was at the start, a change makes a new connection",
+            flags: PLAYING;
+
         stall_timeout: u32 = 5000,
             "stall-timeout", "Stall timeout",
             "Nothing received for so long means that the connection is lost, in ms (0 = never)";
@@ -397,6 +404,8 @@ impl Settings {
             // On a local network host candidates are enough; a local runtime
             // names relays only if it was configured with some.
             ice_servers: !self.local || self.relay_only(),
+            max_receive_bitrate: (self.max_receive_bitrate != 0)
+                .then_some(self.max_receive_bitrate),
         }
     }
 }

@@ -3,7 +3,10 @@
 //! reactorsrc on networks with too little bandwidth: the server learns from transport-wide
 //! feedback how much they carry.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use gst::prelude::*;
 use reactor_tests::{
@@ -158,4 +161,60 @@ fn shared_connection_numbers_received_packets_only() {
 #[test]
 fn shared_connection_with_estimator_numbers_all_packets() {
     both_ways(true);
+}
+
+/// The bitrate of received video over the next seconds, in bits per second.
+fn video_bitrate(running: &TestPipeline) -> u64 {
+    const WINDOW: Duration = Duration::from_secs(3);
+    let bytes = || {
+        let stats = running.pad_stats("r", "video_main_video");
+        stats.get::<u64>("bytes").unwrap_or_default()
+    };
+    let (before, since) = (bytes(), Instant::now());
+    std::thread::sleep(WINDOW);
+    let bits = bytes().saturating_sub(before) * 8;
+    bits * 1000 / u64::try_from(since.elapsed().as_millis()).unwrap()
+}
+
+fn reconnects(running: &TestPipeline) -> u32 {
+    let stats: gst::Structure = running.by_name("r").property("stats");
+    stats.get("reconnects").unwrap_or_default()
+}
+
+#[test]
+fn bound_on_received_video_applies_at_start_and_while_playing() {
+    let _alone = lock_network_and_registry(false);
+    let server = playground_720p();
+    let running = TestPipeline::parse(&format!(
+        "reactorsrc name=r local=true api-url={} max-receive-bitrate=400000 r.video_main_video \
+         ! identity name=i ! fakesink sync=false",
+        server.url()
+    ));
+    let reader = FrameReader::watch(&running.pad("i", "src"));
+    running.play();
+    let bound = |bitrate: u32| {
+        let source = running.by_name("r");
+        source.set_property("max-receive-bitrate", bitrate);
+    };
+    let wait_for_bitrate = |what: &str, accepts: &dyn Fn(u64) -> bool| {
+        wait_until(what, TIMEOUT, || accepts(video_bitrate(&running)));
+    };
+    let is_below = |limit: u64| move |bitrate: u64| (100_000..limit).contains(&bitrate);
+    reader.wait_for(60, TIMEOUT);
+    wait_for_bitrate("bound at the start", &is_below(480_000));
+    // More than the offer allows: another connection, without a bound.
+    bound(0);
+    wait_for_bitrate("no bound", &|bitrate| bitrate > 650_000);
+    assert_eq!(reconnects(&running), 1);
+    // By messages on the connection.
+    bound(520_000);
+    wait_for_bitrate("bound while playing", &is_below(600_000));
+    bound(0);
+    wait_for_bitrate("no bound again", &|bitrate| bitrate > 650_000);
+    assert_eq!(reconnects(&running), 1);
+    // Less than the server's estimate goes down to.
+    bound(300_000);
+    wait_for_bitrate("a lower bound", &is_below(380_000));
+    assert_eq!(reconnects(&running), 2);
+    running.assert_no_error();
 }

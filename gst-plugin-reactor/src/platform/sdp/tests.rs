@@ -74,13 +74,13 @@ fn prepared_offer_has_session_attributes() {
         "\n",
     );
     let attribute = "x-reactor-dc-chunking:1 max-message-size=67108864";
-    let offer = prepare_offer(&plain, &[attribute, "a=other"]).unwrap();
+    let offer = prepare_offer(&plain, &[attribute, "a=other"], None).unwrap();
     let session = format!("\r\na={attribute}\r\na=other\r\nm=video 9 ");
     assert!(offer.contains(&session), "{offer}");
     assert_eq!(offer.matches(attribute).count(), 1);
     assert_eq!(offer.matches('\n').count(), offer.matches("\r\n").count());
     assert!(offer.ends_with("\r\n") && !offer.contains("\r\n\r\n"));
-    assert_eq!(prepare_offer(&offer, &[]).unwrap(), offer);
+    assert_eq!(prepare_offer(&offer, &[], None).unwrap(), offer);
     offered_sections(&offer).unwrap();
 
     for bad in [
@@ -94,12 +94,12 @@ fn prepared_offer_has_session_attributes() {
         "v=0\n".to_owned(),
         String::new(),
     ] {
-        let error = prepare_offer(&bad, &[]).unwrap_err();
+        let error = prepare_offer(&bad, &[], None).unwrap_err();
         assert_eq!(error.code, Code::Internal, "{error}");
     }
     for bad in ["", "a=", "x\r\na=y"] {
         assert_eq!(
-            prepare_offer(&plain, &[bad]).unwrap_err().code,
+            prepare_offer(&plain, &[bad], None).unwrap_err().code,
             Code::Internal
         );
     }
@@ -432,6 +432,22 @@ fn certificate_unlike_fingerprint_is_refused() {
     }
 }
 
+#[test]
+fn received_video_has_its_share_of_the_bandwidth() {
+    let offer = prepare_offer(OFFER, &[], Some(600_999)).unwrap();
+    assert_eq!(offer.matches("b=").count(), 1, "{offer}");
+    let section = offer.split("m=").nth(2).unwrap();
+    let connection = "\r\nc=IN IP4 0.0.0.0\r\nb=AS:600\r\na=";
+    assert!(section.contains(connection) && section.contains("a=recvonly"));
+    assert_eq!(offered_sections(&offer), offered_sections(OFFER));
+    // Two tracks; and never nothing.
+    let two = OFFER.replace("a=sendonly", "a=recvonly");
+    let offer = prepare_offer(&two, &[], Some(600_000)).unwrap();
+    assert_eq!(offer.matches("\r\nb=AS:300\r\n").count(), 2);
+    let offer = prepare_offer(&two, &[], Some(1)).unwrap();
+    assert_eq!(offer.matches("\r\nb=AS:1\r\n").count(), 2);
+}
+
 /// An offer with the header extension in its received sections, and an answer that
 /// has `line` in them.
 fn with_transport_cc(line: &str) -> NegotiatedAnswer {
@@ -533,7 +549,7 @@ fn mutated_answer_never_panics() {
             }
         }
         let text = String::from_utf8_lossy(&bytes);
-        let _ = prepare_offer(&text, &["x"]);
+        let _ = prepare_offer(&text, &["x"], Some(1));
         match parse_answer(&text, &offered) {
             // What is let through stays acceptable, and the same.
             Ok(answer) => {

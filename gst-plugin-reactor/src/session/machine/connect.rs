@@ -285,7 +285,9 @@ impl Machine {
         let resume = preparing.resume;
         self.requests
             .set_server_version(preparing.descriptor.server_version.as_deref());
-        match complete_offer(offer, &self.planned_tracks) {
+        let max_bitrate = self.policy.max_receive_bitrate;
+        self.offered_receive_bitrate = max_bitrate;
+        match complete_offer(offer, &self.planned_tracks, max_bitrate) {
             Ok((sdp, sections, mapping)) => {
                 self.timings.offered = Some(self.now - self.timings.start);
                 self.phase = Phase::Offering(Negotiation {
@@ -432,6 +434,9 @@ impl Machine {
                 }
             };
             self.report_progress(Progress::Complete(text));
+            if self.policy.max_receive_bitrate != self.offered_receive_bitrate {
+                self.apply_max_receive_bitrate();
+            }
         }
     }
 }
@@ -462,8 +467,13 @@ type CompleteOffer = (String, Vec<sdp::OfferedSection>, Vec<TrackMapping>);
 
 /// The offer as the server requires it, with the map from m-lines to tracks. The
 /// m-lines are in the order of the plan, and the server binds inputs by that order.
-fn complete_offer(offer: &str, plan: &[PlannedTrack]) -> Result<CompleteOffer, Error> {
-    let text = sdp::prepare_offer(offer, &[&chunking::attribute_line(), trailer::ATTRIBUTE])?;
+fn complete_offer(
+    offer: &str,
+    plan: &[PlannedTrack],
+    max_bitrate: Option<u32>,
+) -> Result<CompleteOffer, Error> {
+    let attributes = [&*chunking::attribute_line(), trailer::ATTRIBUTE];
+    let text = sdp::prepare_offer(offer, &attributes, max_bitrate)?;
     let sections = sdp::offered_sections(&text)?;
     let media: Vec<_> = sections.iter().filter(|s| s.kind.is_some()).collect();
     if media.len() != plan.len() {

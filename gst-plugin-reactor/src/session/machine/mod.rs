@@ -7,6 +7,7 @@
 mod closing;
 mod connect;
 mod ready;
+mod receive_bitrate;
 mod recover;
 mod requests;
 mod state;
@@ -60,6 +61,7 @@ impl Machine {
             Input::SetTrackPaused { track, paused } => {
                 self.set_track_paused(track, paused);
             }
+            Input::SetMaxReceiveBitrate(bitrate) => self.set_max_receive_bitrate(bitrate),
             Input::Request { token, message } => self.request(token, message),
             Input::SessionDescribed(result) if matches!(self.phase, Phase::Waiting(_)) => {
                 self.queued_session_described(result);

@@ -68,6 +68,8 @@ pub struct Machine {
     /// The elements have received the model's schema.
     pub(super) schema_reported: bool,
     pub(super) timings: Timings,
+    /// The bound on received video in the last offer.
+    pub(super) offered_receive_bitrate: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -241,6 +243,7 @@ impl Machine {
             paused_tracks: BTreeMap::new(),
             schema_reported: false,
             timings: Timings::default(),
+            offered_receive_bitrate: None,
         }
     }
 

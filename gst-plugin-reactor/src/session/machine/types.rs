@@ -65,6 +65,8 @@ pub struct Policy {
     pub queues: bool,
     /// Fetch the server's list of ICE servers.
     pub ice_servers: bool,
+    /// The bound on received video of all tracks together, in bits per second.
+    pub max_receive_bitrate: Option<u32>,
 }
 
 /// What happened.
@@ -114,6 +116,9 @@ pub enum Input {
         track: String,
         paused: bool,
     },
+    /// The user bounds received video of all tracks together, in bits per
+    /// second, or lifts the bound.
+    SetMaxReceiveBitrate(Option<u32>),
     /// A message to the server, with the token for its reply.
     Request {
         token: u64,
@@ -165,6 +170,9 @@ pub enum Action {
     /// The peer is verified: let its media pass.
     OpenMedia,
     SendFrames(Channel, Vec<WireFrame>),
+    /// Bound what the server sends, by messages on the connection; `None` lifts
+    /// the bound.
+    SetMaxReceiveBitrate(Option<u32>),
     /// Ask the server for the session's state.
     DescribeSession,
     EndSession,

@@ -81,6 +81,9 @@ pub(in crate::session) enum TransportCommand {
     SetLatency(u32),
     /// Bounds the bandwidth estimate of all tracks together, in bits per second.
     SetBitrateLimits(BitrateLimits),
+    /// Bounds what the server sends on all tracks together, in bits per second;
+    /// `None` lifts the bound.
+    SetMaxReceiveBitrate(Option<u32>),
     /// Sends a PLI (RFC 4585, 6.3.1) for a received track.
     RequestKeyframe(String),
     /// Makes a track's payloader for its codec and negotiated payload type;

@@ -13,6 +13,7 @@ mod handles;
 mod ice;
 mod jitter_latency;
 mod peer_connection;
+mod remb;
 mod retransmission;
 mod round_trip;
 mod rtp_clock;

@@ -16,7 +16,9 @@ use super::{
     counters,
     data_channels::DataChannels,
     handles::{CAT, TransportCommand, TransportHandles, bridge_clock, make},
-    ice, retransmission,
+    ice,
+    remb::Remb,
+    retransmission,
     rtp_receivers::RtpReceivers,
     rtp_senders::{self, RtpSenders},
     statistics, transport_cc,
@@ -47,6 +49,7 @@ pub(super) struct PeerConnection {
     webrtcbin: gst::Element,
     pub receivers: RtpReceivers,
     senders: RtpSenders,
+    remb: Remb,
     bandwidth_estimator: Option<BandwidthEstimator>,
     handles: TransportHandles,
 }
@@ -80,6 +83,8 @@ impl PeerConnection {
         let channels = DataChannels::create(&webrtcbin, &handles)?;
         counters::count_transport(&webrtcbin, &handles.counters);
         retransmission::watch_jitter_buffers(&webrtcbin, &handles);
+        let remb = Remb::default();
+        remb.install(&webrtcbin);
         report_states(&webrtcbin, &handles);
         let receivers = RtpReceivers::new(transceivers.into_iter().map(|init| init.track));
         receivers.connect_pad_added(&pipeline, &webrtcbin, &handles);
@@ -90,6 +95,7 @@ impl PeerConnection {
             webrtcbin,
             receivers,
             senders,
+            remb,
             bandwidth_estimator,
             handles,
         };
@@ -165,6 +171,12 @@ impl PeerConnection {
 
     pub(super) fn set_latency(&self, milliseconds: u32) {
         self.webrtcbin.set_property("latency", milliseconds);
+    }
+
+    /// Bounds what the server sends, in bits per second; `None` lifts the bound.
+    pub(super) fn set_max_receive_bitrate(&self, bitrate: Option<u32>) {
+        gst::debug!(CAT, obj = self.webrtcbin, "REMB: {bitrate:?}");
+        self.remb.set(bitrate);
     }
 
     /// Distributes the pipeline's latency to the senders.

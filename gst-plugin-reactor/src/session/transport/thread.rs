@@ -125,6 +125,9 @@ impl TransportThread {
                     self.handles.reports.fail(error);
                 }
             }
+            TransportCommand::SetMaxReceiveBitrate(bitrate) => {
+                peer.set_max_receive_bitrate(bitrate);
+            }
             TransportCommand::SetBitrateLimits(limits) => peer.set_bitrate_limits(limits),
             TransportCommand::RequestKeyframe(track) => peer.receivers.request_keyframe(&track),
             TransportCommand::RecalculateLatency => peer.recalculate_latency(),

@@ -12,6 +12,7 @@ mod encoding;
 mod loss;
 mod opening;
 mod ready;
+mod receive_bitrate;
 mod recovery;
 mod requests;
 mod server;
@@ -60,6 +61,7 @@ fn policy() -> Policy {
         seed: 7,
         queues: false,
         ice_servers: true,
+        max_receive_bitrate: None,
     }
 }
 

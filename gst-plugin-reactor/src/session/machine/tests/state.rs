@@ -299,6 +299,7 @@ fn label(action: &Action) -> &'static str {
         Action::DescribeSession => "describe",
         Action::EndSession => "end",
         Action::CloseTransport => "close",
+        Action::SetMaxReceiveBitrate(_) => "bound",
         Action::Reply { .. } => "reply",
         Action::Emit(event) => event_label(event),
     }

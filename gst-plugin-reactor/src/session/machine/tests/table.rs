@@ -23,7 +23,7 @@ listed! { Variant, VARIANTS:
     Start Stop Reconnect Disconnect Tick SessionOpened IceServersFetched ConnectionRegistered
     TracksPlanned OfferCreated OfferPosted AnswerPolled PeerConnected PeerVerified ChannelOpened
     FrameReceived LastReceived TransportFailed SetTrackPaused Request SessionDescribed
-    SessionEnded TransportClosed
+    SessionEnded TransportClosed SetMaxReceiveBitrate
 }
 
 listed! { Sample, SAMPLES:
@@ -32,7 +32,7 @@ listed! { Sample, SAMPLES:
     OfferCreatedOk OfferCreatedErr PostedOk PostedErr PolledNone PolledAnswer PolledBad PolledErr
     PeerConnected VerifiedOk VerifiedErr OpenControl OpenData
     FrameModel FrameEnded FrameGarbage LastReceived TransportFailed ResumeTrack Request
-    DescribedRunning DescribedOver DescribedGone DescribedErr EndedOk EndedErr TransportClosed
+    DescribedRunning DescribedOver DescribedGone DescribedErr EndedOk EndedErr TransportClosed Bound
 }
 
 fn variant(input: &Input) -> Variant {
@@ -60,6 +60,7 @@ fn variant(input: &Input) -> Variant {
         Input::SessionDescribed(_) => Variant::SessionDescribed,
         Input::SessionEnded(_) => Variant::SessionEnded,
         Input::TransportClosed => Variant::TransportClosed,
+        Input::SetMaxReceiveBitrate(_) => Variant::SetMaxReceiveBitrate,
     }
 }
 
@@ -113,6 +114,7 @@ fn input(sample: Sample, harness: &Harness) -> Input {
         Sample::EndedOk => Input::SessionEnded(Ok(())),
         Sample::EndedErr => Input::SessionEnded(Err(network())),
         Sample::TransportClosed => Input::TransportClosed,
+        Sample::Bound => Input::SetMaxReceiveBitrate(Some(600_000)),
     }
 }
 
@@ -189,6 +191,7 @@ const TABLE: [(Sample, [Rule; COLUMNS]); SAMPLES.len()] = {
     (EndedOk,         [____, ____, ____, ____, ____, ____, ____, ____, ____, session_closed, ____]),
     (EndedErr,        [____, ____, ____, ____, ____, ____, ____, ____, ____, end_failed, ____]),
     (TransportClosed, [____, ____, ____, ____, ____, ____, ____, ____, ____, transport_closed, ____]),
+    (Bound,           [____, ____, ____, ____, ____, ____, bounded, ____, ____, ____, ____]),
     ]
 };
 
@@ -281,6 +284,10 @@ fn queried_again(state: State) -> Outcome {
 
 fn resumed_by_user(_: State) -> Outcome {
     go(State::QueryingSession, "describe connecting start")
+}
+
+fn bounded(state: State) -> Outcome {
+    go(state, "bound")
 }
 
 fn suspend(state: State) -> Outcome {
