@@ -26,6 +26,7 @@ const PROPERTIES: &[(&str, &str, bool)] = &[
     ("latency", "guint", true),
     ("local", "gboolean", true),
     ("max-latency", "guint", true),
+    ("max-receive-bitrate", "guint", true),
     ("max-sdp-attempts", "guint", true),
     ("max-upload-size", "guint64", true),
     ("model", "gchararray", true),
