@@ -11,9 +11,9 @@ command     from a command to the picture that shows it, ours and the official c
 encoding    sending encoded video, and raw video that reactorsink encodes
 lossy       as receive, on a network that loses 5 % and has 40 ms of jitter, both ways; each
             run has a seed of its own, which its clients share (60 s by default)
-narrow      as receive, through a link of 400, 700 and 1500 kbit/s with a queue of 30000 bytes (tc, in
-            the namespace of tests/netns.sh): ours by default and with max-receive-bitrate, and the
-            official client (20 s by default, from the moment at which the session is ready)
+narrow      as receive, through a link of 400, 700 and 1500 kbit/s with a queue of 30000 bytes (tc,
+            in the namespace of tests/netns.sh): ours by default and with max-receive-bitrate, and
+            the official client (20 s by default, from the moment at which the session is ready)
 clip    a recording of two hours (--segments of 2 s) from a server that takes 20 ms for each
         request: ours as one MP4, ours as fragments, and the official client
 """
@@ -306,7 +306,7 @@ class Link:
             subprocess.run(["tc", *command.split()], check=True)
 
     def __exit__(self, *_) -> None:
-        subprocess.run(["tc", *"qdisc del dev lo root".split()], check=False)
+        subprocess.run(["tc", "qdisc", "del", "dev", "lo", "root"], check=False)
 
 
 def show(pairs: list, figures: tuple, names: tuple) -> None:
