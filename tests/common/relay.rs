@@ -172,7 +172,7 @@ impl RelayState {
         if let Some(relayed) = servers.iter().find(|relayed| relayed.server == server) {
             return relayed.address;
         }
-        // On the server's own address, so that the route to it is the same.
+        // On the server's own address, so that packets take the route that they took to the server.
         let socket = UdpSocket::bind((server.ip(), 0)).expect("a free port");
         let address = socket.local_addr().expect("an address");
         let task = forwarding::forward_packets(server, socket, self.links.clone());

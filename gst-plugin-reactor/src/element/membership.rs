@@ -53,7 +53,7 @@ pub struct SessionMembership {
     navigation: NavigationCommands,
 }
 
-/// What there is from READY -> PAUSED to PAUSED -> READY.
+/// The session and the path of its replies, from READY -> PAUSED to PAUSED -> READY.
 #[derive(Clone)]
 pub(super) struct Joined {
     pub session: Arc<Session>,

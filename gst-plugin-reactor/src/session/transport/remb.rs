@@ -15,7 +15,10 @@ use std::{
 
 use gst::prelude::*;
 
-use super::{handles::CAT, rtp_probes::PACKETS};
+use super::{
+    handles::CAT,
+    rtp_probes::{PACKETS, find_rtpbin},
+};
 use crate::platform::lock;
 
 /// RTCP is sent without acknowledgement, so the message is repeated.
@@ -47,8 +50,7 @@ impl Remb {
 
     /// Appends the message to the RTCP packets of all sessions of an rtpbin.
     pub(super) fn install(&self, webrtcbin: &gst::Element) {
-        let bin = webrtcbin.downcast_ref::<gst::Bin>();
-        let Some(rtpbin) = bin.and_then(|bin| bin.by_name("rtpbin")) else {
+        let Some(rtpbin) = find_rtpbin(webrtcbin) else {
             return gst::warning!(CAT, "no rtpbin, so no REMB");
         };
         let remb = self.clone();

@@ -57,8 +57,7 @@ pub(super) fn read_jitter_buffer_stats(handles: &TransportHandles) -> JitterBuff
 /// the last wins, which is often an audio transceiver. Which kind of media a
 /// buffer carries is known with its first packet.
 pub(super) fn watch_jitter_buffers(webrtcbin: &gst::Element, handles: &TransportHandles) {
-    let webrtcbin = webrtcbin.downcast_ref::<gst::Bin>();
-    let Some(rtpbin) = webrtcbin.and_then(|bin| bin.by_name("rtpbin")) else {
+    let Some(rtpbin) = rtp_probes::find_rtpbin(webrtcbin) else {
         gst::warning!(CAT, "no rtpbin, so no retransmission");
         return;
     };

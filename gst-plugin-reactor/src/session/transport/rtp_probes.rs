@@ -29,6 +29,11 @@ pub(super) fn for_each_packet(info: &gst::PadProbeInfo, mut f: impl FnMut(&gst::
     }
 }
 
+/// The rtpbin in a webrtcbin, whose sessions and jitter buffers it has.
+pub(super) fn find_rtpbin(webrtcbin: &gst::Element) -> Option<gst::Element> {
+    webrtcbin.downcast_ref::<gst::Bin>()?.by_name("rtpbin")
+}
+
 /// Keeps rtpbin from moving streams: it ignores offsets of less than this.
 pub(super) fn disable_rtpbin_sync(rtpbin: &gst::Element) {
     rtpbin.set_property("min-ts-offset", u64::MAX);

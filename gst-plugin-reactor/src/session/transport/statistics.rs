@@ -12,7 +12,7 @@ use gst_webrtc::{
     WebRTCSessionDescription, WebRTCStatsType,
 };
 
-use super::{counters::ReceiverCounts, handles::TransportHandles};
+use super::{counters::ReceiverCounts, handles::TransportHandles, rtp_probes::find_rtpbin};
 use crate::{
     platform::lock,
     session::statistics::{CandidatePair, ConnectionStatistics, TrackStatistics, Traffic},
@@ -82,10 +82,8 @@ fn find_report(
 
 /// The sources of the bundle's RTP session, by SSRC.
 fn rtp_sources(webrtcbin: &gst::Element) -> HashMap<u32, gst::Structure> {
-    let bin = webrtcbin.downcast_ref::<gst::Bin>();
-    let rtpbin = bin.and_then(|bin| bin.by_name("rtpbin"));
     // max-bundle: there is one session.
-    let session = rtpbin.and_then(|rtpbin| {
+    let session = find_rtpbin(webrtcbin).and_then(|rtpbin| {
         rtpbin.emit_by_name::<Option<glib::Object>>("get-internal-session", &[&0u32])
     });
     let Some(session) = session else {
