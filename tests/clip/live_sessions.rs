@@ -54,6 +54,16 @@ fn clip_of_own_pipeline_is_saved_while_playing() {
     assert!(all.len() > kept.len(), "{} {}", all.len(), kept.len());
 }
 
+/// The highest number of a picture that the model's ticks name in what `gst-launch-1.0 -m` printed.
+fn newest_picture(output: &str) -> u32 {
+    let numbers = output.split("frame").filter_map(|rest| {
+        let rest = rest.trim_start_matches(['\\', '"', ':', ' ']);
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        rest[..digits].parse().ok()
+    });
+    numbers.max().unwrap_or(0)
+}
+
 #[test]
 fn request_eos_saves_last_seconds_on_ctrl_c() {
     let server = Server::playground();
@@ -63,10 +73,11 @@ fn request_eos_saves_last_seconds_on_ctrl_c() {
         live(&server),
         file.0.display()
     );
-    let mut launch = Process::gst_launch("clip-last", &["-e"], &line, &[]);
-    // It plays meanwhile.
-    launch.wait_for_output("Setting pipeline to PLAYING", TIMEOUT);
-    std::thread::sleep(Duration::from_secs(6));
+    let mut launch = Process::gst_launch("clip-last", &["-e", "-m"], &line, &[]);
+    // Six seconds of pictures, which take a busy machine longer.
+    wait_until("180 pictures", TIMEOUT, || {
+        newest_picture(&launch.output()) >= 180
+    });
     let state = server.session_state();
     assert_eq!(state, "streaming", "{}", launch.output());
     launch.interrupt_group();

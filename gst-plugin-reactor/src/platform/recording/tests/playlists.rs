@@ -84,6 +84,10 @@ async fn session_over_shortens_wait_for_playlist() {
     assert!(server.requests().len() > asked);
     // Over from the beginning, and late.
     let server = self::server(|n| if n < 3 { not_yet() } else { ready() }).await;
+    let limits = DownloadLimits {
+        last_wait: Duration::from_secs(10),
+        ..limits
+    };
     let download = Download::start(server.playlist(), limits);
     download.session_is_over();
     let (events, error) = rest(download).await;
