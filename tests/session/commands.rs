@@ -324,36 +324,58 @@ fn five_megabyte_messages_pass_both_ways() {
 }
 
 #[test]
-fn files_and_bytes_are_uploaded() {
+fn files_and_bytes_are_uploaded_and_used() {
     let server = Server::playground();
     let running = source(&server);
     running.play();
     let element = running.by_name("r");
     let none = None::<String>.to_value();
     let cat = picture("upload.png").display().to_string();
-    let args = vec![cat.to_value(), none.clone(), none.clone()];
-    let reply = emit_action(&element, "upload-file", args).wait(TIMEOUT);
+    let upload = |action: &str, args: [gst::glib::Value; 3]| {
+        emit_action(&element, action, args.into()).wait(TIMEOUT)
+    };
+    let reply = upload("upload-file", [cat.to_value(), none.clone(), none.clone()]);
     assert_eq!(reply.get::<&str>("name").unwrap(), "upload.png");
-    assert_eq!(reply.get::<&str>("mime-type").unwrap(), "image/png");
+    assert_eq!(reply.get::<&str>("mime_type").unwrap(), "image/png");
     assert!(reply.get::<u64>("size").unwrap() > 0);
+    // The fields of the answer are the members of the argument.
+    let mut reference = serde_json::Map::new();
+    for (name, value) in reply.iter() {
+        let text = value.get::<String>().map(Value::from);
+        let value = text.unwrap_or_else(|_| value.get::<u64>().unwrap().into());
+        reference.insert(name.to_string(), value);
+    }
+    let image = json!({ "image": reference }).to_string();
+    let reply = send_command(&element, "set_image", &image).wait(TIMEOUT);
+    assert!(!reply.has_field("error"), "{reply}");
 
+    let (empty, webp) = ("".to_value(), "a.webp".to_value());
+    let reply = upload("upload-file", [cat.to_value(), webp, empty.clone()]);
+    assert_eq!(reply.get::<&str>("mime_type").unwrap(), "image/webp");
+    let reply = upload(
+        "upload-file",
+        [cat.to_value(), empty.clone(), empty.clone()],
+    );
+    assert_eq!(reply.get::<&str>("name").unwrap(), "upload.png");
     let bytes = gst::glib::Bytes::from_static(b"abc").to_value();
-    let args = vec![bytes, "a.txt".to_value(), none.clone()];
-    let reply = emit_action(&element, "upload-bytes", args).wait(TIMEOUT);
-    assert_eq!(reply.get::<&str>("mime-type").unwrap(), "text/plain");
+    let reply = upload("upload-bytes", [bytes, "a.txt".to_value(), empty]);
+    assert_eq!(reply.get::<&str>("mime_type").unwrap(), "text/plain");
     assert_eq!(reply.get::<u64>("size").unwrap(), 3);
 
+    let large = gst::glib::Bytes::from_owned(vec![7; 2 << 20]).to_value();
+    upload("upload-bytes", [large, "large".to_value(), none.clone()]);
+    let progress = running.wait_element("reactor-upload-progress", TIMEOUT);
+    assert_eq!(progress.get::<&str>("name").unwrap(), "large");
+    assert_eq!(progress.get::<u64>("size").unwrap(), 2 << 20);
+
     let nothing = gst::glib::Bytes::from_static(b"").to_value();
-    let reply = emit_action(
-        &element,
-        "upload-bytes",
-        vec![nothing, none.clone(), none.clone()],
-    )
-    .wait(TIMEOUT);
+    let reply = upload("upload-bytes", [nothing, none.clone(), none.clone()]);
     assert_eq!(code(&reply), "BAD_REQUEST");
     let refused = |path: &str| {
-        let args = vec![path.to_value(), none.clone(), none.clone()];
-        code(&emit_action(&element, "upload-file", args).wait(TIMEOUT))
+        code(&upload(
+            "upload-file",
+            [path.to_value(), none.clone(), none.clone()],
+        ))
     };
     assert_eq!(refused("/nowhere"), "BAD_REQUEST");
     assert_eq!(refused("/dev/zero"), "BAD_REQUEST");

@@ -4,19 +4,19 @@
 //! threads; a request returns at once, and its reply goes to a promise, on the
 //! element's event thread.
 
-use std::path::PathBuf;
-
+use bytes::Bytes;
 use gst::{glib, prelude::*};
 
 use super::{
     membership::{Joined, SessionMembership},
     reply::{ReplyTo, file_structure, run_by},
+    upload_progress,
 };
 use crate::{
     platform::{Error, upload::UploadSource, wire::ClientMessage},
     session::{
         Reply, UploadCallback,
-        command_queue::{QueuedCommand, ready_deadline},
+        command_queue::{QueuedCommand, UploadContent, UploadRequest, ready_deadline},
     },
 };
 
@@ -39,12 +39,11 @@ impl SessionMembership {
         }
     }
 
-    /// Uploads bytes, or the file at a path.
+    /// Uploads bytes, or a file.
     fn upload(
         &self,
-        source: Result<Result<UploadSource, PathBuf>, Error>,
-        name: Option<String>,
-        mime: Option<String>,
+        element: &gst::Element,
+        source: Result<UploadContent, Error>,
         promise: Option<gst::Promise>,
     ) {
         let id = self.state.session_id();
@@ -58,15 +57,15 @@ impl SessionMembership {
             }),
         };
         match (joined, source) {
-            (Ok(Joined { session, .. }), Ok(source)) => {
-                session.queue_command(QueuedCommand::Upload {
+            (Ok(joined), Ok(source)) => {
+                let request = UploadRequest {
                     source,
-                    name,
-                    mime,
                     max_upload_size,
                     deadline: ready_deadline(),
+                    progress: upload_progress::poster(element.downgrade(), joined.reply_executor),
                     reply,
-                })
+                };
+                joined.session.queue_command(QueuedCommand::Upload(request));
             }
             (Err(error), _) | (_, Err(error)) => reply.send(Err(error.during("upload"))),
         }
@@ -93,18 +92,19 @@ pub fn signals(
 ) -> Vec<glib::subclass::Signal> {
     let text = Option::<String>::static_type;
     let promise = Option::<gst::Promise>::static_type;
-    let action =
-        |name: &str, types: Vec<glib::Type>, run: fn(&SessionMembership, &[glib::Value])| {
-            glib::subclass::Signal::builder(name)
-                .param_types(types)
-                .action()
-                .class_handler(move |args| {
-                    let element = args[0].get::<gst::Element>().ok()?;
-                    run(membership(&element)?, &args[1..]);
-                    None
-                })
-                .build()
-        };
+    let action = |name: &str,
+                  types: Vec<glib::Type>,
+                  run: fn(&SessionMembership, &gst::Element, &[glib::Value])| {
+        glib::subclass::Signal::builder(name)
+            .param_types(types)
+            .action()
+            .class_handler(move |args| {
+                let element = args[0].get::<gst::Element>().ok()?;
+                run(membership(&element)?, &element, &args[1..]);
+                None
+            })
+            .build()
+    };
     vec![
         // send-command(name, json, promise): the arguments are sent as they are.
         // The reply has `type` and `data` (JSON), or nothing if the command
@@ -112,90 +112,102 @@ pub fn signals(
         action(
             "send-command",
             vec![text(), text(), promise()],
-            |member, args| {
+            |member, element, args| {
                 let name = get_string(&args[0]).unwrap_or_default();
                 let reply_to = ReplyTo::Promise(get_promise(&args[2]));
-                member.send_command(&name, get_string(&args[1]).as_deref(), reply_to);
+                let arguments = get_string(&args[1]);
+                member.send_command(element, &name, arguments.as_deref(), reply_to);
             },
         ),
         // upload-file(path, name or NULL, MIME type or NULL, promise): the
-        // reply has `upload-id`, `name`, `mime-type`, `size`.
+        // reply has `upload_id`, `name`, `mime_type`, `size`: the members of the
+        // object that a command takes for the file.
         action(
             "upload-file",
             vec![text(), text(), text(), promise()],
-            |member, args| {
-                let path = PathBuf::from(get_string(&args[0]).unwrap_or_default());
-                let (name, mime) = (get_string(&args[1]), get_string(&args[2]));
-                member.upload(Ok(Err(path)), name, mime, get_promise(&args[3]));
+            |member, element, args| {
+                let source = UploadContent::File {
+                    path: get_string(&args[0]).unwrap_or_default().into(),
+                    name: get_string(&args[1]),
+                    mime: get_string(&args[2]),
+                };
+                member.upload(element, Ok(source), get_promise(&args[3]));
             },
         ),
         // upload-bytes(bytes, name or NULL, MIME type or NULL, promise).
         action(
             "upload-bytes",
             vec![glib::Bytes::static_type(), text(), text(), promise()],
-            |member, args| {
+            |member, element, args| {
                 let bytes = args[0].get::<Option<glib::Bytes>>().ok().flatten();
-                let bytes = bytes.map(|bytes| bytes.to_vec()).unwrap_or_default();
+                let bytes = bytes.map(Bytes::from_owner).unwrap_or_default();
                 let (name, mime) = (get_string(&args[1]), get_string(&args[2]));
                 let max_size = member.state.settings().max_upload_size;
-                let name = name.as_deref().unwrap_or("");
+                let name = name.as_deref().unwrap_or_default();
                 let source = UploadSource::new(bytes, name, mime.as_deref(), max_size);
-                member.upload(source.map(Ok), None, None, get_promise(&args[3]));
+                let source = source.map(UploadContent::Bytes);
+                member.upload(element, source, get_promise(&args[3]));
             },
         ),
         // request-clip(seconds, promise): a clip of the last seconds.
         action(
             "request-clip",
             vec![f64::static_type(), promise()],
-            |member, args| {
+            |member, _, args| {
                 let seconds = args[0].get().unwrap_or_default();
                 let message = ClientMessage::RequestClip { seconds };
                 member.request("request_clip", message, get_promise(&args[1]));
             },
         ),
         // request-recording(promise): the whole recording.
-        action("request-recording", vec![promise()], |member, args| {
+        action("request-recording", vec![promise()], |member, _, args| {
             let message = ClientMessage::RequestRecording;
             member.request("request_recording", message, get_promise(&args[0]));
         }),
         // request-schema(promise): the model's OpenAPI document in `data`.
-        action("request-schema", vec![promise()], |member, args| {
+        action("request-schema", vec![promise()], |member, _, args| {
             let message = ClientMessage::RequestSchema;
             member.request("request_schema", message, get_promise(&args[0]));
         }),
         // publish-track(name), unpublish-track(name): for the model's inputs
         // that elements of the session feed; they are published at first.
-        action("publish-track", vec![text()], |member, args| {
+        action("publish-track", vec![text()], |member, _, args| {
             member.set_track_published(&get_string(&args[0]).unwrap_or_default(), true);
         }),
-        action("unpublish-track", vec![text()], |member, args| {
+        action("unpublish-track", vec![text()], |member, _, args| {
             member.set_track_published(&get_string(&args[0]).unwrap_or_default(), false);
         }),
         // disconnect(recoverable): ends the session, or closes the connection
         // only: the platform then keeps the session for 30 s.
-        action("disconnect", vec![bool::static_type()], |member, args| {
-            if let Some(session) = member.session() {
-                session.disconnect(args[0].get().unwrap_or_default());
-            }
-        }),
+        action(
+            "disconnect",
+            vec![bool::static_type()],
+            |member, _, args| {
+                if let Some(session) = member.session() {
+                    session.disconnect(args[0].get().unwrap_or_default());
+                }
+            },
+        ),
         // reconnect(): makes a new connection to the session.
-        action("reconnect", vec![], |member, _| {
+        action("reconnect", vec![], |member, _, _| {
             if let Some(session) = member.session() {
                 session.reconnect();
             }
         }),
         // pause-track(name), resume-track(name): for the model's outputs.
-        action("pause-track", vec![text()], |member, args| {
+        action("pause-track", vec![text()], |member, _, args| {
             member.set_track_paused(&get_string(&args[0]).unwrap_or_default(), true);
         }),
-        action("resume-track", vec![text()], |member, args| {
+        action("resume-track", vec![text()], |member, _, args| {
             member.set_track_paused(&get_string(&args[0]).unwrap_or_default(), false);
         }),
     ]
 }
 
+/// The text of an argument; an empty one counts as NULL.
 fn get_string(value: &glib::Value) -> Option<String> {
-    value.get::<Option<String>>().ok().flatten()
+    let text = value.get::<Option<String>>().ok().flatten();
+    text.filter(|text| !text.is_empty())
 }
 
 fn get_promise(value: &glib::Value) -> Option<gst::Promise> {

@@ -25,12 +25,13 @@ use super::{
     reply::{ReplyTo, parse_arguments},
     state::ElementState,
     status::Status,
+    upload_progress,
 };
 use crate::{
     platform::{Code, Error, commands::ModelCommand},
     session::{
         self, EventSender, Participant, ParticipantRole, Session,
-        command_queue::{QueuedCommand, ready_deadline},
+        command_queue::{CommandRequest, QueuedCommand, ready_deadline},
         lock,
         settings::{MIN_LATENCY, Settings},
     },
@@ -173,28 +174,36 @@ impl SessionMembership {
         self.queue_startup_commands(element, commands);
     }
 
-    /// Queues commands that wait for the session, however long that takes. Their
-    /// replies go to the bus.
+    /// Queues commands that wait for the session, however long that takes, and for
+    /// the files of those before them. Their replies go to the bus.
     fn queue_startup_commands(&self, element: &gst::Element, commands: Vec<ModelCommand>) {
-        for command in commands {
-            self.queue_command(command, None, ReplyTo::Bus(element.clone()));
-        }
+        let commands = commands.into_iter();
+        let commands = commands.map(|command| (command, ReplyTo::Bus(element.clone())));
+        self.queue_batch(element, commands.collect(), None);
     }
 
     /// Queues commands whose replies go to the bus.
     fn queue_commands(&self, element: &gst::Element, commands: Vec<ModelCommand>) {
         for command in commands {
             let reply_to = ReplyTo::Bus(element.clone());
-            self.queue_command(command, ready_deadline(), reply_to);
+            self.queue_batch(element, vec![(command, reply_to)], ready_deadline());
         }
     }
 
     /// Sends a command in its turn. Its arguments are sent as they are: they may
     /// be text of anybody's, so they name no files.
-    pub(super) fn send_command(&self, name: &str, json: Option<&str>, reply_to: ReplyTo) {
+    pub(super) fn send_command(
+        &self,
+        element: &gst::Element,
+        name: &str,
+        json: Option<&str>,
+        reply_to: ReplyTo,
+    ) {
         let arguments = parse_arguments(json.unwrap_or("{}"));
         match arguments.and_then(|arguments| ModelCommand::literal(name, arguments)) {
-            Ok(command) => self.queue_command(command, ready_deadline(), reply_to),
+            Ok(command) => {
+                self.queue_batch(element, vec![(command, reply_to)], ready_deadline());
+            }
             Err(error) => {
                 let executor = self.require_session().ok();
                 let executor = executor.map(|joined| joined.reply_executor);
@@ -204,25 +213,47 @@ impl SessionMembership {
         }
     }
 
-    /// Queues a command that fails at `deadline` unless the session is ready.
-    fn queue_command(&self, command: ModelCommand, deadline: Option<Instant>, reply_to: ReplyTo) {
+    /// Queues a batch of commands, which fail at `deadline` unless the session is
+    /// ready.
+    fn queue_batch(
+        &self,
+        element: &gst::Element,
+        commands: Vec<(ModelCommand, ReplyTo)>,
+        deadline: Option<Instant>,
+    ) {
         let joined = self.require_session();
         let executor = joined.as_ref().ok().map(|j| j.reply_executor.clone());
-        let reply = reply_to.callback(&command.name, self.state.session_id(), executor);
+        let session_id = self.state.session_id();
         let (check, max_upload_size) = {
             let settings = self.state.settings();
             (settings.check_commands, settings.max_upload_size)
         };
-        match joined {
-            Ok(Joined { session, .. }) => session.queue_command(QueuedCommand::Command {
-                command,
-                check,
-                max_upload_size,
-                deadline,
-                reply,
-            }),
-            Err(error) => reply.send(Err(error.during("send_command"))),
-        }
+        let callback = |command: &ModelCommand, reply_to: ReplyTo| {
+            reply_to.callback(&command.name, session_id.clone(), executor.clone())
+        };
+        let Joined {
+            session,
+            reply_executor,
+        } = match joined {
+            Ok(joined) => joined,
+            Err(error) => {
+                for (command, reply_to) in commands {
+                    let error = error.clone().during("send_command");
+                    callback(&command, reply_to).send(Err(error));
+                }
+                return;
+            }
+        };
+        let request = |(command, reply_to)| CommandRequest {
+            reply: callback(&command, reply_to),
+            command,
+            check,
+            max_upload_size,
+            deadline,
+            progress: upload_progress::poster(element.downgrade(), reply_executor.clone()),
+        };
+        let batch = commands.into_iter().map(request).collect();
+        session.queue_command(QueuedCommand::Commands(batch));
     }
 
     /// Handles an upstream event of downstream's: navigation, or
@@ -263,7 +294,7 @@ impl SessionMembership {
         };
         let name = structure.get::<&str>("name").unwrap_or_default();
         let data = structure.get::<&str>("data").ok();
-        self.send_command(name, data, ReplyTo::Bus(element.clone()));
+        self.send_command(element, name, data, ReplyTo::Bus(element.clone()));
         true
     }
 }

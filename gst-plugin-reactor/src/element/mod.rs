@@ -24,6 +24,7 @@ mod state;
 pub mod statistics;
 mod status;
 pub mod templates;
+mod upload_progress;
 
 pub use bus::{post, post_missing_plugin};
 pub use context::SessionContext;

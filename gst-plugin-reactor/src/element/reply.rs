@@ -126,9 +126,9 @@ pub fn file_structure(result: Result<FileRef, Error>, session_id: Option<&str>) 
     let reply = gst::Structure::builder("reactor-reply");
     match result {
         Ok(file) => reply
-            .field("upload-id", file.upload_id)
+            .field("upload_id", file.upload_id)
             .field("name", file.name)
-            .field("mime-type", file.mime_type)
+            .field("mime_type", file.mime_type)
             .field("size", file.size)
             .build(),
         Err(error) => reply

@@ -12,7 +12,7 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use super::{Code, Error, http::sanitize};
+use super::{Code, Error, http::sanitize, wire::FileRef};
 
 #[cfg(test)]
 mod tests;
@@ -37,10 +37,17 @@ pub struct ModelCommand {
     pub name: String,
     /// The arguments without the files.
     pub data: Map<String, Value>,
-    /// The files that are to be uploaded, by parameter name. The paths are as
-    /// they were written: a relative one is relative to the process's working
-    /// directory.
-    pub files: BTreeMap<String, PathBuf>,
+    /// The files, by parameter name.
+    pub files: BTreeMap<String, CommandFile>,
+}
+
+/// A file that is an argument of a command.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CommandFile {
+    /// To be uploaded. The path is as it was written: a relative one is relative
+    /// to the process's working directory.
+    Local(PathBuf),
+    Uploaded(FileRef),
 }
 
 impl ModelCommand {
@@ -82,7 +89,7 @@ impl ModelCommand {
                         sanitize(&parameter)
                     )));
                 }
-                files.insert(parameter, PathBuf::from(path));
+                files.insert(parameter, CommandFile::Local(path.into()));
             } else if let Some(rest) = text.strip_prefix(ESCAPE) {
                 data.insert(parameter, format!("@{rest}").into());
             } else {
@@ -90,6 +97,25 @@ impl ModelCommand {
             }
         }
         Ok(Self { name, data, files })
+    }
+
+    /// Makes files of the arguments that are references to uploaded files, as
+    /// [`FileRef::from_argument`] knows them, where `takes_file` says that the
+    /// parameter is a file. Runtimes of 3.2 and 3.3 find a file nowhere else.
+    /// A reference inside an array or an object stays there, as the platform's
+    /// clients leave it.
+    pub fn take_references(&mut self, takes_file: impl Fn(&str) -> bool) {
+        let files = &mut self.files;
+        self.data.retain(|parameter, value| {
+            let file = FileRef::from_argument(value).filter(|_| takes_file(parameter));
+            match file {
+                Some(file) if !files.contains_key(parameter) => {
+                    files.insert(parameter.clone(), CommandFile::Uploaded(file));
+                    false
+                }
+                _ => true,
+            }
+        });
     }
 
     /// Parses a list of commands: a JSON array of objects, each of which has

@@ -107,6 +107,18 @@ impl Schema {
         Some(properties.iter().map(parameter).collect())
     }
 
+    /// Whether a file may be given for a parameter of a command: unless the
+    /// document says it is anything else.
+    pub fn takes_file(&self, command: &str, parameter: &str) -> bool {
+        let validator = Validator::new(&self.document);
+        let body = self.commands.get(command).and_then(Option::as_ref);
+        let properties = body
+            .and_then(|body| validator.resolve(body))
+            .and_then(|body| body.get("properties"));
+        let schema = properties.and_then(|properties| properties.get(parameter));
+        schema.is_none_or(|schema| validator.takes_file(schema))
+    }
+
     /// Checks a command with its arguments and its files, by parameter name.
     /// What a file is does not matter: it need not be uploaded yet.
     ///

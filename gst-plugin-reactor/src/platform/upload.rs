@@ -10,14 +10,16 @@ use std::{
     fs::{self, File},
     io::{self, Read},
     path::Path,
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use reqwest::{Method, header::HeaderValue};
+use reqwest::{Body, Method, header::HeaderValue};
 use serde_json::{Value, json};
 use url::Url;
 
+use self::counted_body::CountedBody;
 use super::{
     Code, Error,
     endpoint::Endpoint,
@@ -26,6 +28,7 @@ use super::{
     wire::FileRef,
 };
 
+mod counted_body;
 #[cfg(test)]
 mod tests;
 
@@ -38,6 +41,12 @@ pub const UPLOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// ...plus a second for each of this number of bytes.
 pub const UPLOAD_BYTES_PER_SECOND: u64 = 64 << 10;
+
+/// The size in bytes from which an upload reports its progress.
+const PROGRESS_MIN_SIZE: u64 = 1 << 20;
+
+/// The interval at which it does.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The MIME type of a file whose own is unknown.
 const DEFAULT_MIME_TYPE: &str = "application/octet-stream";
@@ -69,6 +78,27 @@ impl std::fmt::Debug for UploadSource {
     }
 }
 
+/// How far the upload of a file is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadState {
+    pub name: String,
+    /// In bytes; some of them may still be on their way.
+    pub sent: u64,
+    /// In bytes.
+    pub size: u64,
+}
+
+/// Receives the state of an upload of [`PROGRESS_MIN_SIZE`] and more, a few times
+/// per second and at its end. Called by the task that sends: it must return at
+/// once.
+pub type UploadProgress = Arc<dyn Fn(UploadState) + Send + Sync>;
+
+/// For an upload whose progress does not matter.
+#[cfg(test)]
+pub fn no_progress() -> UploadProgress {
+    Arc::new(|_| ())
+}
+
 impl UploadSource {
     /// Takes bytes, the name under which the model is to see them (`upload` if
     /// empty) and their MIME type, which without one follows from the name's
@@ -87,8 +117,8 @@ impl UploadSource {
         let name = if name.is_empty() { DEFAULT_NAME } else { name };
         let shown = format!("\"{}\"", sanitize(name));
         check_size(bytes.len() as u64, max_size, &shown)?;
-        let guess = || mime_guess::from_path(name).first_raw();
-        let mime_type = mime.or_else(guess).unwrap_or(DEFAULT_MIME_TYPE);
+        let mime_type = mime.or_else(|| guess_mime_type(name));
+        let mime_type = mime_type.unwrap_or(DEFAULT_MIME_TYPE);
         if !mime_type.contains('/') || HeaderValue::from_str(mime_type).is_err() {
             return Err(invalid_file(format!(
                 "\"{}\" is not the MIME type of a file; expected one such as image/png",
@@ -100,13 +130,6 @@ impl UploadSource {
             mime_type: mime_type.to_owned(),
             bytes,
         })
-    }
-
-    /// Replaces the name.
-    #[must_use]
-    pub fn with_name(mut self, name: &str) -> Self {
-        name.clone_into(&mut self.name);
-        self
     }
 
     #[cfg(test)]
@@ -125,21 +148,34 @@ impl UploadSource {
     }
 }
 
-/// Reads a file to be uploaded, on a thread where that may take its time. It
-/// gets the name of the file; the type and the limit as in [`UploadSource::new`].
+/// The MIME type that the extension of a file's name stands for.
+fn guess_mime_type(name: &str) -> Option<&'static str> {
+    mime_guess::from_path(name).first_raw()
+}
+
+/// Reads a file to be uploaded, on a thread where that may take its time. Without
+/// a `name` it gets that of the file. Its type without one follows from `name`
+/// first, and then from the file's own name; the limit is as in
+/// [`UploadSource::new`].
 ///
 /// Fails with [`Code::BadRequest`] if the file is missing, cannot be read, is
 /// not a regular file, is empty or too large, or changes while it is read. The
 /// message names the path and says what to do.
 pub async fn read_file(
     path: &Path,
+    name: Option<&str>,
     mime: Option<&str>,
     max_size: u64,
 ) -> Result<UploadSource, Error> {
-    let (path, mime) = (path.to_owned(), mime.map(str::to_owned));
+    let path = path.to_owned();
+    let own_name = path.file_name().unwrap_or_default().to_string_lossy();
+    let (name, own_name) = (name.unwrap_or(&own_name).to_owned(), own_name.into_owned());
+    let mime = mime.or_else(|| guess_mime_type(&name));
+    let mime = mime
+        .or_else(|| guess_mime_type(&own_name))
+        .map(str::to_owned);
     let read = move || {
         let bytes = read_bytes(&path, max_size, || ())?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
         UploadSource::new(bytes, &name, mime.as_deref(), max_size)
     };
     let task = tokio::task::spawn_blocking(read);
@@ -257,7 +293,11 @@ impl UploadClient {
     ///
     /// Fails as [`Endpoint::send`] does. A local runtime says [`Code::NotFound`]
     /// for a session it does not have and [`Code::BadRequest`] when none runs.
-    pub async fn upload(&self, source: &UploadSource) -> Result<FileRef, Error> {
+    pub async fn upload(
+        &self,
+        source: &UploadSource,
+        progress: UploadProgress,
+    ) -> Result<FileRef, Error> {
         let body = json!({
             "name": source.name,
             "size": source.size(),
@@ -268,9 +308,10 @@ impl UploadClient {
         let reply = self.endpoint.send(call).await?;
         let (upload_id, url) = parse_slot(&reply, &self.endpoint)?;
         let limit = upload_timeout(source.size(), self.timeout);
-        let (mime_type, bytes) = (source.mime_type.clone(), source.bytes.clone());
+        let mime_type = source.mime_type.clone();
+        let body = request_body(source, progress);
         let http = self.endpoint.http();
-        http.put(url, &mime_type, bytes, limit, OPERATION).await?;
+        http.put(url, &mime_type, body, limit, OPERATION).await?;
         Ok(FileRef {
             upload_id,
             name: source.name.clone(),
@@ -278,6 +319,24 @@ impl UploadClient {
             size: source.size(),
         })
     }
+}
+
+/// The bytes as a request's body, which reports its progress if it is large.
+fn request_body(source: &UploadSource, progress: UploadProgress) -> Body {
+    let size = source.size();
+    if size < PROGRESS_MIN_SIZE {
+        // Unlike the other it can be sent again on another connection.
+        return source.bytes.clone().into();
+    }
+    let name = source.name.clone();
+    let mut reported = Instant::now();
+    Body::wrap(CountedBody::new(source.bytes.clone(), move |sent| {
+        if sent == size || reported.elapsed() >= PROGRESS_INTERVAL {
+            reported = Instant::now();
+            let name = name.clone();
+            progress(UploadState { name, sent, size });
+        }
+    }))
 }
 
 /// The longest that sending `size` bytes may take.

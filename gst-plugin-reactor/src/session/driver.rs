@@ -98,11 +98,8 @@ impl Driver {
         let participants = Participants::default();
         let (queued_commands, commands) = mpsc::unbounded_channel();
         let (readiness, ready) = watch::channel(Readiness::default());
-        let command_queue = CommandQueue {
-            coordinator: coordinator.clone(),
-            readiness: ready,
-            request: request_sender(&messages),
-        };
+        let command_queue =
+            CommandQueue::new(coordinator.clone(), ready, request_sender(&messages));
         let transport = Transport::new(
             transport_config.clone(),
             epoch,
@@ -427,7 +424,7 @@ fn transport_config(settings: &Settings) -> TransportConfig {
 /// Sends the command queue's requests to the driver, as long as that runs.
 fn request_sender(messages: &mpsc::UnboundedSender<DriverMessage>) -> RequestSender {
     let weak = messages.downgrade();
-    Box::new(move |message, reply| {
+    Arc::new(move |message, reply| {
         if let Some(messages) = weak.upgrade() {
             let _ = messages.send(DriverMessage::Request(message, reply));
         }

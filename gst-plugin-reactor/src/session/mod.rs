@@ -132,8 +132,8 @@ impl Session {
         self.send(DriverMessage::Request(message, reply));
     }
 
-    /// Queues a command or an upload: they are executed in order, once the
-    /// session is ready.
+    /// Queues commands, which are sent in order, or an upload, once the session
+    /// is ready.
     pub fn queue_command(&self, command: QueuedCommand) {
         self.send(DriverMessage::QueuedCommand(command));
     }

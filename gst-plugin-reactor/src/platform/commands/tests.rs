@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
 
-use std::path::Path;
-
 use serde_json::json;
 
 use super::*;
@@ -30,7 +28,7 @@ fn command_list_is_parsed_in_order() {
     assert_eq!(list.len(), 4);
     assert_eq!(list[0].name, "set_prompt");
     assert_eq!(Value::from(list[0].data.clone()), json!({"prompt": "hi"}));
-    assert_eq!(list[1].files["image"], Path::new("cat.png"));
+    assert_eq!(list[1].files["image"], CommandFile::Local("cat.png".into()));
     assert_eq!(Value::from(list[1].data.clone()), json!({"s": 0.5}));
     for bare in &list[2..] {
         assert!(bare.data.is_empty() && bare.files.is_empty());
@@ -68,7 +66,10 @@ fn file_arguments_and_escapes_are_recognized() {
              "f":" @file:x","g":["@file:x","@@"],"h":{"i":"@file:x"},"j":"@"}}]"#,
     )[0];
     let files: Vec<_> = command.files.iter().collect();
-    assert_eq!(files, [(&"a".to_owned(), &PathBuf::from("/tmp/a b.png"))]);
+    assert_eq!(
+        files,
+        [(&"a".to_owned(), &CommandFile::Local("/tmp/a b.png".into()))]
+    );
     let expected = json!({
         "b": "@file:x", "c": "@@", "d": "@file", "e": "@other:x", "f": " @file:x",
         "g": ["@file:x", "@@"], "h": {"i": "@file:x"}, "j": "@",

@@ -5,9 +5,8 @@
 
 use std::{sync::OnceLock, time::Duration};
 
-use bytes::Bytes;
 use percent_encoding::percent_decode_str;
-use reqwest::{RequestBuilder, Response, header::CONTENT_TYPE, redirect};
+use reqwest::{Body, RequestBuilder, Response, header::CONTENT_TYPE, redirect};
 use url::Url;
 
 use super::{
@@ -97,14 +96,14 @@ impl HttpClient {
         send_and_read(builder, context, self.timeout).await
     }
 
-    /// Puts bytes to a URL of another server's choice, without a credential or
+    /// Puts a body to a URL of another server's choice, without a credential or
     /// a header of the API. Anything but a 2xx status within `timeout` is an
     /// error.
     pub(in crate::platform) async fn put(
         &self,
         url: Url,
         content_type: &str,
-        body: Bytes,
+        body: Body,
         timeout: Duration,
         operation: &'static str,
     ) -> Result<HttpResponse, Error> {

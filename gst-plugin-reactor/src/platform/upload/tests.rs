@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 
-use std::{io::Write, path::PathBuf};
+use std::{io::Write, path::PathBuf, sync::Mutex};
 
 use super::*;
-use crate::platform::http::testing::{Act, Server, http, json, raw, reply};
+use crate::platform::http::testing::{Act, Answer, Server, http, json, raw, reply};
 
 const NIL: &str = "00000000-0000-0000-0000-000000000000";
 
@@ -26,7 +26,7 @@ async fn failure(script: impl IntoIterator<Item = Act>) -> Error {
     let server = Server::start(script).await;
     let mut uploads = uploads(&server);
     uploads.timeout = Duration::from_millis(300);
-    let error = uploads.upload(&cat()).await.unwrap_err();
+    let error = uploads.upload(&cat(), no_progress()).await.unwrap_err();
     assert_eq!(error.operation, Some("upload"));
     error
 }
@@ -40,7 +40,10 @@ async fn upload_sends_announcement_then_bytes() {
             json!({"presigned_id": "abc", "presigned_url": "http://localhost:1/uploads/abc?s=1"}),
         );
         let server = Server::start([slot, reply(stored, "", "")]).await;
-        let file = uploads(&server).upload(&cat()).await.unwrap();
+        let file = uploads(&server)
+            .upload(&cat(), no_progress())
+            .await
+            .unwrap();
         let expected = FileRef {
             upload_id: "abc".into(),
             name: "cat.png".into(),
@@ -63,6 +66,36 @@ async fn upload_sends_announcement_then_bytes() {
         assert!(!sent.contains("\r\nreactor-"), "{sent}");
         assert!(!sent.contains("\r\nauthorization:"), "{sent}");
         assert!(!sent.contains("\r\ncookie:"), "{sent}");
+    }
+}
+
+#[tokio::test]
+async fn large_upload_reports_progress_and_has_length() {
+    let server = Server::with_handler(|request| match request.path() {
+        "/put" => Answer::new(200, ""),
+        _ => Answer::new(201, r#"{"presigned_id":"a","presigned_url":"/put"}"#),
+    })
+    .await;
+    for (size, reported) in [(PROGRESS_MIN_SIZE - 1, false), (PROGRESS_MIN_SIZE, true)] {
+        let states = Arc::new(Mutex::new(Vec::new()));
+        let sink = states.clone();
+        let progress: UploadProgress = Arc::new(move |state| sink.lock().unwrap().push(state));
+        let source = UploadSource::new(vec![7; size as usize], "a.bin", None, 0).unwrap();
+        uploads(&server).upload(&source, progress).await.unwrap();
+        let requests = server.requests();
+        let put = requests.iter().rfind(|r| r.path() == "/put").unwrap();
+        assert_eq!(put.header("content-length"), Some(&*size.to_string()));
+        assert_eq!(put.header("transfer-encoding"), None);
+        let states = states.lock().unwrap();
+        assert_eq!(!states.is_empty(), reported);
+        let last = states
+            .last()
+            .map(|state| (state.name.as_str(), state.sent, state.size));
+        assert!(
+            last.is_none_or(|last| last == ("a.bin", size, size)),
+            "{last:?}"
+        );
+        assert!(states.is_sorted_by_key(|state| state.sent));
     }
 }
 
@@ -286,11 +319,18 @@ impl Drop for Directory {
 async fn upload_file_is_read() {
     let directory = Directory::new("read");
     let path = directory.file("a cat.png", b"meow");
-    let source = read_file(&path, None, DEFAULT_MAX_SIZE).await.unwrap();
+    let source = read_file(&path, None, None, DEFAULT_MAX_SIZE)
+        .await
+        .unwrap();
     let expected = UploadSource::new(&b"meow"[..], "a cat.png", None, 0).unwrap();
     assert_eq!(source, expected);
-    let source = read_file(&path, Some("x/y"), 0).await.unwrap();
+    let source = read_file(&path, None, Some("x/y"), 0).await.unwrap();
     assert_eq!((source.mime_type(), source.size()), ("x/y", 4));
+    // The type follows from the name that is given, and then from the file's own.
+    for (name, mime_type) in [("b.webp", "image/webp"), ("b", "image/png")] {
+        let source = read_file(&path, Some(name), None, 0).await.unwrap();
+        assert_eq!((source.name(), source.mime_type()), (name, mime_type));
+    }
 }
 
 #[tokio::test]
@@ -312,7 +352,9 @@ async fn unusable_upload_file_is_refused() {
         (PathBuf::new(), "there is no file \"\""),
         (PathBuf::from("/dev/null"), "is not a regular file"),
     ] {
-        let error = read_file(&path, None, DEFAULT_MAX_SIZE).await.unwrap_err();
+        let error = read_file(&path, None, None, DEFAULT_MAX_SIZE)
+            .await
+            .unwrap_err();
         assert_eq!(error.code, Code::BadRequest);
         assert_eq!(error.operation, Some("upload"));
         assert!(error.message.contains(part), "{error}");

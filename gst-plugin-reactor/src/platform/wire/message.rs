@@ -154,6 +154,33 @@ impl ClientMessage {
 }
 
 impl FileRef {
+    /// The reference that an argument of a command is: an object with a text
+    /// `upload_id` and no members but those of a reference. The others may be
+    /// missing; the runtime looks at the id only.
+    pub fn from_argument(value: &Value) -> Option<Self> {
+        let members = value.as_object()?;
+        let upload_id = members
+            .get("upload_id")?
+            .as_str()
+            .filter(|id| !id.is_empty())?;
+        let mut file = Self {
+            upload_id: upload_id.to_owned(),
+            name: String::new(),
+            mime_type: String::new(),
+            size: 0,
+        };
+        for (name, value) in members {
+            match name.as_str() {
+                "upload_id" => {}
+                "name" => value.as_str()?.clone_into(&mut file.name),
+                "mime_type" => value.as_str()?.clone_into(&mut file.mime_type),
+                "size" => file.size = value.as_u64()?,
+                _ => return None,
+            }
+        }
+        Some(file)
+    }
+
     /// The size as the wire has it.
     pub(super) fn wire_size(&self) -> i64 {
         i64::try_from(self.size).unwrap_or(i64::MAX)
@@ -220,6 +247,8 @@ pub struct InboundMessage {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use serde_json::json;
+
     use super::super::encode;
     use super::*;
 
@@ -294,6 +323,26 @@ pub(super) mod tests {
         assert_eq!(error.code, Code::BadRequest);
         file.size -= 1;
         encode(WireVersion::V1, &ClientMessage::FileUploaded(file), None).unwrap();
+    }
+
+    #[test]
+    fn file_reference_is_known_among_arguments() {
+        let json = serde_json::to_value(file()).unwrap();
+        assert_eq!(FileRef::from_argument(&json), Some(file()));
+        let bare = FileRef::from_argument(&json!({"upload_id": "u"})).unwrap();
+        assert_eq!((bare.upload_id.as_str(), bare.size), ("u", 0));
+        for other in [
+            json!({}),
+            json!("u-1"),
+            json!([json]),
+            json!({"upload_id": ""}),
+            json!({"upload_id": 1}),
+            json!({"upload_id": "u", "size": -1}),
+            json!({"upload_id": "u", "name": null}),
+            json!({"upload_id": "u", "path": "x"}),
+        ] {
+            assert_eq!(FileRef::from_argument(&other), None, "{other}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::platform::{
     coordinator::{Coordinator, Ownership},
     http::testing::{Act, Server, http, json as json_reply, reply},
     signaling::Signaling,
-    upload::{UploadClient, UploadSource},
+    upload::{UploadClient, UploadSource, no_progress},
 };
 
 const KEY: &str = "rk_test_0123456789abcdef";
@@ -281,7 +281,7 @@ async fn token_goes_to_its_server_only() {
     let (server, cloud) = plain([slot].into_iter().chain(redirect)).await;
     let source = UploadSource::new(&b"meow"[..], "cat.png", None, 0).unwrap();
     let file = UploadClient::new(cloud.endpoint(ID), ID)
-        .upload(&source)
+        .upload(&source, no_progress())
         .await
         .unwrap();
     assert_eq!(file.upload_id, "u");
@@ -348,7 +348,7 @@ async fn all_that_is_said(http: &HttpClient, script: Vec<Act>, access: ApiCreden
     let answer = signaling.answer(7).await;
     hear(format!("{answer:?}"), answer.err());
     let uploads = UploadClient::new(cloud.endpoint(ID), ID);
-    let uploaded = uploads.upload(&source).await;
+    let uploaded = uploads.upload(&source, no_progress()).await;
     hear(format!("{uploads:?} {uploaded:?}"), uploaded.err());
     let ended = cloud.end(ID).await;
     hear(format!("{ended:?}"), ended.err());
