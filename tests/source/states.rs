@@ -4,7 +4,7 @@
 //! connects.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc},
     time::Duration,
 };
 
@@ -12,7 +12,7 @@ use gst::{glib, prelude::*};
 use reactor_tests::{
     TIMEOUT,
     frames::{Frame, FrameReader, assert_nearly_contiguous, monotonic_us},
-    pipeline::{TestPipeline, enum_nick, status, wait_until},
+    pipeline::{TestPipeline, enum_nick, status, wait_for_status, wait_until},
     server::Server,
 };
 
@@ -286,6 +286,65 @@ fn pause_pauses_tracks_and_keeps_session() {
     assert_nearly_contiguous(again);
     assert!(again[0].counter > frames[before - 1].counter);
     assert_timely(&running, &again[again.len() - 20..]);
+}
+
+#[test]
+fn eos_in_paused_does_not_wait_for_sink() {
+    let server = Server::playground();
+    let properties = format!("local=true api-url={}", server.url());
+    for line in [
+        format!("reactorsrc name=r {properties} ! fakesink"),
+        format!("videotestsrc is-live=true ! reactorfilter name=r {properties} ! fakesink"),
+    ] {
+        let running = TestPipeline::parse(&line);
+        set_state(&running, gst::State::Paused);
+        wait_for_status(&running.by_name("r"), "ready", TIMEOUT);
+        let (sender, sent) = mpsc::channel();
+        let pipeline = running.pipeline.clone();
+        std::thread::spawn(move || sender.send(pipeline.send_event(gst::event::Eos::new())));
+        let limit = Duration::from_secs(5);
+        sent.recv_timeout(limit).expect("send_event returns");
+        running.play();
+        running.wait_eos(TIMEOUT);
+        running.stop();
+        server.wait_for_state("ready", TIMEOUT);
+    }
+}
+
+#[test]
+fn pad_linked_after_eos_ends_too() {
+    let server = Server::playground();
+    let line = format!(
+        "reactorsrc name=r local=true api-url={}  fakesink name=s  fakesink name=t",
+        server.url()
+    );
+    let running = TestPipeline::parse(&line);
+    // The pipeline waits for both sinks.
+    let source = running.by_name("r");
+    running.play();
+    wait_for_status(&source, "ready", TIMEOUT);
+    let (audio, video) = (Some("audio_main_audio"), Some("video_main_video"));
+    source
+        .link_pads(audio, &running.by_name("s"), None)
+        .unwrap();
+    let (sender, ended) = mpsc::channel();
+    let sink = running.pad("s", "sink");
+    sink.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+        if let Some(gst::PadProbeData::Event(event)) = &info.data
+            && event.type_() == gst::EventType::Eos
+        {
+            let _ = sender.send(());
+        }
+        gst::PadProbeReturn::Ok
+    });
+    source.send_event(gst::event::Eos::new());
+    ended.recv_timeout(TIMEOUT).expect("EOS of the linked pad");
+    // The other stream has ended, too, without a peer.
+    source
+        .link_pads(video, &running.by_name("t"), None)
+        .unwrap();
+    running.wait_eos(TIMEOUT);
+    running.stop();
 }
 
 #[test]

@@ -88,6 +88,25 @@ fn ctrl_c_at_any_moment_ends_process() {
 }
 
 #[test]
+fn ctrl_c_before_first_picture_ends_process() {
+    let server = Server::playground();
+    let properties = format!("local=true api-url={}", server.url());
+    let lines = [
+        format!("reactorsrc {properties} ! fakesink"),
+        format!("videotestsrc is-live=true ! reactorfilter {properties} ! fakesink"),
+    ];
+    for line in &lines {
+        for milliseconds in [150, 250, 350, 450, 600] {
+            let mut launch = Process::gst_launch("launch-no-picture", &["-e"], line, &[]);
+            std::thread::sleep(Duration::from_millis(milliseconds));
+            launch.interrupt_group();
+            launch.wait(SECONDS);
+            server.wait_for_state("ready", SECONDS);
+        }
+    }
+}
+
+#[test]
 fn ctrl_c_without_eos_option_ends_session() {
     let server = Server::playground();
     let line = format!("reactorsrc local=true api-url={} ! fakesink", server.url());

@@ -110,6 +110,26 @@ impl DecodeChain {
         added.inspect_err(|_| chain.remove(bin)).map(|()| chain)
     }
 
+    /// Makes an appsrc alone, for a stream that ends before it has begun. It is
+    /// not live: its EOS completes the preroll of a paused sink.
+    pub fn without_media(bin: &gst::Bin, name: &str) -> Result<Self, Error> {
+        let appsrc = gst_app::AppSrc::builder().name(format!("{name}_eos"));
+        let appsrc = appsrc.format(gst::Format::Time).build();
+        bin.add(&appsrc).map_err(internal)?;
+        Ok(Self {
+            elements: vec![appsrc.clone().upcast()],
+            appsrc,
+            format: OutputFormat::Encoded,
+            decoder: None,
+        })
+    }
+
+    /// Takes the place of a chain whose stream has ended. Its elements stay until
+    /// this chain is removed: to stop them could wait for a sink.
+    pub fn replace(&mut self, ended: Self) {
+        self.elements.splice(0..0, ended.elements);
+    }
+
     fn add_decoder(&mut self, bin: &gst::Bin, codec: &Codec) -> Result<(), Error> {
         // The decoders of other codecs accept what the depayloaders produce.
         if matches!(codec.encoding_name, "H264" | "AV1") {

@@ -11,6 +11,10 @@ pub enum SourceEvent {
     Session(u64, SessionEvent),
     /// A track's first unit arrived: its pad needs elements for these caps.
     FirstUnit { track: String, caps: gst::Caps },
+    /// The application asked this generation of the element to end its streams.
+    End(u64),
+    /// The pad of a track was linked after its stream had ended.
+    LinkedAfterEnd(String),
 }
 
 impl ElementEvent for SourceEvent {

@@ -60,6 +60,23 @@ impl ReactorSrc {
                     self.fail(&error);
                 }
             }
+            SourceEvent::End(generation) => {
+                if self.membership.state.is_current(generation) && !self.end_streams() {
+                    // No pad can pass an EOS on: without this error the application
+                    // would wait for one forever.
+                    self.fail(&Error::api(
+                        Code::Aborted,
+                        "ended before the session had any stream; nothing was received",
+                    ));
+                }
+            }
+            SourceEvent::LinkedAfterEnd(track) => {
+                let tracks = self.tracks();
+                let track = tracks.iter().find(|t| t.stream.track.name == track);
+                if let Some(track) = track {
+                    self.end_track(track, TrackPad::end_for_new_peer);
+                }
+            }
         }
     }
 

@@ -136,9 +136,11 @@ impl ReactorSrc {
         };
         let weak = self.downgrade();
         let name = stream.track.name.clone();
-        let counters = stream.counters.clone();
+        let weak_stream = Arc::downgrade(&stream);
         let set_linked = move |linked: bool| {
-            counters.begin_anew();
+            if let Some(stream) = weak_stream.upgrade() {
+                stream.set_linked(linked);
+            }
             if let Some(imp) = weak.upgrade()
                 && let Some(session) = imp.membership.session()
             {
@@ -194,12 +196,44 @@ impl ReactorSrc {
     }
 
     /// Ends all streams after the queued units. Returns whether there are any.
+    /// Called on the event thread, so that the pads are added by then.
     pub(super) fn end_streams(&self) -> bool {
         let tracks = self.tracks();
         for track in &tracks {
-            track.end();
+            self.end_track(track, TrackPad::end);
         }
         !tracks.is_empty()
+    }
+
+    pub(super) fn end_track(
+        &self,
+        track: &TrackPad,
+        end: impl FnOnce(&TrackPad, &gst::Bin) -> Result<(), Error>,
+    ) {
+        let element = self.obj();
+        if let Err(error) = end(track, element.upcast_ref()) {
+            self.fail(&error);
+        }
+        if lock(&self.running).is_none() {
+            // The element was stopped meanwhile.
+            track.close(element.upcast_ref());
+        }
+    }
+
+    /// Ends all streams, on behalf of the application. Streams that have begun
+    /// end at once, the others on the event thread: neither needs this thread,
+    /// which a sink that waits for preroll would keep. Returns whether the
+    /// element runs.
+    fn request_end(&self) -> bool {
+        let generation = self.membership.state.generation();
+        let Some(events) = lock(&self.running).as_ref().map(|r| r.events.clone()) else {
+            return false;
+        };
+        for track in self.tracks() {
+            track.stream.end_if_begun();
+        }
+        events.send(SourceEvent::End(generation));
+        true
     }
 
     /// Passes the `latency` property on to the session.
@@ -401,19 +435,11 @@ impl ElementImpl for ReactorSrc {
     }
 
     fn send_event(&self, event: gst::Event) -> bool {
-        if event.type_() != gst::EventType::Eos || lock(&self.running).is_none() {
-            return self.parent_send_event(event);
+        if event.type_() == gst::EventType::Eos && self.request_end() {
+            gst::debug!(CAT, imp = self, "ending all streams");
+            return true;
         }
-        gst::debug!(CAT, imp = self, "ending all streams");
-        if !self.end_streams() {
-            // No pad can pass an EOS on: without this error the application
-            // would wait for one forever.
-            self.fail(&Error::api(
-                Code::Aborted,
-                "ended before the session had any stream; nothing was received",
-            ));
-        }
-        true
+        self.parent_send_event(event)
     }
 }
 

@@ -8,7 +8,10 @@
 
 use std::{
     iter,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -38,6 +41,8 @@ pub struct TrackPad {
     group: gst::GroupId,
     on_gap: OnGap,
     chain: Mutex<Option<DecodeChain>>,
+    /// The stream ended while the pad was not linked.
+    eos_unheard: Arc<AtomicBool>,
 }
 
 impl TrackPad {
@@ -84,6 +89,7 @@ impl TrackPad {
             group,
             on_gap,
             chain: Mutex::default(),
+            eos_unheard: Arc::default(),
         }
     }
 
@@ -122,8 +128,7 @@ impl TrackPad {
                 self.choose_format(Some(codec)).map_err(refused)?.format
             }
         };
-        let name = format!("{}_appsrc", self.pad.name());
-        let chain = DecodeChain::new(bin, &name, caps, format, latency)?;
+        let chain = DecodeChain::new(bin, &self.appsrc_name(), caps, format, latency)?;
         if let Some(src) = chain.appsrc.static_pad("src") {
             self.install_appsrc_probes(&src);
         }
@@ -133,6 +138,17 @@ impl TrackPad {
             }
             self.install_output_probe(&src);
         }
+        let appsrc = self.start_chain(bin, chain)?;
+        self.stream.start(&appsrc);
+        Ok(())
+    }
+
+    fn appsrc_name(&self) -> String {
+        format!("{}_appsrc", self.pad.name())
+    }
+
+    /// Starts the elements behind the pad.
+    fn start_chain(&self, bin: &gst::Bin, chain: DecodeChain) -> Result<gst_app::AppSrc, Error> {
         let opened = self.pad.set_target(chain.src_pad().as_ref());
         let opened = opened.map_err(internal).and_then(|()| chain.start());
         if let Err(error) = opened {
@@ -142,8 +158,7 @@ impl TrackPad {
         self.stream.counters.set_codec(chain.decoder.clone());
         let appsrc = chain.appsrc.clone();
         *self.chain() = Some(chain);
-        self.stream.start(&appsrc);
-        Ok(())
+        Ok(appsrc)
     }
 
     fn peer_name(&self) -> String {
@@ -182,6 +197,7 @@ impl TrackPad {
 
     fn install_output_probe(&self, src: &gst::Pad) {
         let stream = Arc::downgrade(&self.stream);
+        let (pad, eos_unheard) = (self.pad.downgrade(), self.eos_unheard.clone());
         let mask = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
         src.add_probe(mask, move |_, info| {
             let Some(stream) = stream.upgrade() else {
@@ -194,6 +210,11 @@ impl TrackPad {
                         && let Some((width, height)) = frame_size(caps.caps())
                     {
                         stream.counters.set_size(width, height);
+                    }
+                    if event.type_() == gst::EventType::Eos
+                        && let Some(pad) = pad.upgrade()
+                    {
+                        eos_unheard.store(!pad.is_linked(), Ordering::Release);
                     }
                 }
                 _ => {}
@@ -232,11 +253,42 @@ impl TrackPad {
     }
 
     /// Ends the stream; also one of which no unit has arrived.
-    pub fn end(&self) {
-        if !self.stream.end() {
-            self.pad.push_event(self.stream_start());
-            self.pad.push_event(gst::event::Eos::new());
+    /// Fails when an element does not reach the bin's state.
+    pub fn end(&self, bin: &gst::Bin) -> Result<(), Error> {
+        if self.stream.end() {
+            return Ok(());
         }
+        if !self.pad.is_linked() {
+            self.eos_unheard.store(true, Ordering::Release);
+            return Ok(());
+        }
+        self.push_eos(bin)
+    }
+
+    /// Ends the stream once more, for a peer that was linked after its end.
+    /// Fails when an element does not reach the bin's state.
+    pub fn end_for_new_peer(&self, bin: &gst::Bin) -> Result<(), Error> {
+        match self.eos_unheard.swap(false, Ordering::AcqRel) {
+            true => self.push_eos(bin),
+            false => Ok(()),
+        }
+    }
+
+    /// Has an appsrc of its own push EOS, since a sink that waits for its first
+    /// buffer keeps the thread that pushes.
+    fn push_eos(&self, bin: &gst::Bin) -> Result<(), Error> {
+        let mut chain = DecodeChain::without_media(bin, &self.appsrc_name())?;
+        if let Some(src) = chain.src_pad() {
+            self.install_appsrc_probes(&src);
+            self.install_output_probe(&src);
+        }
+        if let Some(before) = self.chain().take() {
+            chain.replace(before);
+        }
+        let appsrc = self.start_chain(bin, chain)?;
+        // Fails only while the element stops.
+        let _ = appsrc.end_of_stream();
+        Ok(())
     }
 
     /// Removes the elements behind the pad.

@@ -110,7 +110,11 @@ enum StreamPhase {
     #[default]
     Idle,
     /// The first unit was announced; the pad's elements are being made.
-    Pending(VecDeque<MediaUnit>),
+    Pending {
+        units: VecDeque<MediaUnit>,
+        /// The stream ends with these units.
+        ends: bool,
+    },
     Streaming(gst_app::AppSrc),
     Ended,
 }
@@ -156,27 +160,50 @@ impl TrackStream {
         let mut state = self.lock();
         let streaming = StreamPhase::Streaming(appsrc.clone());
         match std::mem::replace(&mut state.phase, streaming) {
-            StreamPhase::Ended => {
-                state.phase = StreamPhase::Ended;
-                drop(state);
-                let _ = appsrc.end_of_stream();
-            }
-            StreamPhase::Pending(units) => {
+            StreamPhase::Pending { units, ends } => {
                 for unit in units {
                     self.push(&mut state, unit);
                 }
+                if ends {
+                    state.end_streaming();
+                }
             }
-            StreamPhase::Idle | StreamPhase::Streaming(_) => {}
+            other => state.phase = other,
         }
     }
 
     /// Ends the stream after the queued units. Returns whether an appsrc sends
-    /// the EOS, now or once it exists; if not, the pad has to.
+    /// the EOS, now or once it exists; if not, nothing has been received and
+    /// nothing will be.
     pub fn end(&self) -> bool {
-        match std::mem::replace(&mut self.lock().phase, StreamPhase::Ended) {
-            StreamPhase::Streaming(appsrc) => appsrc.end_of_stream().is_ok(),
-            StreamPhase::Pending(_) | StreamPhase::Ended => true,
-            StreamPhase::Idle => false,
+        let mut state = self.lock();
+        match &mut state.phase {
+            StreamPhase::Idle => {
+                state.phase = StreamPhase::Ended;
+                return false;
+            }
+            StreamPhase::Pending { ends, .. } => *ends = true,
+            StreamPhase::Streaming(_) => state.end_streaming(),
+            StreamPhase::Ended => {}
+        }
+        true
+    }
+
+    /// Ends the stream after the queued units, if an appsrc sends it.
+    pub fn end_if_begun(&self) {
+        self.lock().end_streaming();
+    }
+
+    pub fn has_ended(&self) -> bool {
+        matches!(self.lock().phase, StreamPhase::Ended)
+    }
+
+    /// The pad was linked or unlinked.
+    pub fn set_linked(&self, linked: bool) {
+        self.counters.begin_anew();
+        if linked && self.has_ended() {
+            let track = self.track.name.clone();
+            self.events.send(SourceEvent::LinkedAfterEnd(track));
         }
     }
 
@@ -324,6 +351,15 @@ impl TrackStream {
 }
 
 impl StreamState {
+    /// Ends the stream after the units in its appsrc, if it has one.
+    fn end_streaming(&mut self) {
+        if let StreamPhase::Streaming(appsrc) = &self.phase {
+            // Fails only while the element stops.
+            let _ = appsrc.end_of_stream();
+            self.phase = StreamPhase::Ended;
+        }
+    }
+
     /// Whether a decoder can use a unit: after a loss, from a keyframe on.
     fn is_decodable(&mut self, unit: &MediaUnit) -> bool {
         self.needs_keyframe &= unit.buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
@@ -426,16 +462,21 @@ impl MediaConsumer for TrackStream {
         match &mut state.phase {
             StreamPhase::Idle => {
                 let caps = unit.caps.clone();
-                state.phase = StreamPhase::Pending(VecDeque::from([unit]));
+                state.phase = StreamPhase::Pending {
+                    units: VecDeque::from([unit]),
+                    ends: false,
+                };
                 self.events.send(SourceEvent::FirstUnit {
                     track: self.track.name.clone(),
                     caps,
                 });
             }
-            StreamPhase::Pending(units) if units.len() < MAX_PENDING_UNITS => units.push_back(unit),
-            StreamPhase::Pending(_) => self.drop_until_keyframe(&mut state),
+            StreamPhase::Pending { ends: true, .. } | StreamPhase::Ended => {}
+            StreamPhase::Pending { units, .. } if units.len() < MAX_PENDING_UNITS => {
+                units.push_back(unit);
+            }
+            StreamPhase::Pending { .. } => self.drop_until_keyframe(&mut state),
             StreamPhase::Streaming(_) => self.push(&mut state, unit),
-            StreamPhase::Ended => {}
         }
     }
 }
