@@ -23,6 +23,7 @@ pub mod pipeline;
 pub mod plugin_environment;
 pub mod process;
 pub mod proxy;
+pub mod random;
 pub mod recording_server;
 pub mod relay;
 pub mod resources;

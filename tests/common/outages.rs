@@ -19,6 +19,7 @@ use crate::{
     frames::{Frame, FrameReader, monotonic_us},
     link_down::LinkDown,
     pipeline::{TestPipeline, wait_until},
+    random::SplitMix64,
     server::Server,
 };
 
@@ -65,7 +66,7 @@ pub struct Outage {
 /// each other without a recovery are, together, never longer than `max`, so that the platform keeps
 /// the session.
 pub fn random_outages(seed: u64, count: usize, min: f64, max: f64) -> Vec<Outage> {
-    let mut random = SplitMix64(seed);
+    let mut random = SplitMix64::new(seed);
     let mut outages: Vec<Outage> = Vec::new();
     let mut dark = 0.0;
     while outages.len() < count {
@@ -94,21 +95,6 @@ pub fn random_outages(seed: u64, count: usize, min: f64, max: f64) -> Vec<Outage
         });
     }
     outages
-}
-
-/// SplitMix64, Sebastiano Vigna, 2015.
-#[derive(Debug)]
-struct SplitMix64(u64);
-
-impl SplitMix64 {
-    /// Uniform in 0..1.
-    fn next_f64(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
-    }
 }
 
 /// What the bus and the pads have reported so far.

@@ -121,6 +121,14 @@ impl Process {
         status.unwrap_or_else(|| panic!("still running after {limit:?}:\n{}", self.output()))
     }
 
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("wait").is_some()
+    }
+
+    pub fn ends_within(&mut self, limit: Duration) -> bool {
+        self.wait_ended(limit).is_some()
+    }
+
     fn wait_ended(&mut self, limit: Duration) -> Option<ExitStatus> {
         let deadline = Instant::now() + limit;
         while Instant::now() < deadline {
