@@ -1,14 +1,25 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds the plugin, serves the playground on the local runtime and
 # plays its stream. Without a display, 5 s of it are recorded to reactor-demo.mp4 in the current
-# directory. With --debug the plugin is built without optimization, which is faster to build.
+# directory.
+#
+#   demo.sh [--debug]    with --debug the plugin is built without optimization, which is faster
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/pipelines/lib/output.sh"
 serve=$root/examples/models/serve.sh
 output=$PWD/reactor-demo.mp4 profile=(--release)
-[[ ${1:-} != --debug ]] || profile=()
+case ${1:-} in
+    '') ;;
+    --debug) profile=() ;;
+    -h | --help)
+        sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "$0"
+        exit
+        ;;
+    *) die "unknown option: $1 (--help)" ;;
+esac
+(($# < 2)) || die "one option only (--help)"
 
 # shellcheck disable=SC2086
 need_packages $BUILD_PACKAGES $RUN_PACKAGES

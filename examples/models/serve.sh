@@ -5,7 +5,7 @@
 #   serve.sh start [OPTIONS]     serve in the background; print pid=... port=... log=...
 #   serve.sh run [OPTIONS]       serve in the foreground, in this process (exec)
 #   serve.sh stop [--port N]     stop the server that `start` started on this port
-#   serve.sh status [--port N]   print whether it runs, and its /health response
+#   serve.sh status [--port N]   print whether a runtime serves there, and its /health response
 #   serve.sh python [--bench]    print the path of the virtual environment's interpreter
 #
 #   --model NAME (playground)  --host H (127.0.0.1)  --port N (8080; start: 0 = a free port)
@@ -214,18 +214,33 @@ run() {
     HOST=$host PORT=$port exec "$(venv_dir)/bin/python" "$here/launch.py" "$here/$model"
 }
 
+# Also for a server that `run` or another program started: whoever answers is asked.
 status() {
-    local pid
-    if ! pid=$(running_pid); then
+    local pid health python
+    python=$(venv_dir)/bin/python
+    [[ -x $python ]] || python=python3
+    pid=$(running_pid) || pid=
+    if health=$("$python" - "http://$(url_host):$port/health" <<'PY'
+import json, sys, urllib.request
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+try:
+    text = opener.open(sys.argv[1], timeout=5).read().decode()
+    json.loads(text)["state"]
+except (OSError, ValueError, KeyError, TypeError):
+    sys.exit(1)
+print(text)
+PY
+    ); then
+        echo "pid=${pid:-unknown} port=$port"
+        echo "$health"
+    elif [[ -n $pid ]]; then
+        echo "pid=$pid port=$port"
+        echo "it does not answer"
+        return 1
+    else
         echo "nothing is served on port $port"
         return 3
     fi
-    echo "pid=$pid port=$port"
-    "$(venv_dir)/bin/python" - "http://$(url_host):$port/health" <<'PY'
-import sys, urllib.request
-opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-print(opener.open(sys.argv[1], timeout=5).read().decode())
-PY
 }
 
 command=${1:-help}

@@ -21,6 +21,18 @@ pub fn make(factory: &str) -> Result<gst::Element, Error> {
         .map_err(|_| missing(factory))
 }
 
+/// Fails unless an element can be made, for those that another one makes.
+///
+/// # Errors
+///
+/// [`Code::MissingPlugin`] when the factory is not installed.
+pub fn require(factory: &str) -> Result<(), Error> {
+    match gst::ElementFactory::find(factory) {
+        Some(_) => Ok(()),
+        None => Err(missing(factory)),
+    }
+}
+
 /// Brings linked elements to the state of their bin, the last one first: none
 /// is fed before it runs.
 ///
@@ -53,9 +65,13 @@ pub fn debug_category(name: &str, description: &str) -> gst::DebugCategory {
 /// The error for a factory that is not installed; it names the package.
 pub fn missing(factory: &str) -> Error {
     let package = package(factory);
+    let debian = debian_package(package);
     Error::gpu(
         Code::MissingPlugin,
-        format!("the GStreamer element '{factory}' is not installed; it is part of {package}"),
+        format!(
+            "the GStreamer element '{factory}' is not installed; it is part of {package} \
+             (Debian: {debian})"
+        ),
     )
 }
 
@@ -73,8 +89,25 @@ fn package(factory: &str) -> &'static str {
         }
         "rtpav1depay" | "rtpav1pay" => "gst-plugins-rs",
         "aacparse" | "mp4mux" | "qtdemux" | "vp8enc" | "vp9enc" => "gst-plugins-good",
+        "nicesink" | "nicesrc" => "libnice",
+        "x264enc" => "gst-plugins-ugly",
+        _ if factory.starts_with("avdec_") || factory.starts_with("avenc_") => "gst-libav",
         _ if factory.starts_with("rtp") => "gst-plugins-good",
         _ => "gst-plugins-bad",
+    }
+}
+
+/// The package of Debian 12 that is built of a source package.
+fn debian_package(source: &str) -> &'static str {
+    match source {
+        "gstreamer" => "libgstreamer1.0-0",
+        "gst-plugins-base" => "gstreamer1.0-plugins-base",
+        "gst-plugins-good" => "gstreamer1.0-plugins-good",
+        "gst-plugins-ugly" => "gstreamer1.0-plugins-ugly",
+        "gst-libav" => "gstreamer1.0-libav",
+        "libnice" => "gstreamer1.0-nice",
+        "gst-plugins-rs" => "none",
+        _ => "gstreamer1.0-plugins-bad",
     }
 }
 
@@ -96,16 +129,23 @@ mod tests {
             "appsink",
             "appsrc",
             "audioconvert",
+            "avenc_aac",
             "capsfilter",
+            "dtlssrtpdec",
             "h264parse",
             "mp4mux",
+            "nicesrc",
             "opusparse",
             "qtdemux",
             "queue",
+            "rtpbin",
             "rtpvp8pay",
+            "sctpdec",
+            "srtpdec",
             "videoconvert",
             "vp8enc",
             "webrtcbin",
+            "x264enc",
         ] {
             let factory = gst::ElementFactory::find(name);
             let plugin = factory.and_then(|factory| factory.plugin());

@@ -52,9 +52,8 @@ pub struct Property<S> {
     pub info: Info,
     pub spec: fn(&Info) -> glib::ParamSpec,
     pub value: fn(&S, &Info) -> glib::Value,
-    /// Takes a value whose type GObject has checked. Fails when the text of a
-    /// property that holds JSON is invalid; the field keeps its value then.
-    pub set: fn(&mut S, &glib::Value) -> Result<(), String>,
+    /// Takes a value whose type GObject has checked.
+    pub set: fn(&mut S, &glib::Value),
     /// Takes the value of the other settings, where these have the default.
     pub inherit: fn(&mut S, &S),
     /// Whether an element with the second settings may not join a session that
@@ -143,7 +142,7 @@ pub trait Field {
         None::<String>.to_value()
     }
 
-    fn set(&mut self, value: &glib::Value) -> Result<(), String>;
+    fn set(&mut self, value: &glib::Value);
 }
 
 /// The text of a string property; `None` for an empty one.
@@ -158,27 +157,8 @@ impl Field for Option<String> {
         self.as_deref().or(info.unset).to_value()
     }
 
-    fn set(&mut self, value: &glib::Value) -> Result<(), String> {
+    fn set(&mut self, value: &glib::Value) {
         *self = text(value);
-        Ok(())
-    }
-}
-
-/// A JSON object, as text.
-impl Field for Option<serde_json::Map<String, serde_json::Value>> {
-    fn value(&self, _info: &Info) -> glib::Value {
-        let object = self.clone().map(serde_json::Value::Object);
-        object.map(|object| object.to_string()).to_value()
-    }
-
-    fn set(&mut self, value: &glib::Value) -> Result<(), String> {
-        *self = match text(value).map(|text| serde_json::from_str(&text)) {
-            None => None,
-            Some(Ok(serde_json::Value::Object(map))) => Some(map),
-            Some(Ok(_)) => return Err("not a JSON object".into()),
-            Some(Err(error)) => return Err(format!("not JSON: {error}")),
-        };
-        Ok(())
     }
 }
 
@@ -196,9 +176,8 @@ impl<T: Scalar> Field for T {
         self.to_value()
     }
 
-    fn set(&mut self, value: &glib::Value) -> Result<(), String> {
+    fn set(&mut self, value: &glib::Value) {
         *self = value.get().unwrap_or_default();
-        Ok(())
     }
 }
 

@@ -210,6 +210,15 @@ fn invalid_command_is_refused_with_explanation() {
         let text = error.get::<&str>("message").unwrap();
         assert!(text.contains(says), "{name} {arguments}: {text}");
     }
+    // Without a promise a failure is said on the bus, and a success is not.
+    for arguments in [r#"{"text":"unheard"}"#, r#"{"text":1}"#] {
+        element.emit_by_name::<()>(
+            "send-command",
+            &[&"echo", &arguments, &None::<gst::Promise>],
+        );
+    }
+    let (name, reply) = next_reply(&running);
+    assert_eq!((name.as_str(), &*code(&reply)), ("echo", "invalid_command"));
     // The stream goes on.
     let reply = send_command(&element, "echo", r#"{"text":"still here"}"#).wait(TIMEOUT);
     assert_eq!(data(&reply)["text"], "still here");
@@ -231,7 +240,7 @@ fn check_commands_off_leaves_refusal_to_model() {
 }
 
 #[test]
-fn malformed_commands_property_posts_settings_error() {
+fn malformed_json_property_posts_settings_error() {
     for commands in ["[", "{\"a\":1}", "[{\"a\":{}},5]", "[{\"\":{}}]"] {
         let running = TestPipeline::parse("reactorsrc name=r local=true ! fakesink");
         running.by_name("r").set_property("commands", commands);
@@ -245,13 +254,14 @@ fn malformed_commands_property_posts_settings_error() {
             "{commands}: {failure:?}"
         );
     }
-    let running = TestPipeline::parse("reactorsrc name=r local=true navigation=[] ! fakesink");
-    assert!(running.pipeline.set_state(gst::State::Playing).is_err());
-    let failure = running.wait_error(TIMEOUT);
-    assert!(
-        failure.error.matches(gst::ResourceError::Settings),
-        "{failure:?}"
-    );
+    for property in ["navigation=[]", "arguments=nojson", "arguments=[]"] {
+        let line = format!("reactorsrc name=r local=true {property} ! fakesink");
+        let running = TestPipeline::parse(&line);
+        assert!(running.pipeline.set_state(gst::State::Playing).is_err());
+        let failure = running.wait_error(TIMEOUT);
+        let is_settings = failure.error.matches(gst::ResourceError::Settings);
+        assert!(is_settings, "{property}: {failure:?}");
+    }
 }
 
 #[test]

@@ -2,9 +2,18 @@
 
 //! reactorsrc in the real gst-launch-1.0.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
-use reactor_tests::{TIMEOUT, audio, media, process::Process, scratch::TempFile, server::Server};
+use reactor_tests::{
+    TIMEOUT, audio, media,
+    process::Process,
+    scratch::{self, TempFile},
+    server::Server,
+};
 
 /// How long a user may wait after Ctrl-C.
 const SECONDS: Duration = Duration::from_secs(8);
@@ -145,4 +154,64 @@ fn highest_debug_level_is_harmless() {
             .find(|line| line.contains("panick") || line.contains("CRITICAL"));
         assert_eq!(wrong, None);
     }
+}
+
+/// GStreamer's plugins but one, as if that was not installed, with a registry of their own.
+struct PluginsWithout(PathBuf);
+
+impl PluginsWithout {
+    fn new(plugin: &str) -> Self {
+        let directory = scratch::directory().join(format!("plugins-without-{plugin}"));
+        let _ = std::fs::remove_dir_all(&directory);
+        std::fs::create_dir_all(&directory).unwrap();
+        reactor_tests::init();
+        let core = gst::Registry::get().find_plugin("coreelements").unwrap();
+        let installed = core.filename().unwrap();
+        for entry in std::fs::read_dir(installed.parent().unwrap()).unwrap() {
+            let library = entry.unwrap();
+            if library.file_name().to_str() != Some(&format!("lib{plugin}.so")) {
+                let link = directory.join(library.file_name());
+                std::os::unix::fs::symlink(library.path(), link).unwrap();
+            }
+        }
+        Self(directory)
+    }
+
+    fn environment(&self) -> [(&str, String); 2] {
+        let registry = self.0.join("registry.bin");
+        [
+            ("GST_PLUGIN_SYSTEM_PATH", self.0.display().to_string()),
+            ("GST_REGISTRY", registry.display().to_string()),
+        ]
+    }
+}
+
+impl Drop for PluginsWithout {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn missing_plugin_is_named_with_its_package() {
+    let server = Server::playground();
+    // webrtcbin itself is there, but cannot start.
+    let plugins = PluginsWithout::new("gstnice");
+    let environment = plugins.environment();
+    let environment = environment
+        .each_ref()
+        .map(|(name, value)| (*name, &**value));
+    let line = format!("reactorsrc local=true api-url={} ! fakesink", server.url());
+    let mut launch = Process::gst_launch("launch-missing", &[], &line, &environment);
+    launch.wait_for_output("ERROR: from element", TIMEOUT);
+    let output = launch.output();
+    for text in [
+        "'nicesrc' is not installed",
+        "gstreamer1.0-nice",
+        // A code that is not recoverable.
+        "[gpu:MISSING_PLUGIN]",
+    ] {
+        assert!(output.contains(text), "no {text} in {output}");
+    }
+    server.wait_for_state("ready", TIMEOUT);
 }

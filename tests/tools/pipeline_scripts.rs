@@ -17,7 +17,7 @@ use reactor_tests::{
     pipeline::wait_until,
     process::{Process, send_signal},
     scratch,
-    server::{Server, repository},
+    server::{Server, free_port, repository, serve_script},
 };
 
 /// The largest offset of audio against video in seconds. Most of it is for a busy server, which
@@ -427,4 +427,45 @@ fn failure_prints_reason_and_exit_status() {
     fails(nowhere, 2, "no such directory");
     let below_a_file = local("hls.sh", &server, &[], Path::new("/dev/null/x"));
     fails(below_a_file, 1, "cannot create directory");
+}
+
+/// The exit status and the output of a script that is to end at once.
+fn run_to_end(mut command: Command) -> (Option<i32>, String) {
+    let output = command.output().expect("the script runs");
+    let text = [output.stdout, output.stderr].concat();
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&text).into_owned(),
+    )
+}
+
+#[test]
+fn serve_status_sees_server_in_foreground() {
+    let status = |port: u16| {
+        let mut command = Command::new(serve_script());
+        command.args(["status", "--bench", "--port", &port.to_string()]);
+        run_to_end(command)
+    };
+    let server = Server::playground();
+    let (code, text) = status(server.port);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("\"state\""), "{text}");
+    let (code, text) = status(free_port());
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("nothing is served"), "{text}");
+}
+
+#[test]
+fn demo_help_does_nothing_else() {
+    let scratch = scratch::directory();
+    for (option, expected, says) in [
+        ("--help", 0, "--debug"),
+        ("--nope", 2, "unknown option: --nope"),
+    ] {
+        let mut command = script("demo.sh");
+        command.arg(option).current_dir(&scratch);
+        let (code, text) = run_to_end(command);
+        assert_eq!(code, Some(expected), "{text}");
+        assert!(text.contains(says) && text.len() < 1000, "{text}");
+    }
 }

@@ -25,13 +25,14 @@ impl SessionMembership {
     /// an error.
     fn request(
         &self,
+        element: &gst::Element,
         operation: &'static str,
         message: ClientMessage,
         promise: Option<gst::Promise>,
     ) {
         let joined = self.require_session();
         let executor = joined.as_ref().ok().map(|j| j.reply_executor.clone());
-        let reply_to = ReplyTo::Promise(promise);
+        let reply_to = ReplyTo::action(element, promise);
         let reply = reply_to.callback(operation, self.state.session_id(), executor);
         match joined {
             Ok(Joined { session, .. }) => session.request(message, reply),
@@ -114,7 +115,7 @@ pub fn signals(
             vec![text(), text(), promise()],
             |member, element, args| {
                 let name = get_string(&args[0]).unwrap_or_default();
-                let reply_to = ReplyTo::Promise(get_promise(&args[2]));
+                let reply_to = ReplyTo::action(element, get_promise(&args[2]));
                 let arguments = get_string(&args[1]);
                 member.send_command(element, &name, arguments.as_deref(), reply_to);
             },
@@ -153,22 +154,30 @@ pub fn signals(
         action(
             "request-clip",
             vec![f64::static_type(), promise()],
-            |member, _, args| {
+            |member, element, args| {
                 let seconds = args[0].get().unwrap_or_default();
                 let message = ClientMessage::RequestClip { seconds };
-                member.request("request_clip", message, get_promise(&args[1]));
+                member.request(element, "request_clip", message, get_promise(&args[1]));
             },
         ),
         // request-recording(promise): the whole recording.
-        action("request-recording", vec![promise()], |member, _, args| {
-            let message = ClientMessage::RequestRecording;
-            member.request("request_recording", message, get_promise(&args[0]));
-        }),
+        action(
+            "request-recording",
+            vec![promise()],
+            |member, element, args| {
+                let message = ClientMessage::RequestRecording;
+                member.request(element, "request_recording", message, get_promise(&args[0]));
+            },
+        ),
         // request-schema(promise): the model's OpenAPI document in `data`.
-        action("request-schema", vec![promise()], |member, _, args| {
-            let message = ClientMessage::RequestSchema;
-            member.request("request_schema", message, get_promise(&args[0]));
-        }),
+        action(
+            "request-schema",
+            vec![promise()],
+            |member, element, args| {
+                let message = ClientMessage::RequestSchema;
+                member.request(element, "request_schema", message, get_promise(&args[0]));
+            },
+        ),
         // publish-track(name), unpublish-track(name): for the model's inputs
         // that elements of the session feed; they are published at first.
         action("publish-track", vec![text()], |member, _, args| {

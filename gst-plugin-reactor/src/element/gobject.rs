@@ -6,8 +6,7 @@
 use gst::{glib, prelude::*};
 
 use super::{
-    actions, debug::CAT, membership::SessionMembership, state::ElementState, statistics,
-    status::Status,
+    actions, membership::SessionMembership, state::ElementState, statistics, status::Status,
 };
 use crate::{property, session::settings::Settings};
 
@@ -92,13 +91,10 @@ pub fn signals(
 }
 
 impl ElementState {
-    /// Sets a shared property. A value that is not valid JSON where JSON is
-    /// asked for is logged, and the property keeps its value.
-    pub fn set_property(&self, element: &gst::Element, name: &str, value: &glib::Value) {
-        if let Some(property) = property::find(Settings::PROPERTIES, name)
-            && let Err(problem) = (property.set)(&mut self.settings(), value)
-        {
-            gst::error!(CAT, obj = element, "{name} keeps its value: {problem}");
+    /// Sets a shared property. What it says is checked when the element starts.
+    pub fn set_property(&self, name: &str, value: &glib::Value) {
+        if let Some(property) = property::find(Settings::PROPERTIES, name) {
+            (property.set)(&mut self.settings(), value);
         }
     }
 
@@ -121,8 +117,8 @@ impl ElementState {
 impl SessionMembership {
     /// Sets a shared property; those that may change while a session runs reach
     /// the session too.
-    pub fn set_property(&self, element: &gst::Element, name: &str, value: &glib::Value) {
-        self.state.set_property(element, name, value);
+    pub fn set_property(&self, name: &str, value: &glib::Value) {
+        self.state.set_property(name, value);
         let Some(session) = self.session() else {
             return;
         };

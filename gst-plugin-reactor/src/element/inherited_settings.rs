@@ -64,7 +64,7 @@ fn read_settings(element: &gst::Element) -> Settings {
         let is_unset = property.info.unset.is_some()
             && property.info.unset == property::text(&value).as_deref();
         if !is_unset {
-            let _ = (property.set)(&mut settings, &value);
+            (property.set)(&mut settings, &value);
         }
     }
     settings

@@ -125,6 +125,7 @@ impl SessionMembership {
         }
         settings.fill_from_environment();
         let commands = parse_startup_commands(&settings)?;
+        settings.parse_arguments()?;
         self.navigation.set(settings.navigation.as_deref())?;
         let name = settings.session.as_deref();
         let key = self.context.session_key(element, name);

@@ -18,12 +18,23 @@ use crate::{
 /// Where the reply to a request goes.
 #[derive(Debug)]
 pub enum ReplyTo {
-    Promise(Option<gst::Promise>),
-    /// To the bus, as `reactor-reply`.
+    Promise(gst::Promise),
+    /// To the bus, as `reactor-reply`; an error is a warning as well.
     Bus(gst::Element),
+    /// To the bus if it is an error. The application asked for no reply, and a
+    /// success is nothing to post for each of its commands.
+    ErrorToBus(gst::Element),
 }
 
 impl ReplyTo {
+    /// The reply to an action of the application's.
+    pub fn action(element: &gst::Element, promise: Option<gst::Promise>) -> Self {
+        match promise {
+            Some(promise) => Self::Promise(promise),
+            None => Self::ErrorToBus(element.clone()),
+        }
+    }
+
     /// The callback that delivers the reply to the command of this name, by
     /// `executor`.
     pub fn callback(
@@ -33,8 +44,7 @@ impl ReplyTo {
         executor: Option<ReplyExecutor>,
     ) -> ReplyCallback {
         match self {
-            Self::Promise(None) => Reply::ignored(),
-            Self::Promise(Some(promise)) => run_by(executor, move |result| {
+            Self::Promise(promise) => run_by(executor, move |result| {
                 promise.reply(Some(reply_structure(result, session_id.as_deref())));
             }),
             Self::Bus(element) => {
@@ -42,6 +52,14 @@ impl ReplyTo {
                 run_by(executor, move |result| {
                     if let Some(element) = weak.upgrade() {
                         post_reply(&element, &command, result, session_id.as_deref());
+                    }
+                })
+            }
+            Self::ErrorToBus(element) => {
+                let (weak, command) = (element.downgrade(), command.to_owned());
+                run_by(executor, move |result| {
+                    if let (Some(element), Err(error)) = (weak.upgrade(), result) {
+                        post_reply(&element, &command, Err(error), session_id.as_deref());
                     }
                 })
             }

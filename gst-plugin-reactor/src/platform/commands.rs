@@ -255,7 +255,7 @@ fn members<'de, D: Deserializer<'de>>(object: D) -> Result<Vec<(String, JsonNode
 }
 
 /// Parses JSON of a user's. `what` names the text in the error.
-pub(super) fn parse_json<T: DeserializeOwned>(text: &str, what: &str) -> Result<T, Error> {
+pub fn parse_json<T: DeserializeOwned>(text: &str, what: &str) -> Result<T, Error> {
     serde_json::from_str(text).map_err(|e| {
         // The reason without the position, which is told first.
         let reason = e.to_string();
@@ -270,7 +270,7 @@ pub(super) fn parse_json<T: DeserializeOwned>(text: &str, what: &str) -> Result<
 }
 
 /// The kind of a value, for a message.
-pub(super) fn describe_kind(value: &Value) -> &'static str {
+pub fn describe_kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

@@ -177,11 +177,9 @@ impl ObjectImpl for ReactorClip {
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let name = pspec.name();
         if SHARED.contains(&name) {
-            self.state
-                .set_property(self.obj().upcast_ref(), name, value);
+            self.state.set_property(name, value);
         } else if let Some(property) = property::find(ClipSettings::PROPERTIES, name) {
-            // None of them holds JSON, which alone can be refused.
-            let _ = (property.set)(&mut lock(&self.settings), value);
+            (property.set)(&mut lock(&self.settings), value);
         }
     }
 

@@ -67,9 +67,8 @@ impl Field for Option<gst::Structure> {
         self.to_value()
     }
 
-    fn set(&mut self, value: &glib::Value) -> Result<(), String> {
+    fn set(&mut self, value: &glib::Value) {
         *self = value.get().unwrap_or_default();
-        Ok(())
     }
 }
 
@@ -80,9 +79,8 @@ impl Field for Option<PathBuf> {
             .to_value()
     }
 
-    fn set(&mut self, value: &glib::Value) -> Result<(), String> {
+    fn set(&mut self, value: &glib::Value) {
         *self = text(value).map(PathBuf::from);
-        Ok(())
     }
 }
 
@@ -95,9 +93,8 @@ impl Field for PlaylistUrl {
         self.0.as_deref().map(redact_url).to_value()
     }
 
-    fn set(&mut self, value: &glib::Value) -> Result<(), String> {
+    fn set(&mut self, value: &glib::Value) {
         self.0 = text(value);
-        Ok(())
     }
 }
 

@@ -176,8 +176,7 @@ impl ObjectImpl for ReactorFilter {
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         if let Some(property) = property::find(TrackSettings::PROPERTIES, pspec.name()) {
-            let _ = (property.set)(&mut lock(&self.tracks), value);
-            return;
+            return (property.set)(&mut lock(&self.tracks), value);
         }
         match pspec.name() {
             // Sent once, by the element that gets the replies.

@@ -47,6 +47,9 @@ impl EncoderChoice {
             let names: Vec<_> = codecs.iter().map(|c| c.encoding_name).collect();
             let (names, kind) = (names.join(", "), kind.as_str());
             let text = match factory_name {
+                Some(name) if gst::ElementFactory::find(name).is_none() => {
+                    format!("{kind}-encoder={name}: no such element is installed")
+                }
                 Some(name) => format!("{kind}-encoder={name} makes none of {names}"),
                 None => format!("no installed element encodes {kind} as any of {names}"),
             };
@@ -165,7 +168,12 @@ mod tests {
         assert_eq!(choice.codec.encoding_name, "VP9");
         let error = EncoderChoice::new(Kind::Video, &both, Some("x264enc")).unwrap_err();
         assert_eq!(error.code, Code::MissingPlugin);
-        assert!(error.message.contains("video-encoder=x264enc"), "{error}");
+        assert!(
+            error.message.contains("video-encoder=x264enc makes"),
+            "{error}"
+        );
+        let error = EncoderChoice::new(Kind::Video, &both, Some("nope")).unwrap_err();
+        assert!(error.message.contains("nope: no such element"), "{error}");
     }
 
     #[test]

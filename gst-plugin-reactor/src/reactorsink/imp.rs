@@ -151,11 +151,8 @@ impl ObjectImpl for ReactorSink {
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let name = pspec.name();
         match property::find(SinkSettings::PROPERTIES, name) {
-            // Setting a text or a number cannot fail.
-            Some(property) => drop((property.set)(&mut lock(&self.settings), value)),
-            None => self
-                .membership
-                .set_property(self.obj().upcast_ref(), name, value),
+            Some(property) => (property.set)(&mut lock(&self.settings), value),
+            None => self.membership.set_property(name, value),
         }
     }
 

@@ -366,11 +366,9 @@ impl ObjectImpl for ReactorSrc {
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let name = pspec.name();
         if let Some(property) = property::find(SourceSettings::PROPERTIES, name) {
-            // Setting an enum cannot fail.
-            return drop((property.set)(&mut lock(&self.settings), value));
+            return (property.set)(&mut lock(&self.settings), value);
         }
-        self.membership
-            .set_property(self.obj().upcast_ref(), name, value);
+        self.membership.set_property(name, value);
         if name == "latency" {
             self.apply_latency();
         }

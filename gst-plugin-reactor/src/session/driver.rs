@@ -114,7 +114,7 @@ impl Driver {
             epoch,
             coordinator,
             session_id: String::new(),
-            arguments: settings.arguments.clone(),
+            arguments: settings.parse_arguments()?,
             signaling: None,
             signaling_tasks: JoinSet::new(),
             opening_session: false,

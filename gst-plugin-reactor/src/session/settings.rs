@@ -10,6 +10,7 @@ use std::{
 };
 
 use gst::glib::{self, ParamFlags};
+use serde_json::{Map, Value};
 use url::Url;
 
 use super::machine::{Policy, WireChoice};
@@ -17,6 +18,7 @@ use crate::{
     platform::{
         Code, Error,
         auth::{ApiCredentials, Jwt, TokenCache, TokenProvider, TokenScope},
+        commands::{describe_kind, parse_json},
         coordinator::{Coordinator, ModelName},
         endpoint::{Endpoint, parse_base},
         http::HttpClient,
@@ -80,16 +82,14 @@ impl From<Wire> for WireChoice {
 }
 
 impl Field for Option<Secret> {
-    fn set(&mut self, value: &glib::Value) -> Result<(), String> {
+    fn set(&mut self, value: &glib::Value) {
         *self = text(value).map(Secret::new);
-        Ok(())
     }
 }
 
 impl Field for Jwt {
-    fn set(&mut self, value: &glib::Value) -> Result<(), String> {
+    fn set(&mut self, value: &glib::Value) {
         Self::set(self, text(value).as_deref());
-        Ok(())
     }
 }
 
@@ -137,7 +137,7 @@ settings! {
             "Share the session with the elements of this process that give the same name. \
             Without a name, those of one pipeline share it";
 
-        arguments: Option<serde_json::Map<String, serde_json::Value>> = None,
+        arguments: Option<String> = None,
             "arguments", "Arguments",
             "JSON object with arguments for the model, sent when the session is created";
 
@@ -310,6 +310,27 @@ impl Settings {
         }
     }
 
+    /// The property `arguments`.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::InvalidSettings`] when it is not a JSON object.
+    pub fn parse_arguments(&self) -> Result<Option<Map<String, Value>>, Error> {
+        let Some(text) = &self.arguments else {
+            return Ok(None);
+        };
+        let arguments = parse_json(text, "the property arguments");
+        let invalid = |error: Error| error.into_invalid_settings().during("arguments");
+        match arguments.map_err(invalid)? {
+            Value::Object(arguments) => Ok(Some(arguments)),
+            other => {
+                let kind = describe_kind(&other);
+                let text = format!("the property arguments is {kind}; expected a JSON object");
+                Err(Error::api(Code::InvalidSettings, text))
+            }
+        }
+    }
+
     fn credentials(&self) -> ApiCredentials {
         ApiCredentials::new(self.api_key.as_ref().map(Secret::expose), self.jwt.clone())
     }
@@ -317,11 +338,14 @@ impl Settings {
     /// Takes `REACTOR_JWT` and `REACTOR_API_KEY` from the environment, for the
     /// cloud, unless the settings have credentials.
     pub fn fill_from_environment(&mut self) {
-        if self.local {
-            return;
-        }
-        let read = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
-        if self.api_key.is_none() && !self.jwt.is_set() {
+        self.fill_from(|name| std::env::var(name).ok().filter(|text| !text.is_empty()));
+    }
+
+    fn fill_from(&mut self, read: impl Fn(&str) -> Option<String>) {
+        if !self.local && self.api_key.is_none() && !self.jwt.is_set() {
+            // Clones are one token: that of the environment must not become the
+            // element's own, which the next session would have too.
+            self.jwt = Jwt::default();
             self.jwt.set(read("REACTOR_JWT").as_deref());
             self.api_key = read("REACTOR_API_KEY").map(Secret::new);
         }
@@ -351,11 +375,6 @@ impl Settings {
     pub fn inherit(&mut self, other: &Self) {
         for property in Self::PROPERTIES.iter().filter(|p| p.info.inherited) {
             (property.inherit)(self, other);
-        }
-        // Clones are one token: one of the environment, which may be set next,
-        // must not become the element's own.
-        if !self.jwt.is_set() {
-            self.jwt = Jwt::default();
         }
     }
 
@@ -425,6 +444,20 @@ fn optional(milliseconds: u32) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn token_of_environment_is_not_the_elements_own() {
+        let own = Settings::default();
+        let session = |token: Option<&'static str>| {
+            let mut settings = own.clone();
+            settings.fill_from(|name| token.filter(|_| name == "REACTOR_JWT").map(str::to_owned));
+            settings
+        };
+        assert!(session(Some("first")).jwt.is_set());
+        assert!(!own.jwt.is_set());
+        assert_eq!(session(Some("second")).jwt, session(Some("second")).jwt);
+        assert!(!session(None).jwt.is_set());
+    }
 
     #[test]
     fn settings_with_defaults_inherit_those_of_other() {

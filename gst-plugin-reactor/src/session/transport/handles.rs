@@ -18,9 +18,9 @@ use gst::{glib, prelude::*};
 
 use super::{counters::TransportCounters, rtp_clock::RtpClock};
 use crate::{
-    gst_helpers::{self, debug_category},
+    gst_helpers::debug_category,
     platform::{
-        Code, Error, sdp,
+        Error, sdp,
         sdp::{Fingerprint, NegotiatedAnswer, NegotiatedTrack},
         signaling::IceServer,
         wire::{Channel, WireFrame},
@@ -233,9 +233,4 @@ impl NegotiatedTracks {
         let codecs = tracks.flat_map(|track| track.codecs.iter().map(move |codec| (track, codec)));
         codecs.filter(move |(_, codec)| codec.payload == payload_type)
     }
-}
-
-/// Makes an element of the private pipeline; a missing one is a transport error.
-pub(super) fn make(factory: &str) -> Result<gst::Element, Error> {
-    gst_helpers::make(factory).map_err(|missing| Error::gpu(Code::TransportError, missing.message))
 }

@@ -15,7 +15,7 @@ use super::{
     bandwidth_estimator::BandwidthEstimator,
     counters,
     data_channels::DataChannels,
-    handles::{CAT, TransportCommand, TransportHandles, bridge_clock, make},
+    handles::{CAT, TransportCommand, TransportHandles, bridge_clock},
     ice,
     remb::Remb,
     retransmission,
@@ -24,7 +24,7 @@ use super::{
     statistics, transport_cc,
 };
 use crate::{
-    gst_helpers::internal,
+    gst_helpers::{internal, make, require},
     platform::{
         Code, Error,
         sdp::{Fingerprint, NegotiatedAnswer},
@@ -39,6 +39,18 @@ use crate::{
         participants::TransceiverInit,
     },
 };
+
+/// The elements that webrtcbin of 1.22 makes when it starts, but for codecs. It
+/// says no more than that it cannot start where one is missing.
+const WEBRTCBIN_PARTS: [&str; 7] = [
+    "rtpbin",
+    "nicesrc",
+    "nicesink",
+    "dtlssrtpdec",
+    "dtlssrtpenc",
+    "srtpdec",
+    "sctpdec",
+];
 
 /// Dropping it shuts the pipeline down.
 pub(super) struct PeerConnection {
@@ -63,6 +75,8 @@ impl PeerConnection {
         ice_servers: &[IceServer],
         transceivers: Vec<TransceiverInit>,
     ) -> Result<Self, Error> {
+        let mut parts = WEBRTCBIN_PARTS.iter();
+        parts.try_for_each(|factory| require(factory))?;
         let webrtcbin = make("webrtcbin")?;
         webrtcbin.set_property_from_str("bundle-policy", "max-bundle");
         webrtcbin.set_property("latency", latency);

@@ -12,11 +12,11 @@ use gst_webrtc::WebRTCRTPTransceiver;
 
 use super::{
     frame_trailer,
-    handles::{CAT, MediaGate, NegotiatedTracks, TransportHandles, bridge_clock, make},
+    handles::{CAT, MediaGate, NegotiatedTracks, TransportHandles, bridge_clock},
     rtp_probes::{self, PACKETS},
 };
 use crate::{
-    gst_helpers::{internal, sync_states},
+    gst_helpers::{internal, make, sync_states},
     platform::{
         Code, Error,
         track::{Direction, Kind, Track},

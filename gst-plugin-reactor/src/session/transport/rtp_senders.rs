@@ -12,11 +12,11 @@ use gst_webrtc::{WebRTCRTPTransceiver, WebRTCRTPTransceiverDirection};
 
 use super::{
     frame_trailer,
-    handles::{CAT, TransportHandles, make},
+    handles::{CAT, TransportHandles},
     transport_cc,
 };
 use crate::{
-    gst_helpers::{internal, sync_states},
+    gst_helpers::{internal, make, sync_states},
     platform::{Code, Error, track::Kind},
     session::{
         bridge::{TrackSender, TrailerWriter},
