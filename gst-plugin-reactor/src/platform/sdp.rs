@@ -6,6 +6,7 @@
 
 mod answer;
 mod answer_transport;
+mod bandwidth;
 mod errors;
 mod fingerprint;
 mod media;
@@ -15,6 +16,7 @@ mod tests;
 mod transport_cc;
 
 pub use answer::{NegotiatedAnswer, NegotiatedTrack, parse_answer};
+pub use bandwidth::ReceiveBitrates;
 pub use fingerprint::Fingerprint;
 pub use media::Codec;
 pub use offer::{OfferedSection, offered_sections, prepare_offer};

@@ -11,7 +11,7 @@ use std::{
 use gst::prelude::*;
 use reactor_tests::{
     bandwidth_limit::BandwidthLimit,
-    frames::FrameReader,
+    frames::{Frame, FrameReader},
     pipeline::{TestPipeline, wait_until},
     proxy::{Proxy, Rule, RuntimeRoute},
     relay::{Direction, Relay, RtcpType},
@@ -60,6 +60,36 @@ fn link_narrower_than_video_shows_pictures() {
         receive_feedback(&running, "r").as_deref(),
         Some("transport-cc")
     );
+    running.assert_no_error();
+}
+
+/// The median age of the first frames, in milliseconds.
+fn median_age(reader: &FrameReader, frames: usize) -> u128 {
+    let mut ages: Vec<_> = reader.frames()[..frames].iter().map(Frame::age).collect();
+    ages.sort_unstable();
+    ages[frames / 2].as_millis()
+}
+
+#[test]
+fn bound_within_narrow_link_shows_pictures_without_delay() {
+    let _alone = lock_network_and_registry(false);
+    let server = playground_720p();
+    let Some(_limit) = BandwidthLimit::new(400) else {
+        return;
+    };
+    let running = TestPipeline::parse(&format!(
+        "reactorsrc name=r local=true api-url={} max-receive-bitrate=300000 \
+         r.video_main_video ! identity name=i ! fakesink sync=false \
+         r.audio_main_audio ! fakesink sync=false",
+        server.url()
+    ));
+    let reader = FrameReader::watch(&running.pad("i", "src"));
+    running.play();
+    reader.wait_for(60, TIMEOUT);
+    // 20 ms. Where the server probes the path with 10 Mbit/s at the start, these frames wait for
+    // 0.3 to 0.6 s.
+    let age = median_age(&reader, 60);
+    assert!(age < 250, "{age} ms");
     running.assert_no_error();
 }
 

@@ -6,6 +6,7 @@
 use sdp_types::Session;
 
 use super::{
+    bandwidth::{BandwidthLines, ReceiveBitrates},
     errors::unusable_offer,
     media::{Codec, bundle_groups, codecs, direction_of, kind_of, single},
     transport_cc,
@@ -35,25 +36,25 @@ pub struct OfferedSection {
 
 /// Makes an engine's local description into the offer that is sent: CRLF line
 /// ends, `session_attributes` (as in `name:value`) at the end of the session
-/// level, and the bandwidth of received video (`b=AS`, RFC 8866, 5.8), where
-/// `max_video_bitrate` bounds that of all sections together, in bits per second.
+/// level, and the `bitrates` that the server may send.
 ///
 /// Refuses an m-section of audio or video that is not clearly one-way: the
 /// server takes any section that the client sends on for a track of its own.
 pub fn prepare_offer(
     local: &str,
     session_attributes: &[&str],
-    max_video_bitrate: Option<u32>,
+    bitrates: ReceiveBitrates,
 ) -> Result<String, Error> {
     // Also the check that it is a usable offer.
     let sections = offered_sections(local)?;
-    let bandwidth = max_video_bitrate.map(|bitrate| bandwidth_line(&sections, bitrate));
-    let mut receives_video = sections.iter().map(OfferedSection::receives_video);
+    let bandwidth = BandwidthLines::new(bitrates, &sections);
+    let mut sections = sections.iter();
+    let mut section = None;
     let mut offer = String::with_capacity(local.len() + 256);
     let mut pending = Some(session_attributes);
-    let mut in_received_video = false;
     for line in local.lines().filter(|line| !line.is_empty()) {
         if line.starts_with("m=") {
+            section = sections.next();
             for attribute in pending.take().unwrap_or_default() {
                 let attribute = attribute.strip_prefix("a=").unwrap_or(attribute);
                 if attribute.is_empty() || attribute.contains(char::is_control) {
@@ -62,35 +63,19 @@ pub fn prepare_offer(
                 push_line(&mut offer, &format!("a={attribute}"));
             }
         }
-        // It follows the connection data, which webrtcbin's sections have.
-        if line.starts_with("b=") && bandwidth.is_some() {
+        let of_section = bandwidth.of_section(section);
+        if line.starts_with("b=") && of_section.is_some() {
             continue;
         }
-        push_line(&mut offer, line);
-        if line.starts_with("m=") {
-            in_received_video = receives_video.next().unwrap_or(false);
-        } else if line.starts_with("c=")
-            && in_received_video
-            && let Some(bandwidth) = &bandwidth
-        {
-            push_line(&mut offer, bandwidth);
+        let (end, next) = bandwidth.after(line, section);
+        push_line(&mut offer, &format!("{line}{end}"));
+        // It follows the connection data, which webrtcbin's sections have.
+        let of_section = of_section.filter(|_| line.starts_with("c="));
+        for next in next.as_deref().into_iter().chain(of_section) {
+            push_line(&mut offer, next);
         }
     }
     Ok(offer)
-}
-
-/// An equal share for each section of received video.
-fn bandwidth_line(sections: &[OfferedSection], max_video_bitrate: u32) -> String {
-    let tracks = sections.iter().filter(|s| s.receives_video()).count();
-    let tracks = u32::try_from(tracks).unwrap_or(u32::MAX).max(1);
-    // In kilobits per second; 0 would mean that nothing may be sent.
-    format!("b=AS:{}", (max_video_bitrate / tracks / 1000).max(1))
-}
-
-impl OfferedSection {
-    fn receives_video(&self) -> bool {
-        (self.kind, self.direction) == (Some(Kind::Video), Some(Direction::RecvOnly))
-    }
 }
 
 fn push_line(text: &mut String, line: &str) {

@@ -16,6 +16,18 @@ const PEM: &str = include_str!("testdata/certificate.pem");
 const FINGERPRINT: &str = "a=fingerprint:sha-256 9A:83:7E:8B:A2:9A:24:CE:9F:52:C6:16:03:A2:5C:67:\
     AA:FF:AD:99:1F:DD:5F:AE:56:6F:25:24:79:CC:61:F2\n";
 
+const UNBOUNDED: ReceiveBitrates = ReceiveBitrates {
+    start: None,
+    max_video: None,
+};
+
+fn bounded(max_video: u32) -> ReceiveBitrates {
+    ReceiveBitrates {
+        max_video: Some(max_video),
+        ..UNBOUNDED
+    }
+}
+
 fn check(answer: &str) -> Result<NegotiatedAnswer, Error> {
     parse_answer(answer, &offered_sections(OFFER).unwrap())
 }
@@ -74,13 +86,13 @@ fn prepared_offer_has_session_attributes() {
         "\n",
     );
     let attribute = "x-reactor-dc-chunking:1 max-message-size=67108864";
-    let offer = prepare_offer(&plain, &[attribute, "a=other"], None).unwrap();
+    let offer = prepare_offer(&plain, &[attribute, "a=other"], UNBOUNDED).unwrap();
     let session = format!("\r\na={attribute}\r\na=other\r\nm=video 9 ");
     assert!(offer.contains(&session), "{offer}");
     assert_eq!(offer.matches(attribute).count(), 1);
     assert_eq!(offer.matches('\n').count(), offer.matches("\r\n").count());
     assert!(offer.ends_with("\r\n") && !offer.contains("\r\n\r\n"));
-    assert_eq!(prepare_offer(&offer, &[], None).unwrap(), offer);
+    assert_eq!(prepare_offer(&offer, &[], UNBOUNDED).unwrap(), offer);
     offered_sections(&offer).unwrap();
 
     for bad in [
@@ -94,12 +106,12 @@ fn prepared_offer_has_session_attributes() {
         "v=0\n".to_owned(),
         String::new(),
     ] {
-        let error = prepare_offer(&bad, &[], None).unwrap_err();
+        let error = prepare_offer(&bad, &[], UNBOUNDED).unwrap_err();
         assert_eq!(error.code, Code::Internal, "{error}");
     }
     for bad in ["", "a=", "x\r\na=y"] {
         assert_eq!(
-            prepare_offer(&plain, &[bad], None).unwrap_err().code,
+            prepare_offer(&plain, &[bad], UNBOUNDED).unwrap_err().code,
             Code::Internal
         );
     }
@@ -434,18 +446,49 @@ fn certificate_unlike_fingerprint_is_refused() {
 
 #[test]
 fn received_video_has_its_share_of_the_bandwidth() {
-    let offer = prepare_offer(OFFER, &[], Some(600_999)).unwrap();
+    let offer = prepare_offer(OFFER, &[], bounded(600_999)).unwrap();
     assert_eq!(offer.matches("b=").count(), 1, "{offer}");
     let section = offer.split("m=").nth(2).unwrap();
     let connection = "\r\nc=IN IP4 0.0.0.0\r\nb=AS:600\r\na=";
     assert!(section.contains(connection) && section.contains("a=recvonly"));
-    assert_eq!(offered_sections(&offer), offered_sections(OFFER));
     // Two tracks; and never nothing.
     let two = OFFER.replace("a=sendonly", "a=recvonly");
-    let offer = prepare_offer(&two, &[], Some(600_000)).unwrap();
+    let offer = prepare_offer(&two, &[], bounded(600_000)).unwrap();
     assert_eq!(offer.matches("\r\nb=AS:300\r\n").count(), 2);
-    let offer = prepare_offer(&two, &[], Some(1)).unwrap();
+    let offer = prepare_offer(&two, &[], bounded(1)).unwrap();
     assert_eq!(offer.matches("\r\nb=AS:1\r\n").count(), 2);
+}
+
+#[test]
+fn all_codecs_have_bitrates_of_connection() {
+    let bitrates = ReceiveBitrates {
+        start: Some(500_000),
+        max_video: Some(300_000),
+    };
+    // An audio track to receive, too: the bound is that of both.
+    let local = OFFER.replace("a=sendonly", "a=recvonly");
+    let offer = prepare_offer(&local, &[], bitrates).unwrap();
+    let (before, after) = (offered_sections(&local), offered_sections(&offer));
+    for (before, after) in before.unwrap().iter().zip(after.unwrap()) {
+        for (before, after) in before.codecs.iter().zip(&after.codecs) {
+            let parameter = |name: &str, kbits: &str| (name.to_owned(), kbits.to_owned());
+            let mut expected = before.fmtp.clone();
+            expected.push(parameter("x-google-start-bitrate", "500"));
+            expected.push(parameter("x-google-max-bitrate", "390"));
+            assert_eq!(after.fmtp, expected, "{offer}");
+        }
+    }
+    // Retransmissions have none.
+    let retransmissions = offer.lines().filter(|line| line.contains("apt="));
+    assert!(retransmissions.clone().count() > 0);
+    assert!(
+        retransmissions
+            .clone()
+            .all(|line| !line.contains("x-google"))
+    );
+    let lines = |text: &str| text.lines().filter(|l| l.contains("a=fmtp:")).count();
+    let offer = prepare_offer(&local, &[], UNBOUNDED).unwrap();
+    assert_eq!(lines(&offer), lines(&local));
 }
 
 /// An offer with the header extension in its received sections, and an answer that
@@ -549,7 +592,7 @@ fn mutated_answer_never_panics() {
             }
         }
         let text = String::from_utf8_lossy(&bytes);
-        let _ = prepare_offer(&text, &["x"], Some(1));
+        let _ = prepare_offer(&text, &["x"], bounded(1));
         match parse_answer(&text, &offered) {
             // What is let through stays acceptable, and the same.
             Ok(answer) => {

@@ -3,7 +3,7 @@
 //! From the description of the session to one that is ready.
 
 use super::{super::connect::answer_limit, *};
-use crate::platform::sdp::{NegotiatedAnswer, offered_sections, parse_answer};
+use crate::platform::sdp::{self, NegotiatedAnswer, offered_sections, parse_answer};
 
 fn negotiated() -> NegotiatedAnswer {
     let sections = offered_sections(&local_offer()).unwrap();
@@ -80,9 +80,13 @@ fn posted_offer() -> Action {
     // The attributes go where the test data has the first of them.
     let attributes = format!("{CHUNKING}a=x-reactor-frame-metadata:1\n");
     let sdp = OFFER.replace(CHUNKING, &attributes);
+    let bitrates = sdp::ReceiveBitrates {
+        start: Some(500_000),
+        max_video: None,
+    };
     Action::PostOffer {
         connection_id: CONNECTION,
-        sdp: sdp.replace('\n', "\r\n"),
+        sdp: sdp::prepare_offer(&sdp, &[], bitrates).unwrap(),
         mapping: mapping.collect(),
         resume: false,
     }
