@@ -12,6 +12,7 @@ use reactor_coordinator::{
 };
 use reactor_tests::{
     TIMEOUT,
+    actions::reconnect,
     cloud::{KEY, start_coordinator, wait_closed},
     frames::FrameReader,
     http,
@@ -275,7 +276,7 @@ fn expired_tokens_are_renewed_without_interruption() {
     for _ in 0..3 {
         // Longer than a token's lifetime: the next request needs another one.
         std::thread::sleep(Duration::from_millis(2500));
-        element.emit_by_name::<()>("reconnect", &[]);
+        reconnect(&element);
         running.wait_element("reactor-resumed", TIMEOUT);
         let seen = reader.len();
         reader.wait_for(seen + 20, TIMEOUT);
@@ -299,7 +300,7 @@ fn late_reply_to_abandoned_offer_is_ignored() {
     coordinator.next(ApiRoute::Offer, 1, Rule::delay(seconds(3)));
     let before = coordinator.count(ApiRoute::Offer);
     let element = running.by_name("r");
-    element.emit_by_name::<()>("reconnect", &[]);
+    reconnect(&element);
     running.wait_element("reactor-resumed", TIMEOUT);
     assert_eq!(coordinator.count(ApiRoute::Offer) - before, 2);
     let seen = reader.len();
@@ -322,7 +323,7 @@ fn jwt_property_can_be_replaced_while_playing() {
     coordinator.withdraw_tokens();
     let element = running.by_name("r");
     element.set_property("jwt", token());
-    element.emit_by_name::<()>("reconnect", &[]);
+    reconnect(&element);
     running.wait_element("reactor-resumed", TIMEOUT);
     let seen = reader.len();
     reader.wait_for(seen + 20, TIMEOUT);

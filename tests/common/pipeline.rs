@@ -88,10 +88,7 @@ impl TestPipeline {
     /// The next error, with its details.
     pub fn wait_error(&self, limit: Duration) -> BusError {
         self.wait_message(limit, |message| match message.view() {
-            gst::MessageView::Error(error) => Some(BusError {
-                error: error.error(),
-                details: error.details().map(|details| details.to_owned()),
-            }),
+            gst::MessageView::Error(error) => Some(BusError::of(error)),
             _ => None,
         })
     }
@@ -241,10 +238,19 @@ fn force_wire(pipeline: &gst::Pipeline) {
 #[derive(Debug)]
 pub struct BusError {
     pub error: glib::Error,
+    pub debug: Option<String>,
     pub details: Option<gst::Structure>,
 }
 
 impl BusError {
+    pub fn of(error: &gst::message::Error) -> Self {
+        Self {
+            error: error.error(),
+            debug: error.debug().map(|debug| debug.to_string()),
+            details: error.details().map(|details| details.to_owned()),
+        }
+    }
+
     /// A field of the details; panics if there is none of that type.
     pub fn detail<T>(&self, field: &str) -> T
     where

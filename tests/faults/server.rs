@@ -134,16 +134,25 @@ fn crashed_model_posts_error_and_no_eos() {
         running.play();
         let failure = running.wait_message(TIMEOUT, |message| match message.view() {
             gst::MessageView::Eos(_) => panic!("{what}: an EOS"),
-            gst::MessageView::Error(error) => Some(BusError {
-                error: error.error(),
-                details: error.details().map(|details| details.to_owned()),
-            }),
+            gst::MessageView::Error(error) => Some(BusError::of(error)),
             _ => None,
         });
         // It may exit before the connection is established.
-        let codes = ["DISCONNECTED", "BAD_REQUEST", "NETWORK_ERROR"];
+        let codes = [
+            "DISCONNECTED",
+            "BAD_REQUEST",
+            "NETWORK_ERROR",
+            "SESSION_TERMINAL",
+        ];
         let code = failure.code();
         assert!(codes.contains(&code.as_str()), "{what}: {failure:?}");
+        let recoverable = failure.detail::<bool>("recoverable");
+        assert!(code != "SESSION_TERMINAL" || !recoverable, "{what}");
+        let stopped = proxy.count(RuntimeRoute::StopSession);
+        assert!(
+            code != "SESSION_TERMINAL" || stopped == 0,
+            "{what}: it was asked to stop"
+        );
         stop_and_check(&running);
     }
 }

@@ -41,10 +41,7 @@ fn refuses_to_start(properties: &str, text: &'static str) -> String {
                     error.debug(),
                     error.details()
                 );
-                failure.get_or_insert(reactor_tests::pipeline::BusError {
-                    error: error.error(),
-                    details: error.details().map(|details| details.to_owned()),
-                });
+                failure.get_or_insert(reactor_tests::pipeline::BusError::of(error));
             }
         }
         failure.expect("an error message")

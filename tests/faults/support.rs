@@ -52,6 +52,9 @@ pub const SETTINGS: Kind = Kind::Resource(gst::ResourceError::Settings);
 pub const CODEC_NOT_FOUND: Kind = Kind::Stream(gst::StreamError::CodecNotFound);
 pub const CORE_FAILED: Kind = Kind::Core(gst::CoreError::Failed);
 
+/// In ms, where the server does not say when to try again: what the platform's documents say.
+const DEFAULT_RETRY_AFTER: u64 = 3000;
+
 /// Any number of milliseconds.
 const SOME: u64 = u64::MAX;
 
@@ -125,13 +128,26 @@ impl Expected {
         let recoverable = RECOVERABLE.contains(&self.code);
         assert_eq!(failure.detail::<bool>("recoverable"), recoverable);
         assert!(text.contains(self.text), "{what}: {text}");
+        // As the platform's clients print it.
+        let debug = failure.debug.as_deref().unwrap_or_default();
+        let printed = format!("[{}:{}] {text}", self.component, self.code);
+        assert_eq!(debug, printed, "{what}");
+        assert!(
+            failure.detail::<f64>("timestamp") > 1.7e9,
+            "{what}: {details}"
+        );
+        let class = details.get_optional::<String>("class").unwrap();
+        let classes = ["CONNECTION_FAILED", "GPU_CONNECTION_ERROR"];
+        let known = class.is_some_and(|class| classes.contains(&class.as_str()));
+        assert!(known || self.code == "ABORTED", "{what}: {details}");
 
         let operation = details.get_optional::<String>("operation").unwrap();
         assert_eq!(operation.as_deref(), self.operation, "{what}: {details}");
         let status = details.get_optional::<u32>("http-status").unwrap();
         assert_eq!(status, self.status, "{what}: {details}");
         let retry_after = details.get_optional::<u64>("retry-after").unwrap();
-        match self.retry_after {
+        let default = recoverable.then_some(DEFAULT_RETRY_AFTER);
+        match self.retry_after.or(default) {
             Some(SOME) => assert!(retry_after > Some(0), "{what}: {details}"),
             expected => assert_eq!(retry_after, expected, "{what}: {details}"),
         }

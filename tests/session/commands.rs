@@ -265,15 +265,15 @@ fn malformed_json_property_posts_settings_error() {
 }
 
 #[test]
-fn actions_without_session_reply_invalid_state() {
+fn actions_without_session_reply_disconnected() {
     reactor_tests::init();
     let element = gst::ElementFactory::make("reactorsrc").build().unwrap();
     assert_eq!(
         code(&send_command(&element, "echo", "{}").wait(TIMEOUT)),
-        "INVALID_STATE"
+        "DISCONNECTED"
     );
     let reply = emit_action(&element, "request-schema", Vec::new()).wait(TIMEOUT);
-    assert_eq!(code(&reply), "INVALID_STATE");
+    assert_eq!(code(&reply), "DISCONNECTED");
     // An action without a promise is harmless.
     let none = None::<gst::Promise>;
     element.emit_by_name::<()>("send-command", &[&"echo", &"{}", &none]);

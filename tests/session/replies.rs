@@ -14,7 +14,7 @@ use std::{
 
 use gst::{glib, prelude::*};
 use reactor_tests::{
-    actions::{emit_action, send_command},
+    actions::{disconnect, emit_action, reconnect, send_command},
     pipeline::{TestPipeline, is_v0, status, wait_for_status, wait_until},
     server::Server,
 };
@@ -145,7 +145,7 @@ fn requests_while_disconnected_are_answered_at_once() {
     running.play();
     let element = running.by_name("r");
     wait_for_status(&element, "ready", TIMEOUT);
-    element.emit_by_name::<()>("disconnect", &[&true]);
+    disconnect(&element, true);
     wait_for_status(&element, "disconnected", TIMEOUT);
     let soon = Duration::from_secs(5);
     let reply = send_command(&element, "echo", r#"{"text":"x"}"#).wait(soon);
@@ -156,7 +156,7 @@ fn requests_while_disconnected_are_answered_at_once() {
     let none = None::<String>.to_value();
     let reply = emit_action(&element, "upload-bytes", vec![bytes, none.clone(), none]).wait(soon);
     assert_eq!(code(&reply).as_deref(), Some("DISCONNECTED"));
-    element.emit_by_name::<()>("reconnect", &[]);
+    reconnect(&element);
     let reply = send_command(&element, "echo", r#"{"text":"x"}"#).wait(TIMEOUT);
     assert_eq!(code(&reply), None, "{reply}");
 }
@@ -176,7 +176,7 @@ fn every_promise_is_answered_once_when_element_stops() {
             wait_for_status(&element, "ready", TIMEOUT);
         }
         if round % 6 == 5 {
-            element.emit_by_name::<()>("disconnect", &[&true]);
+            disconnect(&element, true);
         }
         let bytes = glib::Bytes::from_static(b"abc").to_value();
         for number in 0..COMMANDS {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use gst::prelude::*;
 use reactor_tests::{
+    actions::{disconnect, reconnect},
     pipeline::{TestPipeline, is_v0, wait_for, wait_until},
     proxy::{Proxy, RuntimeRoute},
     relay::{Direction, LinkConditions, Relay, count_codec_packets},
@@ -225,7 +226,7 @@ fn reconnection_keeps_totals() {
         received() > 100 && connection(&running, "r").has_field("ice-state")
     });
     let source = running.by_name("r");
-    source.emit_by_name::<()>("disconnect", &[&true]);
+    disconnect(&source, true);
     let before = wait_for(TIMEOUT, "the end of the connection", || {
         let connection = connection(&running, "r");
         (!connection.has_field("ice-state")).then(|| count(&connection, "bytes-received"))
@@ -235,7 +236,7 @@ fn reconnection_keeps_totals() {
         packets > 100 && before > 0,
         "{packets} packets, {before} bytes"
     );
-    source.emit_by_name::<()>("reconnect", &[]);
+    reconnect(&source);
     wait_until("more packets on the next connection", TIMEOUT, || {
         let connection = connection(&running, "r");
         let bytes = count(&connection, "bytes-received");

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use gst::{glib, prelude::*};
 
 use super::{
+    control_actions,
     membership::{Joined, SessionMembership},
     reply::{ReplyTo, file_structure, run_by},
     upload_progress,
@@ -71,21 +72,10 @@ impl SessionMembership {
             (Err(error), _) | (_, Err(error)) => reply.send(Err(error.during("upload"))),
         }
     }
-
-    /// Pauses one of the model's output tracks on the server, or resumes it.
-    fn set_track_paused(&self, track: &str, paused: bool) {
-        if let Some(session) = self.session() {
-            session.set_track_paused(track, paused);
-        }
-    }
-
-    /// Publishes an input track again that was unpublished, or unpublishes it.
-    fn set_track_published(&self, track: &str, published: bool) {
-        if let Some(session) = self.session() {
-            session.set_published(track, published);
-        }
-    }
 }
+
+/// The handler of an action signal: the element and the arguments.
+pub(super) type Action = fn(&SessionMembership, &gst::Element, &[glib::Value]);
 
 /// The action signals of every live element.
 pub fn signals(
@@ -93,9 +83,7 @@ pub fn signals(
 ) -> Vec<glib::subclass::Signal> {
     let text = Option::<String>::static_type;
     let promise = Option::<gst::Promise>::static_type;
-    let action = |name: &str,
-                  types: Vec<glib::Type>,
-                  run: fn(&SessionMembership, &gst::Element, &[glib::Value])| {
+    let action = |name: &str, types: Vec<glib::Type>, run: Action| {
         glib::subclass::Signal::builder(name)
             .param_types(types)
             .action()
@@ -106,7 +94,7 @@ pub fn signals(
             })
             .build()
     };
-    vec![
+    let mut signals = vec![
         // send-command(name, json, promise): the arguments are sent as they are.
         // The reply has `type` and `data` (JSON), or nothing if the command
         // replies nothing, or `error`.
@@ -178,47 +166,17 @@ pub fn signals(
                 member.request(element, "request_schema", message, get_promise(&args[0]));
             },
         ),
-        // publish-track(name), unpublish-track(name): for the model's inputs
-        // that elements of the session feed; they are published at first.
-        action("publish-track", vec![text()], |member, _, args| {
-            member.set_track_published(&get_string(&args[0]).unwrap_or_default(), true);
-        }),
-        action("unpublish-track", vec![text()], |member, _, args| {
-            member.set_track_published(&get_string(&args[0]).unwrap_or_default(), false);
-        }),
-        // disconnect(recoverable): ends the session, or closes the connection
-        // only: the platform then keeps the session for 30 s.
-        action(
-            "disconnect",
-            vec![bool::static_type()],
-            |member, _, args| {
-                if let Some(session) = member.session() {
-                    session.disconnect(args[0].get().unwrap_or_default());
-                }
-            },
-        ),
-        // reconnect(): makes a new connection to the session.
-        action("reconnect", vec![], |member, _, _| {
-            if let Some(session) = member.session() {
-                session.reconnect();
-            }
-        }),
-        // pause-track(name), resume-track(name): for the model's outputs.
-        action("pause-track", vec![text()], |member, _, args| {
-            member.set_track_paused(&get_string(&args[0]).unwrap_or_default(), true);
-        }),
-        action("resume-track", vec![text()], |member, _, args| {
-            member.set_track_paused(&get_string(&args[0]).unwrap_or_default(), false);
-        }),
-    ]
+    ];
+    signals.extend(control_actions::signals(&action));
+    signals
 }
 
 /// The text of an argument; an empty one counts as NULL.
-fn get_string(value: &glib::Value) -> Option<String> {
+pub(super) fn get_string(value: &glib::Value) -> Option<String> {
     let text = value.get::<Option<String>>().ok().flatten();
     text.filter(|text| !text.is_empty())
 }
 
-fn get_promise(value: &glib::Value) -> Option<gst::Promise> {
+pub(super) fn get_promise(value: &glib::Value) -> Option<gst::Promise> {
     value.get::<Option<gst::Promise>>().ok().flatten()
 }

@@ -4,18 +4,28 @@
 //! [`ErrorClass`], and the details structure. Called on an element's event
 //! thread and in state changes; it never decides whether an error is fatal.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use gst::{glib, prelude::*};
 
 use crate::platform::{Error, ErrorClass};
 
+/// When to try again after a recoverable error, where the server does not say. (The
+/// platform's documents.)
+const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(3);
+
 /// Everything a program needs to act on an error, for its details structure.
 pub fn details(error: &Error, session_id: Option<&str>) -> gst::Structure {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let mut details = gst::Structure::builder("reactor-error")
         .field("code", error.code.as_str())
         .field("component", error.component.as_str())
         .field("message", error.message.as_str())
-        .field("recoverable", error.recoverable());
-    if let Some(after) = error.retry_after {
+        .field("recoverable", error.recoverable())
+        .field("timestamp", now.unwrap_or_default().as_secs_f64())
+        .field_if_some("class", error.failure.map(|failure| failure.as_str()));
+    let default = error.recoverable().then_some(DEFAULT_RETRY_AFTER);
+    if let Some(after) = error.retry_after.or(default) {
         details = details.field("retry-after", after.as_millis() as u64);
     }
     if let Some(status) = error.http_status {
@@ -30,9 +40,9 @@ pub fn details(error: &Error, session_id: Option<&str>) -> gst::Structure {
     details.build()
 }
 
-/// Posts an error message, after which an application stops the pipeline.
-pub fn post_error(element: &gst::Element, error: &Error, session_id: Option<&str>) {
-    let details = details(error, session_id);
+/// Posts an error message with these details, after which an application stops the
+/// pipeline.
+pub fn post_error_with(element: &gst::Element, error: &Error, details: gst::Structure) {
     let message = build_message(element, error, details, Severity::Error);
     let _ = element.post_message(message);
 }
@@ -183,7 +193,16 @@ mod tests {
         assert_eq!(s.get::<u32>("http-status").unwrap(), 429);
         assert_eq!(s.get::<&str>("operation").unwrap(), "start_session");
         assert_eq!(s.get::<&str>("session-id").unwrap(), "abc");
-        let bare = details(&Error::gpu(Code::Disconnected, "gone"), None);
+        let timestamp = s.get::<f64>("timestamp").unwrap();
+        assert!(timestamp > 1_700_000_000.0, "{timestamp} is not Unix time");
+        let mut bare = Error::gpu(Code::Disconnected, "gone");
+        bare.failure = Some(crate::platform::Failure::GpuConnection);
+        let bare = details(&bare, None);
         assert!(!bare.has_field("http-status") && !bare.has_field("session-id"));
+        assert_eq!(bare.get::<&str>("class").unwrap(), "GPU_CONNECTION_ERROR");
+        // What can be tried again says when.
+        assert_eq!(bare.get::<u64>("retry-after").unwrap(), 3000);
+        let fatal = details(&Error::api(Code::Unauthorized, "no"), None);
+        assert!(!fatal.has_field("retry-after") && !fatal.has_field("class"));
     }
 }

@@ -349,7 +349,10 @@ mod tests {
         for n in 0..MAX_MESSAGES + 3 {
             state.push(message(n, ""));
         }
-        state.push(machine(MachineEvent::Ended { reason: None }));
+        state.push(machine(MachineEvent::Ended {
+            reason: None,
+            requested: false,
+        }));
         assert_eq!(state.dropped, 3);
         let queued = queued(&mut state);
         assert_eq!(queued[..3], ["failed", "reply", "3"]);

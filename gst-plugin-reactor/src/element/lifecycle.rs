@@ -6,7 +6,10 @@
 use gst::{prelude::*, subclass::prelude::*};
 
 use super::membership::SessionMembership;
-use crate::{platform::Error, session::warm_up};
+use crate::{
+    platform::{Error, Failure},
+    session::warm_up,
+};
 
 /// A live element: its state changes join and leave the session.
 pub trait Lifecycle: ElementImpl {
@@ -38,7 +41,8 @@ pub trait Lifecycle: ElementImpl {
         match transition {
             gst::StateChange::NullToReady => warm_up::start(),
             gst::StateChange::ReadyToPaused => {
-                if let Err(error) = self.start() {
+                if let Err(mut error) = self.start() {
+                    error.failure.get_or_insert(Failure::Connection);
                     self.fail(&error);
                     return Err(gst::StateChangeError);
                 }

@@ -83,7 +83,7 @@ impl SessionMembership {
     pub(super) fn require_session(&self) -> Result<Joined, Error> {
         lock(&self.joined).clone().ok_or_else(|| {
             let text = "there is no session: the element is not in PAUSED or PLAYING";
-            Error::api(Code::InvalidState, text)
+            Error::api(Code::Disconnected, text)
         })
     }
 

@@ -10,6 +10,7 @@ mod bus;
 pub mod clip_structure;
 pub mod clock_bridge;
 mod context;
+mod control_actions;
 mod debug;
 pub mod errors;
 pub mod event_thread;

@@ -16,9 +16,15 @@ use crate::{platform::Error, session::MachineEvent};
 pub enum Outcome {
     /// The connection is lost; no media flows.
     Interrupted,
+    /// The connection is lost, and only the application makes another.
+    Lost(Error),
     /// Media flows again.
     Resumed,
-    Ended(Option<String>),
+    Ended {
+        reason: Option<String>,
+        /// The application asked for it.
+        requested: bool,
+    },
     Failed(Error),
 }
 
@@ -56,16 +62,25 @@ impl SessionMembership {
                 errors::post_warning(element, &error, state.session_id().as_deref());
             }
             MachineEvent::Interrupted(error) => {
+                if let Some(error) = &error {
+                    let details = state.publish_error(element, error);
+                    errors::post_warning_with(element, error, details);
+                }
                 self.post_interrupted(element, error);
                 return Some(Outcome::Interrupted);
+            }
+            MachineEvent::Lost(error) => {
+                state.wait_for_playing();
+                self.post_interrupted(element, Some(error.clone()));
+                return Some(Outcome::Lost(error));
             }
             MachineEvent::Resumed { outage, restarted } => {
                 self.post_resumed(element, outage, restarted);
                 return Some(Outcome::Resumed);
             }
-            MachineEvent::Ended { reason } => {
+            MachineEvent::Ended { reason, requested } => {
                 self.post_ended(element, reason.as_deref());
-                return Some(Outcome::Ended(reason));
+                return Some(Outcome::Ended { reason, requested });
             }
             MachineEvent::Failed(error) => {
                 state.wait_for_playing();
@@ -82,7 +97,6 @@ impl SessionMembership {
             gst::Structure::builder("reactor-interrupted").field("session-id", id.clone());
         if let Some(error) = error {
             structure = structure.field("error", errors::details(&error, id.as_deref()));
-            errors::post_warning(element, &error, id.as_deref());
         }
         bus::post(element, structure.build());
     }

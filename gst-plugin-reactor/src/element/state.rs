@@ -105,12 +105,17 @@ impl ElementState {
     /// Posts an error: the element cannot go on.
     pub fn fail(&self, element: &gst::Element, error: &Error) {
         gst::error!(CAT, obj = element, "{error}");
-        let id = self.session_id();
-        let details = errors::details(error, id.as_deref());
+        let details = self.publish_error(element, error);
+        bus::post(element, details.clone());
+        errors::post_error_with(element, error, details);
+    }
+
+    /// Sets `last-error`, with a notification; returns it.
+    pub fn publish_error(&self, element: &gst::Element, error: &Error) -> gst::Structure {
+        let details = errors::details(error, self.session_id().as_deref());
         self.published().last_error = Some(details.clone());
         element.notify("last-error");
-        bus::post(element, details);
-        errors::post_error(element, error, id.as_deref());
+        details
     }
 
     /// Sets `status`, with a notification and a bus message if it changes.
@@ -124,6 +129,9 @@ impl ElementState {
             published.session_id.clone()
         };
         element.notify("status");
+        if status == Status::Disconnected {
+            self.clear_description(element);
+        }
         let structure = gst::Structure::builder("reactor-status")
             .field("status", status)
             .field("session-id", id)
@@ -136,6 +144,20 @@ impl ElementState {
         let previous = std::mem::replace(&mut self.published().session_id, id.clone());
         if previous != id {
             element.notify("session-id");
+        }
+    }
+
+    /// Sets `capabilities` and `session-info` to nothing, with notifications: there
+    /// is no connection.
+    fn clear_description(&self, element: &gst::Element) {
+        let known = {
+            let mut published = self.published();
+            let capabilities = published.capabilities.take();
+            capabilities.is_some() | published.session_info.take().is_some()
+        };
+        if known {
+            element.notify("capabilities");
+            element.notify("session-info");
         }
     }
 

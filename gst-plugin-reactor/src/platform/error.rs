@@ -25,6 +25,31 @@ impl Component {
     }
 }
 
+/// Where it failed, in the words of the platform's first clients, whose error
+/// handlers know no finer code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The session could not be opened or connected.
+    Connection,
+    /// A connection that was ready is lost.
+    GpuConnection,
+    /// It could not be made anew.
+    Reconnection,
+    TrackPublish,
+}
+
+impl Failure {
+    /// The name as it appears in error details.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Failure::Connection => "CONNECTION_FAILED",
+            Failure::GpuConnection => "GPU_CONNECTION_ERROR",
+            Failure::Reconnection => "RECONNECTION_FAILED",
+            Failure::TrackPublish => "TRACK_PUBLISH_FAILED",
+        }
+    }
+}
+
 /// What an application can do about an error, in general: each class has one
 /// domain and code of GStreamer's (`element/errors.rs`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -250,6 +275,8 @@ pub struct Error {
     pub retry_after: Option<Duration>,
     /// The operation that failed: `start_session`, `sdp_params`, `send_command`...
     pub operation: Option<&'static str>,
+    /// Where it failed, if that is known.
+    pub failure: Option<Failure>,
 }
 
 impl Error {
@@ -271,6 +298,7 @@ impl Error {
             http_status: None,
             retry_after: None,
             operation: None,
+            failure: None,
         }
     }
 

@@ -23,7 +23,7 @@ pub mod upload;
 mod url_policy;
 pub mod wire;
 
-pub use error::{Code, Error, ErrorClass};
+pub use error::{Code, Error, ErrorClass, Failure};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -10,7 +10,7 @@ use gst::{prelude::*, subclass::prelude::*};
 
 use super::{debug::CAT, event::SinkEvent, imp::ReactorSink, sink_pad::SinkPad};
 use crate::{
-    element::{Outcome, lifecycle::Lifecycle, lock},
+    element::{Outcome, errors, lifecycle::Lifecycle, lock},
     platform::{
         Code, Error,
         track::{Direction, Track},
@@ -27,13 +27,12 @@ impl ReactorSink {
                     .membership
                     .publish(self.obj().upcast_ref(), generation, *event);
                 match outcome {
-                    Some(Outcome::Ended(_)) => self.end_session(),
+                    Some(Outcome::Ended { .. }) => self.end_session(),
                     Some(Outcome::Failed(error)) => self.fail(&error),
-                    Some(Outcome::Interrupted) => {
-                        lock(&self.hold_delay).take();
-                        for sink_pad in self.sink_pads() {
-                            sink_pad.suspend();
-                        }
+                    Some(Outcome::Interrupted) => self.suspend_pads(),
+                    Some(Outcome::Lost(error)) => {
+                        self.suspend_pads();
+                        self.fail(&error);
                     }
                     Some(Outcome::Resumed) | None => {}
                 }
@@ -63,6 +62,13 @@ impl ReactorSink {
         }
     }
 
+    fn suspend_pads(&self) {
+        lock(&self.hold_delay).take();
+        for sink_pad in self.sink_pads() {
+            sink_pad.suspend();
+        }
+    }
+
     fn handle_session_event(&self, event: SessionEvent) {
         match event {
             SessionEvent::Tracks(tracks) => {
@@ -77,7 +83,7 @@ impl ReactorSink {
                     sink_pad.set_agreed(codecs);
                     self.prepare(sink_pad);
                 }),
-                Err(error) => self.fail(&track_refused(&track, error)),
+                Err(error) => self.warn_refused(&track, error),
             },
             SessionEvent::Unpublished(track) => {
                 self.with_track(&track, |sink_pad| {
@@ -210,6 +216,21 @@ impl ReactorSink {
         *lock(&self.hold_delay) = before.or(delay);
     }
 
+    /// An error of one track: the others go on, and the application may publish it
+    /// again.
+    fn warn_refused(&self, track: &str, mut error: Error) {
+        error.message = format!(
+            "the model does not take track '{track}' from us: {}",
+            error.message
+        );
+        let element = self.obj();
+        let element = element.upcast_ref::<gst::Element>();
+        gst::warning!(CAT, imp = self, "{error}");
+        let mut details = self.membership.state.publish_error(element, &error);
+        details.set("track", track);
+        errors::post_warning_with(element, &error, details);
+    }
+
     /// The server ended the session: unbinds all pads and posts EOS.
     fn end_session(&self) {
         lock(&self.tracks).take();
@@ -255,12 +276,4 @@ fn find_track(sink_pad: &SinkPad, tracks: &[Track]) -> Option<usize> {
     };
     let matches = |t: &Track| t.kind == sink_pad.kind && t.name == wanted;
     tracks.iter().position(matches)
-}
-
-fn track_refused(track: &str, mut error: Error) -> Error {
-    error.message = format!(
-        "the model does not take track '{track}' from us: {}",
-        error.message
-    );
-    error
 }

@@ -30,12 +30,14 @@ impl ReactorSrc {
                     .membership
                     .publish(self.obj().upcast_ref(), generation, *event);
                 match outcome {
-                    Some(Outcome::Ended(reason)) => self.end_session(reason.as_deref()),
+                    Some(Outcome::Ended { reason, requested }) => {
+                        self.end_session(reason.as_deref(), requested);
+                    }
                     Some(Outcome::Failed(error)) => self.fail(&error),
-                    Some(Outcome::Interrupted) => {
-                        for track in self.tracks() {
-                            track.stream.interrupt();
-                        }
+                    Some(Outcome::Interrupted) => self.interrupt_streams(),
+                    Some(Outcome::Lost(error)) => {
+                        self.interrupt_streams();
+                        self.fail(&error);
                     }
                     Some(Outcome::Resumed) | None => {}
                 }
@@ -155,10 +157,16 @@ impl ReactorSrc {
         })
     }
 
-    /// Ends the streams, or fails if there are none: an application would wait
-    /// for an EOS forever.
-    fn end_session(&self, reason: Option<&str>) {
-        if !self.end_streams() {
+    fn interrupt_streams(&self) {
+        for track in self.tracks() {
+            track.stream.interrupt();
+        }
+    }
+
+    /// Ends the streams. Fails if there are none, unless the application asked for
+    /// the end: it would wait for an EOS forever.
+    fn end_session(&self, reason: Option<&str>, requested: bool) {
+        if !self.end_streams() && !requested {
             self.fail(&Error::gpu(
                 Code::SessionTerminal,
                 format!(

@@ -471,5 +471,5 @@ async fn session_id(
 /// The error for a request to a session that has ended.
 fn ended_error() -> Error {
     let text = "the session ended before the request was sent";
-    Error::gpu(Code::InvalidState, text)
+    Error::gpu(Code::Disconnected, text)
 }

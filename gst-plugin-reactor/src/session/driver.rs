@@ -16,13 +16,11 @@ use tokio::{
 };
 
 use super::{
-    codecs::Codec,
     command_queue::{CommandQueue, QueuedCommand, Readiness, RequestSender},
-    events::MediaPlan,
     machine::{Action, Input, Machine, MachineEvent, Policy, Status},
     messages::{DriverMessage, TransportReport},
-    participants::{Participants, ReleasedTrack},
-    replies::{Reply, ReplyCallback},
+    participants::Participants,
+    replies::ReplyCallback,
     runtime::runtime,
     settings::{MIN_LATENCY, Settings},
     shared_state::SharedState,
@@ -41,6 +39,7 @@ use crate::platform::{
 
 mod http_requests;
 mod statistics;
+mod tracks;
 
 use statistics::{ClientStatsReporter, StatsTimer};
 
@@ -249,10 +248,33 @@ impl Driver {
             DriverMessage::SetCodec(track, codec) => self.open_sender(track, codec),
             DriverMessage::SetStatsInterval(id, interval) => self.set_stats_interval(id, interval),
             DriverMessage::StatisticsDue(id) => self.statistics_due(id),
-            DriverMessage::PublishReply(track, result) => {
-                self.participants.publish_replied(&track, &result)
+            DriverMessage::PublishReply(track, result) => self.publish_replied(track, &result),
+            DriverMessage::RetryPublish(track) => {
+                self.participants.retry_publish(&track);
+                self.publish_tracks_if_ready();
             }
-            DriverMessage::SetPublished(track, publish) => self.set_published(&track, publish),
+            DriverMessage::SetPublished(track, true, reply) => {
+                if self.participants.publish(&track, reply) {
+                    self.publish_tracks_if_ready();
+                }
+            }
+            DriverMessage::SetPublished(track, false, reply) => self.withdraw(track, reply),
+            DriverMessage::PauseTrack(track, paused, reply) => {
+                let token = self.await_reply(reply);
+                self.handle_input(Input::PauseTrack {
+                    token,
+                    track,
+                    paused,
+                });
+            }
+            DriverMessage::Reconnect(reply) => {
+                let token = self.await_reply(reply);
+                self.handle_input(Input::Reconnect { token });
+            }
+            DriverMessage::Disconnect(recoverable, reply) => {
+                let token = self.await_reply(reply);
+                self.handle_input(Input::Disconnect { token, recoverable });
+            }
             DriverMessage::Transport(generation, report) if generation == self.generation => {
                 self.handle_report(report);
             }
@@ -290,10 +312,16 @@ impl Driver {
     }
 
     fn request(&mut self, message: ClientMessage, reply: ReplyCallback) {
+        let token = self.await_reply(reply);
+        self.handle_input(Input::Request { token, message });
+    }
+
+    /// Keeps the callback until the machine replies to the token.
+    fn await_reply(&mut self, reply: ReplyCallback) -> u64 {
         let token = self.next_token;
         self.next_token += 1;
         self.replies.insert(token, reply);
-        self.handle_input(Input::Request { token, message });
+        token
     }
 
     fn handle_input(&mut self, input: Input) {
@@ -328,7 +356,7 @@ impl Driver {
         match action {
             Action::Emit(event) => {
                 let ready = event == MachineEvent::Status(Status::Ready);
-                if matches!(event, MachineEvent::Interrupted(_)) {
+                if matches!(event, MachineEvent::Interrupted(_) | MachineEvent::Lost(_)) {
                     self.participants.interrupt();
                     self.end_statistics();
                     self.shared.track_senders.clear();
@@ -441,151 +469,4 @@ fn reporter(messages: &mpsc::UnboundedSender<DriverMessage>, generation: u64) ->
             let _ = messages.send(DriverMessage::Transport(generation, report));
         }
     })
-}
-
-/// The elements that take part and their tracks.
-impl Driver {
-    fn leave(&mut self, id: u64) {
-        self.stats_timers.remove(&id);
-        for released in self.participants.leave(id) {
-            match released {
-                ReleasedTrack::Subscribed(track) => self.set_track_paused(track, true),
-                ReleasedTrack::Published(track) => self.unpublish(track),
-            }
-        }
-        if self.participants.is_empty() {
-            self.handle_input(Input::Stop);
-        } else {
-            self.plan_offer();
-            self.update_bitrate_limits();
-        }
-    }
-
-    fn set_track_paused(&mut self, track: String, paused: bool) {
-        self.handle_input(Input::SetTrackPaused { track, paused });
-    }
-
-    /// Passes changed bitrate limits on to the transport.
-    fn update_bitrate_limits(&mut self) {
-        if let Some(limits) = self.participants.take_bitrate_limits() {
-            self.transport
-                .send(TransportCommand::SetBitrateLimits(limits));
-        }
-    }
-
-    /// Tells the command queue whether commands can be sent, and the schema to
-    /// check them against.
-    fn update_readiness(&mut self, event: &MachineEvent) {
-        let readiness = match event {
-            MachineEvent::Status(Status::Ready) => self.readiness(),
-            MachineEvent::Status(Status::Disconnected) if self.machine.is_suspended() => {
-                Readiness::Suspended
-            }
-            MachineEvent::Status(Status::Disconnected) => Readiness::Over,
-            MachineEvent::Status(_) | MachineEvent::Interrupted(_) => Readiness::NotYet,
-            // The next session, if there is one, has a schema of its own.
-            MachineEvent::SessionId(_) => {
-                self.schema = None;
-                return;
-            }
-            MachineEvent::RuntimeMessage { name, data } if *name == "modelSchema" => {
-                let Ok(schema) = Schema::parse(data) else {
-                    return;
-                };
-                self.schema = Some(Arc::new(schema));
-                self.readiness()
-            }
-            MachineEvent::Failed(_) | MachineEvent::Ended { .. } | MachineEvent::Closed => {
-                Readiness::Over
-            }
-            _ => return,
-        };
-        self.readiness.send_replace(readiness);
-    }
-
-    fn readiness(&self) -> Readiness {
-        let id = self.machine.session_id().unwrap_or_default().to_owned();
-        Readiness::Ready(id, self.schema.clone())
-    }
-
-    fn open_sender(&mut self, track: String, codec: &'static Codec) {
-        if let Some(payload_type) = self.participants.payload_type(&track, codec) {
-            self.transport
-                .send(TransportCommand::OpenSender(track, codec, payload_type));
-        }
-    }
-
-    fn set_plan(&mut self, id: u64, plan: Result<MediaPlan, Error>) {
-        match plan {
-            Ok(plan) => {
-                for (track, paused) in self.participants.set_plan(id, plan) {
-                    self.set_track_paused(track, paused);
-                }
-            }
-            // Without any other element the session has no purpose.
-            Err(error) if self.participants.is_alone(id) => {
-                return self.handle_input(Input::TracksPlanned(Err(error)));
-            }
-            Err(error) => self.participants.fail(id, error),
-        }
-        self.update_bitrate_limits();
-        self.plan_offer();
-        if self.participants.is_ready() {
-            self.publish_tracks();
-        }
-    }
-
-    /// Gives the plan of the offer to the machine once all elements have planned.
-    fn plan_offer(&mut self) {
-        if let Some(plan) = self.participants.plan_offer() {
-            self.handle_input(Input::TracksPlanned(plan));
-        }
-    }
-
-    /// Publishes or unpublishes a track for the application. Nothing is sent on
-    /// it before the server has granted that.
-    fn set_published(&mut self, track: &str, publish: bool) {
-        if !self.participants.set_published(track, publish) {
-            return;
-        }
-        if !publish {
-            self.unpublish(track.to_owned());
-        } else if self.participants.is_ready() {
-            self.publish_tracks();
-        }
-    }
-
-    /// Closes a track's sender and unpublishes the track on the server.
-    fn unpublish(&mut self, track: String) {
-        self.shared.track_senders.remove(&track);
-        self.transport
-            .send(TransportCommand::CloseSender(track.clone()));
-        self.request_unpublish(track);
-    }
-
-    fn request_unpublish(&mut self, track: String) {
-        self.request(ClientMessage::UnpublishTrack(track), Reply::ignored());
-    }
-
-    /// Publishes the input tracks that elements send and that are not published
-    /// yet.
-    fn publish_tracks(&mut self) {
-        for (track, lost) in self.participants.take_unpublished() {
-            if lost {
-                // The server may not have noticed yet that the connection is lost
-                // on which the track is published. The new one has the same
-                // number, and so may unpublish it.
-                self.request_unpublish(track.clone());
-            }
-            let messages = self.messages.downgrade();
-            let name = track.clone();
-            let reply = Reply::new(move |result: Result<ServerMessage, Error>| {
-                if let Some(messages) = messages.upgrade() {
-                    let reply = DriverMessage::PublishReply(name, result.map(|_| ()));
-                    let _ = messages.send(reply);
-                }
-            });
-            self.request(ClientMessage::PublishTrack(track), reply);
-        }
-    }
 }

@@ -38,8 +38,15 @@ pub(super) enum DriverMessage {
     SetStatsInterval(u64, Duration),
     /// From the element's timer.
     StatisticsDue(u64),
-    /// Publishes an input track again, or unpublishes it.
-    SetPublished(String, bool),
+    /// The track was refused, and is to be requested again.
+    RetryPublish(String),
+    /// Publishes an input track for the application, or unpublishes it.
+    SetPublished(String, bool, ReplyCallback),
+    /// Pauses a track for the application, or ends that.
+    PauseTrack(String, bool, ReplyCallback),
+    Reconnect(ReplyCallback),
+    /// Takes the connection down; whether to keep the session.
+    Disconnect(bool, ReplyCallback),
     /// From the transport with this number.
     Transport(u64, TransportReport),
 }

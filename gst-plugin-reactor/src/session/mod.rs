@@ -89,7 +89,7 @@ impl Session {
         self.send(DriverMessage::Plan(self.id, plan));
     }
 
-    /// Pauses or resumes a track on the server.
+    /// Whether the element needs one of its received tracks.
     pub fn set_track_paused(&self, track: &str, paused: bool) {
         self.send(DriverMessage::Input(Input::SetTrackPaused {
             track: track.to_owned(),
@@ -103,18 +103,28 @@ impl Session {
     }
 
     /// Takes the connection down, and with `recoverable` keeps the session.
-    pub fn disconnect(&self, recoverable: bool) {
-        self.send(DriverMessage::Input(Input::Disconnect { recoverable }));
+    pub fn disconnect(&self, recoverable: bool, reply: ReplyCallback) {
+        self.send(DriverMessage::Disconnect(recoverable, reply));
     }
 
     /// Makes a new connection to the session.
-    pub fn reconnect(&self) {
-        self.send(DriverMessage::Input(Input::Reconnect));
+    pub fn reconnect(&self, reply: ReplyCallback) {
+        self.send(DriverMessage::Reconnect(reply));
     }
 
     /// Publishes an input track again that was unpublished, or unpublishes it.
-    pub fn set_published(&self, track: &str, publish: bool) {
-        self.send(DriverMessage::SetPublished(track.to_owned(), publish));
+    pub fn set_published(&self, track: &str, publish: bool, reply: ReplyCallback) {
+        self.send(DriverMessage::SetPublished(
+            track.to_owned(),
+            publish,
+            reply,
+        ));
+    }
+
+    /// Pauses one of the model's tracks for the application, however much it is
+    /// needed, or ends that.
+    pub fn pause_track(&self, track: &str, paused: bool, reply: ReplyCallback) {
+        self.send(DriverMessage::PauseTrack(track.to_owned(), paused, reply));
     }
 
     /// Sets the codec in which a published track will be sent.

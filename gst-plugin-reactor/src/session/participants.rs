@@ -5,6 +5,7 @@
 //! driver, used on its task only; it sends nothing to the server.
 
 mod client_stats;
+mod publishing;
 
 use std::collections::HashMap;
 
@@ -15,6 +16,10 @@ use super::{
     events::{EventSender, MediaPlan, SessionEvent},
     machine::{MachineEvent, PlannedTrack, Status},
 };
+use publishing::Publishing;
+
+pub(super) use publishing::RETRY_INTERVAL;
+
 use crate::platform::{
     Code, Error,
     sdp::NegotiatedTrack,
@@ -67,18 +72,7 @@ struct ParticipantState {
     /// It has answered the announcement of the tracks.
     planned: bool,
     subscriptions: Vec<Subscription>,
-    publications: Vec<(Publication, PublishState)>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PublishState {
-    Unpublished,
-    Requested,
-    Granted,
-    /// It was granted on a connection that is lost.
-    Lost,
-    /// Unpublished by the application, or refused by the server.
-    Withdrawn,
+    publications: Vec<(Publication, Publishing)>,
 }
 
 /// What the transceiver of one m-line is made from.
@@ -106,10 +100,10 @@ impl ParticipantState {
         publications.find(|publication| publication.track.name == track)
     }
 
-    fn publish_state(&mut self, track: &str) -> Option<&mut PublishState> {
+    fn publishing(&mut self, track: &str) -> Option<&mut Publishing> {
         let mut publications = self.publications.iter_mut();
         let found = publications.find(|(publication, _)| publication.track.name == track);
-        found.map(|(_, state)| state)
+        found.map(|(_, publishing)| publishing)
     }
 }
 
@@ -173,9 +167,7 @@ impl Participants {
         let published = left
             .publications
             .into_iter()
-            .filter(|(_, state)| {
-                !matches!(state, PublishState::Unpublished | PublishState::Withdrawn)
-            })
+            .filter(|(_, publishing)| publishing.is_claimed())
             .map(|(publication, _)| ReleasedTrack::Published(publication.track.name));
         let released = subscribed.chain(published).collect();
         if self.by_id.is_empty() {
@@ -189,19 +181,23 @@ impl Participants {
         match event {
             MachineEvent::Status(status) => {
                 self.ready = *status == Status::Ready;
-                self.replayed_events
-                    .retain(|event| !matches!(event, MachineEvent::Status(_)));
-                self.replayed_events.push(event.clone());
+                self.replay(event);
             }
-            MachineEvent::SessionId(_) | MachineEvent::Described(_) => {
-                self.replayed_events.push(event.clone());
-            }
+            MachineEvent::SessionId(_) | MachineEvent::Described(_) => self.replay(event),
             _ => {}
         }
         let senders = self.by_id.values().map(|state| &state.events);
         for events in senders.chain(&self.last_events) {
             events(SessionEvent::Machine(Box::new(event.clone())));
         }
+    }
+
+    /// Keeps the last event of its kind for elements that join later.
+    fn replay(&mut self, event: &MachineEvent) {
+        let kind = std::mem::discriminant(event);
+        self.replayed_events
+            .retain(|event| std::mem::discriminant(event) != kind);
+        self.replayed_events.push(event.clone());
     }
 
     /// Tells one element that the session failed for it.
@@ -237,9 +233,9 @@ impl Participants {
         // A published track stays published when an element plans again, for a
         // pad that was requested later.
         let with_state = |publication: Publication| {
-            let before = state.publish_state(&publication.track.name);
-            let publish = before.map_or(PublishState::Unpublished, |state| *state);
-            (publication, publish)
+            let before = state.publishing(&publication.track.name);
+            let publishing = before.map(std::mem::take).unwrap_or_default();
+            (publication, publishing)
         };
         state.publications = plan.publications.into_iter().map(with_state).collect();
         state.subscriptions = plan.subscriptions;
@@ -395,77 +391,6 @@ impl Participants {
         let mut codecs = self.negotiated.get(track)?.iter();
         let found = codecs.find(|(negotiated, _)| *negotiated == codec);
         found.map(|(_, payload_type)| *payload_type)
-    }
-
-    /// The connection is lost, and with it what was published on it.
-    pub(super) fn interrupt(&mut self) {
-        for state in self.publish_states() {
-            if matches!(state, PublishState::Requested | PublishState::Granted) {
-                *state = PublishState::Lost;
-            }
-        }
-    }
-
-    fn publish_states(&mut self) -> impl Iterator<Item = &mut PublishState> {
-        let states = self.by_id.values_mut();
-        states.flat_map(|state| state.publications.iter_mut().map(|(_, state)| state))
-    }
-
-    /// Marks a track to be published again, or as unpublished. Returns whether
-    /// that changes anything: an element sends it, and it was not so before.
-    pub(super) fn set_published(&mut self, track: &str, publish: bool) -> bool {
-        for participant in self.by_id.values_mut() {
-            let Some(state) = participant.publish_state(track) else {
-                continue;
-            };
-            let withdrawn = *state == PublishState::Withdrawn;
-            if publish && withdrawn {
-                *state = PublishState::Unpublished;
-                return true;
-            }
-            if !publish && !withdrawn {
-                *state = PublishState::Withdrawn;
-                (participant.events)(SessionEvent::Unpublished(track.to_owned()));
-                return true;
-            }
-        }
-        false
-    }
-
-    /// The tracks that are to be published, and whether each was published on a
-    /// connection before. They count as requested from now on.
-    pub(super) fn take_unpublished(&mut self) -> Vec<(String, bool)> {
-        let states = self.by_id.values_mut();
-        let publications = states.flat_map(|state| &mut state.publications);
-        let mut tracks = Vec::new();
-        for (publication, state) in publications {
-            if matches!(state, PublishState::Unpublished | PublishState::Lost) {
-                tracks.push((publication.track.name.clone(), *state == PublishState::Lost));
-                *state = PublishState::Requested;
-            }
-        }
-        tracks
-    }
-
-    /// Stores the server's reply to `publish-track` and sends it to the element.
-    pub(super) fn publish_replied(&mut self, track: &str, result: &Result<(), Error>) {
-        let negotiated = self.negotiated.get(track).into_iter().flatten();
-        let codecs: Vec<_> = negotiated.map(|(codec, _)| *codec).collect();
-        for participant in self.by_id.values_mut() {
-            let state = participant.publish_state(track);
-            let Some(state) = state.filter(|state| **state == PublishState::Requested) else {
-                continue;
-            };
-            *state = match result {
-                Ok(()) => PublishState::Granted,
-                // Until the application publishes it again.
-                Err(_) => PublishState::Withdrawn,
-            };
-            (participant.events)(SessionEvent::Published {
-                track: track.to_owned(),
-                result: result.clone().map(|()| codecs.clone()),
-            });
-        }
     }
 
     pub(super) fn sender_opened(&mut self, track: &str, result: &Result<(), Error>) {

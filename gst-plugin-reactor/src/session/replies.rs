@@ -49,7 +49,7 @@ impl<T> Drop for Reply<T> {
 
 /// The error for a request to a session that is closed.
 pub(super) fn closed_error() -> Error {
-    Error::gpu(Code::InvalidState, "the session is closed")
+    Error::gpu(Code::Disconnected, "the session is over")
 }
 
 #[cfg(test)]
@@ -69,7 +69,7 @@ mod tests {
         assert_eq!(received.try_recv().unwrap().unwrap(), 1);
         drop(reply(&sender));
         let error = received.try_recv().unwrap().unwrap_err();
-        assert_eq!(error.code, Code::InvalidState);
+        assert_eq!(error.code, Code::Disconnected);
         assert!(received.try_recv().is_err());
         Reply::<u8>::ignored().send(Ok(1));
     }

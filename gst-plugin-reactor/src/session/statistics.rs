@@ -148,16 +148,26 @@ pub(super) struct StatisticsTotals {
     /// When the present connection was read last, and that reading.
     current: Option<(Duration, ConnectionStatistics)>,
     available_outgoing_bitrate: Option<u32>,
+    /// There is a connection. What the transport still measures of one that is over
+    /// belongs to no other.
+    is_connected: bool,
 }
 
 impl StatisticsTotals {
+    pub(super) fn begin_connection(&mut self) {
+        self.is_connected = true;
+    }
+
     /// Takes in a reading of the present connection; returns the session's
-    /// statistics. `now` is since any fixed instant.
+    /// statistics, unless it came too late. `now` is since any fixed instant.
     pub(super) fn update(
         &mut self,
         now: Duration,
         reading: ConnectionStatistics,
-    ) -> ConnectionStatistics {
+    ) -> Option<ConnectionStatistics> {
+        if !self.is_connected {
+            return None;
+        }
         let mut total = reading.clone();
         if let Some((at, before)) = &self.current {
             total.set_bitrates(before, now.saturating_sub(*at));
@@ -165,16 +175,17 @@ impl StatisticsTotals {
         total.available_outgoing_bitrate = self.available_outgoing_bitrate;
         total.add(&self.earlier);
         self.current = Some((now, reading));
-        total
+        Some(total)
     }
 
     /// The transport's bandwidth estimate, in bits per second.
     pub(super) fn set_available_outgoing_bitrate(&mut self, bitrate: u32) {
-        self.available_outgoing_bitrate = Some(bitrate);
+        self.available_outgoing_bitrate = self.is_connected.then_some(bitrate);
     }
 
     /// The connection is over: returns what remains, the counters.
     pub(super) fn end_connection(&mut self) -> ConnectionStatistics {
+        self.is_connected = false;
         self.available_outgoing_bitrate = None;
         if let Some((_, last)) = self.current.take() {
             self.earlier.add(&last);
@@ -210,11 +221,12 @@ mod tests {
     #[test]
     fn totals_continue_on_next_connection_and_gauges_do_not() {
         let mut totals = StatisticsTotals::default();
+        totals.begin_connection();
         totals.set_available_outgoing_bitrate(500_000);
-        let first = totals.update(Duration::from_secs(1), reading(10));
+        let first = totals.update(Duration::from_secs(1), reading(10)).unwrap();
         assert_eq!(first.received.bitrate, None);
         assert_eq!(first.available_outgoing_bitrate, Some(500_000));
-        let second = totals.update(Duration::from_secs(3), reading(30));
+        let second = totals.update(Duration::from_secs(3), reading(30)).unwrap();
         assert_eq!(second.received.bitrate, Some(8000.0));
         assert_eq!(second.tracks["video"].traffic.bitrate, Some(8000.0));
 
@@ -222,8 +234,13 @@ mod tests {
         assert_eq!((over.received.packets, over.round_trip_time), (30, None));
         assert_eq!(over.tracks["video"].jitter, None);
         assert_eq!(over, totals.end_connection());
+        // What was still measured of it comes too late.
+        assert_eq!(totals.update(Duration::from_secs(4), reading(31)), None);
+        totals.set_available_outgoing_bitrate(400_000);
+        assert_eq!(over, totals.end_connection());
 
-        let third = totals.update(Duration::from_secs(9), reading(5));
+        totals.begin_connection();
+        let third = totals.update(Duration::from_secs(9), reading(5)).unwrap();
         assert_eq!(third.received.packets, 35);
         assert_eq!(third.received.bitrate, None);
         assert_eq!(third.tracks["video"].packets_lost, 2);

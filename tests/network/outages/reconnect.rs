@@ -11,10 +11,11 @@ use std::{
 use gst::prelude::*;
 use reactor_tests::{
     TIMEOUT,
+    actions::{PendingReply, disconnect, emit_action, reconnect, with_track},
     camera_view::{CameraView, Colour},
     frames::FrameReader,
     link_down::{LinkDown, exclusive_network},
-    pipeline::{TestPipeline, is_v0, wait_for_status, wait_until},
+    pipeline::{TestPipeline, is_v0, wait_for, wait_for_status, wait_until},
     proxy::{Proxy, RuntimeRoute},
     server::Server,
     tick_messages::TickMessages,
@@ -140,8 +141,9 @@ fn reconnect_action_resumes_session_on_new_connection() {
     let proxy = Proxy::before(&server);
     let loopback = LoopbackSession::open(&proxy.url(), "");
     let id = loopback.session_id();
-    loopback.source().emit_by_name::<()>("reconnect", &[]);
+    let reply = reconnect(&loopback.source());
     let resumed = loopback.wait_resumed();
+    reply.wait_ok(TIMEOUT);
     assert!(!resumed.get::<bool>("restarted").unwrap());
     loopback.wait_for_more();
     assert_eq!(loopback.session_id(), id);
@@ -224,7 +226,7 @@ fn disconnect_recoverable_can_be_reconnected() {
     let server = Server::playground();
     let loopback = LoopbackSession::open(&server.url(), "");
     let id = loopback.session_id();
-    loopback.source().emit_by_name::<()>("disconnect", &[&true]);
+    disconnect(&loopback.source(), true).wait_ok(TIMEOUT);
     loopback
         .running
         .wait_element("reactor-interrupted", TIMEOUT);
@@ -234,7 +236,7 @@ fn disconnect_recoverable_can_be_reconnected() {
     std::thread::sleep(Duration::from_secs(9));
     assert!(loopback.reader.len() <= seen + 2, "something flows");
     assert_eq!(server.session_state(), "orphaned");
-    loopback.source().emit_by_name::<()>("reconnect", &[]);
+    reconnect(&loopback.source()).wait_ok(TIMEOUT);
     loopback.running.wait_element("reactor-resumed", TIMEOUT);
     loopback.wait_for_more();
     assert_eq!(loopback.session_id(), id);
@@ -245,15 +247,64 @@ fn disconnect_recoverable_can_be_reconnected() {
 fn disconnect_without_recovery_ends_session() {
     let server = Server::playground();
     let loopback = LoopbackSession::open(&server.url(), "");
-    loopback
-        .source()
-        .emit_by_name::<()>("disconnect", &[&false]);
+    let reply = disconnect(&loopback.source(), false);
     let ended = loopback
         .running
         .wait_element("reactor-session-ended", TIMEOUT);
     let reason = ended.get::<&str>("reason").unwrap();
     assert_eq!(reason, "disconnected by the application");
     loopback.running.wait_eos(TIMEOUT);
+    reply.wait_ok(TIMEOUT);
+    server.wait_for_state("ready", TIMEOUT);
+    // There is nothing left to come back to.
+    let code = reconnect(&loopback.source()).error_code(TIMEOUT);
+    assert!(
+        matches!(code.as_deref(), Some("INVALID_STATE" | "DISCONNECTED")),
+        "{code:?}"
+    );
+}
+
+/// Without `reconnect` the application decides, as handlers written for the platform's clients do:
+/// after a recoverable error they wait for `retry-after` and reconnect.
+#[test]
+fn lost_session_is_kept_for_reconnect_action() {
+    let server = Server::playground();
+    let loopback = LoopbackSession::open(&server.url(), "stall-timeout=1500 reconnect=false");
+    let source = loopback.source();
+    let id = loopback.session_id();
+    let link_down = LinkDown::begin(&server);
+    let lost = loopback.running.wait_error(TIMEOUT);
+    assert_eq!(lost.code(), "DISCONNECTED");
+    assert_eq!(lost.detail::<String>("class"), "GPU_CONNECTION_ERROR");
+    assert!(lost.detail::<bool>("recoverable"));
+    assert!(lost.detail::<f64>("timestamp") > 1.7e9);
+    // Either element may be the first to report it.
+    let last: gst::Structure = wait_for(TIMEOUT, "last-error", || source.property("last-error"));
+    assert_eq!(last.get::<&str>("code").unwrap(), "DISCONNECTED");
+    // What is not known without a connection, is not shown; the session is still there.
+    wait_for_status(&source, "disconnected", TIMEOUT);
+    for name in ["capabilities", "session-info"] {
+        assert_eq!(
+            source.property::<Option<gst::Structure>>(name),
+            None,
+            "{name}"
+        );
+    }
+    assert_eq!(loopback.session_id(), id);
+    drop(link_down);
+    std::thread::sleep(Duration::from_millis(lost.detail("retry-after")));
+    reconnect(&source).wait_ok(TIMEOUT);
+    assert!(
+        source
+            .property::<Option<gst::Structure>>("capabilities")
+            .is_some()
+    );
+    loopback.wait_for_more();
+    assert_eq!(loopback.session_id(), id);
+    // The sink posted the error, too.
+    while loopback.running.pop_error().is_some() {}
+    loopback.assert_plays_without_error();
+    loopback.running.stop();
     server.wait_for_state("ready", TIMEOUT);
 }
 
@@ -262,7 +313,7 @@ fn unpublished_track_can_be_published_again() {
     let server = Server::playground();
     let loopback = LoopbackSession::open(&server.url(), "");
     let source = loopback.source();
-    source.emit_by_name::<()>("unpublish-track", &[&"camera"]);
+    with_track(&source, "unpublish-track", "camera").wait_ok(TIMEOUT);
     // Another client may feed the track now, until it unpublishes it.
     let other = TestPipeline::launch(&format!(
         "videotestsrc is-live=true pattern={} ! video/x-raw,width=320,height=180,framerate=15/1 \
@@ -271,18 +322,44 @@ fn unpublished_track_can_be_published_again() {
         server.url()
     ));
     loopback.view.wait_for(Colour::Blue, TIMEOUT);
-    // Until then it is refused (in v0 refusals are not reported).
-    source.emit_by_name::<()>("publish-track", &[&"camera"]);
+    // Until then it is refused, which is a matter of this track only.
+    let published = with_track(&source, "publish-track", "camera");
     if !is_v0() {
-        let refused = loopback.running.wait_error(TIMEOUT);
-        let text = refused.error.to_string();
-        assert!(text.contains("'camera'"), "{text}");
+        let refused = wait_for_warning(&loopback.running, "publish_refused");
+        assert_eq!(refused.get::<&str>("track").unwrap(), "camera");
+        assert_eq!(
+            refused.get::<&str>("class").unwrap(),
+            "TRACK_PUBLISH_FAILED"
+        );
+        let code = published.error_code(TIMEOUT);
+        assert_eq!(code.as_deref(), Some("publish_refused"));
     }
+    // It is requested again for a while.
+    let published = with_track(&source, "publish-track", "camera");
+    std::thread::sleep(Duration::from_millis(700));
     let feeder = other.by_name("o");
-    feeder.emit_by_name::<()>("unpublish-track", &[&"camera"]);
-    std::thread::sleep(Duration::from_millis(500));
-    source.emit_by_name::<()>("publish-track", &[&"camera"]);
+    with_track(&feeder, "unpublish-track", "camera").wait_ok(TIMEOUT);
+    if !is_v0() {
+        published.wait_ok(TIMEOUT);
+    }
     loopback.wait_for_more();
+    loopback.running.assert_no_error();
+    let wrong = [("nothing", "NOT_FOUND"), ("main_video", "NOT_FOUND")];
+    for (track, expected) in wrong {
+        let code = with_track(&source, "publish-track", track).error_code(TIMEOUT);
+        assert_eq!(code.as_deref(), Some(expected), "{track}");
+    }
+}
+
+/// The details of the next warning with this code.
+fn wait_for_warning(running: &TestPipeline, code: &str) -> gst::Structure {
+    running.wait_message(TIMEOUT, |message| match message.view() {
+        gst::MessageView::Warning(warning) => {
+            let details = warning.details()?;
+            (details.get::<&str>("code") == Ok(code)).then(|| details.to_owned())
+        }
+        _ => None,
+    })
 }
 
 #[test]
@@ -301,14 +378,12 @@ fn file_input_waits_during_disconnect() {
     };
     running.play();
     wait_until("something is sent", TIMEOUT, || sent("sent") > 30);
-    running
-        .by_name("s")
-        .emit_by_name::<()>("disconnect", &[&true]);
+    disconnect(&running.by_name("s"), true);
     running.wait_element("reactor-interrupted", TIMEOUT);
     let before = sent("sent");
     std::thread::sleep(Duration::from_secs(2));
     assert!(sent("sent") <= before + 1, "{before}, {}", sent("sent"));
-    running.by_name("s").emit_by_name::<()>("reconnect", &[]);
+    reconnect(&running.by_name("s"));
     running.wait_eos(TIMEOUT);
     assert!(
         sent("sent") + sent("dropped") == 120,
@@ -319,24 +394,22 @@ fn file_input_waits_during_disconnect() {
 }
 
 #[test]
-fn actions_in_any_state_are_harmless() {
+fn actions_in_any_state_are_answered_and_no_error() {
     let _exclusive = exclusive_network();
     let server = Server::playground();
-    let all = |element: &gst::Element| {
-        for (action, flag) in [
-            ("reconnect", None),
-            ("disconnect", Some(true)),
-            ("disconnect", Some(true)),
-            ("reconnect", None),
-            ("reconnect", None),
-            ("disconnect", Some(false)),
-            ("reconnect", None),
-        ] {
-            match flag {
-                Some(flag) => element.emit_by_name::<()>(action, &[&flag]),
-                None => element.emit_by_name::<()>(action, &[]),
-            }
-        }
+    let all = |element: &gst::Element| -> Vec<PendingReply> {
+        // The promise may be missing.
+        element.emit_by_name::<()>("reconnect", &[&None::<gst::Promise>]);
+        element.emit_by_name::<()>("disconnect", &[&true, &None::<gst::Promise>]);
+        let mut replies = vec![
+            reconnect(element),
+            disconnect(element, true),
+            disconnect(element, true),
+            reconnect(element),
+            reconnect(element),
+            disconnect(element, false),
+            reconnect(element),
+        ];
         for action in [
             "publish-track",
             "unpublish-track",
@@ -344,9 +417,10 @@ fn actions_in_any_state_are_harmless() {
             "resume-track",
         ] {
             for track in [Some("camera"), Some("nothing"), None] {
-                element.emit_by_name::<()>(action, &[&track]);
+                replies.push(emit_action(element, action, vec![track.to_value()]));
             }
         }
+        replies
     };
     for wait in [0, 50, 150, 300, 600, 1500] {
         // A parsed line links its pads once.
@@ -355,19 +429,21 @@ fn actions_in_any_state_are_harmless() {
             server.url()
         ));
         let element = running.by_name("r");
-        all(&element);
+        let mut replies = all(&element);
         running.pipeline.set_state(gst::State::Ready).unwrap();
-        all(&element);
+        replies.extend(all(&element));
         running.play();
         std::thread::sleep(Duration::from_millis(wait));
-        all(&element);
-        running.wait_message(TIMEOUT, |message| {
-            use gst::MessageView::{Eos, Error};
-            matches!(message.view(), Eos(_) | Error(_)).then_some(())
-        });
-        all(&element);
+        replies.extend(all(&element));
+        // What the application asked for is never an error.
+        running.wait_element("reactor-session-ended", TIMEOUT);
+        replies.extend(all(&element));
         running.stop();
-        all(&element);
+        running.assert_no_error();
+        replies.extend(all(&element));
+        for reply in replies {
+            reply.wait(TIMEOUT);
+        }
         server.wait_for_state("ready", TIMEOUT);
     }
 }

@@ -220,6 +220,6 @@ async fn end_of_driver_answers_what_is_left() {
     timeout(LIMIT, queue.task).await.unwrap().unwrap();
     for _ in 0..2 {
         let outcome = queue.outcomes.recv().await.unwrap();
-        assert_eq!(outcome.unwrap_err().code, Code::InvalidState);
+        assert_eq!(outcome.unwrap_err().code, Code::Disconnected);
     }
 }

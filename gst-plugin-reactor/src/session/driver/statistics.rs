@@ -113,7 +113,10 @@ impl Driver {
     /// Takes in a reading of the present connection.
     pub(super) fn update_statistics(&mut self, reading: ConnectionStatistics) {
         let now = self.epoch.elapsed();
-        let statistics = Arc::new(self.statistics.update(now, reading));
+        let Some(statistics) = self.statistics.update(now, reading) else {
+            return;
+        };
+        let statistics = Arc::new(statistics);
         *lock(&self.shared.statistics) = statistics.clone();
         // Wire v0 has no such message.
         if self.client_stats.is_due(now)
@@ -162,6 +165,7 @@ impl Driver {
     /// The connection is ready: the first report follows after the interval.
     pub(super) fn begin_client_stats(&mut self) {
         self.client_stats.begin(self.epoch.elapsed());
+        self.statistics.begin_connection();
     }
 
     /// The connection is over: only the totals remain.

@@ -6,11 +6,11 @@ use super::{
     state::{Closing, Machine, Phase},
     types::{Action, MachineEvent, Progress, Status},
 };
-use crate::platform::{Code, Error, coordinator::Ownership};
+use crate::platform::{Code, Error, Failure, coordinator::Ownership};
 
 impl Machine {
     pub(super) fn stop(&mut self) {
-        let why = Error::gpu(Code::Aborted, "the session was stopped by its user");
+        let why = Error::gpu(Code::Disconnected, "the element was stopped");
         match self.phase {
             Phase::Idle => {
                 self.requests.fail_all(&why, &mut self.actions);
@@ -19,7 +19,7 @@ impl Machine {
             Phase::Closing(_) | Phase::Closed => {}
             _ => {
                 let connecting = match self.phase {
-                    Phase::Ready(_) | Phase::Suspended => false,
+                    Phase::Ready(_) | Phase::Suspended(_) => false,
                     Phase::QueryingSession { .. } => {
                         self.recovery.as_ref().is_some_and(|r| r.reported)
                     }
@@ -41,7 +41,13 @@ impl Machine {
     }
 
     /// The session is lost, or could not be opened.
-    pub(super) fn give_up(&mut self, error: Error) {
+    pub(super) fn give_up(&mut self, mut error: Error) {
+        let failure = match &self.recovery {
+            None => Failure::Connection,
+            Some(recovery) if recovery.resume => Failure::Reconnection,
+            Some(_) => Failure::GpuConnection,
+        };
+        error.failure.get_or_insert(failure);
         if self.restart_session(&error) {
             return;
         }
@@ -57,14 +63,20 @@ impl Machine {
             Code::SessionTerminal,
             format!("the model ended the session: {text}"),
         );
-        self.emit(MachineEvent::Ended { reason });
+        self.emit(MachineEvent::Ended {
+            reason,
+            requested: false,
+        });
         // It needs no request to end it: nobody is billed for it any more.
         self.session = None;
         self.close(&why);
     }
 
     pub(super) fn close(&mut self, why: &Error) {
-        self.requests.fail_all(why, &mut self.actions);
+        // What the platform's clients promise for requests, however it ends.
+        let disconnected = Error::gpu(Code::Disconnected, why.message.clone());
+        self.requests.fail_all(&disconnected, &mut self.actions);
+        self.reply_to_reconnects(Err(why.clone()));
         self.recovery = None;
         let opening_session = matches!(&self.phase, Phase::Opening(opening) if opening.pending);
         let ending_session = self.end_session();
@@ -73,6 +85,7 @@ impl Machine {
         }
         self.phase = Phase::Closing(Closing {
             deadline: self.now + self.policy.close_limit,
+            error: None,
             transport: self.has_transport,
             ending_session,
             opening_session,
@@ -103,8 +116,30 @@ impl Machine {
     }
 
     pub(super) fn finish_closing(&mut self) {
-        self.phase = Phase::Closed;
+        let result = match std::mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Closing(closing) => closing.result(),
+            _ => Ok(()),
+        };
+        for token in std::mem::take(&mut self.disconnecting) {
+            self.reply(token, result.clone());
+        }
         self.emit(MachineEvent::SessionId(None));
         self.emit(MachineEvent::Closed);
+    }
+}
+
+impl Closing {
+    /// Whether the session has been ended on the server.
+    fn result(self) -> Result<(), Error> {
+        let error = match self.error {
+            None if self.ending_session || self.opening_session => {
+                let text = "the server was not heard of within close-timeout; \
+                            the session may still be there";
+                Error::api(Code::RequestTimeout, text)
+            }
+            None => return Ok(()),
+            Some(error) => error,
+        };
+        Err(error.during("disconnect"))
     }
 }

@@ -161,12 +161,20 @@ impl Machine {
         }
     }
 
+    /// Notes when a step of connecting was reached. A connection that replaces one of
+    /// the same session has no such times, so that all are of one connection.
+    fn note_step(&mut self, step: fn(&mut Timings) -> &mut Option<Duration>) {
+        if self.timings.ready.is_none() {
+            *step(&mut self.timings) = Some(self.now - self.timings.start);
+        }
+    }
+
     fn session_obtained(&mut self, descriptor: SessionDescriptor, ownership: Ownership) {
         let ownership = match self.is_own_previous_session(&descriptor.session_id) {
             true => Ownership::Created,
             false => ownership,
         };
-        self.timings.session = Some(self.now - self.timings.start);
+        self.note_step(|timings| &mut timings.session);
         self.session = Some((descriptor.session_id.clone(), ownership));
         self.emit(MachineEvent::SessionId(Some(descriptor.session_id.clone())));
         if self.policy.queues && !descriptor.is_ready() {
@@ -177,7 +185,7 @@ impl Machine {
     }
 
     pub(super) fn prepare_connection(&mut self, descriptor: SessionDescriptor) {
-        self.timings.described = Some(self.now - self.timings.start);
+        self.note_step(|timings| &mut timings.described);
         self.emit(MachineEvent::Described(descriptor.clone()));
         if !descriptor.is_ready() {
             let text = "the server describes the session without its tracks or its transport";
@@ -299,7 +307,7 @@ impl Machine {
         };
         match complete_offer(offer, &self.planned_tracks, bitrates) {
             Ok((sdp, sections, mapping)) => {
-                self.timings.offered = Some(self.now - self.timings.start);
+                self.note_step(|timings| &mut timings.offered);
                 self.phase = Phase::Offering(Negotiation {
                     connection_id,
                     sections,
@@ -381,7 +389,7 @@ impl Machine {
     }
 
     fn apply_answer(&mut self, negotiated: sdp::NegotiatedAnswer) {
-        self.timings.answered = Some(self.now - self.timings.start);
+        self.note_step(|timings| &mut timings.answered);
         self.requests.set_chunking(negotiated.chunking);
         self.phase = Phase::Connecting(Connecting {
             deadline: self.now + self.step_limit(CONNECT_LIMIT),
@@ -409,7 +417,7 @@ impl Machine {
         match result {
             Ok(()) => {
                 connecting.verified = true;
-                self.timings.connected = Some(self.now - self.timings.start);
+                self.note_step(|timings| &mut timings.connected);
                 self.actions.push(Action::OpenMedia);
                 self.check_ready();
             }
@@ -438,11 +446,9 @@ impl Machine {
             self.emit(MachineEvent::Status(Status::Ready));
             let text = match self.report_resumed() {
                 true => "Reconnected to the model",
-                false => {
-                    self.timings.ready = Some(self.now - self.timings.start);
-                    "Connected to the model"
-                }
+                false => "Connected to the model",
             };
+            self.note_step(|timings| &mut timings.ready);
             self.report_progress(Progress::Complete(text));
             if self.policy.max_receive_bitrate != self.offered_receive_bitrate {
                 self.apply_max_receive_bitrate();

@@ -11,6 +11,7 @@ mod receive_bitrate;
 mod recover;
 mod requests;
 mod state;
+mod suspended;
 mod types;
 mod waiting;
 
@@ -34,8 +35,8 @@ impl Machine {
         match input {
             Input::Start => self.start(),
             Input::Stop => self.stop(),
-            Input::Reconnect => self.reconnect(),
-            Input::Disconnect { recoverable } => self.disconnect(recoverable),
+            Input::Reconnect { token } => self.reconnect(token),
+            Input::Disconnect { token, recoverable } => self.disconnect(token, recoverable),
             Input::Tick => self.tick(),
             Input::SessionOpened(result) => self.session_opened(result),
             Input::IceServersFetched(Ok(servers)) => self.ice_servers_fetched(servers),
@@ -61,19 +62,30 @@ impl Machine {
             Input::SetTrackPaused { track, paused } => {
                 self.set_track_paused(track, paused);
             }
+            Input::PauseTrack {
+                token,
+                track,
+                paused,
+            } => self.pause_track(token, track, paused),
             Input::SetMaxReceiveBitrate(bitrate) => self.set_max_receive_bitrate(bitrate),
             Input::Request { token, message } => self.request(token, message),
             Input::SessionDescribed(result) if matches!(self.phase, Phase::Waiting(_)) => {
                 self.queued_session_described(result);
             }
+            Input::SessionDescribed(result) if matches!(self.phase, Phase::Suspended(_)) => {
+                self.suspended_session_described(result);
+            }
             Input::SessionDescribed(result) => self.session_described(result),
             Input::SessionEnded(result) => {
-                if let Err(error) = result
+                if let Err(error) = &result
                     && matches!(self.phase, Phase::Closing(_))
                 {
-                    self.emit(MachineEvent::Warning(error));
+                    self.emit(MachineEvent::Warning(error.clone()));
                 }
-                self.update_closing(|c| c.ending_session = false);
+                self.update_closing(|c| {
+                    c.ending_session = false;
+                    c.error = result.err();
+                });
             }
             Input::TransportClosed => {
                 self.has_transport = false;
@@ -86,7 +98,8 @@ impl Machine {
     fn tick(&mut self) {
         self.requests.expire(self.now, &mut self.actions);
         match &mut self.phase {
-            Phase::Idle | Phase::Suspended | Phase::Closed => {}
+            Phase::Idle | Phase::Closed => {}
+            Phase::Suspended(_) => self.tick_suspended(),
             Phase::Opening(_) => self.tick_opening(),
             Phase::Waiting(_) => self.tick_waiting(),
             Phase::Preparing(preparing) if self.now >= preparing.deadline => {

@@ -8,10 +8,12 @@ use std::time::Duration;
 use super::{
     requests::{Received, disconnected_error},
     state::{Machine, PING_INTERVAL, Phase},
+    suspended::over_error,
     types::{Action, MachineEvent, NEVER},
 };
 use crate::platform::{
     Code, Error,
+    track::Direction,
     wire::{Channel, ClientMessage, Moderation, ServerMessage, WireFrame, WireVersion},
 };
 
@@ -39,7 +41,8 @@ impl Machine {
         for planned in &self.planned_tracks {
             let name = &planned.track.name;
             let paused = self.paused_tracks.get(name);
-            if !paused.copied().unwrap_or(planned.paused) {
+            let paused = paused.copied().unwrap_or(planned.paused);
+            if !paused && !self.user_paused_tracks.contains(name) {
                 self.requests
                     .notify(&ClientMessage::ResumeTrack(name.clone()), &mut self.actions);
             }
@@ -173,14 +176,68 @@ impl Machine {
 
     pub(super) fn set_track_paused(&mut self, track: String, paused: bool) {
         let before = self.paused_tracks.insert(track.clone(), paused);
-        let ready = matches!(self.phase, Phase::Ready(_)) && !self.resume_pending();
-        if ready && before != Some(paused) {
+        if before != Some(paused) && !self.user_paused_tracks.contains(&track) {
+            self.send_track_paused(track, paused);
+        }
+    }
+
+    /// Pauses one of the model's tracks for the user, or ends that: it flows then
+    /// if an element needs it.
+    pub(super) fn pause_track(&mut self, token: u64, track: String, paused: bool) {
+        if let Err(error) = self.check_output(&track) {
+            let operation = if paused {
+                "pause_track"
+            } else {
+                "resume_track"
+            };
+            return self.reply(token, Err(error.during(operation)));
+        }
+        let changed = match paused {
+            true => self.user_paused_tracks.insert(track.clone()),
+            false => self.user_paused_tracks.remove(&track),
+        };
+        if changed && !self.is_unneeded(&track) {
+            self.send_track_paused(track, paused);
+        }
+        self.reply(token, Ok(()));
+    }
+
+    /// Whether the model has an output track of this name, and the session is not
+    /// over.
+    fn check_output(&self, track: &str) -> Result<(), Error> {
+        if matches!(self.phase, Phase::Closing(_) | Phase::Closed) {
+            return Err(over_error("pause_track"));
+        }
+        if self.planned_tracks.is_empty() {
+            let text = "the session is not connected yet; its tracks are not known";
+            return Err(Error::api(Code::InvalidState, text));
+        }
+        let outputs = self.planned_tracks.iter().map(|planned| &planned.track);
+        let mut outputs = outputs.filter(|t| t.direction == Direction::RecvOnly);
+        if outputs.clone().any(|output| output.name == track) {
+            return Ok(());
+        }
+        let names: Vec<_> = outputs.by_ref().map(|t| t.name.as_str()).collect();
+        let names = names.join(", ");
+        let text = format!("the model has no output track '{track}'; it has: {names}");
+        Err(Error::api(Code::NotFound, text))
+    }
+
+    fn send_track_paused(&mut self, track: String, paused: bool) {
+        if matches!(self.phase, Phase::Ready(_)) && !self.resume_pending() {
             let message = match paused {
                 true => ClientMessage::PauseTrack(track),
                 false => ClientMessage::ResumeTrack(track),
             };
             self.requests.notify(&message, &mut self.actions);
         }
+    }
+
+    /// Whether no element needs the track.
+    fn is_unneeded(&self, track: &str) -> bool {
+        let planned = self.planned_tracks.iter().find(|p| p.track.name == track);
+        let paused = self.paused_tracks.get(track).copied();
+        paused.unwrap_or_else(|| planned.is_none_or(|planned| planned.paused))
     }
 
     /// Whether the session is ready, and its wire known to be v1.
@@ -191,15 +248,16 @@ impl Machine {
 
     /// Whether the server does not send an output track for now.
     pub fn is_track_paused(&self, track: &str) -> bool {
-        self.paused_tracks.get(track).copied().unwrap_or(false)
+        self.user_paused_tracks.contains(track)
+            || self.paused_tracks.get(track).copied().unwrap_or(false)
     }
 
     pub(super) fn request(&mut self, token: u64, message: ClientMessage) {
         let error = match &self.phase {
             Phase::Closing(_) | Phase::Closed => {
-                Error::gpu(Code::InvalidState, "the session is closed")
+                Error::gpu(Code::Disconnected, "the session is over")
             }
-            Phase::Suspended => disconnected_error(),
+            Phase::Suspended(_) => disconnected_error(),
             // The session is not resumed: the server is only asked how it ended.
             Phase::QueryingSession { .. } if !self.recovery.as_ref().is_some_and(|r| r.resume) => {
                 Error::gpu(Code::Disconnected, "the connection is lost")

@@ -37,7 +37,7 @@ impl Machine {
             Some(bitrate) if bitrate >= MIN_ESTIMATE && offered.is_none_or(|o| bitrate <= o) => {
                 self.actions.push(Action::SetMaxReceiveBitrate(wanted));
             }
-            _ => self.reconnect(),
+            _ => self.replace_connection(),
         }
     }
 }

@@ -11,12 +11,14 @@
 use std::time::Duration;
 
 use super::{
-    requests::disconnected_error,
-    state::{Machine, Phase, QUERY_LIMIT, RECOVERY_STEP_LIMIT, RECOVERY_WINDOW, Ready, Recovery},
+    state::{
+        Machine, Phase, QUERY_LIMIT, RECOVERY_STEP_LIMIT, RECOVERY_WINDOW, Ready, Recovery, Timings,
+    },
+    suspended::over_error,
     types::{Action, MachineEvent, Progress, Status},
 };
 use crate::platform::{
-    Code, Error,
+    Code, Error, Failure,
     coordinator::{Ownership, SessionDescriptor},
 };
 
@@ -45,7 +47,10 @@ impl Machine {
 
     /// A server that ends a session just closes the connection, so it is asked for
     /// the session's state before that counts as a failure.
-    pub(super) fn connection_lost(&mut self, cause: Option<Error>) {
+    pub(super) fn connection_lost(&mut self, mut cause: Option<Error>) {
+        if let Some(cause) = &mut cause {
+            cause.failure.get_or_insert(Failure::GpuConnection);
+        }
         if let Phase::Ready(Ready { since, .. }) = self.phase
             && self.now.saturating_sub(since) > STABLE_AFTER
         {
@@ -87,7 +92,11 @@ impl Machine {
         };
         if self.now >= recovery.deadline {
             let error = recovery.resume_error(None);
-            self.give_up(error);
+            if recovery.resume {
+                self.give_up(error);
+            } else {
+                self.keep_session(error);
+            }
         } else if self.now >= *next {
             self.interrupt();
             let wait = self.next_backoff();
@@ -115,7 +124,7 @@ impl Machine {
         self.report_progress(Progress::Start("Reconnecting to the model"));
     }
 
-    fn interrupt_connection(&mut self, cause: Option<Error>) {
+    pub(super) fn interrupt_connection(&mut self, cause: Option<Error>) {
         let why = Error::gpu(
             Code::Disconnected,
             "the connection was interrupted before the reply came; it may have been acted on",
@@ -125,7 +134,7 @@ impl Machine {
         self.emit(MachineEvent::Interrupted(cause));
     }
 
-    fn drop_transport(&mut self) {
+    pub(super) fn drop_transport(&mut self) {
         if std::mem::take(&mut self.has_transport) {
             self.actions.push(Action::CloseTransport);
         }
@@ -139,14 +148,17 @@ impl Machine {
             // A runtime that crashed with its model is a failure, no regular end.
             Ok(descriptor) if descriptor.has_crashed() => {
                 let text = "the runtime has terminated, perhaps because the model crashed";
-                let error = recovery.cause_with(text);
+                let mut error = recovery.cause_with(text);
+                error.code = Code::SessionTerminal;
+                // It needs no request to end it.
+                self.session = None;
                 self.give_up(error);
             }
             Ok(descriptor) if descriptor.is_over() => self.session_gone(),
             Ok(descriptor) if recovery.resume => self.resume(descriptor),
             Ok(_) => {
                 let error = recovery.cause_with("the session itself is still there");
-                self.give_up(error);
+                self.keep_session(error);
             }
             Err(error) if matches!(error.code, Code::NotFound | Code::SessionTerminal) => {
                 self.session_gone();
@@ -160,7 +172,7 @@ impl Machine {
             Err(error) => {
                 let mut cause = recovery.cause_with(&error.message);
                 cause.http_status = error.http_status;
-                self.give_up(cause);
+                self.keep_session(cause);
             }
         }
     }
@@ -182,6 +194,7 @@ impl Machine {
     fn resume(&mut self, descriptor: SessionDescriptor) {
         self.interrupt();
         self.attempts = self.attempts.saturating_add(1);
+        self.emit(MachineEvent::Described(descriptor.clone()));
         self.prepare_offer(self.now + RECOVERY_STEP_LIMIT, descriptor, true);
     }
 
@@ -254,6 +267,7 @@ impl Machine {
             outage,
             restarted: recovery.restarted.is_some(),
         });
+        self.reply_to_reconnects(Ok(()));
         true
     }
 
@@ -276,6 +290,12 @@ impl Machine {
         self.connection_id = self.policy.connection_id;
         self.schema_reported = false;
         self.attempts = 0;
+        self.timings = Timings {
+            start: self.now,
+            reconnects: self.timings.reconnects,
+            outage: self.timings.outage,
+            ..Timings::default()
+        };
         let text = format!("Starting another session: {}", error.message);
         self.emit(MachineEvent::Warning(error.clone()));
         self.emit(MachineEvent::SessionId(None));
@@ -284,54 +304,46 @@ impl Machine {
         true
     }
 
+    /// Replaces a connection that is ready.
+    pub(super) fn replace_connection(&mut self) {
+        self.attempts = 0;
+        self.connection_lost(None);
+    }
+
     /// Makes a new connection for the user.
-    pub(super) fn reconnect(&mut self) {
+    pub(super) fn reconnect(&mut self, token: u64) {
         match &mut self.phase {
-            Phase::Ready(_) | Phase::Suspended => {
+            Phase::Ready(_) => self.replace_connection(),
+            Phase::Suspended(suspended) => {
+                let since = suspended.since;
                 self.attempts = 0;
-                let suspended = matches!(self.phase, Phase::Suspended);
                 self.connection_lost(None);
-                if suspended && let Some(recovery) = &mut self.recovery {
+                if let Some(recovery) = &mut self.recovery {
+                    recovery.since = since;
                     recovery.reported = true;
                     self.report_reconnecting();
                 }
             }
-            Phase::QueryingSession { .. } => self.query_session(Duration::ZERO),
-            // It is being connected, or is over.
-            _ => {}
-        }
-    }
-
-    /// Takes the connection down for the user and keeps the session, or ends it.
-    pub(super) fn disconnect(&mut self, recoverable: bool) {
-        let why = "disconnected by the application";
-        match &self.phase {
-            Phase::Idle | Phase::Closing(_) | Phase::Closed => {}
-            _ if !recoverable => {
-                let reason = Some(why.to_owned());
-                self.emit(MachineEvent::Ended { reason });
-                let error = Error::gpu(Code::Aborted, why);
-                self.close(&error);
-            }
-            Phase::Suspended => {}
-            _ if self.session.is_some() && !self.planned_tracks.is_empty() => {
-                let reported = self.recovery.take().is_some_and(|r| r.reported);
-                if reported {
-                    self.report_progress(Progress::Canceled("Disconnected"));
-                    self.drop_transport();
-                } else {
-                    self.interrupt_connection(None);
+            Phase::QueryingSession { .. } => {
+                if let Some(recovery) = &mut self.recovery
+                    && !std::mem::replace(&mut recovery.resume, true)
+                {
+                    recovery.deadline = self.now + RECOVERY_WINDOW;
                 }
-                let why = disconnected_error();
-                self.requests.fail_all(&why, &mut self.actions);
-                self.phase = Phase::Suspended;
-                self.emit(MachineEvent::Status(Status::Disconnected));
+                self.query_session(Duration::ZERO);
             }
+            Phase::Idle | Phase::Closing(_) | Phase::Closed => {
+                return self.reply(token, Err(over_error("reconnect")));
+            }
+            // Another connection is being made already.
+            _ if self.recovery.is_some() => {}
             _ => {
-                let text = "there is no connection yet that could be made anew";
-                self.emit(MachineEvent::Warning(Error::api(Code::InvalidState, text)));
+                let text = "the session is not connected yet; it is being connected";
+                let error = Error::api(Code::InvalidState, text).during("reconnect");
+                return self.reply(token, Err(error));
             }
         }
+        self.reconnecting.push(token);
     }
 
     /// The delay before the next attempt: the server's `Retry-After`, if it sent

@@ -363,9 +363,9 @@ pub fn not_ready_error() -> Error {
     Error::gpu(Code::Disconnected, text)
 }
 
-/// The error for a request while the application keeps the session disconnected.
+/// The error for a request while the session is kept without a connection.
 pub fn disconnected_error() -> Error {
-    let text = "the application took the connection down; reconnect first";
+    let text = "the session has no connection; reconnect first";
     Error::gpu(Code::Disconnected, text)
 }
 

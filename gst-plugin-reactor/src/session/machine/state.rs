@@ -3,7 +3,10 @@
 //! The state machine's state: its phases, what each keeps, and the time limits. The
 //! modules beside this one make the transitions.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{
     requests::Requests,
@@ -54,6 +57,8 @@ pub struct Machine {
     /// The tracks that elements have paused or resumed, also before the session
     /// was ready.
     pub(super) paused_tracks: BTreeMap<String, bool>,
+    /// The tracks that the user has paused.
+    pub(super) user_paused_tracks: BTreeSet<String>,
     pub(super) requests: Requests,
     /// The server's number for the connection, to make another offer on it.
     pub(super) connection_id: Option<u32>,
@@ -61,6 +66,10 @@ pub struct Machine {
     pub(super) connections: u64,
     /// How the search for another connection goes, when one is lost.
     pub(super) recovery: Option<Recovery>,
+    /// The tokens of the user's [`Input::Reconnect`] that are not answered yet.
+    pub(super) reconnecting: Vec<u64>,
+    /// The tokens of the user's [`Input::Disconnect`] that end the session.
+    pub(super) disconnecting: Vec<u64>,
     /// Counts the recent attempts, for the backoff.
     pub(super) attempts: u32,
     /// The state of the random numbers for the backoff's jitter.
@@ -93,8 +102,8 @@ pub(super) enum Phase {
         /// When to send the next request. An earlier one may still be answered.
         next: Duration,
     },
-    /// The user took the connection down and keeps the session.
-    Suspended,
+    /// There is no connection, and the session is kept for the user to reconnect.
+    Suspended(Suspended),
     Closing(Closing),
     Closed,
 }
@@ -196,8 +205,18 @@ pub(super) struct Recovery {
 }
 
 #[derive(Debug)]
+pub(super) struct Suspended {
+    /// Since when there is no connection.
+    pub(super) since: Duration,
+    /// When to ask the server whether it still keeps the session.
+    pub(super) next: Duration,
+}
+
+#[derive(Debug)]
 pub(super) struct Closing {
     pub(super) deadline: Duration,
+    /// Why the session could not be ended.
+    pub(super) error: Option<Error>,
     /// The transport has not closed yet.
     pub(super) transport: bool,
     /// The request that ends the session is pending.
@@ -206,7 +225,8 @@ pub(super) struct Closing {
     pub(super) opening_session: bool,
 }
 
-/// When each step of connecting was reached, since [`Input::Start`](super::Input).
+/// When each step of a session's first connection was reached, since its start:
+/// [`Input::Start`](super::Input), or that of the session which replaced another.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Timings {
     pub(super) start: Duration,
@@ -235,12 +255,15 @@ impl Machine {
             connection_id: None,
             connections: 0,
             recovery: None,
+            reconnecting: Vec::new(),
+            disconnecting: Vec::new(),
             attempts: 0,
             phase: Phase::Idle,
             session: None,
             has_transport: false,
             planned_tracks: Vec::new(),
             paused_tracks: BTreeMap::new(),
+            user_paused_tracks: BTreeSet::new(),
             schema_reported: false,
             timings: Timings::default(),
             offered_receive_bitrate: None,
@@ -261,9 +284,9 @@ impl Machine {
         self.connections
     }
 
-    /// Whether the user took the connection down and keeps the session.
+    /// Whether there is no connection, and the session is kept for the user.
     pub fn is_suspended(&self) -> bool {
-        matches!(self.phase, Phase::Suspended)
+        matches!(self.phase, Phase::Suspended(_))
     }
 
     pub fn is_closed(&self) -> bool {
@@ -281,7 +304,8 @@ impl Machine {
     /// When the machine needs the next [`Input::Tick`](super::Input::Tick).
     pub fn deadline(&self) -> Option<Duration> {
         let phase = match &self.phase {
-            Phase::Idle | Phase::Suspended | Phase::Closed => NEVER,
+            Phase::Idle | Phase::Closed => NEVER,
+            Phase::Suspended(suspended) => suspended.next,
             Phase::Opening(opening) if opening.pending => opening.deadline,
             Phase::Opening(opening) => opening.next.min(opening.deadline),
             Phase::Waiting(waiting) => waiting.next.unwrap_or(NEVER).min(waiting.deadline),

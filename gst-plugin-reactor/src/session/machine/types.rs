@@ -76,11 +76,15 @@ pub enum Input {
     Start,
     /// The user stops it.
     Stop,
-    /// The user wants a new connection, also after [`Input::Disconnect`].
-    Reconnect,
+    /// The user wants a new connection, also after [`Input::Disconnect`]. The
+    /// reply comes once there is one.
+    Reconnect {
+        token: u64,
+    },
     /// The user takes the connection down and keeps the session, if
-    /// `recoverable`, or ends the session.
+    /// `recoverable`, or ends the session. The reply comes once that is done.
     Disconnect {
+        token: u64,
         recoverable: bool,
     },
     /// [`Machine::deadline`](super::Machine::deadline) has passed.
@@ -111,8 +115,14 @@ pub enum Input {
     /// The peer connection broke: ICE failed, the SCTP association died, a
     /// media element failed.
     TransportFailed(Error),
-    /// An element pauses or resumes a track.
+    /// An element needs a track, or does not.
     SetTrackPaused {
+        track: String,
+        paused: bool,
+    },
+    /// The user pauses a track, however much it is needed, or resumes it.
+    PauseTrack {
+        token: u64,
         track: String,
         paused: bool,
     },
@@ -177,7 +187,7 @@ pub enum Action {
     DescribeSession,
     EndSession,
     CloseTransport,
-    /// The reply to an [`Input::Request`].
+    /// The reply to an input with this token.
     Reply {
         token: u64,
         result: Result<ServerMessage, Error>,
@@ -210,6 +220,9 @@ pub enum MachineEvent {
     /// No media or message passes for now: the connection was lost, for this
     /// reason, or taken down by the user (`None`).
     Interrupted(Option<Error>),
+    /// The connection was lost and no other is made by itself. The session is
+    /// kept for the user's [`Input::Reconnect`], as long as the server keeps it.
+    Lost(Error),
     /// Media and messages pass again.
     Resumed {
         outage: Duration,
@@ -219,6 +232,8 @@ pub enum MachineEvent {
     /// The session was ended by the server or the user, not by a failure.
     Ended {
         reason: Option<String>,
+        /// The user asked for it.
+        requested: bool,
     },
     /// The session is lost.
     Failed(Error),

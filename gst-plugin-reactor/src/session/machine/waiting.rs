@@ -86,7 +86,7 @@ impl Machine {
         }
     }
 
-    /// Emits the state of the queued session when it has changed.
+    /// Emits the description of the queued session when its state has changed.
     fn report_waiting(&mut self, descriptor: &SessionDescriptor) {
         let text = format!("Waiting for a GPU ({})", descriptor.state);
         if let Phase::Waiting(waiting) = &mut self.phase
@@ -94,6 +94,7 @@ impl Machine {
         {
             waiting.reported.clone_from(&text);
             self.emit(MachineEvent::Status(Status::Waiting));
+            self.emit(MachineEvent::Described(descriptor.clone()));
             self.report_progress(Progress::Continue(text));
         }
     }

@@ -27,7 +27,7 @@ fn idle_session_closes_at_once() {
     let mut harness = Harness::new(policy());
     harness.handle(request(4, command("go")));
     let out = harness.handle(Input::Stop);
-    assert_eq!(refusals(&out), [(4, Code::Aborted)]);
+    assert_eq!(refusals(&out), [(4, Code::Disconnected)]);
     assert_eq!(labels(&out), "reply no-id closed");
     assert_eq!(harness.handle(Input::Start), []);
     assert_eq!(harness.handle(Input::Stop), []);
@@ -199,15 +199,18 @@ fn pending_requests_fail_when_closing() {
     harness.handle(request(2, command("a")));
     harness.handle(request(1, ClientMessage::RequestRecording));
     let out = harness.handle(Input::Stop);
-    assert_eq!(refusals(&out), [(2, Code::Aborted), (1, Code::Aborted)]);
+    assert_eq!(
+        refusals(&out),
+        [(2, Code::Disconnected), (1, Code::Disconnected)]
+    );
     assert_eq!(labels(&out), "reply reply end close disconnected");
     let out = harness.handle(request(3, command("b")));
-    assert_eq!(refusals(&out), [(3, Code::InvalidState)]);
+    assert_eq!(refusals(&out), [(3, Code::Disconnected)]);
     assert_eq!(labels(&harness.receive_data(server::ack("data_1"))), "");
 
     // Queued requests as well.
     let mut harness = Harness::new(policy()).until_connecting();
     harness.handle(request(7, command("a")));
     let out = harness.handle(Input::TransportFailed(broken()));
-    assert_eq!(refusals(&out), [(7, Code::TransportError)]);
+    assert_eq!(refusals(&out), [(7, Code::Disconnected)]);
 }

@@ -46,7 +46,7 @@ fn silent_server_is_probed_then_lost() {
         (error.code, error.message.as_str()),
         (Code::Disconnected, text)
     );
-    assert_eq!(labels(&out), "error failed end close disconnected");
+    assert_eq!(labels(&out), "close error lost disconnected");
 }
 
 #[test]
@@ -132,7 +132,10 @@ fn lost_connection_of_ended_session_ends() {
         let mut harness = querying();
         let out = described(&mut harness, result);
         let expected = [
-            Action::Emit(MachineEvent::Ended { reason: None }),
+            Action::Emit(MachineEvent::Ended {
+                reason: None,
+                requested: false,
+            }),
             Action::CloseTransport,
             Action::Emit(MachineEvent::Status(Status::Disconnected)),
         ];
@@ -147,8 +150,9 @@ fn lost_connection_of_running_session_fails() {
         let mut error = broken();
         error.message = "the SCTP association is gone; the session itself is still there".into();
         assert_eq!(failure(&out), error);
-        // It is ours, and would be billed further.
-        assert_eq!(labels(&out), "error failed end close disconnected");
+        assert_eq!(labels(&out), "close error lost disconnected");
+        let class = classed_failure(&out).failure;
+        assert_eq!(class, Some(Failure::GpuConnection));
     }
 }
 
@@ -156,8 +160,11 @@ fn lost_connection_of_running_session_fails() {
 fn crashed_runtime_fails() {
     let out = described(&mut querying(), Ok(descriptor("terminated", "3.10.0")));
     let error = failure(&out);
-    assert_eq!(error.code, broken().code);
+    assert_eq!(error.code, Code::SessionTerminal);
+    assert!(!error.recoverable());
     assert!(error.message.contains("terminated"), "{error}");
+    // There is nothing left that could be ended.
+    assert_eq!(labels(&out), "error failed close disconnected");
 }
 
 #[test]
@@ -176,13 +183,9 @@ fn silent_session_query_fails() {
     let out = harness.run(1);
     assert_eq!(out[0].0, 1000);
     assert_eq!(failure(&actions(out)), broken());
-    assert_eq!(
-        labels(&described(
-            &mut harness,
-            Ok(descriptor("closing", "3.10.0"))
-        )),
-        ""
-    );
+    // A late reply still says that it is over.
+    let over = described(&mut harness, Ok(descriptor("closing", "3.10.0")));
+    assert_eq!(labels(&over), "ended disconnected no-id closed");
 }
 
 #[test]
@@ -217,8 +220,94 @@ fn session_lost_during_the_v1_probe_has_no_probe_deadline() {
     // The deadline of the v1 probe was within this second.
     assert_eq!(harness.run_labels(999), "");
     assert_eq!(state_of(&harness.machine), State::QueryingSession);
+    assert_eq!(harness.run_labels(1), "2900 close error lost disconnected");
+}
+
+/// Lost, and kept for the user.
+fn kept() -> Harness {
+    let mut harness = querying();
+    let out = described(&mut harness, Ok(descriptor("orphaned", "3.10.0")));
+    assert_eq!(labels(&out), "close error lost disconnected");
+    harness.handle(Input::TransportClosed);
+    harness.mark();
+    harness
+}
+
+#[test]
+fn lost_session_is_kept_for_reconnect() {
+    let mut harness = kept();
+    assert_eq!(harness.machine.session_id(), Some(ID));
     assert_eq!(
-        harness.run_labels(1),
-        "2900 error failed end close disconnected"
+        refusals(&harness.handle(request(1, command("go")))),
+        [(1, Code::Disconnected)]
     );
+    // The platform's handlers wait for `retry-after` first.
+    assert_eq!(harness.run_labels(3000), "");
+    assert_eq!(
+        harness.handle_labels(Input::Reconnect { token: 5 }),
+        "describe connecting start"
+    );
+    let out = described(&mut harness, Ok(descriptor("orphaned", "3.10.0")));
+    assert_eq!(labels(&out), "described ice");
+    harness.handle(Input::IceServersFetched(Ok(ice_servers())));
+    harness.handle(Input::OfferCreated(Ok(local_offer())));
+    harness.poll_answer(ANSWER);
+    let out = harness.connect();
+    assert_eq!(labels(&out), "send send ready resumed reply complete");
+    let resumed = out.iter().find_map(|action| match action {
+        Action::Emit(MachineEvent::Resumed { outage, .. }) => Some(*outage),
+        _ => None,
+    });
+    assert!(resumed >= Some(ms(3000)), "since the loss: {resumed:?}");
+    assert!(
+        replies(&out)
+            .iter()
+            .all(|(token, reply)| *token == 5 && reply.is_ok())
+    );
+}
+
+#[test]
+fn kept_session_lasts_as_long_as_on_the_server() {
+    let mut harness = kept();
+    assert_eq!(
+        harness.run_labels(41_000),
+        "30000 describe, 35000 describe, 40000 describe"
+    );
+    // A local runtime keeps it for longer than the platform.
+    assert!(described(&mut harness, Ok(descriptor("orphaned", "3.10.0"))).is_empty());
+    assert!(described(&mut harness, Err(network())).is_empty());
+    let out = described(&mut harness, Ok(descriptor("ready", "3.10.0")));
+    assert_eq!(labels(&out), "ended disconnected no-id closed");
+    let out = harness.handle(Input::Reconnect { token: 5 });
+    assert_eq!(refusals(&out), [(5, Code::InvalidState)]);
+    // A server that is never reached has ended it, too.
+    let mut harness = kept();
+    harness.run(60_000);
+    let out = described(&mut harness, Err(network()));
+    assert_eq!(labels(&out), "ended disconnected no-id closed");
+}
+
+#[test]
+fn stopped_session_without_connection_is_ended() {
+    assert_eq!(kept().handle_labels(Input::Stop), "end disconnected");
+}
+
+#[test]
+fn reconnect_while_lost_session_is_queried_resumes_it() {
+    let mut harness = querying();
+    assert_eq!(
+        harness.handle_labels(Input::Reconnect { token: 5 }),
+        "describe"
+    );
+    let out = described(&mut harness, Ok(descriptor("orphaned", "3.10.0")));
+    assert_eq!(
+        labels(&out),
+        "close interrupted connecting start described ice"
+    );
+    // It cannot be resumed: the promise says why.
+    harness.mark();
+    let out = actions(harness.run(40_000));
+    assert_eq!(refusals(&out), [(5, Code::ReconnectionFailed)]);
+    let error = classed_failure(&out);
+    assert_eq!(error.failure, Some(Failure::Reconnection));
 }

@@ -24,6 +24,7 @@ use serde_json::Value;
 
 use super::{state::*, *};
 use crate::platform::{
+    Failure,
     coordinator::{Capabilities, Ownership, SessionDescriptor},
     signaling::{IceServer, SdpAnswer, TrackMapping},
     track::{Direction, Kind, Track},
@@ -403,11 +404,23 @@ impl Harness {
     }
 }
 
-/// The error with which the session failed.
+/// The error with which the session failed or was lost, without its class.
 #[track_caller]
 fn failure(out: &[Action]) -> Error {
+    let failure = None;
+    Error {
+        failure,
+        ..classed_failure(out)
+    }
+}
+
+/// As [`failure`], with the class for the platform's first clients.
+#[track_caller]
+fn classed_failure(out: &[Action]) -> Error {
     let failed = out.iter().find_map(|action| match action {
-        Action::Emit(MachineEvent::Failed(error)) => Some(error.clone()),
+        Action::Emit(MachineEvent::Failed(error) | MachineEvent::Lost(error)) => {
+            Some(error.clone())
+        }
         _ => None,
     });
     failed.unwrap_or_else(|| panic!("nothing failed: {out:?}"))

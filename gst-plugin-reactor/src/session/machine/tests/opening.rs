@@ -159,7 +159,10 @@ fn other_errors_fail_at_once() {
             Action::Emit(MachineEvent::Progress(Progress::Error(
                 error.message.clone(),
             ))),
-            Action::Emit(MachineEvent::Failed(error.clone())),
+            Action::Emit(MachineEvent::Failed(Error {
+                failure: Some(Failure::Connection),
+                ..error.clone()
+            })),
             Action::Emit(MachineEvent::Status(Status::Disconnected)),
             Action::Emit(MachineEvent::SessionId(None)),
             Action::Emit(MachineEvent::Closed),

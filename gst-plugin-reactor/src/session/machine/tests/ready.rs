@@ -151,14 +151,14 @@ fn session_ended_by_server_does_not_fail() {
     let mut harness = Harness::resumed(policy());
     harness.handle(request(1, command("go")));
     let out = harness.receive_control(server::session_ended("bye now"));
-    let why = Error::gpu(
-        Code::SessionTerminal,
-        "the model ended the session: bye now",
-    );
+    let why = Error::gpu(Code::Disconnected, "the model ended the session: bye now");
     let reason = Some("bye now".to_owned());
     let expected = [
         runtime("sessionEnded", json!({"reason": "bye now"})),
-        Action::Emit(MachineEvent::Ended { reason }),
+        Action::Emit(MachineEvent::Ended {
+            reason,
+            requested: false,
+        }),
         Action::Reply {
             token: 1,
             result: Err(why),
@@ -210,7 +210,13 @@ fn moderation_terminate_ends_the_session() {
     let out = harness.receive_control(server::moderation("terminate", text));
     assert_eq!(labels(&out), "runtime ended close disconnected");
     let reason = Some(text.to_owned());
-    assert_eq!(out[1], Action::Emit(MachineEvent::Ended { reason }));
+    assert_eq!(
+        out[1],
+        Action::Emit(MachineEvent::Ended {
+            reason,
+            requested: false
+        })
+    );
 }
 
 #[test]
@@ -249,4 +255,49 @@ fn unknown_messages_are_ignored() {
         harness.receive_control(server::publish_granted("ctrl_98")),
         []
     );
+}
+
+fn pause(track: &str, paused: bool) -> Input {
+    Input::PauseTrack {
+        token: 3,
+        track: track.into(),
+        paused,
+    }
+}
+
+#[test]
+fn track_paused_by_the_user_stays_paused() {
+    let mut harness = Harness::resumed(policy());
+    let out = harness.handle(pause("main_video", true));
+    assert_eq!(out[0], harness.pause("main_video"));
+    // The pipeline pauses and plays again.
+    assert_eq!(harness.handle(set_paused("main_video", true)), []);
+    assert_eq!(harness.handle(set_paused("main_video", false)), []);
+    assert!(harness.machine.is_track_paused("main_video"));
+    let out = harness.handle(pause("main_video", false));
+    assert_eq!(out[0], harness.resume("main_video"));
+    // No pad needs the sound: nothing is sent for it.
+    assert_eq!(harness.handle_labels(pause("main_audio", true)), "reply");
+    assert_eq!(harness.handle_labels(pause("main_audio", false)), "reply");
+    assert!(!harness.machine.is_track_paused("main_video"));
+}
+
+#[test]
+fn track_paused_by_the_user_stays_paused_on_the_next_connection() {
+    let mut harness = Harness::until_ready(Harness::new(policy()));
+    assert_eq!(harness.handle_labels(pause("main_video", true)), "reply");
+    harness.run(100);
+    let out = harness.receive_control(server::schema("ctrl_1"));
+    assert!(!out.contains(&harness.resume("main_video")), "{out:?}");
+}
+
+#[test]
+fn only_output_tracks_can_be_paused() {
+    let mut harness = Harness::resumed(policy());
+    for track in ["webcam", "nothing", ""] {
+        let out = harness.handle(pause(track, true));
+        assert_eq!(refusals(&out), [(3, Code::NotFound)], "{track}");
+        let text = format!("{out:?}");
+        assert!(text.contains("main_video, main_audio"), "{text}");
+    }
 }

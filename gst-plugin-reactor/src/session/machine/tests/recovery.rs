@@ -52,8 +52,15 @@ fn running_session_is_resumed() {
     let mut harness = lost(resuming());
     harness.now += ms(100);
     let out = harness.handle(session_is_running());
-    assert_eq!(labels(&out), "close interrupted connecting start build");
-    assert!(out.contains(&Action::Emit(MachineEvent::Interrupted(Some(broken())))));
+    assert_eq!(
+        labels(&out),
+        "close interrupted connecting start described build"
+    );
+    let cause = Error {
+        failure: Some(Failure::GpuConnection),
+        ..broken()
+    };
+    assert!(out.contains(&Action::Emit(MachineEvent::Interrupted(Some(cause)))));
     let out = harness.handle(Input::OfferCreated(Ok(local_offer())));
     // With the connection's id, as another offer on it.
     assert!(
@@ -125,7 +132,10 @@ fn backoff_differs_by_seed() {
 fn late_session_description_resumes() {
     let mut harness = lost(resuming());
     harness.run(12_345);
-    assert_eq!(harness.handle_labels(session_is_running()), "build");
+    assert_eq!(
+        harness.handle_labels(session_is_running()),
+        "described build"
+    );
 }
 
 #[test]
@@ -215,7 +225,11 @@ fn failed_step_is_retried() {
         assert!(out.starts_with("continue close"), "{n}: {out}");
         let out = labels(&actions(harness.run(2000)));
         assert!(out.starts_with("describe") || n == 4, "{n}: {out}");
-        assert_eq!(harness.handle_labels(session_is_running()), "build", "{n}");
+        assert_eq!(
+            harness.handle_labels(session_is_running()),
+            "described build",
+            "{n}"
+        );
         assert!(labels(&harness.resume_session()).contains("resumed"), "{n}");
     }
 }
@@ -233,7 +247,7 @@ fn unknown_connection_is_registered_again() {
     harness.run(3000);
     assert_eq!(
         harness.handle_labels(session_is_running()),
-        "register build"
+        "described register build"
     );
     harness.handle(Input::ConnectionRegistered(Ok(5030)));
     let out = harness.handle(Input::OfferCreated(Ok(local_offer())));
@@ -429,23 +443,32 @@ fn restarted_session_with_other_tracks_fails() {
 #[test]
 fn disconnect_recoverable_then_reconnect_resumes() {
     let mut harness = Harness::resumed(resuming());
-    let out = harness.handle_labels(Input::Disconnect { recoverable: true });
-    assert_eq!(out, "close interrupted disconnected");
-    assert_eq!(harness.run_labels(100_000), "");
+    let out = harness.handle_labels(Input::Disconnect {
+        token: 9,
+        recoverable: true,
+    });
+    assert_eq!(out, "close interrupted disconnected reply");
+    assert_eq!(harness.run_labels(29_000), "");
     assert_eq!(harness.handle_labels(request(1, command("go"))), "reply");
     assert_eq!(
-        harness.handle_labels(Input::Reconnect),
+        harness.handle_labels(Input::Reconnect { token: 8 }),
         "describe connecting start"
     );
     assert_eq!(harness.handle_labels(request(2, command("go"))), "");
-    assert_eq!(harness.handle_labels(session_is_running()), "build");
+    assert_eq!(
+        harness.handle_labels(session_is_running()),
+        "described build"
+    );
     assert_eq!(
         labels(&harness.resume_session()),
-        "send send send ready resumed complete"
+        "send send send ready resumed reply complete"
     );
     // The server has dropped it in the meantime: that is no regular end.
-    harness.handle(Input::Disconnect { recoverable: true });
-    harness.handle(Input::Reconnect);
+    harness.handle(Input::Disconnect {
+        token: 9,
+        recoverable: true,
+    });
+    harness.handle(Input::Reconnect { token: 8 });
     let out = harness.handle(Input::SessionDescribed(Ok(descriptor("ready", "3.10.0"))));
     assert_eq!(failure(&out).code, Code::ReconnectionFailed);
 }
@@ -456,10 +479,13 @@ fn reconnect_action_works_without_the_property() {
         reconnect: false,
         ..resuming()
     });
-    assert_eq!(harness.handle_labels(Input::Reconnect), "describe");
+    assert_eq!(
+        harness.handle_labels(Input::Reconnect { token: 8 }),
+        "describe"
+    );
     assert_eq!(
         harness.handle_labels(session_is_running()),
-        "close interrupted connecting start build"
+        "close interrupted connecting start described build"
     );
     assert!(labels(&harness.resume_session()).contains("resumed"));
 }

@@ -261,11 +261,14 @@ fn request_that_cannot_be_sent_expires() {
 fn suspended_session_refuses_requests() {
     let mut harness = Harness::resumed(policy());
     harness.handle(request(1, command("a")));
-    let out = harness.handle(Input::Disconnect { recoverable: true });
+    let out = harness.handle(Input::Disconnect {
+        token: 9,
+        recoverable: true,
+    });
     assert_eq!(refusals(&out), [(1, Code::Disconnected)]);
     let out = harness.handle(request(2, command("b")));
     assert_eq!(refusals(&out), [(2, Code::Disconnected)]);
     // They wait again for the next connection.
-    harness.handle(Input::Reconnect);
+    harness.handle(Input::Reconnect { token: 8 });
     assert_eq!(harness.handle(request(3, command("c"))), []);
 }

@@ -86,7 +86,7 @@ pub(super) fn state_of(machine: &Machine) -> State {
         }),
         Phase::Ready(ready) => State::Ready(ready_state(machine, ready)),
         Phase::QueryingSession { .. } => State::QueryingSession,
-        Phase::Suspended => State::Suspended,
+        Phase::Suspended(_) => State::Suspended,
         Phase::Closing(c) => State::Closing(Outstanding {
             transport: c.transport,
             ending_session: c.ending_session,
@@ -192,7 +192,10 @@ pub(super) fn harness_in(state: State, policy: Policy) -> Harness {
         }
         State::Suspended => {
             let mut harness = Harness::resumed(policy);
-            harness.handle(Input::Disconnect { recoverable: true });
+            harness.handle(Input::Disconnect {
+                token: 9,
+                recoverable: true,
+            });
             harness
         }
         State::Closing(outstanding) => harness_in_closing(outstanding, policy),
@@ -323,6 +326,7 @@ fn event_label(event: &MachineEvent) -> &'static str {
         MachineEvent::RuntimeMessage { .. } => "runtime",
         MachineEvent::Warning(_) => "warning",
         MachineEvent::Interrupted(_) => "interrupted",
+        MachineEvent::Lost(_) => "lost",
         MachineEvent::Resumed { .. } => "resumed",
         MachineEvent::Ended { .. } => "ended",
         MachineEvent::Failed(_) => "failed",

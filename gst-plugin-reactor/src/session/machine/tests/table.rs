@@ -22,7 +22,7 @@ macro_rules! listed {
 listed! { Variant, VARIANTS:
     Start Stop Reconnect Disconnect Tick SessionOpened IceServersFetched ConnectionRegistered
     TracksPlanned OfferCreated OfferPosted AnswerPolled PeerConnected PeerVerified ChannelOpened
-    FrameReceived LastReceived TransportFailed SetTrackPaused Request SessionDescribed
+    FrameReceived LastReceived TransportFailed SetTrackPaused PauseTrack Request SessionDescribed
     SessionEnded TransportClosed SetMaxReceiveBitrate
 }
 
@@ -31,7 +31,7 @@ listed! { Sample, SAMPLES:
     OpenedOk OpenedBusy OpenedErr IceServersOk IceServersErr RegisteredOk RegisteredErr PlannedOk PlannedErr
     OfferCreatedOk OfferCreatedErr PostedOk PostedErr PolledNone PolledAnswer PolledBad PolledErr
     PeerConnected VerifiedOk VerifiedErr OpenControl OpenData
-    FrameModel FrameEnded FrameGarbage LastReceived TransportFailed ResumeTrack Request
+    FrameModel FrameEnded FrameGarbage LastReceived TransportFailed ResumeTrack PauseTrack Request
     DescribedRunning DescribedOver DescribedGone DescribedErr EndedOk EndedErr TransportClosed Bound
 }
 
@@ -39,7 +39,7 @@ fn variant(input: &Input) -> Variant {
     match input {
         Input::Start => Variant::Start,
         Input::Stop => Variant::Stop,
-        Input::Reconnect => Variant::Reconnect,
+        Input::Reconnect { .. } => Variant::Reconnect,
         Input::Disconnect { .. } => Variant::Disconnect,
         Input::Tick => Variant::Tick,
         Input::SessionOpened(_) => Variant::SessionOpened,
@@ -56,6 +56,7 @@ fn variant(input: &Input) -> Variant {
         Input::LastReceived(_) => Variant::LastReceived,
         Input::TransportFailed(_) => Variant::TransportFailed,
         Input::SetTrackPaused { .. } => Variant::SetTrackPaused,
+        Input::PauseTrack { .. } => Variant::PauseTrack,
         Input::Request { .. } => Variant::Request,
         Input::SessionDescribed(_) => Variant::SessionDescribed,
         Input::SessionEnded(_) => Variant::SessionEnded,
@@ -74,9 +75,15 @@ fn input(sample: Sample, harness: &Harness) -> Input {
     match sample {
         Sample::Start => Input::Start,
         Sample::Stop => Input::Stop,
-        Sample::Reconnect => Input::Reconnect,
-        Sample::Suspend => Input::Disconnect { recoverable: true },
-        Sample::Disconnect => Input::Disconnect { recoverable: false },
+        Sample::Reconnect => Input::Reconnect { token: 8 },
+        Sample::Suspend => Input::Disconnect {
+            token: 9,
+            recoverable: true,
+        },
+        Sample::Disconnect => Input::Disconnect {
+            token: 9,
+            recoverable: false,
+        },
         Sample::TickEarly | Sample::TickDue => Input::Tick,
         Sample::OpenedOk => Input::SessionOpened(live("waiting").map(|d| (d, Ownership::Created))),
         Sample::OpenedBusy => Input::SessionOpened(Err(busy(429, Some(3000)))),
@@ -106,6 +113,11 @@ fn input(sample: Sample, harness: &Harness) -> Input {
         Sample::LastReceived => Input::LastReceived(harness.now),
         Sample::TransportFailed => Input::TransportFailed(broken()),
         Sample::ResumeTrack => set_paused("main_audio", false),
+        Sample::PauseTrack => Input::PauseTrack {
+            token: 7,
+            track: "main_video".into(),
+            paused: true,
+        },
         Sample::Request => request(1, command("go")),
         Sample::DescribedRunning => Input::SessionDescribed(live("streaming")),
         Sample::DescribedOver => Input::SessionDescribed(live("closing")),
@@ -150,11 +162,11 @@ const TABLE: [(Sample, [Rule; COLUMNS]); SAMPLES.len()] = {
     //                 Idle   Open.  Prepar. Offer. Poll.  Connec. Ready  Query  Susp.  Closing Closed
     (Start,           [begin, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____]),
     (Stop,            [idle_stopped, cancel, cancel, cancel, cancel, cancel, close, close, close, ____, ____]),
-    (Reconnect,       [____,  ____, ____, ____, ____, ____, reconnected, queried_again, resumed_by_user, ____, ____]),
-    (Suspend,         [____, no_lease, suspend, suspend, suspend, suspend, suspend, suspend, ____, ____, ____]),
-    (Disconnect,      [____, end_it, end_it, end_it, end_it, end_it, end_it, end_it, end_it, ____, ____]),
+    (Reconnect,       [replied, replied, replied, replied, replied, replied, reconnected, queried_again, resumed_by_user, replied, replied]),
+    (Suspend,         [replied, replied, suspend, suspend, suspend, suspend, suspend, suspend, replied, replied, replied]),
+    (Disconnect,      [replied, end_it, end_it, end_it, end_it, end_it, end_it, end_it, end_it, ____, replied]),
     (TickEarly,       [____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____]),
-    (TickDue,         [____, deadline, fail, fail, deadline, fail, deadline, fail, ____, idle_stopped, ____]),
+    (TickDue,         [____, deadline, fail, fail, deadline, fail, deadline, kept, asked, idle_stopped, ____]),
     (OpenedOk,         [____, opened, ____, ____, ____, ____, ____, ____, ____, opened_late, ____]),
     (OpenedBusy,       [____, server_busy, ____, ____, ____, ____, ____, ____, ____, not_opened, ____]),
     (OpenedErr,        [____, refused, ____, ____, ____, ____, ____, ____, ____, not_opened, ____]),
@@ -183,11 +195,12 @@ const TABLE: [(Sample, [Rule; COLUMNS]); SAMPLES.len()] = {
     (LastReceived,    [____, ____, ____, ____, ____, ____, last_received, ____, ____, ____, ____]),
     (TransportFailed, [____, ____, fail, fail, fail, fail, lost, ____, ____, ____, ____]),
     (ResumeTrack,     [____, ____, ____, ____, ____, ____, track_resumed, ____, ____, ____, ____]),
+    (PauseTrack,      [replied, replied, replied, replied, replied, replied, track_paused, replied, replied, replied, replied]),
     (Request,         [____, ____, ____, ____, ____, ____, requested, replied, replied, replied, replied]),
-    (DescribedRunning,   [____, ____, ____, ____, ____, ____, ____, fail, ____, ____, ____]),
-    (DescribedOver,   [____, ____, ____, ____, ____, ____, ____, end, ____, ____, ____]),
-    (DescribedGone,   [____, ____, ____, ____, ____, ____, ____, end, ____, ____, ____]),
-    (DescribedErr,    [____, ____, ____, ____, ____, ____, ____, fail, ____, ____, ____]),
+    (DescribedRunning,   [____, ____, ____, ____, ____, ____, ____, kept, ____, ____, ____]),
+    (DescribedOver,   [____, ____, ____, ____, ____, ____, ____, end, end, ____, ____]),
+    (DescribedGone,   [____, ____, ____, ____, ____, ____, ____, end, end, ____, ____]),
+    (DescribedErr,    [____, ____, ____, ____, ____, ____, ____, kept, ____, ____, ____]),
     (EndedOk,         [____, ____, ____, ____, ____, ____, ____, ____, ____, session_closed, ____]),
     (EndedErr,        [____, ____, ____, ____, ____, ____, ____, ____, ____, end_failed, ____]),
     (TransportClosed, [____, ____, ____, ____, ____, ____, ____, ____, ____, transport_closed, ____]),
@@ -265,12 +278,23 @@ fn end(state: State) -> Outcome {
     closing(state, "ended", false)
 }
 
+/// The reply comes once everything is closed.
 fn end_it(state: State) -> Outcome {
-    closing(state, "ended", true)
+    let (next, out) = closing(state, "ended", true)?;
+    go(next, &out.replace("no-id", "reply no-id"))
 }
 
-fn no_lease(state: State) -> Outcome {
-    go(state, "warning")
+fn kept(_: State) -> Outcome {
+    go(State::Suspended, "close error lost disconnected")
+}
+
+fn asked(state: State) -> Outcome {
+    go(state, "describe")
+}
+
+fn track_paused(state: State) -> Outcome {
+    let resting = state == State::Ready(ReadyState::Paused);
+    go(state, if resting { "reply" } else { "send reply" })
 }
 
 /// The old connection is kept until the session is known to be there.
@@ -292,14 +316,14 @@ fn bounded(state: State) -> Outcome {
 
 fn suspend(state: State) -> Outcome {
     let close = match state {
-        State::Preparing(p) if !p.planned => return no_lease(state),
+        State::Preparing(p) if !p.planned => return replied(state),
         State::Preparing(p) => p.ice,
         _ => true,
     };
     let close = if close { "close " } else { "" };
     go(
         State::Suspended,
-        &format!("{close}interrupted disconnected"),
+        &format!("{close}interrupted disconnected reply"),
     )
 }
 
@@ -540,7 +564,7 @@ fn every_input_in_every_state_gives_the_listed_result() {
             let input = input(sample, &harness);
             assert_eq!(harness.handle_labels(input), out, "{sample:?} in {state:?}");
             assert_eq!(state_of(&harness.machine), next, "{sample:?} in {state:?}");
-            let over = matches!(next, State::Idle | State::Suspended | State::Closed);
+            let over = matches!(next, State::Idle | State::Closed);
             // A request waits for a limited time.
             let over = over && !(state == State::Idle && matches!(sample, Sample::Request));
             assert_eq!(

@@ -57,7 +57,7 @@ fn session_without_gpu_is_polled() {
         descriptor_without_tracks("CREATED"),
         Ownership::Created,
     ))));
-    assert_eq!(labels(&out), "id waiting continue");
+    assert_eq!(labels(&out), "id waiting described continue");
     assert_eq!(state_of(&harness.machine), State::Waiting);
     harness.mark();
     assert_eq!(harness.run_labels(199), "");
@@ -69,7 +69,7 @@ fn session_without_gpu_is_polled() {
     harness.poll_after();
     assert_eq!(
         harness.handle_labels(described("WAITING")),
-        "waiting continue"
+        "waiting described continue"
     );
     harness.poll_after();
     let out = harness.handle_labels(ready_descriptor());
@@ -212,7 +212,6 @@ fn server_error_on_open_is_retried_three_times() {
 fn other_inputs_while_waiting_are_ignored() {
     let mut harness = Harness::queued(cloud());
     for input in [
-        Input::Reconnect,
         Input::TransportFailed(broken()),
         Input::PeerConnected,
         request(1, command("go")),
@@ -221,8 +220,20 @@ fn other_inputs_while_waiting_are_ignored() {
     ] {
         assert_eq!(harness.handle_labels(input), "");
     }
-    let park = Input::Disconnect { recoverable: true };
-    assert_eq!(harness.handle_labels(park), "warning");
-    let end = Input::Disconnect { recoverable: false };
+    let park = Input::Disconnect {
+        token: 9,
+        recoverable: true,
+    };
+    // There is nothing yet to come back to.
+    assert_eq!(refusals(&harness.handle(park)), [(9, Code::InvalidState)]);
+    let reconnect = Input::Reconnect { token: 8 };
+    assert_eq!(
+        refusals(&harness.handle(reconnect)),
+        [(8, Code::InvalidState)]
+    );
+    let end = Input::Disconnect {
+        token: 9,
+        recoverable: false,
+    };
     assert_eq!(harness.handle_labels(end), "ended reply end disconnected");
 }
