@@ -23,7 +23,7 @@ use reactor_tests::{
 };
 
 /// A reactorsrc for the cloud; `properties` come last and so override the others.
-fn source(coordinator: &Coordinator, properties: &str) -> TestPipeline {
+pub fn source(coordinator: &Coordinator, properties: &str) -> TestPipeline {
     TestPipeline::parse(&format!(
         "reactorsrc name=r api-url={} model=playground api-key={KEY} {properties} \
          ! videoconvert ! video/x-raw,format=I420 ! identity name=i \
@@ -33,7 +33,7 @@ fn source(coordinator: &Coordinator, properties: &str) -> TestPipeline {
 }
 
 /// Plays until pictures arrive.
-fn play(running: &TestPipeline) -> FrameReader {
+pub fn play(running: &TestPipeline) -> FrameReader {
     let reader = FrameReader::watch(&running.pad("i", "src"));
     running.play();
     reader.wait_for(20, TIMEOUT);

@@ -5,3 +5,4 @@
 mod coordinator;
 mod elements;
 mod https;
+mod trickle;

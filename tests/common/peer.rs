@@ -114,6 +114,8 @@ struct PeerState {
     /// Handed out once.
     answer: Mutex<Option<String>>,
     connection: Mutex<Option<Arc<Connection>>>,
+    /// The client's candidates that the connection does not have yet: index of the m-line, text.
+    candidates: Mutex<Vec<(u32, String)>>,
     received: Mutex<Vec<ReceivedMessage>>,
     /// Whether the client's first message was binary.
     binary: Mutex<Option<bool>>,
@@ -138,6 +140,7 @@ impl Peer {
             offers: Mutex::default(),
             answer: Mutex::default(),
             connection: Mutex::default(),
+            candidates: Mutex::default(),
             received: Mutex::default(),
             binary: Mutex::default(),
         });

@@ -10,7 +10,7 @@ use reactor_tests::{
     proxy::{Proxy, Rule, RuntimeRoute},
     server::Server,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{
     CODEC_NOT_FOUND, Expected, NOT_AUTHORIZED, OPEN_READ, READ, TIMEOUT, assert_fails,
@@ -166,6 +166,8 @@ fn unreachable_candidates_post_error() {
     proxy.rule(RuntimeRoute::Answer, answer(misled));
     let offer = Rule::edit_request(edit_sdp("sdp_offer", misled));
     proxy.rule(RuntimeRoute::Offer, offer);
+    let none = |_| json!({"candidates": [], "is_final": false}).to_string();
+    proxy.rule(RuntimeRoute::Candidates, Rule::edit_request(none));
     let running = source(&proxy.url(), "");
     running.play();
     // The element's own limit of 30 s, or an ICE agent that gives up before.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-//! The calls that exchange an offer for an answer. The client offers, the
-//! server answers once and never trickles. Called from tokio tasks; it never retries.
+//! The calls that exchange an offer for an answer. The client offers and sends its
+//! ICE candidates; the server answers once and never trickles. Called from tokio
+//! tasks; it never retries.
 
 use reqwest::Method;
 use serde::Deserialize;
@@ -43,6 +44,16 @@ pub struct TrackMapping {
     pub name: String,
     pub kind: Kind,
     pub direction: Direction,
+}
+
+/// An ICE candidate of the client's (RFC 8839, 5.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IceCandidate {
+    /// As in `candidate:1 1 UDP 2015363327 10.0.0.1 51820 typ host`.
+    pub candidate: String,
+    /// Which m-section of the offer it is for.
+    pub sdp_mid: String,
+    pub sdp_mline_index: u32,
 }
 
 /// The server's answer.
@@ -146,10 +157,7 @@ impl Signaling {
         let mut body = json!({
             "sdp_offer": sdp,
             "track_mapping": tracks,
-            "client_info": {
-                "sdk_version": env!("CARGO_PKG_VERSION"),
-                "sdk_type": "gstreamer",
-            },
+            "client_info": client_info(),
         });
         if let Some(servers) = server_ice_servers {
             body["ice_servers"] = servers.iter().map(wire_ice_server).collect();
@@ -157,6 +165,35 @@ impl Signaling {
         let method = if resume { Method::PUT } else { Method::POST };
         let path = ["connections", &connection_id.to_string(), "sdp_params"];
         self.call(method, &path, "sdp_params", Some(body)).await?;
+        Ok(())
+    }
+
+    /// Hands over candidates that were found after the offer, or, with `is_final`,
+    /// that there are no more.
+    pub async fn candidates(
+        &self,
+        connection_id: u32,
+        candidates: &[IceCandidate],
+        is_final: bool,
+    ) -> Result<(), Error> {
+        let candidates: Vec<_> = candidates
+            .iter()
+            .map(|candidate| {
+                json!({
+                    "candidate": candidate.candidate,
+                    "sdp_mid": candidate.sdp_mid,
+                    "sdp_mline_index": candidate.sdp_mline_index,
+                })
+            })
+            .collect();
+        let body = json!({
+            "candidates": candidates,
+            "is_final": is_final,
+            "client_info": client_info(),
+        });
+        let path = ["connections", &connection_id.to_string(), "ice_candidates"];
+        self.call(Method::POST, &path, "ice_candidates", Some(body))
+            .await?;
         Ok(())
     }
 
@@ -200,6 +237,13 @@ impl Signaling {
         };
         self.endpoint.send(call).await
     }
+}
+
+fn client_info() -> Value {
+    json!({
+        "sdk_version": env!("CARGO_PKG_VERSION"),
+        "sdk_type": "gstreamer",
+    })
 }
 
 /// A connection id is a number from 1 to 65535, if it is there at all.

@@ -6,7 +6,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -31,6 +31,8 @@ pub(super) struct Connection {
     // webrtcbin 1.22 must outlive its data channels: they are dropped first.
     channels: Mutex<Vec<WebRTCDataChannel>>,
     tracks: HashMap<String, Sender>,
+    /// The offer is applied: candidates can be added.
+    negotiated: AtomicBool,
     webrtcbin: gst::Element,
     pipeline: gst::Pipeline,
 }
@@ -52,6 +54,8 @@ pub(super) async fn open(shared: &Arc<PeerState>, offer: &Offer) -> Result<()> {
         .replace(connection.clone());
     drop(previous);
     let mut answer = connection.negotiate(offer).await?;
+    connection.negotiated.store(true, Ordering::Release);
+    connection.add_candidates(shared);
     if shared.config.rejects_channels {
         let (media, data) = answer.split_once("m=application ").context("channels")?;
         let (_port, rest) = data.split_once(' ').context("a port")?;
@@ -75,6 +79,7 @@ impl Connection {
         let mut connection = Self {
             channels: Mutex::default(),
             tracks: HashMap::new(),
+            negotiated: AtomicBool::new(false),
             webrtcbin,
             pipeline,
         };
@@ -149,6 +154,17 @@ impl Connection {
         }
         let local: WebRTCSessionDescription = self.webrtcbin.property("local-description");
         Ok(local.sdp().as_text()?)
+    }
+
+    /// Adds the client's candidates that have arrived, once the offer is applied.
+    pub(super) fn add_candidates(&self, shared: &PeerState) {
+        if !self.negotiated.load(Ordering::Acquire) {
+            return;
+        }
+        for (mline, candidate) in shared.candidates.lock().unwrap().drain(..) {
+            self.webrtcbin
+                .emit_by_name::<()>("add-ice-candidate", &[&mline, &candidate]);
+        }
     }
 
     /// Emits an action of webrtcbin; returns its reply.

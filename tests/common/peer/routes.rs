@@ -108,6 +108,7 @@ async fn offer(State(shared): State<Arc<PeerState>>, Json(body): Json<Value>) ->
         return refusal(StatusCode::UNPROCESSABLE_ENTITY, "unreadable offer");
     };
     shared.offers.lock().unwrap().push(offer.clone());
+    shared.candidates.lock().unwrap().clear();
     // As with the real server, a negotiation that fails is never answered.
     tokio::spawn(async move {
         if let Err(error) = connection::open(&shared, &offer).await {
@@ -127,7 +128,21 @@ async fn answer(State(shared): State<Arc<PeerState>>) -> Response {
     }
 }
 
-async fn candidates() -> StatusCode {
-    // The client gathers first; later candidates are not needed.
-    StatusCode::ACCEPTED
+/// Candidates that the client finds after its offer.
+async fn candidates(State(shared): State<Arc<PeerState>>, Json(body): Json<Value>) -> Response {
+    let Some(list) = body["candidates"].as_array() else {
+        return refusal(StatusCode::UNPROCESSABLE_ENTITY, "no candidates");
+    };
+    let read = |candidate: &Value| {
+        let mline = u32::try_from(candidate["sdp_mline_index"].as_u64()?).ok()?;
+        Some((mline, candidate["candidate"].as_str()?.to_owned()))
+    };
+    let Some(list) = list.iter().map(read).collect::<Option<Vec<_>>>() else {
+        return refusal(StatusCode::UNPROCESSABLE_ENTITY, "unreadable candidate");
+    };
+    shared.candidates.lock().unwrap().extend(list);
+    if let Some(connection) = shared.connection() {
+        connection.add_candidates(&shared);
+    }
+    StatusCode::ACCEPTED.into_response()
 }

@@ -129,6 +129,37 @@ async fn offer_sends_sdp_and_track_mapping() {
 }
 
 #[tokio::test]
+async fn candidates_are_sent_with_their_m_section() {
+    let accepted = || reply(202, "", "");
+    let gone = json_reply(404, json!({"detail": "Connection 7 not found"}));
+    let (server, signaling) = signaling([accepted(), accepted(), gone]).await;
+    let text = "candidate:1 1 UDP 2015363327 10.0.0.1 51820 typ host";
+    let candidate = IceCandidate {
+        candidate: text.to_owned(),
+        sdp_mid: "video0".to_owned(),
+        sdp_mline_index: 0,
+    };
+    signaling.candidates(7, &[candidate], false).await.unwrap();
+    let line = "POST /sessions/the%20id/transport/webrtc/connections/7/ice_candidates ";
+    assert!(server.requests()[0].starts_with(line));
+    let body = server.body(0);
+    assert_eq!(
+        body["candidates"],
+        json!([{"candidate": text, "sdp_mid": "video0", "sdp_mline_index": 0}])
+    );
+    assert_eq!(body["is_final"], false);
+    assert_eq!(body["client_info"]["sdk_type"], "gstreamer");
+
+    signaling.candidates(7, &[], true).await.unwrap();
+    assert_eq!(server.body(1)["candidates"], json!([]));
+    assert_eq!(server.body(1)["is_final"], true);
+
+    let error = signaling.candidates(7, &[], true).await.unwrap_err();
+    assert_eq!(error.code, Code::NotFound);
+    assert_eq!(error.operation, Some("ice_candidates"));
+}
+
+#[tokio::test]
 async fn answer_poll_returns_sdp_once_ready() {
     let (_server, signaling) = signaling([
         reply(202, "", ""),

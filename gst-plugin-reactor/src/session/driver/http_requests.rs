@@ -81,6 +81,16 @@ impl Driver {
                     Input::OfferPosted(offer.await)
                 });
             }
+            Action::PostCandidates {
+                connection_id,
+                candidates,
+                is_end,
+            } => {
+                self.spawn_signaling(async move {
+                    let posted = signaling.candidates(connection_id, &candidates, is_end);
+                    Input::CandidatesPosted(posted.await)
+                });
+            }
             Action::PollAnswer { connection_id } => {
                 self.spawn_signaling(async move {
                     Input::AnswerPolled(signaling.answer(connection_id).await)

@@ -10,6 +10,7 @@ use super::{
         CONFLICT_LIMIT, CONNECT_LIMIT, Connecting, Machine, Negotiation, OFFER_LIMIT, Opening,
         Phase, Polling, Preparing, Ready, Timings,
     },
+    trickle::Trickle,
     types::{Action, MachineEvent, NEVER, PlannedTrack, Progress, Status},
 };
 use crate::platform::{
@@ -218,6 +219,7 @@ impl Machine {
         planned: bool,
     ) {
         self.connections += 1;
+        self.trickle = Trickle::default();
         if self.connection_id.is_none() {
             self.actions.push(Action::RegisterConnection);
         }
@@ -308,6 +310,7 @@ impl Machine {
         match complete_offer(offer, &self.planned_tracks, bitrates) {
             Ok((sdp, sections, mapping)) => {
                 self.note_step(|timings| &mut timings.offered);
+                self.trickle.set_offer(&sdp, &sections);
                 self.phase = Phase::Offering(Negotiation {
                     connection_id,
                     sections,
@@ -333,6 +336,7 @@ impl Machine {
                     next: Some(self.now + POLL_FIRST),
                 };
                 self.phase = Phase::Polling(negotiation, polling);
+                self.offer_accepted();
             }
             (phase @ Phase::Offering(_), Err(error)) => {
                 self.phase = phase;

@@ -12,6 +12,7 @@ mod recover;
 mod requests;
 mod state;
 mod suspended;
+mod trickle;
 mod types;
 mod waiting;
 
@@ -52,6 +53,9 @@ impl Machine {
                 }
             }
             Input::OfferPosted(result) => self.offer_posted(result),
+            Input::CandidateFound { mline, candidate } => self.candidate_found(mline, candidate),
+            Input::CandidatesGathered => self.candidates_gathered(),
+            Input::CandidatesPosted(result) => self.candidates_posted(result),
             Input::AnswerPolled(result) => self.answer_polled(result),
             Input::PeerConnected => self.peer_connected(),
             Input::PeerVerified(result) => self.peer_verified(result),
@@ -97,6 +101,7 @@ impl Machine {
 
     fn tick(&mut self) {
         self.requests.expire(self.now, &mut self.actions);
+        self.post_candidates();
         match &mut self.phase {
             Phase::Idle | Phase::Closed => {}
             Phase::Suspended(_) => self.tick_suspended(),
@@ -114,7 +119,7 @@ impl Machine {
             }
             Phase::Polling(..) => self.tick_polling(),
             Phase::Connecting(connecting) if self.now >= connecting.deadline => {
-                let error = connecting.timeout_error();
+                let error = self.trickle.explain(connecting.timeout_error());
                 self.fail(error);
             }
             Phase::Ready(_) => self.tick_ready(),

@@ -39,6 +39,7 @@ impl Machine {
             | Phase::Offering(_)
             | Phase::Polling(..)
             | Phase::Connecting(_) => {
+                let error = self.trickle.explain(error);
                 self.fail(error);
             }
             _ => {}

@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     requests::Requests,
+    trickle::Trickle,
     types::{Action, MachineEvent, NEVER, PlannedTrack, Policy, Progress},
 };
 use crate::platform::{
@@ -62,6 +63,8 @@ pub struct Machine {
     pub(super) requests: Requests,
     /// The server's number for the connection, to make another offer on it.
     pub(super) connection_id: Option<u32>,
+    /// The ICE candidates of the present connection.
+    pub(super) trickle: Trickle,
     /// Counts the connections that were begun.
     pub(super) connections: u64,
     /// How the search for another connection goes, when one is lost.
@@ -253,6 +256,7 @@ impl Machine {
             random: policy.seed | 1,
             policy,
             connection_id: None,
+            trickle: Trickle::default(),
             connections: 0,
             recovery: None,
             reconnecting: Vec::new(),
@@ -323,7 +327,9 @@ impl Machine {
             }
             Phase::Closing(closing) => closing.deadline,
         };
-        let next = phase.min(self.requests.deadline());
+        let next = phase
+            .min(self.requests.deadline())
+            .min(self.candidates_due());
         (next != NEVER).then_some(next)
     }
 }

@@ -8,7 +8,7 @@ use crate::platform::{
     Error,
     coordinator::{Ownership, SessionDescriptor},
     sdp::{Fingerprint, NegotiatedAnswer},
-    signaling::{IceServer, SdpAnswer, TrackMapping},
+    signaling::{IceCandidate, IceServer, SdpAnswer, TrackMapping},
     track::Track,
     wire::{Channel, ClientMessage, ServerMessage, WireFrame, WireVersion},
 };
@@ -97,10 +97,21 @@ pub enum Input {
     ConnectionRegistered(Result<u32, Error>),
     /// The tracks of the offer: the reply to [`Action::AnnounceTracks`].
     TracksPlanned(Result<Vec<PlannedTrack>, Error>),
-    /// The local description: the reply to [`Action::CreateOffer`].
+    /// The local description, with the ICE candidates so far: the reply to
+    /// [`Action::CreateOffer`].
     OfferCreated(Result<String, Error>),
     /// The reply to [`Action::PostOffer`].
     OfferPosted(Result<(), Error>),
+    /// An ICE candidate of ours, as in `candidate:1 1 UDP ...`, for the m-line with
+    /// this index.
+    CandidateFound {
+        mline: u32,
+        candidate: String,
+    },
+    /// All ICE candidates are found.
+    CandidatesGathered,
+    /// The reply to [`Action::PostCandidates`].
+    CandidatesPosted(Result<(), Error>),
     /// The reply to [`Action::PollAnswer`]; `None` if there is no answer yet.
     AnswerPolled(Result<Option<SdpAnswer>, Error>),
     /// ICE and DTLS are connected.
@@ -170,6 +181,12 @@ pub enum Action {
         mapping: Vec<TrackMapping>,
         /// The connection had an offer before.
         resume: bool,
+    },
+    PostCandidates {
+        connection_id: u32,
+        candidates: Vec<IceCandidate>,
+        /// There are no more.
+        is_end: bool,
     },
     PollAnswer {
         connection_id: u32,

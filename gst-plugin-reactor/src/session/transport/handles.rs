@@ -61,7 +61,7 @@ pub(in crate::session) struct TransportConfig {
 /// it is reported.
 pub(in crate::session) enum TransportCommand {
     /// Makes a peer connection with a transceiver per track; reports
-    /// `OfferCreated`.
+    /// `OfferCreated`, and candidates as they are found.
     CreateOffer {
         ice_servers: Vec<IceServer>,
         transceivers: Vec<TransceiverInit>,
@@ -94,7 +94,6 @@ pub(in crate::session) enum TransportCommand {
     Close,
     // From webrtcbin's callbacks and the private pipeline's bus:
     LocalDescriptionSet,
-    GatheringComplete,
     RecalculateLatency,
     /// From the thread's own timer.
     PollStatistics,

@@ -100,6 +100,7 @@ impl PeerConnection {
         let remb = Remb::default();
         remb.install(&webrtcbin);
         report_states(&webrtcbin, &handles);
+        report_candidates(&webrtcbin, &handles);
         let receivers = RtpReceivers::new(transceivers.into_iter().map(|init| init.track));
         receivers.connect_pad_added(&pipeline, &webrtcbin, &handles);
 
@@ -138,11 +139,6 @@ impl PeerConnection {
         });
         self.webrtcbin
             .emit_by_name::<()>("create-offer", &[&None::<gst::Structure>, &promise]);
-    }
-
-    pub(super) fn is_gathered(&self) -> bool {
-        let state: WebRTCICEGatheringState = self.webrtcbin.property("ice-gathering-state");
-        state == WebRTCICEGatheringState::Complete
     }
 
     pub(super) fn local_description(&self) -> Result<String, Error> {
@@ -279,7 +275,7 @@ fn add_transceivers(
     Ok(())
 }
 
-/// Reports webrtcbin's connection and gathering states, from its "pc" thread.
+/// Reports webrtcbin's connection state, from its "pc" thread.
 fn report_states(webrtcbin: &gst::Element, handles: &TransportHandles) {
     let reports = handles.reports.clone();
     webrtcbin.connect_notify(Some("connection-state"), move |webrtcbin, _| {
@@ -294,11 +290,25 @@ fn report_states(webrtcbin: &gst::Element, handles: &TransportHandles) {
             _ => {}
         }
     });
-    let commands = handles.commands.clone();
+}
+
+/// Reports the ICE candidates as libnice finds them, from webrtcbin's "pc" thread.
+fn report_candidates(webrtcbin: &gst::Element, handles: &TransportHandles) {
+    let reports = handles.reports.clone();
+    webrtcbin.connect("on-ice-candidate", false, move |values| {
+        let mline = values.get(1)?.get::<u32>().ok()?;
+        let candidate = values.get(2)?.get::<Option<String>>().ok()??;
+        // An empty one would be the end.
+        if candidate.starts_with("candidate:") {
+            reports.input(Input::CandidateFound { mline, candidate });
+        }
+        None
+    });
+    let reports = handles.reports.clone();
     webrtcbin.connect_notify(Some("ice-gathering-state"), move |webrtcbin, _| {
         let state: WebRTCICEGatheringState = webrtcbin.property("ice-gathering-state");
         if state == WebRTCICEGatheringState::Complete {
-            let _ = commands.send(TransportCommand::GatheringComplete);
+            reports.input(Input::CandidatesGathered);
         }
     });
 }

@@ -24,10 +24,6 @@ use crate::{
     },
 };
 
-/// webrtcbin may never report that gathering is complete. With the candidates
-/// gathered by then, a host on this network is reachable.
-const GATHERING_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// The server sends receiver reports about once a second. Two intervals of
 /// [`POLL_INTERVAL`].
 const STATISTICS_INTERVAL: Duration = Duration::from_secs(1);
@@ -36,7 +32,6 @@ pub(super) struct TransportThread {
     config: TransportConfig,
     handles: TransportHandles,
     peer: Option<PeerConnection>,
-    gathering_since: Option<Instant>,
     jitter_latency: JitterLatencyController,
     jitter_polled: Instant,
     statistics_polled: Instant,
@@ -50,7 +45,6 @@ impl TransportThread {
             config,
             handles,
             peer: None,
-            gathering_since: None,
             jitter_latency,
             jitter_polled: Instant::now(),
             statistics_polled: Instant::now(),
@@ -71,23 +65,12 @@ impl TransportThread {
     }
 
     fn next_command(&self, commands: &mpsc::Receiver<TransportCommand>) -> TransportCommand {
-        let polls = self.peer.is_some();
-        let (since, timeout, on_timeout) = match self.gathering_since {
-            Some(since) => (
-                since,
-                GATHERING_TIMEOUT,
-                TransportCommand::GatheringComplete,
-            ),
-            None if polls => (
-                self.jitter_polled,
-                POLL_INTERVAL,
-                TransportCommand::PollStatistics,
-            ),
-            None => return commands.recv().unwrap_or(TransportCommand::Close),
-        };
-        match commands.recv_timeout(timeout.saturating_sub(since.elapsed())) {
+        if self.peer.is_none() {
+            return commands.recv().unwrap_or(TransportCommand::Close);
+        }
+        match commands.recv_timeout(POLL_INTERVAL.saturating_sub(self.jitter_polled.elapsed())) {
             Ok(command) => command,
-            Err(mpsc::RecvTimeoutError::Timeout) => on_timeout,
+            Err(mpsc::RecvTimeoutError::Timeout) => TransportCommand::PollStatistics,
             Err(mpsc::RecvTimeoutError::Disconnected) => TransportCommand::Close,
         }
     }
@@ -98,8 +81,7 @@ impl TransportThread {
                 ice_servers,
                 transceivers,
             } => return self.create_offer(&ice_servers, transceivers),
-            TransportCommand::LocalDescriptionSet => return self.start_gathering(),
-            TransportCommand::GatheringComplete => return self.finish_gathering(),
+            TransportCommand::LocalDescriptionSet => return self.report_offer(),
             TransportCommand::ApplyAnswer(answer) => return self.apply_answer(&answer),
             TransportCommand::OpenMedia => return self.handles.gate.open(),
             TransportCommand::OpenSender(track, codec, payload_type) => {
@@ -145,17 +127,9 @@ impl TransportThread {
         }
     }
 
-    fn start_gathering(&mut self) {
-        self.gathering_since = Some(Instant::now());
-        if self.peer.as_ref().is_none_or(PeerConnection::is_gathered) {
-            self.finish_gathering();
-        }
-    }
-
-    fn finish_gathering(&mut self) {
-        if self.gathering_since.take().is_some()
-            && let Some(peer) = &self.peer
-        {
+    /// Gathering has begun, and goes on.
+    fn report_offer(&self) {
+        if let Some(peer) = &self.peer {
             let offer = peer.local_description();
             self.handles.reports.input(Input::OfferCreated(offer));
         }

@@ -18,6 +18,7 @@ mod requests;
 mod server;
 mod state;
 mod table;
+mod trickle;
 mod waiting;
 
 use serde_json::Value;
@@ -26,7 +27,7 @@ use super::{state::*, *};
 use crate::platform::{
     Failure,
     coordinator::{Capabilities, Ownership, SessionDescriptor},
-    signaling::{IceServer, SdpAnswer, TrackMapping},
+    signaling::{IceCandidate, IceServer, SdpAnswer, TrackMapping},
     track::{Direction, Kind, Track},
     wire::{Channel, ClientMessage, Framing, UploadReferences, WireFrame, WireVersion, encode},
 };

@@ -294,6 +294,8 @@ fn label(action: &Action) -> &'static str {
         Action::AnnounceTracks(_) => "announce",
         Action::CreateOffer { .. } => "build",
         Action::PostOffer { .. } => "offer",
+        Action::PostCandidates { is_end: false, .. } => "candidates",
+        Action::PostCandidates { is_end: true, .. } => "candidates-end",
         Action::PollAnswer { .. } => "poll",
         Action::ApplyAnswer(_) => "apply",
         Action::VerifyPeer(_) => "verify",

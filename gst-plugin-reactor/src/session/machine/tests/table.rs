@@ -6,6 +6,7 @@ use super::{
     state::{
         ConnectState, OfferParts, Outstanding, ReadyState, State, harness_in, state_of, states,
     },
+    trickle::candidate,
     *,
 };
 
@@ -21,7 +22,7 @@ macro_rules! listed {
 // The variants of `Input`; `variant` fails to compile if one is missing.
 listed! { Variant, VARIANTS:
     Start Stop Reconnect Disconnect Tick SessionOpened IceServersFetched ConnectionRegistered
-    TracksPlanned OfferCreated OfferPosted AnswerPolled PeerConnected PeerVerified ChannelOpened
+    TracksPlanned OfferCreated OfferPosted CandidateFound CandidatesGathered CandidatesPosted AnswerPolled PeerConnected PeerVerified ChannelOpened
     FrameReceived LastReceived TransportFailed SetTrackPaused PauseTrack Request SessionDescribed
     SessionEnded TransportClosed SetMaxReceiveBitrate
 }
@@ -29,7 +30,7 @@ listed! { Variant, VARIANTS:
 listed! { Sample, SAMPLES:
     Start Stop Reconnect Suspend Disconnect TickEarly TickDue
     OpenedOk OpenedBusy OpenedErr IceServersOk IceServersErr RegisteredOk RegisteredErr PlannedOk PlannedErr
-    OfferCreatedOk OfferCreatedErr PostedOk PostedErr PolledNone PolledAnswer PolledBad PolledErr
+    OfferCreatedOk OfferCreatedErr PostedOk PostedErr CandidateFound CandidatesGathered CandidatesPostedOk CandidatesPostedErr PolledNone PolledAnswer PolledBad PolledErr
     PeerConnected VerifiedOk VerifiedErr OpenControl OpenData
     FrameModel FrameEnded FrameGarbage LastReceived TransportFailed ResumeTrack PauseTrack Request
     DescribedRunning DescribedOver DescribedGone DescribedErr EndedOk EndedErr TransportClosed Bound
@@ -48,6 +49,9 @@ fn variant(input: &Input) -> Variant {
         Input::TracksPlanned(_) => Variant::TracksPlanned,
         Input::OfferCreated(_) => Variant::OfferCreated,
         Input::OfferPosted(_) => Variant::OfferPosted,
+        Input::CandidateFound { .. } => Variant::CandidateFound,
+        Input::CandidatesGathered => Variant::CandidatesGathered,
+        Input::CandidatesPosted(_) => Variant::CandidatesPosted,
         Input::AnswerPolled(_) => Variant::AnswerPolled,
         Input::PeerConnected => Variant::PeerConnected,
         Input::PeerVerified(_) => Variant::PeerVerified,
@@ -98,6 +102,10 @@ fn input(sample: Sample, harness: &Harness) -> Input {
         Sample::OfferCreatedErr => Input::OfferCreated(Err(broken())),
         Sample::PostedOk => Input::OfferPosted(Ok(())),
         Sample::PostedErr => Input::OfferPosted(Err(network())),
+        Sample::CandidateFound => candidate(1),
+        Sample::CandidatesGathered => Input::CandidatesGathered,
+        Sample::CandidatesPostedOk => Input::CandidatesPosted(Ok(())),
+        Sample::CandidatesPostedErr => Input::CandidatesPosted(Err(network())),
         Sample::PolledNone => Input::AnswerPolled(Ok(None)),
         Sample::PolledAnswer => answer(ANSWER),
         Sample::PolledBad => answer(ANSWER_H264),
@@ -180,6 +188,10 @@ const TABLE: [(Sample, [Rule; COLUMNS]); SAMPLES.len()] = {
     (OfferCreatedErr,        [____, ____, fail, ____, ____, ____, ____, ____, ____, ____, ____]),
     (PostedOk,        [____, ____, ____, posted, ____, ____, ____, ____, ____, ____, ____]),
     (PostedErr,       [____, ____, ____, fail, ____, ____, ____, ____, ____, ____, ____]),
+    (CandidateFound,  [____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____]),
+    (CandidatesGathered, [____, ____, ____, ____, gathered, gathered, gathered, ____, ____, ____, ____]),
+    (CandidatesPostedOk, [____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____]),
+    (CandidatesPostedErr, [____, ____, ____, ____, candidates_refused, candidates_refused, ____, ____, ____, ____, ____]),
     (PolledNone,      [____, ____, ____, ____, no_answer, ____, ____, ____, ____, ____, ____]),
     (PolledAnswer,    [____, ____, ____, ____, answered, ____, ____, ____, ____, ____, ____]),
     (PolledBad,       [____, ____, ____, ____, fail, ____, ____, ____, ____, ____, ____]),
@@ -438,6 +450,14 @@ fn offer_created(state: State) -> Outcome {
     // No offer is created before the tracks and the ICE servers are known.
     matches!(state, State::Preparing(p) if p.planned && p.ice)
         .then(|| piece(state, |p| p.offer = true))?
+}
+
+fn gathered(state: State) -> Outcome {
+    go(state, "candidates-end")
+}
+
+fn candidates_refused(state: State) -> Outcome {
+    go(state, "warning")
 }
 
 fn posted(_: State) -> Outcome {

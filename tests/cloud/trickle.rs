@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT
+
+//! Trickle ICE: the offer waits for no STUN or TURN server; the candidates follow it.
+
+use std::net::{IpAddr, TcpListener, UdpSocket};
+
+use gst::prelude::*;
+use reactor_coordinator::{ApiRoute, Coordinator, CoordinatorSettings, Rule};
+use reactor_tests::{
+    TIMEOUT,
+    cloud::start_coordinator,
+    pipeline::{status, wait_until},
+    server::Server,
+};
+use serde_json::{Value, json};
+
+use super::elements::{play, source};
+
+const RUNS: usize = 3;
+/// From the description of the session to ready. An offer that waits for the servers takes more
+/// than 2 s.
+const CONNECT_LIMIT: f64 = 1500.0;
+
+/// STUN and TURN servers that take packets and connections, and never answer.
+struct SilentServers {
+    udp: UdpSocket,
+    tcp: TcpListener,
+}
+
+impl SilentServers {
+    /// On this address of the machine's.
+    fn bind(address: IpAddr) -> Self {
+        Self {
+            udp: UdpSocket::bind((address, 0)).unwrap(),
+            tcp: TcpListener::bind((address, 0)).unwrap(),
+        }
+    }
+
+    /// As the platform lists them.
+    fn list(&self) -> Value {
+        let udp = self.udp.local_addr().unwrap();
+        let tcp = self.tcp.local_addr().unwrap();
+        let turn = [
+            format!("turn:{udp}?transport=udp"),
+            format!("turn:{tcp}?transport=tcp"),
+        ];
+        let credentials = json!({"username": "u", "password": "p"});
+        json!([
+            {"uris": [format!("stun:{udp}")]},
+            {"uris": turn, "credentials": credentials},
+        ])
+    }
+}
+
+/// The address that the machine's host candidates have.
+fn own_address() -> IpAddr {
+    let server = Server::playground();
+    let coordinator = start_coordinator(&server, CoordinatorSettings::default());
+    let running = source(&coordinator, "");
+    play(&running);
+    running.stop();
+    let offers = bodies(&coordinator, ApiRoute::Offer);
+    let offered = offers[0]["sdp_offer"].as_str().unwrap().lines();
+    let offered = offered.filter_map(|line| line.strip_prefix("a=candidate:"));
+    let trickled = trickled(&coordinator);
+    let trickled = trickled.iter().filter_map(|c| c["candidate"].as_str());
+    let mut hosts = offered.chain(trickled).filter(|c| c.contains("typ host"));
+    // Foundation, component, transport, priority, address.
+    let host = hosts.next().unwrap().split(' ').nth(4).unwrap();
+    host.parse().unwrap()
+}
+
+fn bodies(coordinator: &Coordinator, route: ApiRoute) -> Vec<Value> {
+    let requests = coordinator.requests(route);
+    let bodies = requests
+        .iter()
+        .map(|r| serde_json::from_str(&r.body).unwrap());
+    bodies.collect()
+}
+
+/// The candidates that the server received after the offers, with their m-sections.
+fn trickled(coordinator: &Coordinator) -> Vec<Value> {
+    let bodies = bodies(coordinator, ApiRoute::Candidates);
+    let lists = bodies.iter().map(|body| body["candidates"].as_array());
+    lists.flat_map(|list| list.unwrap().clone()).collect()
+}
+
+#[test]
+fn silent_ice_servers_do_not_delay_connection() {
+    let silent = SilentServers::bind(own_address());
+    let server = Server::playground();
+    let mut took = Vec::new();
+    for _ in 0..RUNS {
+        let coordinator = start_coordinator(
+            &server,
+            CoordinatorSettings {
+                ice_servers: Some(silent.list()),
+                ..CoordinatorSettings::default()
+            },
+        );
+        let running = source(&coordinator, "");
+        play(&running);
+        let stats: gst::Structure = running.by_name("r").property("stats");
+        let at = |name| stats.get::<f64>(name).unwrap();
+        took.push(at("ready-ms") - at("gpu-ms"));
+        running.stop();
+
+        let offers = bodies(&coordinator, ApiRoute::Offer);
+        let [offer] = &offers[..] else {
+            panic!("{offers:?}")
+        };
+        let offer = offer["sdp_offer"].as_str().unwrap();
+        for candidate in trickled(&coordinator) {
+            let text = candidate["candidate"].as_str().unwrap();
+            assert!(text.starts_with("candidate:"), "{text}");
+            assert!(!offer.contains(text), "{text} was in the offer");
+            let mid = candidate["sdp_mid"].as_str().unwrap();
+            assert!(offer.contains(&format!("a=mid:{mid}\r\n")), "{mid}");
+            assert_eq!(candidate["sdp_mline_index"], 0);
+        }
+        let offered = offer.matches("a=candidate:").count();
+        let trickled = trickled(&coordinator).len();
+        assert!(offered + trickled > 0);
+        eprintln!("{took:?} ms; candidates: {offered} in the offer, {trickled} after it");
+    }
+    took.sort_by(f64::total_cmp);
+    assert!(took[RUNS / 2] < CONNECT_LIMIT, "{took:?} ms");
+    // They were asked: the list was used.
+    silent.udp.set_nonblocking(true).unwrap();
+    assert!(silent.udp.recv(&mut [0; 1500]).is_ok());
+}
+
+/// The server finds the client by the client's own packets.
+#[test]
+fn refused_candidates_are_a_warning() {
+    let server = Server::playground();
+    let coordinator = start_coordinator(&server, CoordinatorSettings::default());
+    let refusal = Rule::reply(404, "Connection not found");
+    coordinator.rule(ApiRoute::Candidates, refusal);
+    // The answer is late, so that the refusal comes before the connection.
+    coordinator.next(ApiRoute::Answer, 3, Rule::reply(202, ""));
+    let running = source(&coordinator, "");
+    play(&running);
+    assert_eq!(status(&running.by_name("r")), "ready");
+    let bus = running.pipeline.bus().unwrap();
+    while let Some(message) = bus.pop_filtered(&[gst::MessageType::Error]) {
+        panic!("{message:?}");
+    }
+    running.stop();
+}
+
+#[test]
+fn candidates_end_with_an_empty_list() {
+    let server = Server::playground();
+    let coordinator = start_coordinator(&server, CoordinatorSettings::default());
+    let running = source(&coordinator, "");
+    play(&running);
+    wait_until("the end of candidates", TIMEOUT, || {
+        let bodies = bodies(&coordinator, ApiRoute::Candidates);
+        bodies.iter().any(|body| body["is_final"] == true)
+    });
+    let all = bodies(&coordinator, ApiRoute::Candidates);
+    let (end, rest) = all.split_last().unwrap();
+    assert_eq!(end["candidates"], json!([]));
+    assert!(rest.iter().all(|body| body["is_final"] == false));
+    running.stop();
+}
