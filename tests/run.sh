@@ -75,6 +75,13 @@ install() {
         unpack_packages "$REACTOR_NGINX" nginx libnginx-mod-rtmp ||
             echo "no nginx: two tests of tools will fail" >&2
     fi
+    # A TURN server.
+    if [[ ! -e ${REACTOR_COTURN:-}/usr/bin/turnserver ]]; then
+        export REACTOR_COTURN=$REACTOR_CACHE/coturn
+        unpack_packages "$REACTOR_COTURN" coturn libevent-core-2.1-7 libevent-extra-2.1-7 \
+            libevent-openssl-2.1-7 libevent-pthreads-2.1-7 libhiredis0.14 libmariadb3 libpq5 ||
+            echo "no coturn: one test of cloud will fail" >&2
+    fi
 }
 
 build() {

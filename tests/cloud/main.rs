@@ -5,4 +5,5 @@
 mod coordinator;
 mod elements;
 mod https;
+mod ice_relay;
 mod trickle;

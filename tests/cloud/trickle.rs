@@ -9,6 +9,7 @@ use reactor_coordinator::{ApiRoute, Coordinator, CoordinatorSettings, Rule};
 use reactor_tests::{
     TIMEOUT,
     cloud::start_coordinator,
+    coturn::own_address,
     frames::FrameReader,
     pipeline::{status, wait_until},
     server::Server,
@@ -53,25 +54,7 @@ impl SilentServers {
     }
 }
 
-/// The address that the machine's host candidates have.
-fn own_address() -> IpAddr {
-    let server = Server::playground();
-    let coordinator = start_coordinator(&server, CoordinatorSettings::default());
-    let running = source(&coordinator, "");
-    play(&running);
-    running.stop();
-    let offers = bodies(&coordinator, ApiRoute::Offer);
-    let offered = offers[0]["sdp_offer"].as_str().unwrap().lines();
-    let offered = offered.filter_map(|line| line.strip_prefix("a=candidate:"));
-    let trickled = trickled(&coordinator);
-    let trickled = trickled.iter().filter_map(|c| c["candidate"].as_str());
-    let mut hosts = offered.chain(trickled).filter(|c| c.contains("typ host"));
-    // Foundation, component, transport, priority, address.
-    let host = hosts.next().unwrap().split(' ').nth(4).unwrap();
-    host.parse().unwrap()
-}
-
-fn bodies(coordinator: &Coordinator, route: ApiRoute) -> Vec<Value> {
+pub fn bodies(coordinator: &Coordinator, route: ApiRoute) -> Vec<Value> {
     let requests = coordinator.requests(route);
     let bodies = requests
         .iter()
@@ -80,7 +63,7 @@ fn bodies(coordinator: &Coordinator, route: ApiRoute) -> Vec<Value> {
 }
 
 /// The candidates that the server received after the offers, with their m-sections.
-fn trickled(coordinator: &Coordinator) -> Vec<Value> {
+pub fn trickled(coordinator: &Coordinator) -> Vec<Value> {
     let bodies = bodies(coordinator, ApiRoute::Candidates);
     let lists = bodies.iter().map(|body| body["candidates"].as_array());
     lists.flat_map(|list| list.unwrap().clone()).collect()

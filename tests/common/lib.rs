@@ -9,6 +9,7 @@ pub mod bandwidth_limit;
 pub mod camera_view;
 pub mod clips;
 pub mod cloud;
+pub mod coturn;
 pub mod frames;
 pub mod http;
 pub mod leaks;

@@ -218,13 +218,31 @@ fn candidate_pair(reports: &[gst::Structure]) -> Option<CandidatePair> {
         let text = report.get::<String>(name).unwrap_or_default();
         text.to_ascii_lowercase()
     };
-    let relay_protocol = text(local, "relay-protocol");
     Some(CandidatePair {
         local_candidate_type: text(local, "candidate-type"),
         remote_candidate_type: text(remote, "candidate-type"),
         protocol: text(local, "protocol"),
-        relay_protocol: Some(relay_protocol).filter(|protocol| !protocol.is_empty()),
+        relay_protocol: relay_protocol(local),
     })
+}
+
+/// How the relay of a local candidate is reached: `udp`, `tcp` or `tls`.
+///
+/// webrtcbin 1.22 reports `none` for relays that were added by `add-turn-server`. The
+/// candidate's priority tells it: its type preference (RFC 8445, 5.1.2.1) in libnice
+/// 0.1.21 is 30 for a relay over UDP, 20 for another.
+fn relay_protocol(local: &gst::Structure) -> Option<String> {
+    if local.get::<&str>("candidate-type") != Ok("relay") {
+        return None;
+    }
+    let reported = local.get::<&str>("relay-protocol").ok();
+    let known = reported.filter(|protocol| !matches!(*protocol, "" | "none"));
+    let by_priority = || match local.get::<u32>("priority").ok()? >> 24 {
+        30 => Some("udp"),
+        20 => Some("tcp"),
+        _ => None,
+    };
+    known.or_else(by_priority).map(str::to_ascii_lowercase)
 }
 
 /// Of DTLS and ICE.
@@ -240,4 +258,37 @@ fn nick(state: &impl ToValue) -> Option<String> {
     let value = state.to_value();
     let (_, value) = glib::EnumValue::from_value(&value)?;
     Some(value.nick().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relay_protocol_is_that_of_a_relay() {
+        let protocol = |kind: &str, reported: &str, priority: u32| {
+            let local = gst::Structure::builder("candidate")
+                .field("candidate-type", kind)
+                .field("relay-protocol", reported)
+                .field("priority", priority)
+                .build();
+            relay_protocol(&local)
+        };
+        gst::init().unwrap();
+        // Priorities that libnice 0.1.21 chose.
+        assert_eq!(
+            protocol("relay", "none", 505_413_887).as_deref(),
+            Some("udp")
+        );
+        assert_eq!(
+            protocol("relay", "none", 337_641_727).as_deref(),
+            Some("tcp")
+        );
+        assert_eq!(
+            protocol("relay", "tls", 337_641_727).as_deref(),
+            Some("tls")
+        );
+        assert_eq!(protocol("relay", "none", 1), None);
+        assert_eq!(protocol("host", "none", 505_413_887), None);
+    }
 }
