@@ -45,7 +45,8 @@ pub struct NegotiatedTrack {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NegotiatedAnswer {
     /// The text to give to webrtcbin: the answer written out anew, with CRLF
-    /// line ends, with the transport attributes in every m-section, and without candidates that are not IP addresses.
+    /// line ends, with the transport attributes in every m-section, and
+    /// only with candidates that can be connected to.
     pub sdp: String,
     pub tracks: Vec<NegotiatedTrack>,
     /// Of the one certificate that the peer may present.
@@ -268,13 +269,7 @@ fn has_frame_metadata(session: &Session) -> bool {
 /// The description as text, written out anew, so that the media engine reads
 /// exactly what was checked.
 fn write_checked(session: &mut Session) -> Result<String, Error> {
-    for media in &mut session.medias {
-        media.attributes.retain(|attribute| {
-            let value = attribute.value.as_deref();
-            attribute.attribute != "candidate"
-                || value.is_some_and(answer_transport::is_usable_candidate)
-        });
-    }
+    answer_transport::retain_usable_candidates(session);
     let mut text = Vec::new();
     let written = session.write(&mut text);
     match (written, String::from_utf8(text)) {

@@ -3,7 +3,7 @@
 //! What an answer says about ICE (RFC 8839), DTLS (RFC 8842) and BUNDLE
 //! (RFC 9143). Pure functions, called by the check of an answer.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use sdp_types::{Attribute, Media, Session};
 
@@ -121,10 +121,7 @@ fn ice_and_dtls_parameters<'a>(media: &'a Media, mid: &str) -> Result<[&'a str; 
     };
     let (ufrag, pwd, setup) = (get("ice-ufrag")?, get("ice-pwd")?, get("setup")?);
     // RFC 8839, 5.4.
-    let ice_chars = |text: &str| {
-        text.bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
-    };
+    let ice_chars = |text: &str| text.bytes().all(is_ice_char);
     let fits = (4..=256).contains(&ufrag.len()) && (22..=256).contains(&pwd.len());
     if !fits || !ice_chars(ufrag) || !ice_chars(pwd) {
         let what = format!("m-section {mid} has malformed ICE credentials");
@@ -137,15 +134,36 @@ fn ice_and_dtls_parameters<'a>(media: &'a Media, mid: &str) -> Result<[&'a str; 
     Ok([ufrag, pwd, setup])
 }
 
-/// Whether a candidate can be connected to: well-formed, and an address
-/// rather than a name (webrtcbin before 1.26.7 leaks when it resolves those).
-pub(super) fn is_usable_candidate(value: &str) -> bool {
+/// How many candidates of an m-section are kept. libnice 0.1.21 checks 100 pairs.
+const MAX_CANDIDATES: usize = 100;
+
+/// Leaves only candidates that can be connected to, on the m-sections, where they
+/// belong (RFC 8839, 5.1).
+pub(super) fn retain_usable_candidates(session: &mut Session) {
+    session.attributes.retain(|a| a.attribute != "candidate");
+    for media in &mut session.medias {
+        let mut kept = 0;
+        media.attributes.retain(|attribute| {
+            if attribute.attribute != "candidate" {
+                return true;
+            }
+            let value = attribute.value.as_deref();
+            let usable = kept < MAX_CANDIDATES && value.is_some_and(is_usable_candidate);
+            kept += usize::from(usable);
+            usable
+        });
+    }
+}
+
+/// Whether a candidate is well-formed, and has an address rather than a name
+/// (webrtcbin before 1.26.7 leaks when it resolves those).
+fn is_usable_candidate(value: &str) -> bool {
     let mut fields = value.split_ascii_whitespace();
     let mut field = || fields.next();
     let [
-        Some(_),
+        Some(foundation),
         Some(component),
-        Some(_),
+        Some(transport),
         Some(priority),
         Some(address),
         Some(port),
@@ -153,10 +171,23 @@ pub(super) fn is_usable_candidate(value: &str) -> bool {
     else {
         return false;
     };
-    matches!(component.parse::<u16>(), Ok(1..=256))
-        && priority.parse::<u32>().is_ok()
-        && address.parse::<IpAddr>().is_ok()
-        && port.parse::<u16>().is_ok()
+    (1..=32).contains(&foundation.len())
+        && foundation.bytes().all(is_ice_char)
+        && matches!(component.parse::<u16>(), Ok(1..=256))
+        && ["udp", "tcp"].contains(&&*transport.to_ascii_lowercase())
+        && matches!(priority.parse::<u32>(), Ok(1..))
+        && address.parse().is_ok_and(is_unicast)
+        && matches!(port.parse::<u16>(), Ok(1..))
         && field() == Some("typ")
         && matches!(field(), Some("host" | "srflx" | "prflx" | "relay"))
+}
+
+/// RFC 8839, 5.1.
+fn is_ice_char(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/')
+}
+
+fn is_unicast(address: IpAddr) -> bool {
+    let broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
+    !address.is_unspecified() && !address.is_multicast() && !broadcast
 }
