@@ -5,13 +5,10 @@
 use std::{
     collections::HashMap,
     fs,
-    io::Read,
-    path::{Path, PathBuf},
+    io::{Read, Write},
+    path::Path,
     process::Command,
-    sync::{
-        Arc, Mutex, OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
@@ -32,7 +29,6 @@ pub const LIVE: &str = "-c:v libx264 -preset veryfast -tune zerolatency -c:a aac
 pub struct Recording {
     pub init_section: Bytes,
     pub segments: Vec<Bytes>,
-    directory: tempfile::TempDir,
     frames: OnceLock<Vec<String>>,
 }
 
@@ -84,7 +80,6 @@ fn make(codecs: &str, size: &str, seconds: u32) -> Recording {
         segments: segments
             .map(|path| fs::read(path).unwrap().into())
             .collect(),
-        directory,
         frames: OnceLock::new(),
     }
 }
@@ -136,17 +131,13 @@ impl Recording {
     }
 
     /// The segments as one fragmented file, for ffmpeg to compare with.
-    pub fn fragmented(&self, segments: std::ops::Range<usize>) -> PathBuf {
-        // Other tests read theirs meanwhile.
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = self.directory.path().join(format!("joined_{count}.mp4"));
-        let mut all = self.init_section.to_vec();
+    pub fn fragmented(&self, segments: std::ops::Range<usize>) -> tempfile::TempPath {
+        let mut file = tempfile::Builder::new().suffix(".mp4").tempfile().unwrap();
+        file.write_all(&self.init_section).unwrap();
         for segment in &self.segments[segments] {
-            all.extend_from_slice(segment);
+            file.write_all(segment).unwrap();
         }
-        fs::write(&path, all).unwrap();
-        path
+        file.into_temp_path()
     }
 }
 
