@@ -29,6 +29,18 @@ pub struct CameraColours {
     pub above: Yuv,
 }
 
+/// Has a running `videotestsrc` show this colour from the next picture on. The property is set on
+/// the source's own thread, between two pictures: that of GStreamer 1.22 frees the picture that it
+/// repeats without a lock, and crashes if it is copying it.
+pub fn show_colour(videotestsrc: &gst::Element, colour: Colour) {
+    let pad = videotestsrc.static_pad("src").expect("a source pad");
+    pad.add_probe(gst::PadProbeType::BUFFER, move |pad, _| {
+        let videotestsrc = pad.parent_element().expect("a source");
+        videotestsrc.set_property_from_str("pattern", colour.pattern());
+        gst::PadProbeReturn::Remove
+    });
+}
+
 /// Measures all pictures that pass a pad.
 #[derive(Debug, Clone, Default)]
 pub struct CameraView(Arc<Mutex<Vec<CameraColours>>>);

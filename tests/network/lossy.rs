@@ -8,7 +8,7 @@ use std::time::Duration;
 use gst::prelude::*;
 use reactor_tests::{
     actions::send_command,
-    camera_view::{CameraView, Colour},
+    camera_view::{CameraView, Colour, show_colour},
     frames::{Frame, FrameReader},
     pipeline::{TestPipeline, is_v0, wait_until},
     proxy::{Proxy, RuntimeRoute},
@@ -233,8 +233,7 @@ fn camera_over_lossy_network_reaches_model() {
     let view = CameraView::watch(&running.pad("i", "src"));
     running.play();
     for colour in [Colour::Red, Colour::Blue, Colour::Red] {
-        let camera = running.by_name("c");
-        camera.set_property_from_str("pattern", colour.pattern());
+        show_colour(&running.by_name("c"), colour);
         view.wait_for(colour, TIMEOUT);
     }
     let counts = network.relay.counts(Direction::ToServer);
