@@ -9,8 +9,9 @@ receive     the model's picture and sound, ours and the official client
 roundtrip   a camera's picture to the model and back, ours and the official client
 command     from a command to the picture that shows it, ours and the official client
 encoding    sending encoded video, and raw video that reactorsink encodes
-lossy       as receive, on a network that loses 5 % and has 40 ms of jitter, both ways; each
-            run has a seed of its own, which its clients share (60 s by default)
+lossy       as receive, by default settings, on networks that lose packets, both ways: 5 % and 40 ms
+            of jitter, 2 % in bursts of 8, and 2 % with a round trip of 150 ms; each run has a seed
+            of its own, which its clients share (20 s by default, from the first frame on)
 narrow      as receive, through a link of 400, 700 and 1500 kbit/s with a queue of 30000 bytes (tc,
             in the namespace of tests/netns.sh): ours by default and with max-receive-bitrate, and
             the official client (20 s by default, from the moment at which the session is ready)
@@ -57,6 +58,7 @@ ROUNDTRIP = (
 )
 COMMAND = (*LATENCY, "commands", "unseen")
 LOSSY = (
+    "first_frame_ms",
     "lost_percent",
     "freezes",
     "frozen_s",
@@ -75,11 +77,14 @@ NARROW = (
 )
 # The rate of the link and the bound that is set, bit/s.
 LINKS = ((400_000, 300_000), (700_000, 600_000), (1_500_000, 1_300_000))
-NETWORK = ("--loss", "0.05", "--jitter", "40")
+# Networks of reactor-relay, both ways.
+NETWORKS = {
+    "5 % loss, 40 ms jitter": ("--loss", "0.05", "--jitter", "40"),
+    "2 % loss in bursts of 8": ("--loss", "0.02", "--loss-burst", "8"),
+    "2 % loss, 150 ms round trip": ("--loss", "0.02", "--delay", "75"),
+}
 SLOW_SERVER_MS = 20
 CLIP = ("seconds", "peak_kib", "grown_kib", "megabytes")
-# Fixed latencies in ms, in addition to the default, which grows.
-LATENCIES = (60, 200, 400)
 ENCODING = ("cpu_seconds", "pictures", "sent_kbit_s")
 
 
@@ -177,34 +182,31 @@ class Bench:
             self.compare("reactorsink", size, commands, ENCODING, ("VP8 before", "raw"))
 
     def lossy(self, size: str) -> None:
+        for title, network in NETWORKS.items():
+            self._lossy(size, title, network)
+
+    def _lossy(self, size: str, title: str, network: tuple) -> None:
         options = self._options
-        seconds = options.seconds or 60
-        fixed = (f"latency={latency}" for latency in LATENCIES)
-        names = ["default", *fixed, "official"]
-        runs = []
+        seconds = options.seconds or 20
+        pairs = []
         for seed in range(1, options.runs + 1):
-            runs.append([])
-            for name in names:
+            pairs.append([])
+            for name in OURS:
                 server = serve(options.serve, *size.split("x"))
                 try:
-                    with Network(options, server["port"], seed) as url:
-                        runs[-1].append(measure(self._through(url, name, seconds), seconds + 120))
+                    with Network(options, server["port"], seed, network) as url:
+                        command = [options.bench, "lossy", url, str(seconds), "0"]
+                        if name == "official":
+                            script = str(HERE / "official_lossy.py")
+                            command = [sys.executable, script, "--url", url]
+                            command += ["--seconds", str(seconds)]
+                        pairs[-1].append(measure(command, seconds + 120))
                 finally:
                     stop = [options.serve, "stop", "--port", server["port"]]
                     subprocess.run(stop, check=False, stdout=subprocess.DEVNULL)
-            print(f"seed {seed}: {json.dumps(dict(zip(names, runs[-1])))}", flush=True)
-        print(f"\nlossy: {size}, 30 frames/s, {seconds} s, median of {options.runs} seeds")
-        print(f"{'':20}" + "".join(f"{name:>13}" for name in names))
-        for figure in LOSSY:
-            medians = (statistics.median(run[figure] for run in column) for column in zip(*runs))
-            print(f"{figure:20}" + "".join(f"{median:13.2f}" for median in medians), flush=True)
-
-    def _through(self, url: str, name: str, seconds: float) -> list[str]:
-        if name == "official":
-            script = str(HERE / "official_lossy.py")
-            return [sys.executable, script, "--url", url, "--seconds", str(seconds)]
-        latency = "0" if name == "default" else name.removeprefix("latency=")
-        return [self._options.bench, "lossy", url, str(seconds), latency]
+            print(f"seed {seed}: {json.dumps(dict(zip(OURS, pairs[-1])))}", flush=True)
+        print(f"\nlossy, {title}: {size}, 30 frames/s, {seconds} s, {options.runs} seeds")
+        show(pairs, LOSSY, OURS)
 
     def narrow(self, size: str) -> None:
         options = self._options
@@ -282,10 +284,10 @@ class Serving:
 class Network(Serving):
     """A bad network while the context is entered; gives the URL that leads through it."""
 
-    def __init__(self, options, port: str, seed: int) -> None:
+    def __init__(self, options, port: str, seed: int, network: tuple) -> None:
         relay = Path(options.bench).with_name("reactor-relay")
         runtime = f"http://127.0.0.1:{port}"
-        super().__init__([str(relay), runtime, "--seed", str(seed), *NETWORK])
+        super().__init__([str(relay), runtime, "--seed", str(seed), *network])
 
 
 class Link:
@@ -340,7 +342,7 @@ def main() -> None:
     parser.add_argument("bench")
     parser.add_argument("--only", action="append", choices=MEASUREMENTS, help="may be repeated")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--seconds", type=float, help="of each run [10, lossy: 60]")
+    parser.add_argument("--seconds", type=float, help="of each run [10, lossy: 20]")
     parser.add_argument("--latency", type=int, default=10, help="our jitter buffer, ms")
     parser.add_argument("--size", action="append", help="WIDTHxHEIGHT, may be repeated")
     parser.add_argument("--segments", type=int, default=3600, help="of 2 s, of the clip")

@@ -1,5 +1,5 @@
 """Receives through a bad network with the official client; prints one line of JSON.
-Measures as lossy.rs does.
+Measures as lossy.rs does, from the first frame on.
 
     official_lossy.py --url URL --seconds 60
 """
@@ -17,14 +17,12 @@ from reactor_sdk import Reactor
 from measure import cpu_seconds, ms_since, now_us, percentile, read_row
 
 FIRST_FRAME_LIMIT = 60
-WARM_UP = 2
 FREEZE_MS = 200
 
 
 class Meter:
     def __init__(self) -> None:
         self.begun = threading.Event()
-        self.measuring = False
         self.frames: list[tuple[int, int, float]] = []
         self.unreadable = 0
 
@@ -33,13 +31,12 @@ class Meter:
         counter = read_row(bgra, width, height, 0)
         emitted = read_row(bgra, width, height, 1)
         if counter is None or emitted is None:
-            self.unreadable += self.measuring
+            self.unreadable += 1
             return
         if not emitted:
             return  # the black picture before the model's first
+        self.frames.append((counter, now, ms_since(now, emitted)))
         self.begun.set()
-        if self.measuring:
-            self.frames.append((counter, now, ms_since(now, emitted)))
 
 
 async def main() -> int:
@@ -50,20 +47,18 @@ async def main() -> int:
     meter = Meter()
     reactor = Reactor("playground", local=True, api_url=options.url)
     reactor.track("main_video").on_raw_frame(meter.frame)
+    started = time.monotonic()
     await reactor.connect()
     try:
         if not await asyncio.to_thread(meter.begun.wait, FIRST_FRAME_LIMIT):
             print("official_lossy.py: no frame", file=sys.stderr)
             return 1
-        await asyncio.sleep(WARM_UP)
         cpu, begin = cpu_seconds(), time.monotonic()
-        meter.measuring = True
         await asyncio.sleep(options.seconds)
-        meter.measuring = False
+        frames = list(meter.frames)
         cpu, window = cpu_seconds() - cpu, time.monotonic() - begin
     finally:
         await reactor.disconnect()
-    frames = list(meter.frames)
     counters = {counter for counter, _, _ in frames}
     span = max(counters) - min(counters) + 1
     gaps = [(b[1] - a[1]) / 1000 for a, b in itertools.pairwise(frames)]
@@ -73,6 +68,7 @@ async def main() -> int:
         json.dumps(
             {
                 "client": "reactor-sdk",
+                "first_frame_ms": round((begin - started) * 1000, 1),
                 "frames": len(counters),
                 "lost": span - len(counters),
                 "lost_percent": round((span - len(counters)) * 100 / span, 2),

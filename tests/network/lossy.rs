@@ -25,6 +25,7 @@ const LOSSY: LinkConditions = LinkConditions {
 };
 const PERFECT: LinkConditions = LinkConditions {
     loss: 0.0,
+    loss_burst: 0.0,
     delay: Duration::ZERO,
     jitter: Duration::ZERO,
     shape: Jitter::Uniform,

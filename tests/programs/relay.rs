@@ -28,6 +28,15 @@ struct Options {
     #[arg(long, default_value_t = 0.0)]
     loss: f64,
 
+    /// The mean length of bursts of losses [default: losses are independent]
+    #[arg(
+        long,
+        value_name = "PACKETS",
+        default_value_t = 0.0,
+        hide_default_value = true
+    )]
+    loss_burst: f64,
+
     #[arg(long, value_name = "MS", default_value_t = 0)]
     delay: u64,
 
@@ -56,6 +65,7 @@ impl Options {
     fn conditions(&self) -> LinkConditions {
         LinkConditions {
             loss: self.loss,
+            loss_burst: self.loss_burst,
             delay: Duration::from_millis(self.delay),
             jitter: Duration::from_millis(self.jitter),
             shape: if self.bell {

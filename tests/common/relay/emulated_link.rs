@@ -18,6 +18,10 @@ use rand_pcg::{
 pub struct LinkConditions {
     /// The probability that a packet is lost, 0 to 1.
     pub loss: f64,
+    /// The mean number of packets that are lost one after the other: the bursts of the
+    /// Gilbert-Elliott model, whose bad state loses all and whose good state none. 0 for losses that
+    /// are independent of each other.
+    pub loss_burst: f64,
     /// The delay of every packet.
     pub delay: Duration,
     /// The largest additional delay of a packet.
@@ -76,6 +80,8 @@ pub(super) struct EmulatedLink {
     pub extended: BTreeMap<u8, u64>,
     pub rtcp: BTreeMap<RtcpType, u64>,
     random: Pcg64Mcg,
+    /// The Gilbert-Elliott model is in its bad state.
+    in_burst: bool,
     /// When the last packet has left the token bucket.
     free: Option<Instant>,
     /// The latest arrival so far.
@@ -93,6 +99,7 @@ impl EmulatedLink {
             extended: BTreeMap::new(),
             rtcp: BTreeMap::new(),
             random: Pcg64Mcg::seed_from_u64(seed.wrapping_mul(4).wrapping_add(stream)),
+            in_burst: false,
             free: None,
             latest: None,
         }
@@ -112,12 +119,13 @@ impl EmulatedLink {
         // Always the same number of random values, so that a change of the conditions does not
         // change which packets are lost.
         let chance = self.draw();
+        let is_lost = self.loses(chance);
         let jitters = [self.draw(), self.draw(), self.draw(), self.draw()];
         if self.down {
             self.counts.dropped_while_down += 1;
             return None;
         }
-        if chance < self.conditions.loss {
+        if is_lost {
             self.counts.lost += 1;
             return None;
         }
@@ -138,6 +146,20 @@ impl EmulatedLink {
     pub fn overflow(&mut self) {
         self.counts.passed -= 1;
         self.counts.overflowed += 1;
+    }
+
+    /// Whether the network loses the next packet.
+    fn loses(&mut self, chance: f64) -> bool {
+        let LinkConditions {
+            loss, loss_burst, ..
+        } = self.conditions;
+        if loss_burst < 1.0 {
+            return chance < loss;
+        }
+        let ends = 1.0 / loss_burst;
+        let begins = ends * loss / (1.0 - loss);
+        self.in_burst = chance < if self.in_burst { 1.0 - ends } else { begins };
+        self.in_burst
     }
 
     /// When a packet has left the token bucket, unless the queue is full.
@@ -304,6 +326,25 @@ mod tests {
         assert!((ms(98)..=ms(104)).contains(longest), "{longest:?}");
         assert!((540..570).contains(&counts.passed), "{counts:?}");
         assert_eq!(counts.passed + counts.overflowed, 1000);
+    }
+
+    #[test]
+    fn bursts_have_their_length_and_share() {
+        let mut link = EmulatedLink::new(1, 1);
+        link.conditions = LinkConditions {
+            loss: 0.02,
+            loss_burst: 8.0,
+            ..LinkConditions::default()
+        };
+        let now = Instant::now();
+        let fates: Vec<bool> = (0..100_000)
+            .map(|_| link.admit(&PACKET, now).is_none())
+            .collect();
+        let lost = fates.iter().filter(|lost| **lost).count();
+        let bursts = fates.windows(2).filter(|pair| !pair[0] && pair[1]).count();
+        assert!((1500..2500).contains(&lost), "{lost}");
+        let length = lost as f64 / bursts as f64;
+        assert!((7.0..9.0).contains(&length), "{length}");
     }
 
     #[test]
