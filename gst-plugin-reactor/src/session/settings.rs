@@ -172,7 +172,8 @@ settings! {
         // Two requests for what is lost on a bad mobile path.
         max_latency: u32 = 400,
             "max-latency", "Maximum latency",
-            "How far the jitter buffer may grow by itself, in ms (no more than latency = not at all)",
+            "How far the jitter buffer may grow by itself, and how long lost video is waited for meanwhile, in ms \
+            (no more than latency = neither)",
             range: (0, MAX_LATENCY);
 
         /// In bits per second; 0 for no limit.

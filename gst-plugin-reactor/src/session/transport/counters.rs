@@ -18,7 +18,7 @@ use gst::{glib, prelude::*};
 
 use super::{
     handles::bridge_clock,
-    round_trip::RoundTripMeter,
+    round_trip::{self, RoundTripMeter},
     rtp_probes::{self, PACKETS},
 };
 use crate::{platform::lock, session::statistics::Traffic};
@@ -174,7 +174,7 @@ impl TransportCounters {
 }
 
 /// Counts what the ICE transport sends and receives: all that is between the
-/// hosts, but for STUN.
+/// hosts, but for STUN. The DTLS handshake gives a first round trip.
 pub(super) fn count_transport(webrtcbin: &gst::Element, counters: &Arc<TransportCounters>) {
     let Some(bin) = webrtcbin.downcast_ref::<gst::Bin>() else {
         return;
@@ -199,7 +199,14 @@ fn count_packets(pad: &gst::Pad, counters: Arc<TransportCounters>, sends: bool) 
             true => &counters.sent,
             false => &counters.received,
         };
-        rtp_probes::for_each_packet(info, |packet| counter.count(packet));
+        rtp_probes::for_each_packet(info, |packet| {
+            counter.count(packet);
+            let packet = packet.map_readable();
+            if packet.is_ok_and(|packet| round_trip::is_handshake(&packet)) {
+                let now = bridge_clock().time().into();
+                lock(&counters.round_trip).observe_handshake(sends, now);
+            }
+        });
         gst::PadProbeReturn::Ok
     });
 }

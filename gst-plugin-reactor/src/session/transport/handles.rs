@@ -16,7 +16,9 @@ use std::{
 
 use gst::{glib, prelude::*};
 
-use super::{counters::TransportCounters, rtp_clock::RtpClock};
+use super::{
+    counters::TransportCounters, retransmission_timing::SharedTiming, rtp_clock::RtpClock,
+};
 use crate::{
     gst_helpers::debug_category,
     platform::{
@@ -138,6 +140,8 @@ pub(super) struct TransportHandles {
     /// All jitter buffers of the connection with their SSRCs. Locked to copy or
     /// extend the list.
     pub jitter_buffers: Arc<Mutex<Vec<JitterBuffer>>>,
+    /// Of jitter buffers that are still to come.
+    pub retransmission_timing: Arc<SharedTiming>,
     pub counters: Arc<TransportCounters>,
 }
 

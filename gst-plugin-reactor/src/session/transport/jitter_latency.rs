@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT
 
-//! The latency of the jitter buffers: how long they wait for a missing packet.
+//! The latency that the application's pipeline is told: how late packets come.
 //! Called by the transport thread every [`POLL_INTERVAL`]; pure arithmetic that
 //! reads no clock and sets no property.
 //!
-//! It rises from the user's `latency` when packets repeatedly arrive too late to
-//! be used. Each change is a new latency of the whole pipeline: video stands
-//! still and audio has a hole of that length. So it rises in few large steps, and
-//! falls in one, after a long time in which no packet had to be waited for.
+//! It rises from the user's `latency` when packets repeatedly leave the jitter
+//! buffers later than that, because they waited for a retransmission, or when they
+//! arrive too late to be used. Each change is a new latency of the whole pipeline:
+//! video stands still and audio has a hole of that length. So it rises in few large
+//! steps, and falls in one, after a long time in which no packet had to be waited
+//! for. Video that is lost is waited for up to the limit in any case
+//! (`retransmission_timing`).
 
 use std::time::Duration;
 
@@ -17,7 +20,9 @@ const MIN_POLL_DISTANCE: Duration = Duration::from_millis(400);
 /// The latency rises when this number of the last 8 polls saw avoidable loss. The
 /// burst at the start of a stream causes one or two such polls, and a longer
 /// latency is no remedy for it.
-const POLLS_TO_RAISE: u32 = 3;
+const LOSSY_POLLS_TO_RAISE: u32 = 3;
+/// Or when this number of them saw a packet leave too late.
+const LATE_POLLS_TO_RAISE: u32 = 2;
 /// A longer time without packets is an outage. After it more packets are
 /// requested than can arrive in time, for as long as the recovery.
 const OUTAGE: Duration = Duration::from_millis(400);
@@ -46,6 +51,9 @@ pub(super) struct JitterBufferStats {
     pub jitter: Duration,
     /// The longest time without a packet since the previous poll.
     pub longest_silence: Duration,
+    /// The longest time after its presentation time at which a packet left since
+    /// the previous poll.
+    pub longest_lateness: Duration,
 }
 
 impl JitterBufferStats {
@@ -60,15 +68,24 @@ impl JitterBufferStats {
         }
     }
 
+    /// Packets waited for a retransmission longer than the latency.
+    fn is_late(self, latency_ms: u32) -> bool {
+        let latency = Duration::from_millis(latency_ms.into());
+        self.rtx_requests > 0 && self.longest_lateness > latency
+    }
+
     /// Missing packets do arrive, but not all in time. One missing packet costs
     /// all frames until the next keyframe.
     fn has_avoidable_loss(self) -> bool {
         self.lost > 0 && (self.rtx_successes > 0 || self.late > 0)
     }
 
-    /// Long enough for two NACKs of one packet, in milliseconds.
+    /// Long enough for three NACKs of one packet, in milliseconds. GStreamer sends
+    /// the first after twice the jitter, and each of the others after a round trip
+    /// and twice the jitter.
     fn required_latency_ms(self) -> f64 {
-        (self.rtx_round_trip.as_secs_f64() * 3.0 + self.jitter.as_secs_f64() * 4.0) * 1000.0
+        let needed = self.rtx_round_trip * 3 + self.jitter * 8;
+        needed.max(self.longest_lateness).as_secs_f64() * 1000.0
     }
 }
 
@@ -82,6 +99,8 @@ pub(super) struct JitterLatencyController {
     previous: Option<(Duration, JitterBufferStats)>,
     /// Which of the last 8 polls saw avoidable loss: the newest is bit 0.
     lossy_polls: u8,
+    /// Likewise, those in which a packet left too late.
+    late_polls: u8,
     /// Until then the statistics show the consequences of an outage.
     outage_until: Duration,
     /// Since when no packet was missing.
@@ -98,6 +117,7 @@ impl JitterLatencyController {
             latency_ms: latency_ms.clamp(min_ms, max_ms.max(min_ms)),
             previous: None,
             lossy_polls: 0,
+            late_polls: 0,
             outage_until: Duration::ZERO,
             undisturbed_since: None,
             lower_after: LOWER_AFTER,
@@ -141,7 +161,7 @@ impl JitterLatencyController {
             self.outage_until = now + OUTAGE_RECOVERY;
         }
         if now < self.outage_until {
-            self.lossy_polls = 0;
+            (self.lossy_polls, self.late_polls) = (0, 0);
             return None;
         }
         let latency_ms = self.choose_latency_ms(now, delta);
@@ -154,8 +174,11 @@ impl JitterLatencyController {
         }
         let undisturbed = now.saturating_sub(*self.undisturbed_since.get_or_insert(now));
         self.lossy_polls = self.lossy_polls << 1 | u8::from(delta.has_avoidable_loss());
-        if self.lossy_polls.count_ones() >= POLLS_TO_RAISE {
-            self.lossy_polls = 0;
+        self.late_polls = self.late_polls << 1 | u8::from(delta.is_late(self.latency_ms));
+        if self.lossy_polls.count_ones() >= LOSSY_POLLS_TO_RAISE
+            || self.late_polls.count_ones() >= LATE_POLLS_TO_RAISE
+        {
+            (self.lossy_polls, self.late_polls) = (0, 0);
             return self.raised_latency_ms(delta.required_latency_ms());
         }
         if undisturbed >= self.lower_after && self.latency_ms > self.min_ms {
@@ -232,10 +255,10 @@ mod tests {
     }
 
     #[test]
-    fn avoidable_loss_raises_latency_for_second_nack_then_to_limit() {
+    fn avoidable_loss_raises_latency_for_third_nack_then_to_limit() {
         let mut network = SimulatedNetwork::new(60, 400);
-        // Three round trips and four times the jitter.
-        assert_eq!(network.run(4, (5, 2, 1)), [(3, 160)]);
+        // Three round trips and eight times the jitter.
+        assert_eq!(network.run(4, (5, 2, 1)), [(3, 200)]);
         // The step is not enough.
         assert_eq!(network.run(8, (5, 4, 1)), [(2, 400)]);
         assert!(network.run(100, (5, 4, 1)).is_empty());
@@ -253,7 +276,34 @@ mod tests {
         }
         // In every other poll is too often.
         let mut every_other = (0..6).map(|n| network.poll((5, 5 - n % 2, 0)));
-        assert_eq!(every_other.find_map(|latency| latency), Some(160));
+        assert_eq!(every_other.find_map(|latency| latency), Some(200));
+    }
+
+    #[test]
+    fn packets_that_waited_too_long_raise_latency() {
+        let mut network = SimulatedNetwork::new(60, 400);
+        // Once in 4 s, a packet waits for its retransmission.
+        network.stats.longest_lateness = Duration::from_millis(107);
+        for _ in 0..20 {
+            assert!(network.run(1, (1, 1, 0)).is_empty());
+            network.stats.longest_lateness = Duration::from_millis(50);
+            assert!(network.run(7, (1, 1, 0)).is_empty());
+            network.stats.longest_lateness = Duration::from_millis(107);
+        }
+        // Twice.
+        network.run(1, (1, 1, 0));
+        assert_eq!(network.run(7, (1, 1, 0)), [(1, 200)]);
+        // What was waited for is more than what is calculated.
+        network.stats.longest_lateness = Duration::from_millis(231);
+        network.stats.jitter = Duration::ZERO;
+        assert_eq!(network.run(2, (1, 1, 0)), [(2, 400)]);
+        let mut network = SimulatedNetwork::new(60, 1000);
+        network.stats.longest_lateness = Duration::from_millis(231);
+        assert_eq!(network.run(2, (1, 1, 0)), [(2, 240)]);
+        // Without a request: frames that the server sends late.
+        let mut network = SimulatedNetwork::new(10, 400);
+        network.stats.longest_lateness = Duration::from_millis(231);
+        assert!(network.run(100, (0, 0, 0)).is_empty());
     }
 
     #[test]
@@ -282,7 +332,7 @@ mod tests {
         let mut network = SimulatedNetwork::new(60, 400);
         assert!(network.run(100, (5, 0, 0)).is_empty());
         // Packets that arrive late are waited for.
-        assert_eq!(network.run(5, (3, 0, 3)), [(3, 160)]);
+        assert_eq!(network.run(5, (3, 0, 3)), [(3, 200)]);
     }
 
     #[test]
@@ -293,7 +343,7 @@ mod tests {
         assert!(network.run(1000, (1, 1, 0)).is_empty());
         assert_eq!(network.run(400, (0, 0, 0)), [(120, 60)]);
         // It fell too early: the next fall takes twice the time.
-        assert_eq!(network.run(4, (5, 2, 1)), [(3, 160)]);
+        assert_eq!(network.run(4, (5, 2, 1)), [(3, 200)]);
         assert_eq!(network.run(400, (0, 0, 0)), [(240, 60)]);
     }
 
@@ -313,7 +363,7 @@ mod tests {
         network.run(4, (5, 2, 1));
         network.controller.set_min_latency(20);
         assert_eq!(network.controller.latency_ms(), 20);
-        assert_eq!(network.run(4, (5, 2, 1)), [(3, 160)]);
+        assert_eq!(network.run(4, (5, 2, 1)), [(3, 200)]);
         assert_eq!(JitterLatencyController::new(20, 400, 160).latency_ms(), 160);
         assert_eq!(JitterLatencyController::new(20, 100, 160).latency_ms(), 100);
         assert_eq!(

@@ -15,6 +15,7 @@ mod jitter_latency;
 mod peer_connection;
 mod remb;
 mod retransmission;
+mod retransmission_timing;
 mod round_trip;
 mod rtp_clock;
 mod rtp_probes;
@@ -66,6 +67,7 @@ impl Transport {
             negotiated: NegotiatedTracks::default(),
             rtp_clock: Arc::default(),
             jitter_buffers: Arc::default(),
+            retransmission_timing: Arc::default(),
             counters: Arc::default(),
         };
         let thread = TransportThread::new(config, handles.clone());

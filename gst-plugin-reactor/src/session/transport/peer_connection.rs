@@ -179,10 +179,6 @@ impl PeerConnection {
         fingerprint.matches_pem(&pem)
     }
 
-    pub(super) fn set_latency(&self, milliseconds: u32) {
-        self.webrtcbin.set_property("latency", milliseconds);
-    }
-
     /// Bounds what the server sends, in bits per second; `None` lifts the bound.
     pub(super) fn set_max_receive_bitrate(&self, bitrate: Option<u32>) {
         gst::debug!(CAT, obj = self.webrtcbin, "REMB: {bitrate:?}");

@@ -13,6 +13,7 @@ use super::{
     counters,
     handles::{CAT, TransportHandles},
     jitter_latency::JitterBufferStats,
+    retransmission_timing::RetransmissionTiming,
     rtp_probes::{self, PACKETS},
 };
 use crate::platform::{lock, track::Kind};
@@ -29,9 +30,16 @@ const FASTSTART_MIN_PACKETS: u32 = 1;
 /// The totals of all jitter buffers of a connection since its start.
 pub(super) fn read_jitter_buffer_stats(handles: &TransportHandles) -> JitterBufferStats {
     let buffers = lock(&handles.jitter_buffers).clone();
-    let silence = lock(&handles.rtp_clock).take_longest_silence();
+    let (silence, lateness) = {
+        let mut rtp_clock = lock(&handles.rtp_clock);
+        (
+            rtp_clock.take_longest_silence(),
+            rtp_clock.take_longest_lateness(),
+        )
+    };
     let mut total = JitterBufferStats {
         longest_silence: Duration::from_nanos(silence.cast_unsigned()),
+        longest_lateness: Duration::from_nanos(lateness.cast_unsigned()),
         ..JitterBufferStats::default()
     };
     for buffer in buffers.iter().filter_map(|(_, buffer)| buffer.upgrade()) {
@@ -50,6 +58,31 @@ pub(super) fn read_jitter_buffer_stats(handles: &TransportHandles) -> JitterBuff
         total.jitter = total.jitter.max(time("avg-jitter"));
     }
     total
+}
+
+/// Applies a timing to the jitter buffers that exist and to those that come.
+pub(super) fn set_timing(handles: &TransportHandles, timing: RetransmissionTiming) {
+    if std::mem::replace(&mut *lock(&handles.retransmission_timing), timing) == timing {
+        return;
+    }
+    let buffers = lock(&handles.jitter_buffers).clone();
+    for buffer in buffers.iter().filter_map(|(_, buffer)| buffer.upgrade()) {
+        gst::debug!(CAT, obj = buffer, "{timing:?}");
+        apply_timing(&buffer, timing);
+    }
+}
+
+/// Only video has retransmission.
+fn apply_timing(buffer: &gst::Element, timing: RetransmissionTiming) {
+    let is_video: bool = buffer.property("do-retransmission");
+    let latency = match is_video {
+        true => timing.video_wait_ms,
+        false => timing.audio_wait_ms,
+    };
+    buffer.set_property("latency", latency);
+    let timeout = timing.min_retry_timeout_ms;
+    let timeout = timeout.map_or(-1, |ms| i32::try_from(ms).unwrap_or(i32::MAX));
+    buffer.set_property("rtx-min-retry-timeout", timeout);
 }
 
 /// Sets up each jitter buffer that webrtcbin makes. webrtcbin sets a buffer's
@@ -107,7 +140,7 @@ fn raise_rtcp_bandwidth(session: &glib::Object) {
 /// Turns retransmission on for video and off for audio, by the payload type of
 /// the first packet.
 fn enable_video_retransmission(sink: &gst::Pad, handles: &TransportHandles) {
-    let negotiated = handles.negotiated.clone();
+    let handles = handles.clone();
     sink.add_probe(PACKETS, move |sink, info| {
         let mut header = None;
         rtp_probes::for_each_packet(info, |packet| {
@@ -116,7 +149,7 @@ fn enable_video_retransmission(sink: &gst::Pad, handles: &TransportHandles) {
         let Some((_, payload_type)) = header else {
             return gst::PadProbeReturn::Ok;
         };
-        let mut tracks = negotiated.find_payload_type(payload_type);
+        let mut tracks = handles.negotiated.find_payload_type(payload_type);
         let is_video = tracks.any(|(track, _)| track.kind == Kind::Video);
         if let Some(buffer) = sink.parent_element() {
             buffer.set_property("do-retransmission", is_video);
@@ -124,6 +157,7 @@ fn enable_video_retransmission(sink: &gst::Pad, handles: &TransportHandles) {
             // requested too early counted as lost (about 30 of 480 at latency=10,
             // without any loss).
             buffer.set_property("rtx-next-seqnum", false);
+            apply_timing(&buffer, *lock(&handles.retransmission_timing));
             gst::debug!(
                 CAT,
                 obj = buffer,

@@ -3,15 +3,19 @@
 //! The round trip of a connection that only receives, by RTCP extended reports
 //! (RFC 3611): a receiver reference time report goes out with the regular RTCP,
 //! and the server answers with the delay since its last one (DLRR), as libwebrtc
-//! does without any negotiation. Pure; probes on streaming threads call it.
+//! does without any negotiation. That takes about a second; until then, the DTLS
+//! handshake gives an estimate that has the server's computing in it. Pure; probes
+//! on streaming threads call it.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 const EXTENDED_REPORT: u8 = 207;
 const REFERENCE_TIME_BLOCK: u8 = 4;
 const DLRR_BLOCK: u8 = 5;
 /// The least time between two measurements.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// The number of measurements of which the least counts.
+const RECENT: usize = 10;
 /// A report that is older than this is not answered any more.
 const MAX_ROUND_TRIP: Duration = Duration::from_secs(10);
 
@@ -20,12 +24,37 @@ const MAX_ROUND_TRIP: Duration = Duration::from_secs(10);
 pub(super) struct RoundTripMeter {
     sent: Option<Duration>,
     latest: Option<Duration>,
+    /// The last measurements, oldest first, with that of the handshake.
+    recent: VecDeque<Duration>,
+    /// When the last handshake record was sent that is not answered.
+    handshake_sent: Option<Duration>,
 }
 
 impl RoundTripMeter {
     /// The last measurement.
     pub(super) fn latest(&self) -> Option<Duration> {
         self.latest
+    }
+
+    /// The round trip of a packet that no queue and no busy machine delays.
+    pub(super) fn least(&self) -> Option<Duration> {
+        self.recent.iter().min().copied()
+    }
+
+    fn push(&mut self, round_trip: Duration) {
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(round_trip);
+    }
+
+    /// Takes in a DTLS handshake packet that is sent or received.
+    pub(super) fn observe_handshake(&mut self, sent: bool, now: Duration) {
+        if sent {
+            self.handshake_sent = Some(now);
+        } else if let Some(sent) = self.handshake_sent.take() {
+            self.push(now.saturating_sub(sent));
+        }
     }
 
     /// The report to append to an outgoing RTCP packet, if one is due.
@@ -57,9 +86,15 @@ impl RoundTripMeter {
             let round_trip = Duration::from_secs_f64(f64::from(units) / 65536.0);
             if last_report != 0 && round_trip < MAX_ROUND_TRIP {
                 self.latest = Some(round_trip);
+                self.push(round_trip);
             }
         }
     }
+}
+
+/// Whether a packet is of a DTLS handshake (RFC 6347, 4.1: the content type).
+pub(super) fn is_handshake(packet: &[u8]) -> bool {
+    packet.first() == Some(&22)
 }
 
 /// The 64-bit fixed-point seconds of RFC 3550, of any epoch: only we read it.
@@ -153,6 +188,34 @@ mod tests {
                 .reference_time_report(&[0; 7], INTERVAL)
                 .is_none()
         );
+    }
+
+    #[test]
+    fn least_is_of_handshake_then_of_recent_reports() {
+        let mut meter = RoundTripMeter::default();
+        let at = Duration::from_millis;
+        // The client's first flight, two packets of ours, and three of its answer.
+        meter.observe_handshake(false, at(5));
+        assert_eq!(meter.least(), None);
+        for (sent, ms) in [(true, 10), (true, 11), (false, 91), (false, 92)] {
+            meter.observe_handshake(sent, at(ms));
+        }
+        assert_eq!(meter.least(), Some(at(80)));
+        assert_eq!(meter.latest(), None);
+        // Reports of 50 ms, then of 90 ms.
+        for (n, expected) in (1..=21).zip([50; 20].into_iter().chain([90])) {
+            let sent = at(1000 * n);
+            let report = meter.reference_time_report(&RECEIVER_REPORT, sent);
+            let middle: [u8; 4] = report.unwrap()[14..18].try_into().unwrap();
+            let round_trip = if n <= 11 { 50 } else { 90 };
+            meter.observe(
+                &answer(u32::from_be_bytes(middle), 0),
+                sent + at(round_trip),
+            );
+            let least = meter.least().unwrap().as_secs_f64() * 1000.0;
+            assert!((least - f64::from(expected)).abs() < 1.0, "{n}: {least}");
+        }
+        assert!(is_handshake(&[22, 254, 253]) && !is_handshake(&[128, 200]) && !is_handshake(&[]));
     }
 
     #[test]

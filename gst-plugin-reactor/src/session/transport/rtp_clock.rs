@@ -45,6 +45,8 @@ pub(super) struct RtpClock {
     last_arrival: Option<i64>,
     /// The longest time between two packets of any streams.
     longest_silence: i64,
+    /// The most by which a packet was presented after its presentation time.
+    longest_lateness: i64,
 }
 
 /// Part of an RTP packet's header (RFC 3550, 5.1).
@@ -78,6 +80,12 @@ impl RtpClock {
         std::mem::take(&mut self.longest_silence)
     }
 
+    /// The most by which a packet has been presented after its presentation time
+    /// since the previous call.
+    pub(super) fn take_longest_lateness(&mut self) -> i64 {
+        std::mem::take(&mut self.longest_lateness)
+    }
+
     pub(super) fn observe_sender_report(&mut self, report: SenderReport) {
         let stream = self.streams.get_mut(&report.ssrc);
         if let Some(stream) = stream.filter(|s| s.clock_rate != 0) {
@@ -94,7 +102,12 @@ impl RtpClock {
         let slowest = self.streams.values().filter_map(Stream::transit).max();
         let stream = self.streams.get_mut(&packet.ssrc);
         let stream = stream.filter(|s| s.clock_rate != 0)?;
-        Some(stream.presentation_time(packet.timestamp, slowest))
+        let time = stream.presentation_time(packet.timestamp, slowest);
+        // A packet is presented when it arrives, or when the one arrives that it
+        // waited for.
+        let lateness = self.last_arrival.unwrap_or(time) - time;
+        self.longest_lateness = self.longest_lateness.max(lateness);
+        Some(time)
     }
 }
 

@@ -12,12 +12,13 @@ use std::{
 
 use super::{
     handles::{CAT, TransportCommand, TransportConfig, TransportHandles},
-    jitter_latency::{JitterLatencyController, POLL_INTERVAL},
+    jitter_latency::{JitterBufferStats, JitterLatencyController, POLL_INTERVAL},
     peer_connection::PeerConnection,
     retransmission,
+    retransmission_timing::RetransmissionTiming,
 };
 use crate::{
-    platform::{sdp::NegotiatedAnswer, signaling::IceServer},
+    platform::{lock, sdp::NegotiatedAnswer, signaling::IceServer},
     session::{
         codecs::Codec, machine::Input, messages::TransportReport, participants::TransceiverInit,
         warm_up,
@@ -83,7 +84,7 @@ impl TransportThread {
             } => return self.create_offer(&ice_servers, transceivers),
             TransportCommand::LocalDescriptionSet => return self.report_offer(),
             TransportCommand::ApplyAnswer(answer) => return self.apply_answer(&answer),
-            TransportCommand::OpenMedia => return self.handles.gate.open(),
+            TransportCommand::OpenMedia => return self.open_media(),
             TransportCommand::OpenSender(track, codec, payload_type) => {
                 return self.open_sender(track, codec, payload_type);
             }
@@ -118,6 +119,7 @@ impl TransportThread {
     }
 
     fn create_offer(&mut self, ice_servers: &[IceServer], transceivers: Vec<TransceiverInit>) {
+        self.set_retransmission_timing(&JitterBufferStats::default());
         let latency = self.jitter_latency.latency_ms();
         let relay_only = self.config.relay_only;
         let handles = self.handles.clone();
@@ -144,6 +146,12 @@ impl TransportThread {
         }
     }
 
+    /// The handshake is done, and jitter buffers are made with the first packets.
+    fn open_media(&self) {
+        self.set_retransmission_timing(&JitterBufferStats::default());
+        self.handles.gate.open();
+    }
+
     fn open_sender(&mut self, track: String, codec: &'static Codec, payload_type: u8) {
         if let Some(peer) = &mut self.peer
             && !self.handles.gate.is_closed()
@@ -157,15 +165,22 @@ impl TransportThread {
 
     fn set_latency(&mut self, milliseconds: u32) {
         self.jitter_latency.set_min_latency(milliseconds);
-        self.apply_latency(milliseconds);
+        let stats = retransmission::read_jitter_buffer_stats(&self.handles);
+        self.apply_latency(milliseconds, &stats);
     }
 
-    fn apply_latency(&self, milliseconds: u32) {
+    fn apply_latency(&self, milliseconds: u32, stats: &JitterBufferStats) {
+        self.set_retransmission_timing(stats);
         let report = TransportReport::JitterBufferLatency(milliseconds);
         self.handles.reports.send(report);
-        if let Some(peer) = &self.peer {
-            peer.set_latency(milliseconds);
-        }
+    }
+
+    fn set_retransmission_timing(&self, stats: &JitterBufferStats) {
+        let round_trip = lock(&self.handles.counters.round_trip).least();
+        let latency = self.jitter_latency.latency_ms();
+        let timing =
+            RetransmissionTiming::choose(latency, self.config.max_latency, round_trip, stats);
+        retransmission::set_timing(&self.handles, timing);
     }
 
     /// Reads the connection's statistics, once it is verified, and those of the
@@ -181,14 +196,12 @@ impl TransportThread {
             self.statistics_polled = Instant::now();
             peer.report_statistics();
         }
-        if self.jitter_latency.is_fixed() {
-            return;
-        }
         let stats = retransmission::read_jitter_buffer_stats(&self.handles);
+        self.set_retransmission_timing(&stats);
         let now = self.handles.last_received.now();
         if let Some(latency) = self.jitter_latency.update(now, stats) {
             gst::info!(CAT, "jitter buffer latency is {latency} ms after {stats:?}");
-            self.apply_latency(latency);
+            self.apply_latency(latency, &stats);
         }
     }
 }

@@ -103,6 +103,25 @@ fn packets_of_one_frame_share_presentation_time() {
 }
 
 #[test]
+fn lateness_is_what_packets_waited_for_a_missing_one() {
+    let (mut rtp_clock, mut stream) = (RtpClock::default(), SentStream::new(VIDEO_HZ));
+    stream.send(&mut rtp_clock, 0..5_000, |_| 5);
+    assert_eq!(rtp_clock.take_longest_lateness(), 0);
+    let missing = stream.packet(5_000);
+    let waiting: Vec<_> = (1..6).map(|n| stream.packet(5_000 + 20 * n)).collect();
+    for (packet, n) in waiting.iter().zip(1..) {
+        let arrival = 5_005 + 20 * n;
+        rtp_clock.observe_packet(*packet, VIDEO_HZ, arrival * NS_PER_MS);
+    }
+    rtp_clock.observe_packet(missing, VIDEO_HZ, 5_112 * NS_PER_MS);
+    for packet in [missing].iter().chain(&waiting) {
+        rtp_clock.presentation_time(*packet);
+    }
+    assert_eq!(rtp_clock.take_longest_lateness(), 107 * NS_PER_MS);
+    assert_eq!(rtp_clock.take_longest_lateness(), 0);
+}
+
+#[test]
 fn queued_packets_after_outage_move_nothing() {
     for clock_rate in [VIDEO_HZ, AUDIO_HZ] {
         let (mut rtp_clock, mut stream) = (RtpClock::default(), SentStream::new(clock_rate));
