@@ -252,6 +252,42 @@ fn second_source_in_session_is_refused() {
 }
 
 #[test]
+fn pipeline_with_refused_element_stops_and_starts_nothing() {
+    let server = Server::playground();
+    let proxy = Proxy::before(&server);
+    let properties = format!("local=true api-url={}", proxy.url());
+    let line = format!("reactorsrc name=r {properties} ! fakesink async=false");
+    let running = TestPipeline::launch(&line);
+    wait_for_status(&running.by_name("r"), "ready", TIMEOUT);
+    let make = |factory: &str| {
+        let element = gst::ElementFactory::make(factory);
+        let element = element.property("local", true).build().unwrap();
+        element.set_property("api-url", proxy.url());
+        running.pipeline.add(&element).unwrap();
+        element
+    };
+    assert!(make("reactorsrc").sync_state_with_parent().is_err());
+    // The pipeline brings these two to PAUSED on its way down.
+    make("reactorfilter");
+    running.stop();
+    server.wait_for_state("ready", TIMEOUT);
+    assert_eq!(proxy.count(RuntimeRoute::StartSession), 1);
+
+    let running = TestPipeline::launch(&line);
+    let source = running.by_name("r");
+    wait_for_status(&source, "ready", TIMEOUT);
+    source.set_state(gst::State::Null).unwrap();
+    running.pipeline.set_state(gst::State::Paused).unwrap();
+    // Joining a session takes a few milliseconds.
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(status(&source), "disconnected");
+    // What was not started on the way down starts on the way up.
+    running.play();
+    wait_for_status(&source, "ready", TIMEOUT);
+    assert_eq!(proxy.count(RuntimeRoute::StartSession), 3);
+}
+
+#[test]
 fn different_api_url_in_session_is_refused() {
     let server = Server::playground();
     let first = TestPipeline::parse(&camera(&server.url(), Colour::Red, "session=where"));

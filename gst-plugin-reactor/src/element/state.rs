@@ -7,7 +7,7 @@
 use std::{
     sync::{
         Condvar, Mutex, MutexGuard,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -34,6 +34,8 @@ pub struct ElementState {
     generation: AtomicU64,
     playing: Mutex<bool>,
     playing_changed: Condvar,
+    /// In PAUSED without having started.
+    start_skipped: AtomicBool,
 }
 
 /// The values of the read-only properties.
@@ -60,6 +62,12 @@ impl ElementState {
     /// The platform's id of the session, once it is known.
     pub fn session_id(&self) -> Option<String> {
         self.published().session_id.clone()
+    }
+
+    /// Sets whether the element is in PAUSED without having started. Returns
+    /// whether it was.
+    pub fn set_start_skipped(&self, skipped: bool) -> bool {
+        self.start_skipped.swap(skipped, Ordering::AcqRel)
     }
 
     /// Whether the element is in PLAYING.

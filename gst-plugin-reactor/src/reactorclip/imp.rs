@@ -19,7 +19,10 @@ use super::{
     settings::{ClipFormat, ClipSettings},
 };
 use crate::{
-    element::{ElementState, SessionContext, clip_structure, lock, wait_session_closed},
+    element::{
+        ElementState, SessionContext, clip_structure, lifecycle::is_descending, lock,
+        wait_session_closed,
+    },
     platform::{Code, Error},
     property,
     session::{Session, settings::Settings as SharedSettings, warm_up},
@@ -236,6 +239,15 @@ impl ElementImpl for ReactorClip {
         &self,
         transition: gst::StateChange,
     ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        let is_start = transition == gst::StateChange::ReadyToPaused;
+        if is_start && is_descending(self.obj().upcast_ref()) {
+            self.state.set_start_skipped(true);
+            return Ok(gst::StateChangeSuccess::Success);
+        }
+        let skipped = self.state.set_start_skipped(false);
+        if skipped && transition == gst::StateChange::PausedToPlaying {
+            self.parent_change_state(gst::StateChange::ReadyToPaused)?;
+        }
         if transition == gst::StateChange::PlayingToPaused {
             self.state.set_playing(false);
         }
