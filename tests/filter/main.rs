@@ -5,8 +5,9 @@
 
 use gst::prelude::*;
 use reactor_tests::{
-    TIMEOUT,
-    pipeline::{TestPipeline, wait_until},
+    TIMEOUT, media,
+    pipeline::{TestPipeline, wait_for_status, wait_until},
+    scratch::TempFile,
     server::Server,
 };
 
@@ -40,4 +41,49 @@ fn filter_sends_camera_and_returns_model_video() {
     });
     let status: gst::glib::Value = filter.property_value("status");
     assert_eq!(status.serialize().unwrap(), "ready");
+}
+
+#[test]
+fn end_of_input_drains_model_and_ends_pipeline() {
+    let server = Server::playground();
+    let properties = format!("name=f drain-time=500 local=true api-url={}", server.url());
+    let file = TempFile::new("filter.mp4");
+    // Not live, like a file: the filter holds it until the model takes it.
+    let running = TestPipeline::launch(&format!(
+        "videotestsrc num-buffers=30 ! video/x-raw,width=320,height=180,framerate=30/1 ! \
+         reactorfilter {properties} ! videoconvert ! x264enc tune=zerolatency speed-preset=1 ! \
+         mp4mux ! filesink location={}",
+        file.0.display()
+    ));
+    running.wait_eos(TIMEOUT);
+    running.stop();
+    let video = media::stream(&media::probe(&file.0), "video").duration;
+    // One second of input and half a second of tail; the model plays before it, too.
+    assert!(video > 1.0, "{video} s");
+
+    let running = TestPipeline::parse(&format!(
+        "videotestsrc is-live=true num-buffers=15 ! reactorfilter {properties} ! fakesink"
+    ));
+    running.pipeline.set_state(gst::State::Paused).unwrap();
+    wait_for_status(&running.by_name("f"), "ready", TIMEOUT);
+    running.play();
+    running.wait_eos(TIMEOUT);
+    running.stop();
+}
+
+#[test]
+fn unknown_tracks_are_errors_that_list_tracks() {
+    let server = Server::playground();
+    for (property, name) in [("track-out", "main_video"), ("track-in", "camera")] {
+        let running = TestPipeline::launch(&format!(
+            "videotestsrc is-live=true ! \
+             reactorfilter local=true api-url={} {property}=nope ! fakesink",
+            server.url()
+        ));
+        let error = running.wait_error(TIMEOUT);
+        let text = error.error.message().to_owned();
+        assert_eq!(error.code(), "NOT_FOUND", "{text}");
+        assert!(text.contains("nope") && text.contains(name), "{text}");
+        running.stop();
+    }
 }

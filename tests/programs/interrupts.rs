@@ -28,11 +28,13 @@ use reactor_tests::{
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// $ stands for the properties of the server.
-const LINES: [&str; 6] = [
+const LINES: [&str; 8] = [
     "reactorsrc $ ! fakesink",
     "videotestsrc is-live=true ! reactorfilter $ ! fakesink",
     "reactorsrc $ name=r r. ! queue ! videoconvert ! x264enc ! h264parse ! mux. \
      r. ! queue ! audioconvert ! avenc_aac ! mux. mp4mux name=mux ! filesink location=/dev/null",
+    "reactorsrc $ name=r r.video_nope ! fakesink",
+    "videotestsrc is-live=true ! reactorfilter $ track-out=nope ! fakesink",
     "videotestsrc is-live=true ! reactorsink $",
     "videotestsrc num-buffers=40 ! reactorfilter $ ! queue ! matroskamux ! \
      filesink location=/dev/null",

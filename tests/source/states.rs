@@ -348,6 +348,37 @@ fn pad_linked_after_eos_ends_too() {
 }
 
 #[test]
+fn nothing_linked_is_said_and_eos_ends_pipeline() {
+    let server = Server::playground();
+    let properties = format!("local=true api-url={}", server.url());
+    let running = TestPipeline::launch(&format!("reactorsrc name=r {properties} fakesink"));
+    let warning = running.wait_message(TIMEOUT, |message| match message.view() {
+        gst::MessageView::Warning(warning) => Some(warning.error().message().to_owned()),
+        _ => None,
+    });
+    assert!(
+        warning.contains("video_main_video, audio_main_audio"),
+        "{warning}"
+    );
+    running.pipeline.send_event(gst::event::Eos::new());
+    let error = running.wait_error(TIMEOUT);
+    assert_eq!(error.code(), "ABORTED");
+    assert!(
+        error.error.message().contains("video_main_video"),
+        "{error:?}"
+    );
+    running.stop();
+
+    // An element that only steers the model holds up nobody.
+    let line = format!("reactorsrc name=r {properties} audiotestsrc is-live=true ! fakesink");
+    let running = TestPipeline::launch(&line);
+    wait_for_status(&running.by_name("r"), "ready", TIMEOUT);
+    running.pipeline.send_event(gst::event::Eos::new());
+    running.wait_eos(TIMEOUT);
+    running.stop();
+}
+
+#[test]
 fn stopped_element_starts_new_session() {
     let server = Server::playground();
     let (running, reader) = parse_video(&server);

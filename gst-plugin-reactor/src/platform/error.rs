@@ -215,6 +215,8 @@ error_codes! {
         "CLIP_SHORTER" => Unclassified;
         /// The model's schema does not allow the command or one of its arguments.
         "invalid_command" => Unclassified;
+        /// None of the model's output tracks is linked (a warning).
+        "NOTHING_LINKED" => Unclassified;
         /// Another connection publishes the input track.
         "publish_refused" => Unclassified;
         /// The platform's moderation objects to an input (a warning).

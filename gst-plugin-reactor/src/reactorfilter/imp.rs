@@ -4,18 +4,22 @@
 //! share one session. Called by the application's and streaming threads; keeps
 //! no state of the session, which the two elements have.
 
-use std::sync::{
-    LazyLock, Mutex,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        LazyLock, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 
 use crate::{
-    element::{gobject, lock},
+    element::{gobject, lifecycle::Lifecycle, lock},
     gst_helpers::debug_category,
+    platform::{Code, Error},
     property::{self, settings},
-    reactorsrc::SourceSettings,
+    reactorsrc::{ReactorSrc, SourceSettings},
 };
 
 static CAT: LazyLock<gst::DebugCategory> =
@@ -30,24 +34,30 @@ pub struct ReactorFilter {
     src: gst::Element,
     sinkpad: gst::GhostPad,
     srcpad: gst::GhostPad,
-    tracks: Mutex<TrackSettings>,
+    settings: Mutex<FilterSettings>,
 }
 
+/// `drain-time` that never ends.
+const UNTIL_SESSION_ENDS: u32 = u32::MAX;
+
 settings! {
-    /// The tracks to use where the model has several.
+    /// The properties that only this element has.
     #[derive(Debug)]
-    pub struct TrackSettings {
+    pub struct FilterSettings {
         track_in: Option<String> = None, "track-in", "Input track",
             "The model's track to feed; its first video input if not set";
         track_out: Option<String> = None, "track-out", "Output track",
             "The model's track to receive; its first video output if not set";
+        drain_time: u32 = 1000, "drain-time", "Drain time",
+            "How long to receive after the input has ended, before the output ends too, in ms \
+             (4294967295 = until the session ends)";
     }
 }
 
 impl ReactorFilter {
     /// Makes a pad of the source our own: the named one, or the first video.
     fn expose_source_pad(&self, pad: &gst::Pad) {
-        let wanted = lock(&self.tracks).track_out.clone();
+        let wanted = lock(&self.settings).track_out.clone();
         let name = pad.name();
         let fits = match wanted {
             Some(track) => name == format!("video_{track}"),
@@ -58,12 +68,45 @@ impl ReactorFilter {
         }
     }
 
+    /// Fails, all pads having been added, if none of them is ours.
+    fn require_source_pad(&self) {
+        if self.srcpad.target().is_some() {
+            return;
+        }
+        let Some(src) = self.src.downcast_ref::<ReactorSrc>() else {
+            return;
+        };
+        let names = src.src_pads().into_iter().map(|pad| pad.name());
+        let videos = names.filter_map(|name| name.strip_prefix("video_").map(str::to_owned));
+        let videos: Vec<_> = videos.collect();
+        let choice = match videos.is_empty() {
+            true => "it has no video output".to_owned(),
+            false => format!("it may be {}", videos.join(", ")),
+        };
+        let wanted = lock(&self.settings).track_out.clone();
+        let wanted = wanted.map_or_else(|| "for video".into(), |name| format!("'{name}'"));
+        let text = format!("the model has no output track {wanted}: {choice}");
+        src.imp()
+            .fail_when_playing(&Error::api(Code::NotFound, text));
+    }
+
+    /// The input has ended: the output does once the model's last pictures have come.
+    fn drain(&self) {
+        let drain_time = lock(&self.settings).drain_time;
+        if drain_time != UNTIL_SESSION_ENDS
+            && let Some(src) = self.src.downcast_ref::<ReactorSrc>()
+        {
+            let delay = Duration::from_millis(drain_time.into());
+            src.imp().request_end_after(delay);
+        }
+    }
+
     /// Requests the sink's pad, named after `track-in` if that is set.
     fn request_sink_pad(&self) -> Result<(), glib::BoolError> {
         if self.sinkpad.target().is_some() {
             return Ok(());
         }
-        let name = lock(&self.tracks)
+        let name = lock(&self.settings)
             .track_in
             .as_ref()
             .map(|track| format!("video_{track}"));
@@ -128,10 +171,10 @@ impl ObjectSubclass for ReactorFilter {
         };
         Self {
             sink: glib::Object::new::<crate::reactorsink::ReactorSink>().upcast(),
-            src: glib::Object::new::<crate::reactorsrc::ReactorSrc>().upcast(),
+            src: glib::Object::new::<ReactorSrc>().upcast(),
             sinkpad: pad("sink"),
             srcpad: pad("src"),
-            tracks: Mutex::default(),
+            settings: Mutex::default(),
         }
     }
 }
@@ -156,6 +199,12 @@ impl ObjectImpl for ReactorFilter {
                 element.imp().expose_source_pad(pad);
             }
         });
+        let weak = element.downgrade();
+        self.src.connect_no_more_pads(move |_| {
+            if let Some(element) = weak.upgrade() {
+                element.imp().require_source_pad();
+            }
+        });
         self.forward_signals();
         for pad in [&self.sinkpad, &self.srcpad] {
             if let Err(error) = element.add_pad(pad) {
@@ -168,15 +217,15 @@ impl ObjectImpl for ReactorFilter {
         static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             let mut specs = gobject::properties();
             specs.extend(property::specs(SourceSettings::PROPERTIES));
-            specs.extend(property::specs(TrackSettings::PROPERTIES));
+            specs.extend(property::specs(FilterSettings::PROPERTIES));
             specs
         });
         &PROPERTIES
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        if let Some(property) = property::find(TrackSettings::PROPERTIES, pspec.name()) {
-            return (property.set)(&mut lock(&self.tracks), value);
+        if let Some(property) = property::find(FilterSettings::PROPERTIES, pspec.name()) {
+            return (property.set)(&mut lock(&self.settings), value);
         }
         match pspec.name() {
             // Sent once, by the element that gets the replies.
@@ -200,8 +249,8 @@ impl ObjectImpl for ReactorFilter {
                     .field("src", received);
                 both.build().to_value()
             }
-            name => match property::find(TrackSettings::PROPERTIES, name) {
-                Some(property) => (property.value)(&lock(&self.tracks), &property.info),
+            name => match property::find(FilterSettings::PROPERTIES, name) {
+                Some(property) => (property.value)(&lock(&self.settings), &property.info),
                 None => self.src.property_value(name),
             },
         }
@@ -272,6 +321,9 @@ impl BinImpl for ReactorFilter {
     fn handle_message(&self, message: gst::Message) {
         // Both elements post these messages of the session: once is enough.
         let from_sink = message.src() == Some(self.sink.upcast_ref());
+        if from_sink && message.type_() == gst::MessageType::Eos {
+            self.drain();
+        }
         let is_posted_twice = matches!(
             message.view(),
             gst::MessageView::Progress(_) | gst::MessageView::Element(_)

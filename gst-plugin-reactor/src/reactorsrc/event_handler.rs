@@ -19,13 +19,14 @@ use crate::{
         Code, Error,
         track::{Direction, Track},
     },
-    session::{MediaPlan, SessionEvent, bridge::Subscription},
+    session::{MachineEvent, MediaPlan, SessionEvent, Status, bridge::Subscription},
 };
 
 impl ReactorSrc {
     pub(super) fn handle_event(&self, event: SourceEvent) {
         match event {
             SourceEvent::Session(generation, SessionEvent::Machine(event)) => {
+                let is_ready = matches!(*event, MachineEvent::Status(Status::Ready));
                 let outcome = self
                     .membership
                     .publish(self.obj().upcast_ref(), generation, *event);
@@ -40,6 +41,9 @@ impl ReactorSrc {
                         self.fail(&error);
                     }
                     Some(Outcome::Resumed) | None => {}
+                }
+                if is_ready && self.membership.state.is_current(generation) {
+                    self.warn_if_unlinked();
                 }
             }
             SourceEvent::Session(generation, event)
@@ -62,23 +66,8 @@ impl ReactorSrc {
                     self.fail(&error);
                 }
             }
-            SourceEvent::End(generation) => {
-                if self.membership.state.is_current(generation) && !self.end_streams() {
-                    // No pad can pass an EOS on: without this error the application
-                    // would wait for one forever.
-                    self.fail(&Error::api(
-                        Code::Aborted,
-                        "ended before the session had any stream; nothing was received",
-                    ));
-                }
-            }
-            SourceEvent::LinkedAfterEnd(track) => {
-                let tracks = self.tracks();
-                let track = tracks.iter().find(|t| t.stream.track.name == track);
-                if let Some(track) = track {
-                    self.end_track(track, TrackPad::end_for_new_peer);
-                }
-            }
+            SourceEvent::End(generation) => self.end(generation),
+            SourceEvent::LinkedAfterEnd(track) => self.end_late_track(&track),
         }
     }
 
@@ -160,20 +149,6 @@ impl ReactorSrc {
     fn interrupt_streams(&self) {
         for track in self.tracks() {
             track.stream.interrupt();
-        }
-    }
-
-    /// Ends the streams. Fails if there are none, unless the application asked for
-    /// the end: it would wait for an EOS forever.
-    fn end_session(&self, reason: Option<&str>, requested: bool) {
-        if !self.end_streams() && !requested {
-            self.fail(&Error::gpu(
-                Code::SessionTerminal,
-                format!(
-                    "the session ended before anything was received: {}",
-                    reason.unwrap_or("the server gave no reason")
-                ),
-            ));
         }
     }
 }

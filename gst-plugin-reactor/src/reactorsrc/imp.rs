@@ -185,7 +185,7 @@ impl ReactorSrc {
         };
         let generation = self.membership.state.generation();
         let result = track.open(element.upcast_ref(), caps, self.membership.latency());
-        if !self.membership.state.is_current(generation) || lock(&self.running).is_none() {
+        if !self.membership.state.is_current(generation) || self.events().is_none() {
             // The element was stopped meanwhile.
             track.close(element.upcast_ref());
             return Ok(());
@@ -195,45 +195,10 @@ impl ReactorSrc {
         result
     }
 
-    /// Ends all streams after the queued units. Returns whether there are any.
-    /// Called on the event thread, so that the pads are added by then.
-    pub(super) fn end_streams(&self) -> bool {
-        let tracks = self.tracks();
-        for track in &tracks {
-            self.end_track(track, TrackPad::end);
-        }
-        !tracks.is_empty()
-    }
-
-    pub(super) fn end_track(
-        &self,
-        track: &TrackPad,
-        end: impl FnOnce(&TrackPad, &gst::Bin) -> Result<(), Error>,
-    ) {
-        let element = self.obj();
-        if let Err(error) = end(track, element.upcast_ref()) {
-            self.fail(&error);
-        }
-        if lock(&self.running).is_none() {
-            // The element was stopped meanwhile.
-            track.close(element.upcast_ref());
-        }
-    }
-
-    /// Ends all streams, on behalf of the application. Streams that have begun
-    /// end at once, the others on the event thread: neither needs this thread,
-    /// which a sink that waits for preroll would keep. Returns whether the
-    /// element runs.
-    fn request_end(&self) -> bool {
-        let generation = self.membership.state.generation();
-        let Some(events) = lock(&self.running).as_ref().map(|r| r.events.clone()) else {
-            return false;
-        };
-        for track in self.tracks() {
-            track.stream.end_if_begun();
-        }
-        events.send(SourceEvent::End(generation));
-        true
+    /// Sends events to this start's event thread; `None` in READY and NULL.
+    pub(super) fn events(&self) -> Option<EventQueue<SourceEvent>> {
+        let running = lock(&self.running);
+        running.as_ref().map(|running| running.events.clone())
     }
 
     /// Passes the `latency` property on to the session.
