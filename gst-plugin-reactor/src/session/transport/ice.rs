@@ -2,13 +2,16 @@
 
 //! ICE (RFC 8445): sets webrtcbin's agent up, with the STUN and TURN servers in
 //! the form that webrtcbin reads. Called once per connection, by the transport
-//! thread, before negotiation. It opens no socket and logs no password.
+//! thread, before negotiation. It opens no socket, and lets no password into
+//! GStreamer's log.
+
+use std::sync::Mutex;
 
 use gst::{glib, prelude::*};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::handles::CAT;
-use crate::platform::{Code, Error, signaling::IceServer};
+use crate::platform::{Code, Error, lock, signaling::IceServer};
 
 #[cfg(test)]
 mod tests;
@@ -44,8 +47,7 @@ pub(super) fn configure_agent(
         for uri in &server.uris {
             let relay = turn_uri(server, uri);
             // Not logged, for it contains the password.
-            let used = relay
-                .is_some_and(|relay| webrtcbin.emit_by_name::<bool>("add-turn-server", &[&relay]));
+            let used = relay.is_some_and(|relay| add_relay(webrtcbin, &relay));
             relays += usize::from(used);
             if let Some(address) = Address::parse(uri).filter(|a| !used && a.scheme != "stun") {
                 let Address { scheme, host, .. } = address;
@@ -59,6 +61,29 @@ pub(super) fn configure_agent(
         return Err(Error::api(Code::InvalidSettings, message).during("ice_servers"));
     }
     Ok(())
+}
+
+/// Whether webrtcbin takes a relay.
+///
+/// webrtcbin 1.22 and its agent log the URI, password included, at DEBUG, during this
+/// call only (`GST_DEBUG=*:9` and a connection through a real relay show no other
+/// place), so their categories are limited to INFO meanwhile.
+fn add_relay(webrtcbin: &gst::Element, uri: &str) -> bool {
+    static LIMITED: Mutex<()> = Mutex::new(());
+    let _in_turn = lock(&LIMITED);
+    let categories = ["webrtcbin", "webrtcnice", "webrtcice"].into_iter();
+    let levels: Vec<_> = categories
+        .filter_map(gst::DebugCategory::get)
+        .map(|category| (category, category.threshold()))
+        .collect();
+    for (category, level) in &levels {
+        category.set_threshold((*level).min(gst::DebugLevel::Info));
+    }
+    let added = webrtcbin.emit_by_name::<bool>("add-turn-server", &[&uri]);
+    for (category, level) in levels {
+        category.set_threshold(level);
+    }
+    added
 }
 
 /// A server's address (RFC 7064, RFC 7065): `turn:host:port?transport=udp`.

@@ -112,6 +112,33 @@ fn unusable_servers_fail_only_relay_policy() {
     assert_eq!(bin.property::<String>("stun-server"), "stun://h");
 }
 
+#[test]
+fn password_is_not_in_gstreamer_log() {
+    const PASSWORD: &str = "unloggedsecret";
+    let webrtcbin = webrtcbin();
+    let (sender, lines) = mpsc::channel();
+    let logger = gst::log::add_log_function(move |_, _, _, _, _, _, message| {
+        let text = message.get().map(|text| text.to_string());
+        let _ = sender.send(text.unwrap_or_default());
+    });
+    let category = |name| gst::DebugCategory::get(name).unwrap();
+    let categories = ["webrtcbin", "webrtcnice"].map(category);
+    for category in categories {
+        category.set_threshold(gst::DebugLevel::Log);
+    }
+    let relay = server(&["turn:10.0.0.1"], "u", PASSWORD);
+    configure_agent(&webrtcbin, &[relay], true).unwrap();
+    let levels = categories.map(gst::DebugCategory::threshold);
+    for category in categories {
+        category.set_threshold(gst::DebugLevel::None);
+    }
+    gst::log::remove_log_function(logger);
+    for line in lines.try_iter() {
+        assert!(!line.contains(PASSWORD), "{line}");
+    }
+    assert_eq!(levels, [gst::DebugLevel::Log; 2]);
+}
+
 /// The offset and value of a STUN message's attribute (RFC 8489, 5 and 14).
 fn attribute(message: &[u8], wanted: u16) -> Option<(usize, &[u8])> {
     let mut at = 20;
