@@ -2,7 +2,7 @@
 side by side, and the ratio of each pair's figures.
 
     compare.py SERVE_SCRIPT BENCH_BINARY
-        [--only receive|roundtrip|command|encoding|lossy|narrow|clip]...
+        [--only receive|roundtrip|command|encoding|lossy|narrow|ice|clip]...
         [--runs 5] [--seconds 10] [--size 640x360]...
 
 receive     the model's picture and sound, ours and the official client
@@ -15,6 +15,9 @@ lossy       as receive, by default settings, on networks that lose packets, both
 narrow      as receive, through a link of 400, 700 and 1500 kbit/s with a queue of 30000 bytes (tc,
             in the namespace of tests/netns.sh): ours by default and with max-receive-bitrate, and
             the official client (20 s by default, from the moment at which the session is ready)
+ice         connecting through the stand-in for the cloud, which lists no ICE servers, or a STUN
+            and a TURN server (UDP and TCP) that do not answer: a process's first connection, and
+            the median of three more
 clip    a recording of two hours (--segments of 2 s) from a server that takes 20 ms for each
         request: ours as one MP4, ours as fragments, and the official client
 """
@@ -26,7 +29,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pictures
@@ -75,6 +78,7 @@ NARROW = (
     "unreadable",
     "cpu_seconds",
 )
+ICE = ("connect_ms", "first_frame_ms", "connect_again_ms", "first_frame_again_ms")
 # The rate of the link and the bound that is set, bit/s.
 LINKS = ((400_000, 300_000), (700_000, 600_000), (1_500_000, 1_300_000))
 # Networks of reactor-relay, both ways.
@@ -238,6 +242,17 @@ class Bench:
                 texts = (", ".join(str(value) for value in column) for column in columns)
                 print(f"{figure:20}" + "".join(f"{text:>26}" for text in texts), flush=True)
 
+    def ice(self, size: str) -> None:
+        bench = self._options.bench
+        for servers in ("none", "silent"):
+
+            def commands(url: str, servers: str = servers) -> Iterator[list[str]]:
+                with Serving([bench, "cloud", url, servers]) as cloud:
+                    yield [bench, "ice", cloud]
+                    yield [sys.executable, str(HERE / "official_ice.py"), "--url", cloud]
+
+            self.compare(f"ICE servers: {servers}", size, commands, ICE)
+
     def clip(self, size: str) -> None:
         options = self._options
         names = ("faststart", "fragmented", "official")
@@ -330,6 +345,7 @@ MEASUREMENTS = {
     "encoding": ("1280x720",),
     "lossy": ("1280x720",),
     "narrow": ("1280x720",),
+    "ice": ("640x360",),
     "clip": ("640x360",),
 }
 

@@ -6,6 +6,8 @@
 //!     bench receive|lossy|roundtrip|command|raw|encoded
 //!         URL SECONDS LATENCY_MS [PICTURES WIDTH HEIGHT]
 //!     bench narrow URL SECONDS LATENCY_MS PROPERTIES
+//!     bench cloud URL none|silent             with these ICE servers, until the input ends
+//!     bench ice CLOUD_URL
 //!     bench record URL FILE                   a clip, to be repeated
 //!     bench serve FILE SEGMENTS LATENCY_MS    until the input ends
 //!     bench clip URL FORMAT FILE
@@ -16,6 +18,7 @@ mod camera;
 mod clip;
 mod command;
 mod encoding;
+mod ice;
 mod lossy;
 mod measure;
 mod narrow;
@@ -25,6 +28,7 @@ mod roundtrip;
 const USAGE: &str = "bench receive|lossy|roundtrip|command|raw|encoded \
                      URL SECONDS LATENCY_MS [PICTURES WIDTH HEIGHT] | \
                      narrow URL SECONDS LATENCY_MS PROPERTIES | \
+                     cloud URL none|silent | ice CLOUD_URL | \
                      record URL FILE | serve FILE SEGMENTS LATENCY_MS | clip URL FORMAT FILE";
 
 /// The arguments of all measurements.
@@ -39,6 +43,8 @@ fn main() {
     let what: String = next(&mut arguments);
     let mut text = || next::<String>(&mut arguments);
     match what.as_str() {
+        "cloud" => return ice::serve(text(), text() == "silent"),
+        "ice" => return println!("{}", ice::run(&text())),
         "record" => return println!("{}", clip::record(&text(), &text())),
         "serve" => {
             let (file, segments) = (text(), next(&mut arguments));

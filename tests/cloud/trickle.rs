@@ -2,8 +2,6 @@
 
 //! Trickle ICE: the offer waits for no STUN or TURN server; the candidates follow it.
 
-use std::net::{IpAddr, TcpListener, UdpSocket};
-
 use gst::prelude::*;
 use reactor_coordinator::{ApiRoute, Coordinator, CoordinatorSettings, Rule};
 use reactor_tests::{
@@ -13,6 +11,7 @@ use reactor_tests::{
     frames::FrameReader,
     pipeline::{status, wait_until},
     server::Server,
+    silent_ice_servers::SilentIceServers,
 };
 use serde_json::{Value, json};
 
@@ -22,37 +21,6 @@ const RUNS: usize = 3;
 /// From the description of the session to ready. An offer that waits for the servers takes more
 /// than 2 s.
 const CONNECT_LIMIT: f64 = 1500.0;
-
-/// STUN and TURN servers that take packets and connections, and never answer.
-struct SilentServers {
-    udp: UdpSocket,
-    tcp: TcpListener,
-}
-
-impl SilentServers {
-    /// On this address of the machine's.
-    fn bind(address: IpAddr) -> Self {
-        Self {
-            udp: UdpSocket::bind((address, 0)).unwrap(),
-            tcp: TcpListener::bind((address, 0)).unwrap(),
-        }
-    }
-
-    /// As the platform lists them.
-    fn list(&self) -> Value {
-        let udp = self.udp.local_addr().unwrap();
-        let tcp = self.tcp.local_addr().unwrap();
-        let turn = [
-            format!("turn:{udp}?transport=udp"),
-            format!("turn:{tcp}?transport=tcp"),
-        ];
-        let credentials = json!({"username": "u", "password": "p"});
-        json!([
-            {"uris": [format!("stun:{udp}")]},
-            {"uris": turn, "credentials": credentials},
-        ])
-    }
-}
 
 pub fn bodies(coordinator: &Coordinator, route: ApiRoute) -> Vec<Value> {
     let requests = coordinator.requests(route);
@@ -71,7 +39,7 @@ pub fn trickled(coordinator: &Coordinator) -> Vec<Value> {
 
 #[test]
 fn silent_ice_servers_do_not_delay_connection() {
-    let silent = SilentServers::bind(own_address());
+    let silent = SilentIceServers::bind(own_address());
     let server = Server::playground();
     let mut took = Vec::new();
     for _ in 0..RUNS {
@@ -110,8 +78,7 @@ fn silent_ice_servers_do_not_delay_connection() {
     took.sort_by(f64::total_cmp);
     assert!(took[RUNS / 2] < CONNECT_LIMIT, "{took:?} ms");
     // They were asked: the list was used.
-    silent.udp.set_nonblocking(true).unwrap();
-    assert!(silent.udp.recv(&mut [0; 1500]).is_ok());
+    assert!(silent.were_asked());
 }
 
 /// The server finds the client by the client's own packets.

@@ -13,8 +13,13 @@ pub const KEY: &str = "rk_test";
 
 /// A coordinator with this runtime behind it.
 pub fn start_coordinator(server: &Server, settings: CoordinatorSettings) -> Coordinator {
+    start_coordinator_before(server.url(), settings)
+}
+
+/// A coordinator with the runtime at this URL behind it.
+pub fn start_coordinator_before(runtime: String, settings: CoordinatorSettings) -> Coordinator {
     Coordinator::start(CoordinatorSettings {
-        runtime: Some(server.url()),
+        runtime: Some(runtime),
         ..settings
     })
     .expect("a coordinator")

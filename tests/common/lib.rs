@@ -30,6 +30,7 @@ pub mod relay;
 pub mod resources;
 pub mod scratch;
 pub mod server;
+pub mod silent_ice_servers;
 pub mod tick_messages;
 mod traffic_control;
 
