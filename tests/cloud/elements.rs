@@ -3,7 +3,7 @@
 //! The elements and the cloud: keys, tokens, waiting for a GPU, and that no session is left open;
 //! with the stand-in coordinator in front of the real runtime.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gst::prelude::*;
 use reactor_coordinator::{
@@ -307,17 +307,53 @@ fn late_reply_to_abandoned_offer_is_ignored() {
     reader.wait_for(seen + 20, TIMEOUT);
 }
 
+/// A token for everything that the key may do.
+fn mint_token(coordinator: &Coordinator) -> String {
+    let url = format!("{}/tokens", coordinator.url());
+    let key = [("Reactor-API-Key", KEY)];
+    let reply = http::request("POST", &url, &key, "null").unwrap();
+    let body: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
+    body["jwt"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn session_ends_after_its_maximum_duration() {
+    let server = Server::playground();
+    let coordinator = start_coordinator(&server, CoordinatorSettings::default());
+    // The token sets no limit: the element keeps it.
+    let token = mint_token(&coordinator);
+    let properties = format!("api-key=\"\" jwt={token} max-session-duration=3 recoverable=true");
+    let running = source(&coordinator, &properties);
+    let element = running.by_name("r");
+    let (sender, expirations) = std::sync::mpsc::channel();
+    element.connect("session-expiration-changed", false, move |args| {
+        sender.send(args[1].get::<f64>().unwrap()).unwrap();
+        None
+    });
+    play(&running);
+    // First the end of the token is known, then that of the session.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let of_token = expirations.recv_timeout(TIMEOUT).unwrap();
+    assert!(of_token > now.as_secs_f64() + 60.0, "{of_token}");
+    let end = expirations.recv_timeout(TIMEOUT).unwrap();
+    assert!((end - now.as_secs_f64()).abs() < 4.0, "{end}, now {now:?}");
+    assert_eq!(element.property::<f64>("session-expiration"), end);
+    let ended = running.wait_element("reactor-session-ended", TIMEOUT);
+    let reason = ended.get::<&str>("reason").unwrap();
+    assert_eq!(reason, "max-session-duration, 3 s, is over");
+    running.wait_eos(TIMEOUT);
+    let ledger = wait_closed(&coordinator, TIMEOUT);
+    let deleted = |end: &Option<SessionEnd>| matches!(end, Some(SessionEnd::Deleted { .. }));
+    assert!(deleted(&ledger[0].end), "{ledger:?}");
+    assert_eq!(expirations.recv_timeout(TIMEOUT), Ok(0.0));
+    assert_eq!(element.property::<Option<gst::Structure>>("tracks"), None);
+}
+
 #[test]
 fn jwt_property_can_be_replaced_while_playing() {
     let server = Server::playground();
     let coordinator = start_coordinator(&server, CoordinatorSettings::default());
-    let token = || {
-        let url = format!("{}/tokens", coordinator.url());
-        let key = [("Reactor-API-Key", KEY)];
-        let reply = http::request("POST", &url, &key, "null").unwrap();
-        let body: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
-        body["jwt"].as_str().unwrap().to_owned()
-    };
+    let token = || mint_token(&coordinator);
     let running = source(&coordinator, &format!("api-key=\"\" jwt={}", token()));
     let reader = play(&running);
     coordinator.withdraw_tokens();

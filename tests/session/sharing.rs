@@ -348,3 +348,66 @@ fn adopted_session_is_not_stopped() {
     wait_more(&seen, 30);
     assert_eq!(status(&owner.by_name("r")), "ready");
 }
+
+/// The code of the next warning.
+fn next_warning(running: &TestPipeline) -> String {
+    running.wait_message(TIMEOUT, |message| match message.view() {
+        gst::MessageView::Warning(warning) => warning.details()?.get::<String>("code").ok(),
+        _ => None,
+    })
+}
+
+/// As another process does: it shares nothing but the server.
+#[test]
+fn running_local_session_is_joined_refused_or_restarted() {
+    let server = Server::playground();
+    let line = |name: &str, properties: &str| {
+        let url = server.url();
+        let line = format!("reactorsrc name=r local=true api-url={url} session={name} ");
+        TestPipeline::parse(&(line + properties + " ! fakesink"))
+    };
+    let first = line("first", "local-session=error model=playground@1");
+    first.play();
+    wait_for_status(&first.by_name("r"), "ready", TIMEOUT);
+    let track = |name: &str| {
+        let tracks = first
+            .by_name("r")
+            .property::<Option<gst::Structure>>("tracks")?;
+        tracks.get::<gst::Structure>(name).ok()
+    };
+    wait_until("the video is received", TIMEOUT, || {
+        track("main_video").is_some_and(|track| track.get("paused") == Ok(false))
+    });
+    let video = track("main_video").unwrap();
+    assert_eq!(video.get::<&str>("kind").unwrap(), "video");
+    assert_eq!(video.get::<&str>("direction").unwrap(), "recvonly");
+    assert_eq!(video.get::<&str>("codec").unwrap(), "VP9");
+    assert!(!video.get::<&str>("mid").unwrap().is_empty());
+    // Nothing is linked to it.
+    assert!(track("main_audio").unwrap().get::<bool>("paused").unwrap());
+    let camera = track("camera").unwrap();
+    assert!(!camera.get::<bool>("published").unwrap());
+
+    let second = line("second", "arguments=\"{\\\"a\\\":1}\" model=other");
+    second.play();
+    second.wait_element("reactor-session-joined", TIMEOUT);
+    assert_eq!(next_warning(&second), "ARGUMENTS_IGNORED");
+    assert_eq!(next_warning(&second), "MODEL_MISMATCH");
+    wait_for_status(&second.by_name("r"), "ready", TIMEOUT);
+    // It did not create the session, so that goes on.
+    second.stop();
+    assert_eq!(server.session_state(), "streaming");
+
+    let third = line("third", "local-session=error");
+    let _ = third.pipeline.set_state(gst::State::Playing);
+    assert_eq!(third.wait_error(TIMEOUT).code(), "CONFLICT");
+    third.stop();
+
+    let fourth = line("fourth", "local-session=restart");
+    fourth.play();
+    wait_for_status(&fourth.by_name("r"), "ready", TIMEOUT);
+    first.wait_eos(TIMEOUT);
+    first.stop();
+    fourth.stop();
+    server.wait_for_state("ready", TIMEOUT);
+}

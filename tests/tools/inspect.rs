@@ -25,9 +25,11 @@ const PROPERTIES: &[(&str, &str, bool)] = &[
     ("last-error", "GstStructure", false),
     ("latency", "guint", true),
     ("local", "gboolean", true),
+    ("local-session", "GstReactorLocalSession", true),
     ("max-latency", "guint", true),
     ("max-receive-bitrate", "guint", true),
     ("max-sdp-attempts", "guint", true),
+    ("max-session-duration", "guint", true),
     ("max-upload-size", "guint64", true),
     ("model", "gchararray", true),
     ("navigation", "gchararray", true),
@@ -37,12 +39,14 @@ const PROPERTIES: &[(&str, &str, bool)] = &[
     ("report-stats", "gboolean", true),
     ("restart-session", "gboolean", true),
     ("session", "gchararray", true),
+    ("session-expiration", "gdouble", false),
     ("session-id", "gchararray", false),
     ("session-info", "GstStructure", false),
     ("stall-timeout", "guint", true),
     ("stats", "GstStructure", false),
     ("stats-interval", "guint", true),
     ("status", "GstReactorStatus", false),
+    ("tracks", "GstStructure", false),
     ("waiting-timeout", "guint", true),
     ("wire", "GstReactorWire", true),
 ];
@@ -55,6 +59,7 @@ const SIGNALS: &[&str] = &[
     "message",
     "runtime-message",
     "session-ended",
+    "session-expiration-changed",
 ];
 
 const CLIP_PROPERTIES: &[(&str, &str, bool)] = &[

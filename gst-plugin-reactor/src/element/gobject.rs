@@ -39,6 +39,17 @@ fn read_only() -> Vec<glib::ParamSpec> {
             "Session info",
             "The platform's description of the session, as JSON in the field 'json'",
         ),
+        glib::ParamSpecDouble::builder("session-expiration")
+            .nick("Session expiration")
+            .blurb("When the session will end, in seconds since 1970 (0 = not known)")
+            .read_only()
+            .build(),
+        structure(
+            "tracks",
+            "Tracks",
+            "The state of the model's tracks: for each, by its name, a structure with kind, \
+             direction, mid, codec, and paused or published",
+        ),
         last_error(),
         structure(
             "stats",
@@ -85,6 +96,10 @@ pub fn signals(
         glib::subclass::Signal::builder("session-ended")
             .param_types([Option::<String>::static_type()])
             .build(),
+        // session-expiration-changed(seconds): see the property; 0 = not known.
+        glib::subclass::Signal::builder("session-expiration-changed")
+            .param_types([f64::static_type()])
+            .build(),
     ];
     signals.extend(actions::signals(membership));
     signals
@@ -105,6 +120,11 @@ impl ElementState {
             "session-id" => self.published().session_id.to_value(),
             "capabilities" => self.published().capabilities.to_value(),
             "session-info" => self.published().session_info.to_value(),
+            "session-expiration" => {
+                let expiration = self.published().session_expiration;
+                expiration.unwrap_or_default().to_value()
+            }
+            "tracks" => self.published().tracks.to_value(),
             "last-error" => self.published().last_error.to_value(),
             name => match property::find(Settings::PROPERTIES, name) {
                 Some(property) => (property.value)(&self.settings(), &property.info),
@@ -183,6 +203,7 @@ mod tests {
             let has_unit = |unit| spec.blurb().is_some_and(|blurb| blurb.contains(unit));
             let unit = match () {
                 () if has_unit("in ms") => "ms",
+                () if has_unit("in s ") => "s",
                 () if has_unit("in bit/s") => "bit/s",
                 () => "uint",
             };

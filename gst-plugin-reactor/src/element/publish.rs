@@ -46,10 +46,17 @@ impl SessionMembership {
             MachineEvent::Status(status) => state.publish_status(element, status.into()),
             MachineEvent::SessionId(id) => state.publish_session_id(element, id),
             MachineEvent::Described(descriptor) => state.publish_description(element, &descriptor),
+            MachineEvent::SessionExpiration(at) => state.publish_session_expiration(element, at),
+            MachineEvent::Tracks(tracks) => state.publish_tracks(element, &tracks),
             MachineEvent::Warning(error) if !current => {
                 gst::warning!(CAT, obj = element, "{error}");
             }
             _ if !current => {}
+            MachineEvent::Joined => {
+                let structure = gst::Structure::builder("reactor-session-joined")
+                    .field("session-id", state.session_id());
+                bus::post(element, structure.build());
+            }
             MachineEvent::Progress(progress) => bus::post_progress(element, progress),
             MachineEvent::Message { name, data } => {
                 bus::post_json(element, "message", "reactor-message", &name, &data);

@@ -16,8 +16,8 @@ use gst::prelude::*;
 
 use super::{bus, debug::CAT, errors, status::Status};
 use crate::{
-    platform::{Error, coordinator::SessionDescriptor},
-    session::{lock, settings::Settings},
+    platform::{Error, coordinator::SessionDescriptor, track::Direction},
+    session::{TrackState, lock, settings::Settings},
 };
 
 /// gst-launch-1.0 misses an error that is posted before its main loop runs,
@@ -45,6 +45,9 @@ pub struct PublishedProperties {
     pub session_id: Option<String>,
     pub capabilities: Option<gst::Structure>,
     pub session_info: Option<gst::Structure>,
+    /// In seconds since 1970.
+    pub session_expiration: Option<f64>,
+    pub tracks: Option<gst::Structure>,
     pub last_error: Option<gst::Structure>,
 }
 
@@ -169,6 +172,22 @@ impl ElementState {
         }
     }
 
+    /// Sets `session-expiration`, with a notification and a signal if it changes.
+    pub fn publish_session_expiration(&self, element: &gst::Element, expiration: Option<f64>) {
+        let published = &mut self.published().session_expiration;
+        if std::mem::replace(published, expiration) != expiration {
+            let expiration = expiration.unwrap_or_default();
+            element.notify("session-expiration");
+            element.emit_by_name::<()>("session-expiration-changed", &[&expiration]);
+        }
+    }
+
+    /// Sets `tracks`, with a notification.
+    pub fn publish_tracks(&self, element: &gst::Element, tracks: &[TrackState]) {
+        self.published().tracks = (!tracks.is_empty()).then(|| track_structure(tracks));
+        element.notify("tracks");
+    }
+
     /// Sets `capabilities` and `session-info`, with notifications.
     pub fn publish_description(&self, element: &gst::Element, descriptor: &SessionDescriptor) {
         let capabilities = descriptor.capabilities.as_ref();
@@ -181,4 +200,24 @@ impl ElementState {
         element.notify("capabilities");
         element.notify("session-info");
     }
+}
+
+/// The state of the tracks: a structure for each, by its name.
+fn track_structure(tracks: &[TrackState]) -> gst::Structure {
+    let mut all = gst::Structure::builder("tracks");
+    for state in tracks {
+        let track = &state.track;
+        let mut structure = gst::Structure::builder("track")
+            .field("name", &track.name)
+            .field("kind", track.kind.as_str())
+            .field("direction", track.direction.as_str())
+            .field_if_some("mid", state.mid.as_deref())
+            .field_if_some("codec", state.codec);
+        structure = match track.direction {
+            Direction::RecvOnly => structure.field("paused", state.paused),
+            Direction::SendOnly => structure.field("published", state.published),
+        };
+        all = all.field(track.name.as_str(), structure.build());
+    }
+    all.build()
 }

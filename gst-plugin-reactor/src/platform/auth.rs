@@ -34,6 +34,10 @@ use token::{Token, TokenAge};
 
 const OPERATION: &str = "tokens";
 
+/// The longest duration of a session that a token can be asked for; more is
+/// refused. (The platform's Python client, 1.13.)
+const MAX_SESSION_SECONDS: u64 = 24 * 3600;
+
 /// The pause after a failed renewal of a token that is still valid.
 const RENEWAL_RETRY: Duration = Duration::from_secs(30);
 
@@ -51,6 +55,11 @@ impl Jwt {
 
     pub fn is_set(&self) -> bool {
         lock(&self.0).is_some()
+    }
+
+    /// Until when the token is good, in seconds since 1970, if it says so.
+    pub fn expiration(&self) -> Option<f64> {
+        token::expiration(self.get()?.expose())
     }
 
     fn get(&self) -> Option<Secret> {
@@ -93,8 +102,9 @@ fn secret(text: &str) -> Option<Secret> {
 /// key is what the user has to know.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum TokenScope {
-    /// Creates sessions of a model, and reaches those that it created.
-    Model(String),
+    /// Creates sessions of a model, which may run for a number of seconds at
+    /// most, and reaches those that it created.
+    Model(String, Option<u64>),
     /// Reaches one session that exists.
     Session(String),
     /// Creates no session, and reaches what the key's sessions recorded.
@@ -102,15 +112,28 @@ pub enum TokenScope {
 }
 
 impl TokenScope {
+    /// Limits how long the sessions run that the tokens create.
+    #[must_use]
+    pub fn with_max_session_duration(mut self, limit: Option<Duration>) -> Self {
+        if let Self::Model(_, seconds) = &mut self {
+            *seconds = limit.map(|limit| limit.as_secs().clamp(1, MAX_SESSION_SECONDS));
+        }
+        self
+    }
+
     fn request(&self) -> Value {
         let resources = match self {
-            Self::Model(name) => json!({"models": {"match": [name]}}),
+            Self::Model(name, _) => json!({"models": {"match": [name]}}),
             // There must be models. Without a number of sessions this gives
             // the right to none but the one.
             Self::Recordings => json!({"models": {"all": true}}),
             Self::Session(id) => json!({"models": {"all": true}, "sessions": {"bind": [id]}}),
         };
-        json!({"authorization_details": [{"type": "session", "resources": resources}]})
+        let mut detail = json!({"type": "session", "resources": resources});
+        if let Self::Model(_, Some(seconds)) = self {
+            detail["constraints"] = json!({"max_session_duration_seconds": seconds});
+        }
+        json!({"authorization_details": [detail]})
     }
 }
 

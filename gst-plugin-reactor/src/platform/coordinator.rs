@@ -3,6 +3,8 @@
 //! Session lifecycle over HTTP: the cloud, or a local runtime. Called from the
 //! tasks of the session driver; it keeps no state of a session and never retries.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use super::{
@@ -22,7 +24,7 @@ pub use cloud::{Cloud, ModelName};
 #[cfg(test)]
 pub use descriptor::Capabilities;
 pub use descriptor::{Ownership, SessionDescriptor};
-pub use local::LocalRuntime;
+pub use local::{LocalRuntime, RunningSession};
 
 /// The server that has the sessions.
 #[derive(Debug, Clone)]
@@ -33,24 +35,26 @@ pub enum Coordinator {
 
 impl Coordinator {
     /// A local runtime; see [`LocalRuntime::new`].
-    pub fn local(base: &str) -> Result<Self, Error> {
-        LocalRuntime::new(HttpClient::shared()?, base).map(Self::Local)
+    pub fn local(base: &str, running: RunningSession) -> Result<Self, Error> {
+        LocalRuntime::new(HttpClient::shared()?, base, running).map(Self::Local)
     }
 
     /// The cloud; see [`Cloud::new`].
     pub fn cloud(
         base: &str,
         model: Option<ModelName>,
+        max_session_duration: Option<Duration>,
         access: ApiCredentials,
     ) -> Result<Self, Error> {
         let (http, tokens) = (HttpClient::shared()?, TokenCache::shared());
-        Cloud::new(http, base, model, access, tokens).map(Self::Cloud)
+        let limit = max_session_duration;
+        Cloud::new(http, base, model, limit, access, tokens).map(Self::Cloud)
     }
 
     /// Joins the session of that id or, without one, creates one.
     ///
-    /// A local runtime has one session at most: if it runs, it is joined. One
-    /// of the cloud's may not be ready yet ([`SessionDescriptor::is_ready`]); then
+    /// A local runtime has one session at most: what is done about one that runs
+    /// was said at the start. One of the cloud's may not be ready yet ([`SessionDescriptor::is_ready`]); then
     /// [`Coordinator::describe`] tells when it is.
     pub async fn begin(
         &self,

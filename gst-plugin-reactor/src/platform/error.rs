@@ -219,6 +219,10 @@ error_codes! {
         "NOTHING_LINKED" => Unclassified;
         /// Another connection publishes the input track.
         "publish_refused" => Unclassified;
+        /// The session ran already: `arguments` were not sent (a warning).
+        "ARGUMENTS_IGNORED" => Settings;
+        /// The local runtime serves another model than `model` names (a warning).
+        "MODEL_MISMATCH" => Settings;
         /// The platform's moderation objects to an input (a warning).
         "moderation" => Unclassified;
     }

@@ -123,7 +123,12 @@ impl ReactorFilter {
 
     /// Forwards the source's signals and property notifications.
     fn forward_signals(&self) {
-        for signal in ["message", "runtime-message", "session-ended"] {
+        for signal in [
+            "message",
+            "runtime-message",
+            "session-ended",
+            "session-expiration-changed",
+        ] {
             let weak = self.obj().downgrade();
             self.src.connect(signal, false, move |args| {
                 if let Some(element) = weak.upgrade() {
@@ -137,6 +142,8 @@ impl ReactorFilter {
             "session-id",
             "capabilities",
             "session-info",
+            "session-expiration",
+            "tracks",
             "last-error",
         ] {
             let weak = self.obj().downgrade();

@@ -38,9 +38,11 @@ use crate::platform::{
 };
 
 mod http_requests;
+mod published_state;
 mod statistics;
 mod tracks;
 
+use published_state::PublishedState;
 use statistics::{ClientStatsReporter, StatsTimer};
 
 /// How long opening a session may take: the requests for a token, perhaps for
@@ -82,6 +84,7 @@ pub(super) struct Driver {
     client_stats: ClientStatsReporter,
     /// Of the elements that post their statistics.
     stats_timers: HashMap<u64, StatsTimer>,
+    published_state: PublishedState,
 }
 
 impl Driver {
@@ -133,6 +136,7 @@ impl Driver {
             statistics: StatisticsTotals::default(),
             client_stats: ClientStatsReporter::new(),
             stats_timers: HashMap::new(),
+            published_state: PublishedState::new(settings),
         })
     }
 
@@ -166,7 +170,13 @@ impl Driver {
                 }
             };
             match message {
-                Some(message) => self.handle_message(message),
+                Some(message) => {
+                    let changes_state = published_state::may_change(&message);
+                    self.handle_message(message);
+                    if changes_state {
+                        self.publish_state();
+                    }
+                }
                 None => self.handle_input(Input::Stop),
             }
         }
@@ -235,6 +245,8 @@ impl Driver {
                 // A command that is dropped is answered.
                 let _ = self.queued_commands.send(command);
             }
+            // The next request has it; it may tell another end of the session.
+            DriverMessage::JwtReplaced => {}
             DriverMessage::SetLatency(milliseconds) => {
                 self.transport_config.latency = milliseconds;
                 self.transport_config.latency_now = milliseconds;

@@ -80,6 +80,10 @@ impl SessionEvent {
                 MachineEvent::Message { data, .. } | MachineEvent::RuntimeMessage { data, .. } => {
                     Retention::Droppable(json_size(data))
                 }
+                MachineEvent::Tracks(_) => Retention::Latest("tracks", String::new()),
+                MachineEvent::SessionExpiration(_) => {
+                    Retention::Latest("expiration", String::new())
+                }
                 MachineEvent::Warning(error) => Retention::Latest("warning", error.to_string()),
                 _ => Retention::Kept,
             },

@@ -27,6 +27,8 @@ pub(super) enum DriverMessage {
     Plan(u64, Result<MediaPlan, Error>),
     Request(ClientMessage, ReplyCallback),
     QueuedCommand(QueuedCommand),
+    /// The token for the cloud was replaced.
+    JwtReplaced,
     /// Of the jitter buffer, in milliseconds.
     SetLatency(u32),
     RequestKeyframe(String),

@@ -24,6 +24,7 @@ mod runtime;
 pub mod settings;
 mod shared_state;
 pub mod statistics;
+mod track_state;
 mod transport;
 pub mod warm_up;
 
@@ -34,6 +35,7 @@ pub use machine::{CLIP_FAILED, MachineEvent, Progress, Status, Timings};
 pub use participants::{Participant, ParticipantRole};
 pub use replies::{Reply, ReplyCallback, UploadCallback};
 pub use runtime::{run_after, runtime};
+pub use track_state::TrackState;
 pub use transport::bridge_clock;
 
 pub use crate::platform::lock;
@@ -100,6 +102,7 @@ impl Session {
     /// Replaces the token for the cloud, for all elements.
     pub fn set_jwt(&self, token: Option<&str>) {
         self.shared_session.settings().jwt.set(token);
+        self.send(DriverMessage::JwtReplaced);
     }
 
     /// Takes the connection down, and with `recoverable` keeps the session.

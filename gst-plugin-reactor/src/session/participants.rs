@@ -15,6 +15,7 @@ use super::{
     codecs::Codec,
     events::{EventSender, MediaPlan, SessionEvent},
     machine::{MachineEvent, PlannedTrack, Status},
+    track_state::TrackState,
 };
 use publishing::Publishing;
 
@@ -55,6 +56,10 @@ pub(super) struct Participants {
     transceivers: Option<Vec<TransceiverInit>>,
     /// The codecs of the answer with their payload types, by track.
     negotiated: HashMap<String, Vec<(&'static Codec, u8)>>,
+    /// The m-lines of the answer, by track.
+    mids: HashMap<String, String>,
+    /// In which codec a track is sent.
+    sent_codecs: HashMap<String, &'static Codec>,
     taps: TrackTaps,
     allocator: BitrateAllocator,
     /// In milliseconds, once the transport has reported it.
@@ -155,6 +160,8 @@ impl Participants {
             // For the element that leaves the session is over.
             left.send(MachineEvent::Status(Status::Disconnected));
             left.send(MachineEvent::SessionId(None));
+            left.send(MachineEvent::SessionExpiration(None));
+            left.send(MachineEvent::Tracks(Vec::new()));
         }
         let mut others = self.by_id.values();
         if others.all(|other| other.participant.role == ParticipantRole::Clip) {
@@ -183,7 +190,10 @@ impl Participants {
                 self.ready = *status == Status::Ready;
                 self.replay(event);
             }
-            MachineEvent::SessionId(_) | MachineEvent::Described(_) => self.replay(event),
+            MachineEvent::SessionId(_)
+            | MachineEvent::Described(_)
+            | MachineEvent::SessionExpiration(_)
+            | MachineEvent::Tracks(_) => self.replay(event),
             _ => {}
         }
         let senders = self.by_id.values().map(|state| &state.events);
@@ -381,9 +391,44 @@ impl Participants {
             };
             let codecs = track.codecs.iter();
             let known = codecs.filter_map(|c| Some((Codec::by_encoding_name(&c.name)?, c.payload)));
-            self.negotiated
-                .insert(transceiver.track.name.clone(), known.collect());
+            let name = &transceiver.track.name;
+            self.negotiated.insert(name.clone(), known.collect());
+            self.mids.insert(name.clone(), track.mid.clone());
         }
+    }
+
+    /// Stores in which codec a track will be sent.
+    pub(super) fn set_sent_codec(&mut self, track: &str, codec: &'static Codec) {
+        self.sent_codecs.insert(track.to_owned(), codec);
+    }
+
+    /// The state of the model's tracks; `is_paused` says which the server does
+    /// not send.
+    pub(super) fn track_states(&self, is_paused: impl Fn(&str) -> bool) -> Vec<TrackState> {
+        let state = |track: &Track| {
+            let name = &track.name;
+            let sent = track.direction == Direction::SendOnly;
+            let codec = match sent {
+                true => self.sent_codecs.get(name).copied(),
+                false => self.negotiated.get(name).and_then(|codecs| {
+                    let (codec, _) = codecs.first()?;
+                    Some(*codec)
+                }),
+            };
+            let publications = self.by_id.values().flat_map(|state| &state.publications);
+            let mut granted = publications.filter(|(_, publishing)| publishing.is_granted());
+            let published = granted.any(|(publication, _)| publication.track.name == *name);
+            TrackState {
+                track: track.clone(),
+                mid: self.mids.get(name).filter(|_| self.ready).cloned(),
+                codec: codec
+                    .filter(|_| self.ready && (published || !sent))
+                    .map(|codec| codec.encoding_name),
+                published,
+                paused: !sent && is_paused(name),
+            }
+        };
+        self.tracks.iter().flatten().map(state).collect()
     }
 
     /// The negotiated payload type of a track in this codec.

@@ -19,7 +19,7 @@ use crate::{
         Code, Error,
         auth::{ApiCredentials, Jwt, TokenCache, TokenProvider, TokenScope},
         commands::{describe_kind, parse_json},
-        coordinator::{Coordinator, ModelName},
+        coordinator::{Coordinator, ModelName, RunningSession},
         endpoint::{Endpoint, parse_base},
         http::HttpClient,
         secret::Secret,
@@ -52,6 +52,31 @@ pub enum IceTransportPolicy {
 }
 
 impl EnumField for IceTransportPolicy {}
+
+/// What to do about a session that a local runtime already has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstReactorLocalSession")]
+pub enum LocalSession {
+    #[default]
+    #[enum_value(name = "Join: take part in it, and never end it", nick = "join")]
+    Join,
+    #[enum_value(name = "Restart: end it, and start another", nick = "restart")]
+    Restart,
+    #[enum_value(name = "Error: fail", nick = "error")]
+    Error,
+}
+
+impl EnumField for LocalSession {}
+
+impl From<LocalSession> for RunningSession {
+    fn from(choice: LocalSession) -> Self {
+        match choice {
+            LocalSession::Join => Self::Join,
+            LocalSession::Restart => Self::Restart,
+            LocalSession::Error => Self::Refuse,
+        }
+    }
+}
 
 /// Which encoding of the data-channel messages to speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
@@ -208,6 +233,16 @@ settings! {
             "restart-session", "Restart session",
             "Start another session when the lost one cannot be resumed";
 
+        /// In seconds; 0 for no limit.
+        max_session_duration: u32 = 0,
+            "max-session-duration", "Maximum session duration",
+            "End the session after this time with its GPU, in s (0 = no limit). \
+            A token that the key is exchanged for says so too, up to 86400";
+
+        local_session: LocalSession = LocalSession::Join,
+            "local-session", "Local session",
+            "What to do about a session that the local runtime already has";
+
         recoverable: bool = false,
             "recoverable", "Recoverable",
             "Leave the session alive on the server when the element stops";
@@ -251,7 +286,7 @@ impl Settings {
     /// [`Code::InvalidSettings`] when a setting is missing or invalid.
     pub(super) fn coordinator(&self) -> Result<Coordinator, Error> {
         if self.local {
-            return Coordinator::local(self.server());
+            return Coordinator::local(self.server(), self.local_session.into());
         }
         if self.api_key.is_none() && !self.jwt.is_set() {
             return Err(missing_credentials());
@@ -263,7 +298,8 @@ impl Settings {
             ));
         }
         let model = self.model.as_deref().map(ModelName::parse);
-        Coordinator::cloud(self.server(), model, self.credentials())
+        let duration = optional_seconds(self.max_session_duration);
+        Coordinator::cloud(self.server(), model, duration, self.credentials())
     }
 
     /// A copy with this server, as far as one is given.
@@ -388,6 +424,12 @@ impl Settings {
             && !self.jwt.is_set()
     }
 
+    /// The name of the model that the local runtime should serve.
+    fn model_of_runtime(&self) -> Option<String> {
+        let model = self.model.as_deref().filter(|_| self.local)?;
+        Some(ModelName::parse(model).name)
+    }
+
     /// Whether only TURN relays may be used.
     pub(super) fn relay_only(&self) -> bool {
         self.ice_transport_policy == IceTransportPolicy::Relay
@@ -419,6 +461,9 @@ impl Settings {
             recoverable: self.recoverable,
             reconnect: self.reconnect,
             restart: self.restart_session,
+            max_session_duration: optional_seconds(self.max_session_duration),
+            has_arguments: self.arguments.is_some(),
+            model_of_runtime: self.model_of_runtime(),
             seed: RandomState::new().hash_one(0),
             queues: !self.local,
             // On a local network host candidates are enough; a local runtime
@@ -435,6 +480,11 @@ fn missing_credentials() -> Error {
                 for a local runtime set local=true \
                 (and api-url, if it is not at http://localhost:8080)";
     Error::api(Code::InvalidSettings, text)
+}
+
+/// `None` for 0.
+fn optional_seconds(seconds: u32) -> Option<Duration> {
+    (seconds != 0).then(|| Duration::from_secs(seconds.into()))
 }
 
 /// `None` for 0.

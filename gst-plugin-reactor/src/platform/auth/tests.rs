@@ -17,7 +17,7 @@ fn minted(token: &str) -> Act {
 }
 
 fn model(name: &str) -> TokenScope {
-    TokenScope::Model(name.to_owned())
+    TokenScope::Model(name.to_owned(), None)
 }
 
 fn token_provider_with(
@@ -72,6 +72,18 @@ async fn api_key_is_exchanged_for_scoped_token() {
     assert_eq!(token(&session, ClockReading::now()).await, "d");
     let resources = json!({"models": {"all": true}, "sessions": {"bind": ["s1"]}});
     assert_eq!(server.body(1), asked(resources));
+}
+
+#[test]
+fn token_limits_duration_of_sessions_within_bounds() {
+    for (limit, seconds) in [(0, 1), (60, 60), (1 << 40, 86400)] {
+        let scope = model("m").with_max_session_duration(Some(Duration::from_secs(limit)));
+        let constraints = &scope.request()["authorization_details"][0]["constraints"];
+        let expected = json!({"max_session_duration_seconds": seconds});
+        assert_eq!(constraints, &expected);
+    }
+    let request = model("m").with_max_session_duration(None).request();
+    assert!(!request.to_string().contains("constraints"));
 }
 
 #[tokio::test]

@@ -97,11 +97,7 @@ struct Claims {
 /// The clock here may be wrong. The time of issue in the token is the better
 /// measure; where they disagree, the shorter lifetime counts.
 fn lifetime(token: &str, now: SystemTime) -> Option<Duration> {
-    let padding = DecodePaddingMode::Indifferent;
-    let config = GeneralPurposeConfig::new().with_decode_padding_mode(padding);
-    let engine = GeneralPurpose::new(&URL_SAFE, config);
-    let claims = engine.decode(token.split('.').nth(1)?).ok()?;
-    let Claims { exp, iat } = serde_json::from_slice(&claims).ok()?;
+    let Claims { exp, iat } = claims(token)?;
     let now = now.duration_since(SystemTime::UNIX_EPOCH).ok();
     let starts = [iat, now.map(|now| now.as_secs_f64())];
     let lives = starts.into_iter().flatten().map(|start| exp - start);
@@ -109,6 +105,20 @@ fn lifetime(token: &str, now: SystemTime) -> Option<Duration> {
         .filter(|life| *life > 0.0)
         .filter_map(|life| Duration::try_from_secs_f64(life).ok())
         .min()
+}
+
+/// Until when a token is good, in seconds since 1970, if its claims tell.
+pub(super) fn expiration(token: &str) -> Option<f64> {
+    let Claims { exp, .. } = claims(token)?;
+    (exp.is_finite() && exp > 0.0).then_some(exp)
+}
+
+fn claims(token: &str) -> Option<Claims> {
+    let padding = DecodePaddingMode::Indifferent;
+    let config = GeneralPurposeConfig::new().with_decode_padding_mode(padding);
+    let engine = GeneralPurpose::new(&URL_SAFE, config);
+    let claims = engine.decode(token.split('.').nth(1)?).ok()?;
+    serde_json::from_slice(&claims).ok()
 }
 
 #[cfg(test)]
@@ -135,6 +145,9 @@ mod tests {
     fn token_with_claims_tells_its_lifetime() {
         let claims = format!(r#"{{"sub":"ä?>","exp":{}}}"#, NOW + 60);
         assert_eq!(seconds(&jwt(&claims)), Some(60));
+        assert_eq!(expiration(&jwt(&claims)), Some((NOW + 60) as f64));
+        assert_eq!(expiration(&jwt("{}")), None);
+        assert_eq!(expiration("opaque"), None);
         assert_eq!(
             seconds(&format!("e30.{}.", PADDED.encode(&claims))),
             Some(60)

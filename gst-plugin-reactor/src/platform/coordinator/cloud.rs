@@ -3,6 +3,8 @@
 //! Sessions of the cloud: create, join, describe, end. Called from tokio tasks;
 //! it keeps no state of a session but its token.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
@@ -50,8 +52,8 @@ pub struct Cloud {
 }
 
 impl Cloud {
-    /// Takes the API's base URL, such as `https://api.reactor.inc`, and the
-    /// model of the sessions to be created. Makes no request.
+    /// Takes the API's base URL, such as `https://api.reactor.inc`, the model of
+    /// the sessions to be created, and how long they may run. Makes no request.
     ///
     /// Fails with [`Code::InvalidSettings`] if the URL is none, or neither
     /// encrypted nor this machine's own.
@@ -59,12 +61,14 @@ impl Cloud {
         http: HttpClient,
         base: &str,
         model: Option<ModelName>,
+        max_session_duration: Option<Duration>,
         access: ApiCredentials,
         tokens: TokenCache,
     ) -> Result<Self, Error> {
         let base = parse_base(base, "https://api.reactor.inc")?;
         let name = model.as_ref().map(|model| model.name.clone());
-        let scope = TokenScope::Model(name.unwrap_or_default());
+        let scope = TokenScope::Model(name.unwrap_or_default(), None);
+        let scope = scope.with_max_session_duration(max_session_duration);
         let token_provider = TokenProvider::new(http, base, access, tokens, scope)?;
         Ok(Self {
             model,

@@ -25,22 +25,35 @@ const CLOSING_RETRY: Duration = Duration::from_millis(150);
 /// reads at the top level only.
 const START_KEYS: [&str; 4] = ["session_id", "starting_input", "steps", "generation"];
 
+/// What to do about a session that the runtime has when one is to be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunningSession {
+    /// Join it.
+    Join,
+    /// End it and start another.
+    Restart,
+    /// Refuse to start one.
+    Refuse,
+}
+
 /// A runtime that is its own coordinator, as started on a developer's machine.
 /// It has at most one session.
 #[derive(Debug, Clone)]
 pub struct LocalRuntime {
     endpoint: Endpoint,
+    running: RunningSession,
 }
 
 impl LocalRuntime {
     /// Takes the runtime's base URL, such as `http://127.0.0.1:8080`. Makes no
     /// request.
-    pub fn new(http: HttpClient, base: &str) -> Result<Self, Error> {
+    pub fn new(http: HttpClient, base: &str, running: RunningSession) -> Result<Self, Error> {
         let endpoint = Endpoint::new(http, base)?;
-        Ok(Self { endpoint })
+        Ok(Self { endpoint, running })
     }
 
-    /// Starts the runtime's session, or joins the one that runs.
+    /// Starts the runtime's session, or does about one that runs what
+    /// [`RunningSession`] says.
     ///
     /// `arguments` goes out as `extra_args`, as the official clients send it.
     /// The runtime (3.10) reads its own keys at the top level only, so those
@@ -70,11 +83,23 @@ impl LocalRuntime {
         }
     }
 
-    /// Handles a refusal to start: a live session is joined.
+    /// Handles a refusal to start.
     async fn join(&self, refusal: Error) -> Result<(SessionDescriptor, Ownership), Error> {
         let descriptor = self.describe().await?;
         if descriptor.is_live() {
-            return Ok((descriptor, Ownership::Joined));
+            match self.running {
+                RunningSession::Join => return Ok((descriptor, Ownership::Joined)),
+                // It takes a moment; the next attempt finds none.
+                RunningSession::Restart => self.stop().await?,
+                RunningSession::Refuse => {
+                    let message = format!(
+                        "{} already has a session (local-session=error)",
+                        self.endpoint.display_url()
+                    );
+                    let refusal = Error::api(Code::Conflict, message).with_status(409);
+                    return Err(refusal.during("start_session"));
+                }
+            }
         }
         let retry = refusal.retry_after.unwrap_or(CLOSING_RETRY);
         Err(refusal.with_retry_after(Some(retry)))

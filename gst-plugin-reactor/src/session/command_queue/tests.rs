@@ -6,7 +6,10 @@ use serde_json::{Map, Value, json};
 use tokio::{task::JoinHandle, time::timeout};
 
 use super::*;
-use crate::platform::http::testing::{Answer, Server};
+use crate::platform::{
+    coordinator::RunningSession,
+    http::testing::{Answer, Server},
+};
 
 /// How long anything here may take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -45,7 +48,7 @@ impl Queue {
             }
             reply.send(Ok(crate::platform::wire::ServerMessage::Ack));
         });
-        let coordinator = Coordinator::local(server.base()).unwrap();
+        let coordinator = Coordinator::local(server.base(), RunningSession::Join).unwrap();
         let queue = CommandQueue::new(coordinator, receiver, request);
         Self {
             server,

@@ -89,6 +89,7 @@ impl Driver {
 
     pub(super) fn open_sender(&mut self, track: String, codec: &'static Codec) {
         if let Some(payload_type) = self.participants.payload_type(&track, codec) {
+            self.participants.set_sent_codec(&track, codec);
             self.transport
                 .send(TransportCommand::OpenSender(track, codec, payload_type));
         }

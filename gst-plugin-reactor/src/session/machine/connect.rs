@@ -178,6 +178,7 @@ impl Machine {
         self.note_step(|timings| &mut timings.session);
         self.session = Some((descriptor.session_id.clone(), ownership));
         self.emit(MachineEvent::SessionId(Some(descriptor.session_id.clone())));
+        self.report_joined(&descriptor, ownership);
         if self.policy.queues && !descriptor.is_ready() {
             return self.wait_for_gpu(&descriptor);
         }
@@ -187,6 +188,7 @@ impl Machine {
 
     pub(super) fn prepare_connection(&mut self, descriptor: SessionDescriptor) {
         self.note_step(|timings| &mut timings.described);
+        self.limit_duration();
         self.emit(MachineEvent::Described(descriptor.clone()));
         if !descriptor.is_ready() {
             let text = "the server describes the session without its tracks or its transport";

@@ -6,6 +6,8 @@
 
 mod closing;
 mod connect;
+mod expiration;
+mod joined;
 mod ready;
 mod receive_bitrate;
 mod recover;
@@ -101,6 +103,9 @@ impl Machine {
 
     fn tick(&mut self) {
         self.requests.expire(self.now, &mut self.actions);
+        if self.expire() {
+            return;
+        }
         self.post_candidates();
         match &mut self.phase {
             Phase::Idle | Phase::Closed => {}

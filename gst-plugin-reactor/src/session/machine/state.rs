@@ -80,6 +80,8 @@ pub struct Machine {
     /// The elements have received the model's schema.
     pub(super) schema_reported: bool,
     pub(super) timings: Timings,
+    /// When the session is ended.
+    pub(super) expiration: Option<Duration>,
     /// The bound on received video in the last offer.
     pub(super) offered_receive_bitrate: Option<u32>,
 }
@@ -270,6 +272,7 @@ impl Machine {
             user_paused_tracks: BTreeSet::new(),
             schema_reported: false,
             timings: Timings::default(),
+            expiration: None,
             offered_receive_bitrate: None,
         }
     }
@@ -329,7 +332,8 @@ impl Machine {
         };
         let next = phase
             .min(self.requests.deadline())
-            .min(self.candidates_due());
+            .min(self.candidates_due())
+            .min(self.expiration_deadline());
         (next != NEVER).then_some(next)
     }
 }

@@ -4,13 +4,16 @@
 
 use std::time::Duration;
 
-use crate::platform::{
-    Error,
-    coordinator::{Ownership, SessionDescriptor},
-    sdp::{Fingerprint, NegotiatedAnswer},
-    signaling::{IceCandidate, IceServer, SdpAnswer, TrackMapping},
-    track::Track,
-    wire::{Channel, ClientMessage, ServerMessage, WireFrame, WireVersion},
+use crate::{
+    platform::{
+        Error,
+        coordinator::{Ownership, SessionDescriptor},
+        sdp::{Fingerprint, NegotiatedAnswer},
+        signaling::{IceCandidate, IceServer, SdpAnswer, TrackMapping},
+        track::Track,
+        wire::{Channel, ClientMessage, ServerMessage, WireFrame, WireVersion},
+    },
+    session::track_state::TrackState,
 };
 
 /// The status of a session, in the words of the platform's own clients.
@@ -59,6 +62,12 @@ pub struct Policy {
     pub reconnect: bool,
     /// Open another session when that fails.
     pub restart: bool,
+    /// End the session after this time.
+    pub max_session_duration: Option<Duration>,
+    /// There are arguments for the session that is created.
+    pub has_arguments: bool,
+    /// The model that a local runtime is expected to serve.
+    pub model_of_runtime: Option<String>,
     /// For the jitter of the backoff.
     pub seed: u64,
     /// The server gives out GPUs: a session may have to wait for one.
@@ -218,8 +227,16 @@ pub enum MachineEvent {
     Status(Status),
     /// The session's id, or none once it is over.
     SessionId(Option<String>),
+    /// The session was created by another client.
+    Joined,
     /// The server's description of the session.
     Described(SessionDescriptor),
+    /// When the session will end, in seconds since 1970, as far as that is known.
+    /// From the driver, which knows the calendar.
+    SessionExpiration(Option<f64>),
+    /// The state of the model's tracks; none while there is no session. From the
+    /// driver.
+    Tracks(Vec<TrackState>),
     /// For people who watch, see GST_MESSAGE_PROGRESS.
     Progress(Progress),
     /// A message from the model, as JSON.

@@ -60,6 +60,10 @@ impl Publishing {
         )
     }
 
+    pub(super) fn is_granted(&self) -> bool {
+        self.state == PublishState::Granted
+    }
+
     fn reply(&mut self, result: Result<(), Error>) {
         for reply in self.replies.drain(..) {
             reply.send(result.clone().map(|()| ServerMessage::Ack));

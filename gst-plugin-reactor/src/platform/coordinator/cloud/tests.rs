@@ -47,6 +47,7 @@ fn over(http: HttpClient, server: &Server, name: &str, access: ApiCredentials) -
         http,
         &server.base,
         Some(model),
+        None,
         access,
         TokenCache::default(),
     )
@@ -306,14 +307,14 @@ async fn token_goes_to_its_server_only() {
 #[tokio::test]
 async fn cloud_url_unusable_is_refused() {
     let access = || ApiCredentials::new(Some(KEY), Jwt::default());
-    let new = |base| Coordinator::cloud(base, None, access());
+    let new = |base| Coordinator::cloud(base, None, None, access());
     for base in ["", "ftp://x", "https://u:p@h", "http://api.example.com"] {
         let error = new(base).unwrap_err();
         assert_eq!(error.code, Code::InvalidSettings, "{base}");
         assert!(error.message.contains("https"), "{error}");
     }
     new("https://api.example.com").unwrap();
-    Coordinator::cloud("http://127.0.0.1:1", None, ApiCredentials::default()).unwrap();
+    Coordinator::cloud("http://127.0.0.1:1", None, None, ApiCredentials::default()).unwrap();
 }
 
 /// All that the calls of one session say, to a server that repeats whatever

@@ -34,7 +34,7 @@ fn refused(status: u16, detail: &str) -> Act {
 
 async fn runtime(script: impl IntoIterator<Item = Act>) -> (Server, LocalRuntime) {
     let server = Server::start(script).await;
-    let runtime = LocalRuntime::new(http(), &server.base).unwrap();
+    let runtime = LocalRuntime::new(http(), &server.base, RunningSession::Join).unwrap();
     (server, runtime)
 }
 
@@ -75,6 +75,25 @@ async fn running_session_is_joined() {
         assert_eq!(session.state, state);
         assert!(server.requests()[1].starts_with("GET /session "));
     }
+}
+
+#[tokio::test]
+async fn running_session_is_restarted_or_refused() {
+    let conflict = || refused(409, "cannot start session while streaming");
+    let script = [conflict(), ok("streaming"), ok("ready")];
+    let (server, mut runtime) = runtime(script).await;
+    runtime.running = RunningSession::Restart;
+    let error = runtime.start(None).await.unwrap_err();
+    // The session is told to end, and starting is to be tried again.
+    assert!(server.requests()[2].starts_with("POST /stop_session "));
+    assert_eq!(error.retry_after, Some(CLOSING_RETRY));
+
+    let (server, mut runtime) = self::runtime([conflict(), ok("streaming")]).await;
+    runtime.running = RunningSession::Refuse;
+    let error = runtime.start(None).await.unwrap_err();
+    assert_eq!((&error.code, error.retry_after), (&Code::Conflict, None));
+    assert!(error.message.contains("local-session=error"), "{error}");
+    assert_eq!(server.requests().len(), 2);
 }
 
 #[tokio::test]
@@ -186,8 +205,8 @@ fn session_with_unknown_fields_is_accepted() {
 #[test]
 fn runtime_url_unusable_is_refused() {
     for base in ["", "ftp://x", "http://u:p@h"] {
-        let error = Coordinator::local(base).unwrap_err();
+        let error = Coordinator::local(base, RunningSession::Join).unwrap_err();
         assert_eq!(error.code, Code::InvalidSettings);
     }
-    Coordinator::local("http://127.0.0.1:8080").unwrap();
+    Coordinator::local("http://127.0.0.1:8080", RunningSession::Join).unwrap();
 }

@@ -23,7 +23,7 @@ fn bearer(base: &str, key: Option<&str>, jwt: Option<&str>) -> TokenProvider {
         base,
         access,
         TokenCache::default(),
-        TokenScope::Model("m".into()),
+        TokenScope::Model("m".into(), None),
     )
     .unwrap()
 }

@@ -9,6 +9,7 @@
 mod closing;
 mod connect;
 mod encoding;
+mod expiration;
 mod loss;
 mod opening;
 mod ready;
@@ -60,6 +61,9 @@ fn policy() -> Policy {
         recoverable: false,
         reconnect: false,
         restart: false,
+        max_session_duration: None,
+        has_arguments: false,
+        model_of_runtime: None,
         seed: 7,
         queues: false,
         ice_servers: true,
