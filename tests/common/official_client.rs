@@ -53,7 +53,7 @@ pub fn download_clip(playlist_url: &str, file: &Path) -> Value {
 }
 
 /// The Python interpreter of the environment with the official client.
-fn python() -> PathBuf {
+pub fn python() -> PathBuf {
     let output = Command::new(serve_script())
         .args(["python", "--bench"])
         .output()

@@ -7,4 +7,5 @@ mod gst_launch;
 mod inspect;
 mod pipeline_scripts;
 mod save_clip;
+mod sdk_mapping;
 mod steer;

@@ -364,4 +364,20 @@ mod tests {
         }
         assert!(!Code::Other("CONFLICT".into()).recoverable());
     }
+
+    #[test]
+    fn mapping_of_sdks_names_existing_codes() {
+        let mapping = include_str!("../../../docs/sdk-mapping.md");
+        let (_, section) = mapping.split_once("## Error codes").unwrap();
+        let codes = Code::all();
+        let mut count = 0;
+        for row in section.lines().filter(|row| row.starts_with("| `")) {
+            let cells: Vec<_> = row.split('|').map(str::trim).collect();
+            for code in cells[2].split('`').skip(1).step_by(2) {
+                assert!(codes.iter().any(|c| c.as_str() == code), "{code}");
+                count += 1;
+            }
+        }
+        assert!(count > 30, "{count}");
+    }
 }
