@@ -3,9 +3,10 @@
 //! Starts and stops a reactorsrc many times in one process. Prints, after each cycle, one line of
 //! JSON with the threads, descriptors and memory of the process.
 //!
-//!     reactor-cycle URL COUNT [camera]
+//!     reactor-cycle URL COUNT [camera|together]
 //!
-//! With `camera` there is a reactorsink as well.
+//! With `camera` there is a reactorsink as well. With `together` each receives the video alone, and
+//! none is stopped before the last has started.
 //!
 //! With GST_TRACERS=leaks and GST_DEBUG=GST_TRACER:7 GStreamer lists at the end the objects that
 //! were not freed.
@@ -21,19 +22,23 @@ use reactor_tests::{
 
 const FRAMES: usize = 5;
 const TIMEOUT: Duration = Duration::from_secs(20);
+const SETTLE: Duration = Duration::from_millis(200);
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let url = arguments
-        .next()
-        .expect("usage: reactor-cycle URL COUNT [camera]");
-    let count: u32 = arguments.next().map_or(20, |n| n.parse().expect("a count"));
-    let camera = arguments.next().is_some_and(|word| word == "camera");
+    let usage = "usage: reactor-cycle URL COUNT [camera|together]";
+    let url = arguments.next().expect(usage);
+    let count: u32 = arguments.next().map_or(20, |n| n.parse().expect(usage));
+    let mode = arguments.next();
+    let mut together = Vec::new();
     for cycle in 1..=count {
-        once(&url, camera);
-        // Threads end a moment after they were told to.
-        std::thread::sleep(Duration::from_millis(200));
-        let held = ProcessResources::now();
+        let held = if mode.as_deref() == Some("together") {
+            together.push(start(&url));
+            settled(5)
+        } else {
+            once(&url, mode.as_deref() == Some("camera"));
+            settled(1)
+        };
         println!(
             "{}",
             serde_json::json!({
@@ -45,12 +50,34 @@ fn main() {
             })
         );
     }
+    together.iter().for_each(TestPipeline::stop);
+    drop(together);
     // SAFETY: nothing of GStreamer is used after this; the leaks tracer
     // reports here.
     #[allow(unsafe_code)]
     unsafe {
         gst::deinit();
     }
+}
+
+/// The reading with the fewest threads: they end a moment after they were told to, and idle ones of
+/// pools later.
+fn settled(readings: usize) -> ProcessResources {
+    let readings = (0..readings).map(|_| {
+        std::thread::sleep(SETTLE);
+        ProcessResources::now()
+    });
+    readings.min_by_key(|held| held.threads).expect("a reading")
+}
+
+fn start(url: &str) -> TestPipeline {
+    let running = TestPipeline::parse(&format!(
+        "reactorsrc local=true api-url={url} ! fakesink name=video sync=false"
+    ));
+    let reader = FrameReader::watch(&running.pad("video", "sink"));
+    running.play();
+    reader.wait_for(FRAMES, TIMEOUT);
+    running
 }
 
 fn once(url: &str, camera: bool) {

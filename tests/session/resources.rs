@@ -90,6 +90,19 @@ fn source_cycles_leave_no_thread_descriptor_or_memory() {
     assert!(growth < HEAP_PER_CYCLE, "{growth} KiB per cycle");
 }
 
+/// Of one connection that receives video and decodes it, with those of the process (the program's
+/// own, two of I/O, GStreamer's clock and usrsctp's two), and of a further connection: 13 are
+/// webrtcbin's.
+#[test]
+fn connections_cost_few_threads() {
+    let (cycles, _) = run(3, &["together"], &[]);
+    println!("{cycles:#?}");
+    let first = cycles[0].threads;
+    assert!(first <= 22, "{first} threads for one connection");
+    let further = (cycles[2].threads - first).div_ceil(2);
+    assert!(further <= 15, "{further} threads for each further one");
+}
+
 #[test]
 fn source_cycles_leave_no_object() {
     let (_, log) = run(3, &[], &leaks::ENVIRONMENT);

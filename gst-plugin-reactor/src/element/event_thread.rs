@@ -2,15 +2,16 @@
 
 //! The event thread of an element, for everything that runs the application's
 //! code: adding pads, posting messages, emitting signals, answering promises. It
-//! may block; the driver's task and streaming threads only send it events.
+//! may block; the driver's task and streaming threads only send it events. It is
+//! one of the process's blocking threads, which handles the queue until that is
+//! empty: a handler that blocks holds up the events of its own element alone.
 //!
 //! The queue in front of it is bounded: of what a slow handler leaves there, the
 //! oldest messages are dropped and outdated measurements replaced.
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Condvar, Mutex},
-    thread,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -19,7 +20,7 @@ use gst::{glib, prelude::*};
 use super::{errors, lock};
 use crate::{
     platform::{Code, Error},
-    session::{Retention, SessionEvent, run_after},
+    session::{Retention, SessionEvent, run_after, run_blocking, runtime},
 };
 
 /// The messages that wait at most for a slow handler.
@@ -53,7 +54,8 @@ enum Item<E> {
 
 struct State<E> {
     items: VecDeque<Item<E>>,
-    senders: usize,
+    /// A thread handles the items.
+    is_handled: bool,
     /// The queued events that are [`Retention::Droppable`], and their size.
     messages: usize,
     message_bytes: usize,
@@ -66,24 +68,16 @@ struct State<E> {
 
 struct Shared<E> {
     state: Mutex<State<E>>,
-    changed: Condvar,
+    /// Handles an item, and the number of messages that were dropped before it.
+    handle: Box<dyn Fn(Item<E>, u64) + Send + Sync>,
 }
 
-/// Sends events to an element's event thread, which ends with the last sender
-/// once it has handled all events.
+/// Sends events to an element's event thread.
 pub struct EventQueue<E: ElementEvent>(Arc<Shared<E>>);
 
 impl<E: ElementEvent> Clone for EventQueue<E> {
     fn clone(&self) -> Self {
-        lock(&self.0.state).senders += 1;
         Self(self.0.clone())
-    }
-}
-
-impl<E: ElementEvent> Drop for EventQueue<E> {
-    fn drop(&mut self) {
-        lock(&self.0.state).senders -= 1;
-        self.0.changed.notify_one();
     }
 }
 
@@ -94,10 +88,10 @@ impl<E: ElementEvent> EventQueue<E> {
     /// Queues an event; never waits.
     pub fn send(&self, event: E) {
         lock(&self.0.state).push(event);
-        self.0.changed.notify_one();
+        self.0.wake();
     }
 
-    /// What queues replies; it keeps the thread alive.
+    /// What queues replies.
     pub fn reply_executor(&self) -> ReplyExecutor {
         let queue = self.clone();
         Arc::new(move |call| queue.0.push_reply(call))
@@ -105,11 +99,10 @@ impl<E: ElementEvent> EventQueue<E> {
 }
 
 impl<E: ElementEvent> State<E> {
-    /// An empty queue with one sender.
     fn new() -> Self {
         Self {
             items: VecDeque::new(),
-            senders: 1,
+            is_handled: false,
             messages: 0,
             message_bytes: 0,
             dropped: 0,
@@ -189,7 +182,7 @@ impl<E: ElementEvent> Shared<E> {
             state.items.push_back(Item::Reply(call, Instant::now()));
             !std::mem::replace(&mut state.watched, true)
         };
-        self.changed.notify_one();
+        self.wake();
         if watch {
             self.watch_later();
         }
@@ -209,9 +202,8 @@ impl<E: ElementEvent> Shared<E> {
         };
         if since.elapsed() >= REPLY_PATIENCE && state.reply_threads < MAX_REPLY_THREADS {
             let shared = self.clone();
-            let thread = thread::Builder::new().name("reactor-replies".into());
-            let spawned = thread.spawn(move || shared.deliver_replies());
-            state.reply_threads += usize::from(spawned.is_ok());
+            state.reply_threads += 1;
+            run_blocking(move || shared.deliver_replies());
         }
         drop(state);
         self.watch_later();
@@ -229,62 +221,64 @@ impl<E: ElementEvent> Shared<E> {
         }
     }
 
-    /// The next item, and the number of messages that were dropped before it;
-    /// `None` once there are no senders any more.
+    /// Has a thread handle the items, unless one does.
+    fn wake(self: &Arc<Self>) {
+        if !std::mem::replace(&mut lock(&self.state).is_handled, true) {
+            let shared = self.clone();
+            run_blocking(move || shared.handle_items());
+        }
+    }
+
+    fn handle_items(&self) {
+        while let Some((item, dropped)) = self.next() {
+            (self.handle)(item, dropped);
+        }
+    }
+
+    /// The next item, and the number of messages that were dropped before it. If
+    /// there is none, the next `wake` starts another thread.
     fn next(&self) -> Option<(Item<E>, u64)> {
         let mut state = lock(&self.state);
-        loop {
-            if let Some(item) = state.pop() {
-                return Some((item, std::mem::take(&mut state.dropped)));
-            }
-            if state.senders == 0 {
-                return None;
-            }
-            state = self.changed.wait(state).unwrap_or_else(|e| e.into_inner());
-        }
+        let item = state.pop();
+        state.is_handled = item.is_some();
+        Some((item?, std::mem::take(&mut state.dropped)))
     }
 }
 
-/// Spawns the thread, which calls `handle` for each event while the element
-/// exists. It ends when all senders are dropped.
+/// Makes the queue of an element. `handle` is called for each event while the
+/// element exists.
 ///
 /// # Errors
 ///
 /// When the process cannot start another thread.
-pub fn spawn<T, E>(
-    name: &str,
+pub fn start<T, E>(
     element: &T,
-    handle: impl Fn(&T, E) + Send + 'static,
+    handle: impl Fn(&T, E) + Send + Sync + 'static,
 ) -> Result<EventQueue<E>, Error>
 where
     T: IsA<gst::Element>,
-    glib::WeakRef<T>: Send,
+    glib::WeakRef<T>: Send + Sync,
     E: ElementEvent,
 {
-    let shared = Arc::new(Shared {
-        state: Mutex::new(State::new()),
-        changed: Condvar::new(),
-    });
+    // Later on there is nobody who could be told that there are no threads.
+    runtime()?;
     let weak = element.downgrade();
-    let queue = EventQueue(shared.clone());
-    thread::Builder::new()
-        .name(name.into())
-        .spawn(move || {
-            while let Some((item, dropped)) = shared.next() {
-                let element = weak.upgrade();
-                if let Some(element) = element.as_ref().filter(|_| dropped > 0) {
-                    warn_of_dropped_messages(element.upcast_ref(), dropped);
-                }
-                match (item, element) {
-                    // A promise is answered even if the element is gone.
-                    (Item::Reply(call, _), _) => call(),
-                    (Item::Event(event, _), Some(element)) => handle(&element, event),
-                    (Item::Event(..), None) => {}
-                }
-            }
-        })
-        .map_err(|error| Error::api(Code::Internal, format!("no thread: {error}")))?;
-    Ok(queue)
+    let handle = move |item: Item<E>, dropped: u64| {
+        let element = weak.upgrade();
+        if let Some(element) = element.as_ref().filter(|_| dropped > 0) {
+            warn_of_dropped_messages(element.upcast_ref(), dropped);
+        }
+        match (item, element) {
+            // A promise is answered even if the element is gone.
+            (Item::Reply(call, _), _) => call(),
+            (Item::Event(event, _), Some(element)) => handle(&element, event),
+            (Item::Event(..), None) => {}
+        }
+    };
+    Ok(EventQueue(Arc::new(Shared {
+        state: Mutex::new(State::new()),
+        handle: Box::new(handle),
+    })))
 }
 
 fn warn_of_dropped_messages(element: &gst::Element, count: u64) {

@@ -97,7 +97,7 @@ impl Lifecycle for ReactorSink {
     fn start(&self) -> Result<(), Error> {
         let generation = self.membership.begin_generation();
         let handle = |element: &super::ReactorSink, event| element.imp().handle_event(event);
-        let events = event_thread::spawn("reactorsink", &*self.obj(), handle)?;
+        let events = event_thread::start(&*self.obj(), handle)?;
         *lock(&self.events) = Some(events.clone());
         let replies = events.reply_executor();
         let sender = Box::new(move |event| {

@@ -9,7 +9,7 @@
 use gst::prelude::*;
 
 use crate::{
-    gst_helpers::{internal, make, remove_elements, sync_states},
+    gst_helpers::{frame_size, internal, make, remove_elements, sync_states},
     platform::{Code, Error},
     session::{
         codecs::{Codec, codec_preferences},
@@ -199,6 +199,44 @@ fn configure(decoder: &gst::Element) {
     if decoder.has_property("thread-type") {
         decoder.set_property_from_str("thread-type", "slice");
     }
+    limit_threads(decoder);
+}
+
+/// The properties with the number of a video decoder's threads: of vpxdec and
+/// av1dec, of dav1ddec, and of avdec_*. All use one per processor by default.
+const THREAD_PROPERTIES: [&str; 3] = ["threads", "n-threads", "max-threads"];
+/// A picture of this size, in pixels, is worth two threads, as in libwebrtc.
+const TWO_THREAD_PIXELS: u32 = 1280 * 720;
+
+/// Gives a decoder as many threads as the size of the picture is worth, when its
+/// caps say the size. Decoders read the number when they get caps.
+fn limit_threads(decoder: &gst::Element) {
+    let mut properties = THREAD_PROPERTIES.into_iter();
+    let (Some(property), Some(sink)) = (
+        properties.find(|name| decoder.has_property(name)),
+        decoder.static_pad("sink"),
+    ) else {
+        return;
+    };
+    let processors = std::thread::available_parallelism().map_or(1, usize::from) as u32;
+    sink.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |sink, info| {
+        if let Some(gst::PadProbeData::Event(event)) = &info.data
+            && let gst::EventView::Caps(caps) = event.view()
+            && let Some((width, height)) = frame_size(caps.caps())
+            && let Some(decoder) = sink.parent_element()
+        {
+            let threads = thread_count(width, height).min(processors);
+            decoder.set_property_from_str(property, &threads.to_string());
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
+
+fn thread_count(width: u32, height: u32) -> u32 {
+    let pixels = u64::from(width) * u64::from(height);
+    u32::try_from(pixels / u64::from(TWO_THREAD_PIXELS / 2))
+        .unwrap_or(u32::MAX)
+        .max(1)
 }
 
 #[cfg(test)]
@@ -214,6 +252,25 @@ mod tests {
 
     fn names(choice: &FormatChoice) -> Vec<&str> {
         choice.codecs.iter().map(|c| c.encoding_name).collect()
+    }
+
+    #[test]
+    fn decoder_of_small_pictures_has_one_thread() {
+        gst::init().unwrap();
+        assert_eq!(thread_count(640, 360), 1);
+        assert_eq!(thread_count(1920, 1080), 4);
+        assert_eq!(thread_count(u32::MAX, u32::MAX), u32::MAX);
+        let decoder = make("vp9dec").unwrap();
+        configure(&decoder);
+        decoder.set_state(gst::State::Paused).unwrap();
+        let sink = decoder.static_pad("sink").unwrap();
+        assert!(sink.send_event(gst::event::StreamStart::new("test")));
+        let caps = "video/x-vp9,width=640,height=360"
+            .parse::<gst::Caps>()
+            .unwrap();
+        assert!(sink.send_event(gst::event::Caps::new(&caps)));
+        assert_eq!(decoder.property::<u32>("threads"), 1);
+        decoder.set_state(gst::State::Null).unwrap();
     }
 
     #[test]

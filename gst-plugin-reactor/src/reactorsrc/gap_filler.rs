@@ -2,19 +2,24 @@
 
 //! Bridges gaps: GAP events, and the pictures and the silence made of them.
 //!
-//! The gap timer, a thread of its own, has GAP events sent through the appsrc.
-//! A probe behind the decoder turns them into buffers on the pad's streaming
+//! The gap timer, a task on the I/O threads, has GAP events sent through the
+//! appsrc, whose queue never blocks. A probe behind the decoder turns them into buffers on the pad's streaming
 //! thread, so that events and data keep their order. Nothing here reads a clock
 //! or decides when a gap begins: `TrackStream` does.
 
 use std::{
-    sync::{Arc, Mutex, mpsc},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use gst::{glib, prelude::*};
 
-use crate::{element::lock, platform::track::Kind, property::EnumField};
+use crate::{
+    element::lock,
+    platform::{Error, track::Kind},
+    property::EnumField,
+    session::{Timer, run_repeatedly},
+};
 
 /// What raw pads send while nothing is received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
@@ -48,19 +53,18 @@ const MAX_FRAME_INTERVAL: gst::ClockTime = gst::ClockTime::from_mseconds(200);
 /// unevenly.
 const FRAME_INTERVAL_SMOOTHING: u64 = 8;
 
-/// Starts the gap timer. It calls `fill`, at the shorter interval while `fill`
-/// returns that there is a gap, until the returned sender is dropped. `None` if
-/// the process has no threads left.
-pub fn start_timer(mut fill: impl FnMut() -> bool + Send + 'static) -> Option<mpsc::Sender<()>> {
-    let (alive, end) = mpsc::channel::<()>();
-    let thread = std::thread::Builder::new().name("reactorsrc-gap".into());
-    let spawned = thread.spawn(move || {
-        let mut interval = POLL_INTERVAL;
-        while let Err(mpsc::RecvTimeoutError::Timeout) = end.recv_timeout(interval) {
-            interval = if fill() { FILL_INTERVAL } else { POLL_INTERVAL };
-        }
-    });
-    spawned.is_ok().then_some(alive)
+/// Starts the gap timer. It calls `fill`, which must not block, at the shorter
+/// interval while `fill` returns that there is a gap, until the handle is
+/// dropped.
+///
+/// # Errors
+///
+/// If the process cannot start another thread.
+pub fn start_timer(mut fill: impl FnMut() -> bool + Send + 'static) -> Result<Timer, Error> {
+    run_repeatedly(POLL_INTERVAL, move || match fill() {
+        true => FILL_INTERVAL,
+        false => POLL_INTERVAL,
+    })
 }
 
 /// Installs a probe that turns the GAP events on this pad, which has raw data,

@@ -7,7 +7,7 @@
 //! for the network, but for `close-timeout` in READY -> NULL.
 
 use std::{
-    sync::{Arc, LazyLock, Mutex, mpsc},
+    sync::{Arc, LazyLock, Mutex},
     time::Instant,
 };
 
@@ -34,7 +34,7 @@ use crate::{
         track::{Kind, Track},
     },
     property::{self, settings},
-    session::ParticipantRole,
+    session::{ParticipantRole, Timer},
 };
 
 #[derive(Default)]
@@ -63,7 +63,7 @@ struct Running {
     tracks: Vec<Arc<TrackPad>>,
     started: Instant,
     /// Stops the timer when it is dropped.
-    _gap_timer: Option<mpsc::Sender<()>>,
+    _gap_timer: Timer,
 }
 
 impl ReactorSrc {
@@ -77,7 +77,7 @@ impl ReactorSrc {
         !(self.membership.state.is_playing() && pad.is_linked())
     }
 
-    fn start_gap_timer(&self) -> Option<mpsc::Sender<()>> {
+    fn start_gap_timer(&self) -> Result<Timer, Error> {
         let weak = self.downgrade();
         gap_filler::start_timer(move || {
             let Some(imp) = weak.upgrade() else {
@@ -254,12 +254,12 @@ impl Lifecycle for ReactorSrc {
         let element = self.obj();
         let generation = self.membership.begin_generation();
         let handle = |element: &super::ReactorSrc, event| element.imp().handle_event(event);
-        let events = event_thread::spawn("reactorsrc", &*element, handle)?;
+        let events = event_thread::start(&*element, handle)?;
         *lock(&self.running) = Some(Running {
             events: events.clone(),
             tracks: Vec::new(),
             started: Instant::now(),
-            _gap_timer: self.start_gap_timer(),
+            _gap_timer: self.start_gap_timer()?,
         });
         let replies = events.reply_executor();
         let sender = Box::new(move |event| {

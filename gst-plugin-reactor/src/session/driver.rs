@@ -21,7 +21,7 @@ use super::{
     messages::{DriverMessage, TransportReport},
     participants::Participants,
     replies::ReplyCallback,
-    runtime::runtime,
+    runtime::{Timer, runtime},
     settings::{MIN_LATENCY, Settings},
     shared_state::SharedState,
     statistics::StatisticsTotals,
@@ -43,7 +43,7 @@ mod statistics;
 mod tracks;
 
 use published_state::PublishedState;
-use statistics::{ClientStatsReporter, StatsTimer};
+use statistics::ClientStatsReporter;
 
 /// How long opening a session may take: the requests for a token, perhaps for
 /// another, and for the session itself.
@@ -83,7 +83,7 @@ pub(super) struct Driver {
     statistics: StatisticsTotals,
     client_stats: ClientStatsReporter,
     /// Of the elements that post their statistics.
-    stats_timers: HashMap<u64, StatsTimer>,
+    stats_timers: HashMap<u64, Timer>,
     published_state: PublishedState,
 }
 

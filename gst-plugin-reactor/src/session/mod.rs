@@ -34,7 +34,7 @@ pub use events::{EventSender, MediaPlan, Retention, SessionEvent};
 pub use machine::{CLIP_FAILED, MachineEvent, Progress, Status, Timings};
 pub use participants::{Participant, ParticipantRole};
 pub use replies::{Reply, ReplyCallback, UploadCallback};
-pub use runtime::{run_after, runtime};
+pub use runtime::{Timer, run_after, run_blocking, run_repeatedly, runtime};
 pub use track_state::TrackState;
 pub use transport::bridge_clock;
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-//! The process's I/O threads. All sessions share them, and no task on them ever
-//! blocks.
+//! The process's I/O threads, and those that may block. All sessions share them.
+//! No task on the I/O threads ever blocks. A blocking thread is started where none
+//! is idle, and ends soon after its work.
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -10,6 +11,12 @@ use tokio::runtime::Runtime;
 use crate::platform::{Code, Error};
 
 const WORKERS: usize = 2;
+/// Of all elements and connections together. Most have nothing to do most of the
+/// time; a handler of the application that blocks keeps one.
+const MAX_BLOCKING_THREADS: usize = 4096;
+/// Idle blocking threads take turns, so with a longer time a few events per second
+/// would keep alive all threads that were ever needed at once.
+const IDLE_BLOCKING_THREAD: Duration = Duration::from_millis(250);
 
 /// The tokio runtime of the process, started by the first call.
 ///
@@ -21,6 +28,8 @@ pub fn runtime() -> Result<&'static Runtime, Error> {
     let runtime = RUNTIME.get_or_init(|| {
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(WORKERS)
+            .max_blocking_threads(MAX_BLOCKING_THREADS)
+            .thread_keep_alive(IDLE_BLOCKING_THREAD)
             .thread_name("reactor-io")
             .enable_all()
             .build()
@@ -31,6 +40,14 @@ pub fn runtime() -> Result<&'static Runtime, Error> {
         .map_err(|error| Error::api(Code::Internal, format!("no I/O threads: {error}")))
 }
 
+/// Runs a function that may block, on a thread of its own for that time.
+pub fn run_blocking(run: impl FnOnce() + Send + 'static) {
+    // Without I/O threads there is no session.
+    if let Ok(runtime) = runtime() {
+        runtime.spawn_blocking(run);
+    }
+}
+
 /// Runs a function on an I/O thread once `delay` has passed.
 pub fn run_after(delay: Duration, run: impl FnOnce() + Send + 'static) {
     if let Ok(runtime) = runtime() {
@@ -39,4 +56,34 @@ pub fn run_after(delay: Duration, run: impl FnOnce() + Send + 'static) {
             run();
         });
     }
+}
+
+/// Stops its task when it is dropped.
+#[derive(Debug)]
+pub struct Timer(tokio::task::AbortHandle);
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Runs a function on an I/O thread once `delay` has passed, and again after the
+/// time that it returns each time.
+///
+/// # Errors
+///
+/// If the process cannot start another thread.
+pub fn run_repeatedly(
+    delay: Duration,
+    mut run: impl FnMut() -> Duration + Send + 'static,
+) -> Result<Timer, Error> {
+    let task = runtime()?.spawn(async move {
+        let mut delay = delay;
+        loop {
+            tokio::time::sleep(delay).await;
+            delay = run();
+        }
+    });
+    Ok(Timer(task.abort_handle()))
 }

@@ -11,11 +11,12 @@ use std::{
 use super::{Driver, DriverMessage};
 use crate::{
     platform::{
-        Error, lock,
+        lock,
         wire::{ClientEnvironment, ClientMessage, ClientStats},
     },
     session::{
-        events::SessionEvent, replies::Reply, runtime::runtime, statistics::ConnectionStatistics,
+        events::SessionEvent, replies::Reply, runtime::run_repeatedly,
+        statistics::ConnectionStatistics,
     },
 };
 
@@ -67,15 +68,6 @@ fn os_version() -> String {
     version.unwrap_or_default().trim_matches('"').to_owned()
 }
 
-/// A timer that ends when it is dropped.
-pub(super) struct StatsTimer(tokio::task::JoinHandle<()>);
-
-impl Drop for StatsTimer {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 impl Driver {
     /// Starts the element's timer anew; 0 stops it.
     pub(super) fn set_stats_interval(&mut self, id: u64, interval: Duration) {
@@ -83,25 +75,16 @@ impl Driver {
         if interval.is_zero() {
             return;
         }
-        if let Ok(timer) = self.start_stats_timer(id, interval) {
+        let messages = self.messages.downgrade();
+        let timer = run_repeatedly(interval, move || {
+            if let Some(messages) = messages.upgrade() {
+                let _ = messages.send(DriverMessage::StatisticsDue(id));
+            }
+            interval
+        });
+        if let Ok(timer) = timer {
             self.stats_timers.insert(id, timer);
         }
-    }
-
-    fn start_stats_timer(&self, id: u64, interval: Duration) -> Result<StatsTimer, Error> {
-        let messages = self.messages.downgrade();
-        let task = runtime()?.spawn(async move {
-            loop {
-                tokio::time::sleep(interval).await;
-                let Some(messages) = messages.upgrade() else {
-                    return;
-                };
-                if messages.send(DriverMessage::StatisticsDue(id)).is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(StatsTimer(task))
     }
 
     pub(super) fn statistics_due(&self, id: u64) {

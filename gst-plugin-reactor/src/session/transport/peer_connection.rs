@@ -92,7 +92,12 @@ impl PeerConnection {
 
         set_state(&pipeline, gst::State::Ready)?;
         let bandwidth_estimator = BandwidthEstimator::install(&webrtcbin, &handles);
-        let mut senders = RtpSenders::new(&pipeline, &handles, bandwidth_estimator.is_some());
+        let mut senders = RtpSenders::new(
+            &pipeline,
+            &webrtcbin,
+            &handles,
+            bandwidth_estimator.is_some(),
+        );
         add_transceivers(&webrtcbin, &transceivers, &mut senders)?;
         let channels = DataChannels::create(&webrtcbin, &handles)?;
         counters::count_transport(&webrtcbin, &handles.counters);

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: MIT
 
-//! The sending side: per track an appsrc, a payloader once the codec is known,
-//! and webrtcbin's sink pad. The transport thread builds it; elements push into
-//! the appsrc through a `TrackSender`, and requests for keyframes leave on a
-//! streaming thread. It never encodes, and never waits for an element.
+//! The sending side: per track webrtcbin's sink pad, and once the codec is known
+//! an appsrc and a payloader. A track that nobody feeds has no streaming thread.
+//! The transport thread builds it; elements push into the appsrc through a
+//! `TrackSender`, and requests for keyframes leave on a streaming thread. It
+//! never encodes, and never waits for an element.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
-use gst::prelude::*;
+use gst::{glib, prelude::*};
 use gst_webrtc::{WebRTCRTPTransceiver, WebRTCRTPTransceiverDirection};
 
 use super::{
@@ -16,7 +20,7 @@ use super::{
     transport_cc,
 };
 use crate::{
-    gst_helpers::{internal, make, sync_states},
+    gst_helpers::{internal, make, remove_elements, sync_states},
     platform::{Code, Error, track::Kind},
     session::{
         bridge::{TrackSender, TrailerWriter},
@@ -35,30 +39,32 @@ const MAX_QUEUE_TIME: gst::ClockTime = gst::ClockTime::from_mseconds(500);
 pub(super) struct RtpSenders {
     senders: HashMap<String, RtpSender>,
     pipeline: gst::Pipeline,
+    retransmitter: Retransmitter,
     handles: TransportHandles,
     /// An estimator reads the feedback about what is sent.
     has_estimator: bool,
 }
 
 struct RtpSender {
-    appsrc: gst_app::AppSrc,
     webrtcbin_pad: gst::Pad,
     /// Announced in the offer, and kept as long as the connection.
     ssrc: u32,
     mline_index: usize,
-    /// The codec of the payloader, once there is one.
-    codec: Option<&'static Codec>,
+    /// The appsrc in front of the payloader, and the codec, once it is open.
+    source: Option<(gst_app::AppSrc, &'static Codec)>,
 }
 
 impl RtpSenders {
     pub(super) fn new(
         pipeline: &gst::Pipeline,
+        webrtcbin: &gst::Element,
         handles: &TransportHandles,
         has_estimator: bool,
     ) -> Self {
         Self {
             senders: HashMap::new(),
             pipeline: pipeline.clone(),
+            retransmitter: Retransmitter::hold(webrtcbin),
             handles: handles.clone(),
             has_estimator,
         }
@@ -94,20 +100,11 @@ impl RtpSenders {
             transceiver.set_property("do-nack", true);
         }
 
-        let appsrc = gst_app::AppSrc::builder()
-            .is_live(true)
-            .format(gst::Format::Time)
-            .max_time(MAX_QUEUE_TIME)
-            .leaky_type(gst_app::AppLeakyType::Downstream)
-            .build();
-        self.pipeline.add(&appsrc).map_err(internal)?;
-        report_keyframe_requests(&appsrc, &init.track.name, &self.handles);
         let sender = RtpSender {
-            appsrc,
             webrtcbin_pad,
             ssrc,
             mline_index,
-            codec: None,
+            source: None,
         };
         self.senders.insert(init.track.name.clone(), sender);
         Ok(())
@@ -137,25 +134,31 @@ impl RtpSenders {
             |reason: &str| Error::gpu(Code::TrackRejected, format!("track '{track}' {reason}"));
         let sender = self.senders.get_mut(track);
         let sender = sender.ok_or_else(|| rejected("was not offered to the server"))?;
-        match sender.codec {
+        let appsrc = match &sender.source {
             None => {
                 let agreed = self.handles.negotiated.has_transport_cc(sender.mline_index);
                 let transport_cc = self.has_estimator && agreed;
-                sender.add_payloader(&self.pipeline, codec, payload_type, transport_cc)?;
+                let appsrc = make_appsrc();
+                report_keyframe_requests(&appsrc, track, &self.handles);
+                let payloader = sender.payloader(codec, payload_type, transport_cc)?;
+                self.retransmitter.start()?;
+                sender.link(&self.pipeline, &appsrc, payloader)?;
+                sender.source = Some((appsrc.clone(), codec));
+                appsrc
             }
-            Some(old) if old == codec => {}
-            Some(old) => {
+            Some((appsrc, old)) if *old == codec => appsrc.clone(),
+            Some((_, old)) => {
                 let (old, new) = (old.encoding_name, codec.encoding_name);
                 let reason = format!("is sent in {old} and cannot change to {new}");
                 return Err(rejected(&reason));
             }
-        }
+        };
         let base_time = self.pipeline.base_time();
         let base_time = base_time.ok_or_else(|| internal("no base time"))?;
         let sends_trailers =
             self.handles.negotiated.has_frame_trailers() && frame_trailer::is_kept_by(codec);
         let trailer_writer = sends_trailers.then_some(frame_trailer::write as TrailerWriter);
-        let track_sender = TrackSender::new(sender.appsrc.clone(), base_time, trailer_writer);
+        let track_sender = TrackSender::new(appsrc, base_time, trailer_writer);
         self.handles.track_senders.set(track, track_sender);
         gst::debug!(CAT, "sending {track} in {}", codec.encoding_name);
         Ok(())
@@ -163,13 +166,12 @@ impl RtpSenders {
 }
 
 impl RtpSender {
-    fn add_payloader(
-        &mut self,
-        pipeline: &gst::Pipeline,
-        codec: &'static Codec,
+    fn payloader(
+        &self,
+        codec: &Codec,
         payload_type: u8,
         transport_cc: bool,
-    ) -> Result<(), Error> {
+    ) -> Result<gst::Element, Error> {
         let payloader = make(codec.payloader)?;
         payloader.set_property("pt", u32::from(payload_type));
         payloader.set_property("ssrc", self.ssrc);
@@ -191,15 +193,67 @@ impl RtpSender {
         if transport_cc {
             transport_cc::add_extension(&payloader)?;
         }
-        pipeline.add(&payloader).map_err(internal)?;
-        let src = payloader.static_pad("src");
-        let src = src.ok_or_else(|| internal("a payloader without a pad"))?;
-        self.appsrc.link(&payloader).map_err(internal)?;
-        src.link(&self.webrtcbin_pad).map_err(internal)?;
-        sync_states(&[self.appsrc.clone().upcast(), payloader])?;
-        self.codec = Some(codec);
-        Ok(())
+        Ok(payloader)
     }
+
+    /// Adds the elements in front of webrtcbin's pad, and starts them.
+    fn link(
+        &self,
+        pipeline: &gst::Pipeline,
+        appsrc: &gst_app::AppSrc,
+        payloader: gst::Element,
+    ) -> Result<(), Error> {
+        let elements = [appsrc.clone().upcast(), payloader];
+        pipeline.add_many(&elements).map_err(internal)?;
+        gst::Element::link_many(&elements).map_err(internal)?;
+        let src = elements[1].static_pad("src");
+        let src = src.ok_or_else(|| internal("a payloader without a pad"));
+        let linked = src.and_then(|src| src.link(&self.webrtcbin_pad).map_err(internal));
+        let started = linked.and_then(|_| sync_states(&elements));
+        started.inspect_err(|_| remove_elements(pipeline.upcast_ref(), &elements))
+    }
+}
+
+/// webrtcbin's element that sends packets again. It has a task of its own from
+/// its start on, so it does not start before there is something to send.
+#[derive(Default)]
+struct Retransmitter(Arc<OnceLock<glib::WeakRef<gst::Element>>>);
+
+impl Retransmitter {
+    /// webrtcbin makes it when it connects the first sending transceiver, of
+    /// which all share one transport.
+    fn hold(webrtcbin: &gst::Element) -> Self {
+        let this = Self::default();
+        if let Some(webrtcbin) = webrtcbin.downcast_ref::<gst::Bin>() {
+            let held = this.0.clone();
+            webrtcbin.connect_deep_element_added(move |_, _, element| {
+                let factory = element.factory();
+                if factory.is_some_and(|factory| factory.name() == "rtprtxsend")
+                    && held.set(element.downgrade()).is_ok()
+                {
+                    element.set_locked_state(true);
+                }
+            });
+        }
+        this
+    }
+
+    fn start(&self) -> Result<(), Error> {
+        let Some(element) = self.0.get().and_then(glib::WeakRef::upgrade) else {
+            return Ok(());
+        };
+        element.set_locked_state(false);
+        element.sync_state_with_parent().map_err(internal)
+    }
+}
+
+fn make_appsrc() -> gst_app::AppSrc {
+    gst_app::AppSrc::builder()
+        .is_live(true)
+        .format(gst::Format::Time)
+        .max_time(MAX_QUEUE_TIME)
+        .leaky_type(gst_app::AppLeakyType::Downstream)
+        .build()
 }
 
 /// The fraction lost (0 to 1) of each track since the server's previous receiver
