@@ -16,6 +16,7 @@ pub mod leaks;
 pub mod link_down;
 pub mod media;
 pub mod mp4;
+pub mod network_interfaces;
 pub mod nginx;
 pub mod official_client;
 pub mod outages;

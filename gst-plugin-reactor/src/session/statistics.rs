@@ -5,7 +5,7 @@
 //! elements read the copy in the shared state. Names and units are those of
 //! W3C webrtc-stats.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 /// One reading of a connection. Counters are since its start; in the shared state
 /// they are since the start of the session.
@@ -26,11 +26,21 @@ pub struct ConnectionStatistics {
     pub tracks: BTreeMap<String, TrackStatistics>,
 }
 
+impl ConnectionStatistics {
+    /// The address of the machine that the connection uses, if it is known.
+    pub fn host_address(&self) -> Option<IpAddr> {
+        let pair = self.candidate_pair.as_ref();
+        pair.filter(|pair| pair.local_candidate_type == "host")?
+            .local_address
+    }
+}
+
 /// The selected pair of ICE candidates.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CandidatePair {
     /// `host`, `srflx`, `prflx` or `relay`.
     pub local_candidate_type: String,
+    pub local_address: Option<IpAddr>,
     pub remote_candidate_type: String,
     /// `udp` or `tcp`.
     pub protocol: String,

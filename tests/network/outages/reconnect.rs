@@ -15,6 +15,7 @@ use reactor_tests::{
     camera_view::{CameraView, Colour},
     frames::FrameReader,
     link_down::{LinkDown, exclusive_network},
+    network_interfaces::Interfaces,
     pipeline::{TestPipeline, is_v0, wait_for, wait_for_status, wait_until},
     proxy::{Proxy, RuntimeRoute},
     server::Server,
@@ -172,6 +173,44 @@ fn outage_resumes_session_on_new_connection() {
     loopback.times.assert_discont_once();
     loopback.running.stop();
     server.wait_for_state("ready", TIMEOUT);
+}
+
+/// The connection moves from one interface to another, then to where there are both. That it is
+/// lost is noticed by the address.
+#[test]
+fn network_change_resumes_session_on_new_connection() {
+    let server = Server::playground();
+    let proxy = Proxy::before(&server);
+    let loopback = LoopbackSession::open(&proxy.url(), "stall-timeout=25000");
+    let Some(interfaces) = Interfaces::new() else {
+        return;
+    };
+    let id = loopback.session_id();
+    // The address is known when statistics are.
+    let pair_is_known = || {
+        wait_until("the candidate pair", TIMEOUT, || {
+            let stats: gst::Structure = loopback.source().property("stats");
+            let connection = stats.get::<gst::Structure>("connection");
+            connection.is_ok_and(|connection| connection.has_field("local-candidate-type"))
+        });
+    };
+    pair_is_known();
+    interfaces.add_second();
+    interfaces.remove_first();
+    let interrupted = loopback
+        .running
+        .wait_element("reactor-interrupted", TIMEOUT);
+    let error = interrupted.get::<gst::Structure>("error").unwrap();
+    let message = error.get::<String>("message").unwrap();
+    assert!(message.contains("has left this machine"), "{message}");
+    loopback.running.wait_element("reactor-resumed", TIMEOUT);
+    loopback.wait_for_more();
+    interfaces.add_first();
+    reconnect(&loopback.source()).wait_ok(TIMEOUT);
+    loopback.running.wait_element("reactor-resumed", TIMEOUT);
+    loopback.wait_for_more();
+    assert_eq!(loopback.session_id(), id);
+    loopback.assert_plays_without_error();
 }
 
 /// The longest time between two buffers, not counting the first second.

@@ -6,6 +6,7 @@
 //! no module that does.
 
 use std::{
+    net::IpAddr,
     sync::{
         Arc, LazyLock, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -96,6 +97,8 @@ pub(in crate::session) enum TransportCommand {
     Close,
     // From webrtcbin's callbacks and the private pipeline's bus:
     LocalDescriptionSet,
+    /// The address of the selected host candidate.
+    WatchAddress(Option<IpAddr>),
     RecalculateLatency,
     /// From the thread's own timer.
     PollStatistics,

@@ -5,6 +5,7 @@
 //! and never waits for it. Results come back as reports, from that thread, from
 //! streaming threads and from webrtcbin's own thread.
 
+mod address_watch;
 mod bandwidth_estimator;
 mod counters;
 mod data_channels;

@@ -226,6 +226,10 @@ impl PeerConnection {
             }
             if let Some(webrtcbin) = webrtcbin.upgrade() {
                 let reading = statistics::read(&webrtcbin, reply, &tracks, &handles);
+                let address = reading.host_address();
+                let _ = handles
+                    .commands
+                    .send(TransportCommand::WatchAddress(address));
                 let report = TransportReport::Statistics(Box::new(reading));
                 handles.reports.send(report);
             }

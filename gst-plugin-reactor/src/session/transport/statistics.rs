@@ -220,6 +220,7 @@ fn candidate_pair(reports: &[gst::Structure]) -> Option<CandidatePair> {
     };
     Some(CandidatePair {
         local_candidate_type: text(local, "candidate-type"),
+        local_address: text(local, "address").parse().ok(),
         remote_candidate_type: text(remote, "candidate-type"),
         protocol: text(local, "protocol"),
         relay_protocol: relay_protocol(local),

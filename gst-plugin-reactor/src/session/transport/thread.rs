@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::{
+    address_watch::{AddressWatch, is_ours},
     handles::{CAT, TransportCommand, TransportConfig, TransportHandles},
     jitter_latency::{JitterBufferStats, JitterLatencyController, POLL_INTERVAL},
     peer_connection::PeerConnection,
@@ -18,7 +19,7 @@ use super::{
     retransmission_timing::RetransmissionTiming,
 };
 use crate::{
-    platform::{lock, sdp::NegotiatedAnswer, signaling::IceServer},
+    platform::{Code, Error, lock, sdp::NegotiatedAnswer, signaling::IceServer},
     session::{
         codecs::Codec, machine::Input, messages::TransportReport, participants::TransceiverInit,
         warm_up,
@@ -33,6 +34,7 @@ pub(super) struct TransportThread {
     config: TransportConfig,
     handles: TransportHandles,
     peer: Option<PeerConnection>,
+    address_watch: AddressWatch,
     jitter_latency: JitterLatencyController,
     jitter_polled: Instant,
     statistics_polled: Instant,
@@ -46,6 +48,7 @@ impl TransportThread {
             config,
             handles,
             peer: None,
+            address_watch: AddressWatch::default(),
             jitter_latency,
             jitter_polled: Instant::now(),
             statistics_polled: Instant::now(),
@@ -93,6 +96,7 @@ impl TransportThread {
             }
             TransportCommand::SetLatency(milliseconds) => return self.set_latency(milliseconds),
             TransportCommand::PollStatistics => return self.poll_statistics(),
+            TransportCommand::WatchAddress(address) => return self.address_watch.set(address),
             _ => {}
         }
         let Some(peer) = &self.peer else {
@@ -195,6 +199,12 @@ impl TransportThread {
         if due && self.handles.gate.is_open() {
             self.statistics_polled = Instant::now();
             peer.report_statistics();
+        }
+        if let Some(address) = self.address_watch.look(is_ours) {
+            let text = format!("{address}, which the connection uses, has left this machine");
+            self.handles
+                .reports
+                .fail(Error::gpu(Code::Disconnected, text));
         }
         let stats = retransmission::read_jitter_buffer_stats(&self.handles);
         self.set_retransmission_timing(&stats);
