@@ -188,3 +188,23 @@ fn close_timeout_bounds_state_change() {
         proxy.rule(RuntimeRoute::StartSession, Rule::Hang);
     }
 }
+
+/// Set while a session runs, a property that is read at the start changes nothing.
+#[test]
+fn property_set_too_late_posts_warning() {
+    let proxy = Proxy::alone();
+    proxy.rule(RuntimeRoute::StartSession, Rule::Hang);
+    let running = source(&proxy.url(), "close-timeout=100");
+    let element = running.by_name("src");
+    element.set_property("stall-timeout", 4000u32);
+    running.play();
+    element.set_property("latency", 80u32);
+    element.set_property("stall-timeout", 3000u32);
+    let warning = running.wait_message(TIMEOUT, |message| match message.view() {
+        gst::MessageView::Warning(warning) => Some(warning.details()?.to_owned()),
+        _ => None,
+    });
+    assert_eq!(warning.get::<&str>("property").unwrap(), "stall-timeout");
+    assert_eq!(warning.get::<&str>("code").unwrap(), "INVALID_SETTINGS");
+    running.stop();
+}

@@ -411,3 +411,49 @@ fn running_local_session_is_joined_refused_or_restarted() {
     fourth.stop();
     server.wait_for_state("ready", TIMEOUT);
 }
+
+/// A client of its own: its elements share no connection with others here.
+fn client(line: &str, session: &str) -> TestPipeline {
+    TestPipeline::launch(&line.replace("local=true", &format!("local=true session={session}")))
+}
+
+#[test]
+fn track_of_client_that_left_is_free_at_once() {
+    // The server notices only after some 6 s that a client is gone; connecting takes 1 s.
+    const SOON: Duration = Duration::from_secs(5);
+    let server = Server::playground();
+    let viewer = TestPipeline::parse(&screen(&server.url(), ""));
+    let view = show_camera(&viewer);
+    viewer.play();
+    wait_for_status(&viewer.by_name("r"), "ready", TIMEOUT);
+    let first = client(&camera(&server.url(), Colour::Red, ""), "first");
+    view.wait_for(Colour::Red, TIMEOUT);
+    first.stop();
+    let second = client(&camera(&server.url(), Colour::Blue, ""), "second");
+    wait_for_status(&second.by_name("s"), "ready", TIMEOUT);
+    let begin = Instant::now();
+    view.wait_for(Colour::Blue, TIMEOUT);
+    assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
+    second.assert_no_error();
+}
+
+#[test]
+fn newer_client_takes_connection_over() {
+    let server = Server::playground();
+    let line = format!(
+        "reactorsrc name=r local=true api-url={} connection-id=4000 ! {SCREEN}",
+        server.url()
+    );
+    let older = client(&line, "older");
+    wait_for_status(&older.by_name("r"), "ready", TIMEOUT);
+    let newer = client(&line, "newer");
+    let reader = FrameReader::watch(&newer.pad("i", "src"));
+    let taken = older.wait_error(TIMEOUT);
+    assert_eq!(taken.code(), "CONFLICT");
+    assert!(!taken.detail::<bool>("recoverable"));
+    older.stop();
+    // It is not taken back, nor ended.
+    reader.wait_for(60, TIMEOUT);
+    newer.assert_no_error();
+    assert_eq!(server.session_state(), "streaming");
+}

@@ -6,9 +6,14 @@
 use gst::{glib, prelude::*};
 
 use super::{
-    actions, membership::SessionMembership, state::ElementState, statistics, status::Status,
+    actions, debug::CAT, errors, membership::SessionMembership, state::ElementState, statistics,
+    status::Status,
 };
-use crate::{property, session::settings::Settings};
+use crate::{
+    platform::{Code, Error},
+    property,
+    session::settings::Settings,
+};
 
 /// The shared settings and the read-only properties.
 pub fn properties() -> Vec<glib::ParamSpec> {
@@ -103,6 +108,21 @@ pub fn signals(
     ];
     signals.extend(actions::signals(membership));
     signals
+}
+
+/// Warns when a property is set that is read in READY -> PAUSED only.
+pub fn warn_if_late(element: &gst::Element, pspec: &glib::ParamSpec) {
+    let is_late = element.current_state() > gst::State::Ready;
+    if !is_late || !pspec.flags().contains(gst::PARAM_FLAG_MUTABLE_READY) {
+        return;
+    }
+    let name = pspec.name();
+    let text = format!("'{name}' is read in READY only: its new value counts from the next start");
+    let error = Error::api(Code::InvalidSettings, text);
+    gst::warning!(CAT, obj = element, "{error}");
+    let mut details = errors::details(&error, None);
+    details.set("property", name);
+    errors::post_warning_with(element, &error, details);
 }
 
 impl ElementState {

@@ -2,7 +2,15 @@
 
 //! Media tracks as the platform describes them to a client. Plain data.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
+
+use super::{Code, Error, http::sanitize};
+
+/// The tracks that a model may have at most: each costs an m-section, a pad and
+/// elements. Models have a handful.
+const MAX_TRACKS: usize = 64;
 
 /// The kind of media of a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
@@ -46,4 +54,27 @@ pub struct Track {
     pub name: String,
     pub kind: Kind,
     pub direction: Direction,
+}
+
+/// Checks that pads can be made for these tracks.
+///
+/// # Errors
+///
+/// When there are too many, or two of one name: messages and pads tell them apart
+/// by their names alone.
+pub fn check_tracks(tracks: &[Track]) -> Result<(), Error> {
+    if tracks.len() > MAX_TRACKS {
+        let count = tracks.len();
+        let text = format!("the model has {count} tracks, more than the {MAX_TRACKS} that are taken");
+        return Err(Error::api(Code::DecodeFailed, text).during("session"));
+    }
+    let mut names = HashSet::new();
+    match tracks.iter().find(|track| !names.insert(track.name.as_str())) {
+        None => Ok(()),
+        Some(track) => {
+            let name = sanitize(&track.name);
+            let text = format!("the model has two tracks with the name '{name}'");
+            Err(Error::api(Code::DecodeFailed, text).during("session"))
+        }
+    }
 }

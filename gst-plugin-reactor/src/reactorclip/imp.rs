@@ -178,6 +178,7 @@ impl ObjectImpl for ReactorClip {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        crate::element::gobject::warn_if_late(self.obj().upcast_ref(), pspec);
         let name = pspec.name();
         if SHARED.contains(&name) {
             self.state.set_property(name, value);

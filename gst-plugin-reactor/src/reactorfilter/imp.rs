@@ -232,6 +232,7 @@ impl ObjectImpl for ReactorFilter {
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         if let Some(property) = property::find(FilterSettings::PROPERTIES, pspec.name()) {
+            gobject::warn_if_late(self.obj().upcast_ref(), pspec);
             return (property.set)(&mut lock(&self.settings), value);
         }
         match pspec.name() {
@@ -326,15 +327,20 @@ impl ElementImpl for ReactorFilter {
 
 impl BinImpl for ReactorFilter {
     fn handle_message(&self, message: gst::Message) {
-        // Both elements post these messages of the session: once is enough.
+        // Both elements post these messages of the session, and what is said of a
+        // property that both have: once is enough.
         let from_sink = message.src() == Some(self.sink.upcast_ref());
         if from_sink && message.type_() == gst::MessageType::Eos {
             self.drain();
         }
-        let is_posted_twice = matches!(
-            message.view(),
-            gst::MessageView::Progress(_) | gst::MessageView::Element(_)
-        );
+        let is_posted_twice = match message.view() {
+            gst::MessageView::Progress(_) | gst::MessageView::Element(_) => true,
+            gst::MessageView::Warning(warning) => {
+                let property = warning.details().and_then(|d| d.get::<&str>("property").ok());
+                property.is_some_and(|property| self.src.has_property(property))
+            }
+            _ => false,
+        };
         if !(from_sink && is_posted_twice) {
             self.parent_handle_message(message);
         }

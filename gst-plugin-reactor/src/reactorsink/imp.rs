@@ -149,6 +149,7 @@ impl ObjectImpl for ReactorSink {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        gobject::warn_if_late(self.obj().upcast_ref(), pspec);
         let name = pspec.name();
         match property::find(SinkSettings::PROPERTIES, name) {
             Some(property) => (property.set)(&mut lock(&self.settings), value),

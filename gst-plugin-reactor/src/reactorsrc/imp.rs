@@ -329,6 +329,7 @@ impl ObjectImpl for ReactorSrc {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        gobject::warn_if_late(self.obj().upcast_ref(), pspec);
         let name = pspec.name();
         if let Some(property) = property::find(SourceSettings::PROPERTIES, name) {
             return (property.set)(&mut lock(&self.settings), value);

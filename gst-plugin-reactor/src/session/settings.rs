@@ -145,7 +145,7 @@ settings! {
         api_key: Option<Secret> = None,
             "api-key", "API key",
             "Key for the cloud, exchanged for tokens; REACTOR_API_KEY if neither this nor jwt is set",
-            flags: ParamFlags::WRITABLE, inherited: false
+            flags: ParamFlags::WRITABLE.union(gst::PARAM_FLAG_MUTABLE_READY), inherited: false
             => |own, other| other.api_key.is_some() && own.api_key != other.api_key;
 
         /// For the cloud: a token of the user's, which may be replaced at any
@@ -153,7 +153,7 @@ settings! {
         jwt: Jwt = Jwt::default(),
             "jwt", "JWT",
             "Token for the cloud, wins over api-key; may be replaced at any time; REACTOR_JWT if not set",
-            flags: ParamFlags::WRITABLE, inherited: false
+            flags: ParamFlags::WRITABLE.union(gst::PARAM_FLAG_MUTABLE_PLAYING), inherited: false
             => |own, other| other.jwt.is_set() && own.jwt != other.jwt;
 
         /// The name under which the session is shared.

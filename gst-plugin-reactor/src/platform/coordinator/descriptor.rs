@@ -64,6 +64,11 @@ impl SessionDescriptor {
         self.is_terminal() || matches!(self.state.as_str(), "created" | "ready" | "closing")
     }
 
+    /// Whether some client is connected, by the server's word for the state.
+    pub fn has_client(&self) -> bool {
+        matches!(self.state.as_str(), "streaming" | "ACTIVE")
+    }
+
     /// Whether a local runtime went down with its model.
     pub fn has_crashed(&self) -> bool {
         self.state == "terminated"

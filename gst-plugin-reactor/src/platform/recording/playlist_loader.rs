@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 
 use super::{
@@ -26,6 +26,9 @@ use crate::platform::{
 /// The interval of requests for a playlist that is not ready, in the absence
 /// of a Retry-After.
 const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the last request may take, which is made when the time is over.
+const LAST_LOAD_LIMIT: Duration = Duration::from_secs(2);
 
 pub(super) struct PlaylistLoader {
     pub(super) location: PlaylistLocation,
@@ -56,9 +59,11 @@ impl PlaylistLoader {
             .and_then(|time| since.checked_add(time));
         let mut over = false;
         loop {
-            let wait = match self.load().await? {
-                PlaylistResponse::Ready(playlist) => return Ok(playlist),
-                PlaylistResponse::NotReady(wait) => wait,
+            let wait = match self.load_before(deadline).await {
+                None => return Err(self.not_ready(since.elapsed(), over)),
+                Some(Err(error)) => return Err(error),
+                Some(Ok(PlaylistResponse::Ready(playlist))) => return Ok(playlist),
+                Some(Ok(PlaylistResponse::NotReady(wait))) => wait,
             };
             let now = Instant::now();
             if !over && *session_over.borrow_and_update() {
@@ -76,6 +81,19 @@ impl PlaylistLoader {
                 _ = session_over.changed(), if !over => {}
             }
         }
+    }
+
+    /// As [`Self::load`]; `None` if the time is over before the response is there,
+    /// however slowly it comes.
+    async fn load_before(
+        &self,
+        deadline: Option<Instant>,
+    ) -> Option<Result<PlaylistResponse, Error>> {
+        let Some(deadline) = deadline else {
+            return Some(self.load().await);
+        };
+        let deadline = deadline.max(Instant::now() + LAST_LOAD_LIMIT);
+        timeout_at(deadline, self.load()).await.ok()
     }
 
     fn not_ready(&self, waited: Duration, session_over: bool) -> Error {

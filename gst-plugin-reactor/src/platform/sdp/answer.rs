@@ -89,6 +89,7 @@ pub fn parse_answer(answer: &str, offered: &[OfferedSection]) -> Result<Negotiat
     let mut max_message_size = None;
     for (media, section) in session.medias.iter().zip(offered) {
         check_section(media, section)?;
+        check_numbers(media)?;
         match (section.kind, section.direction) {
             (Some(kind), Some(direction)) => {
                 let codecs = accepted_codecs(&session, media, section, offered)?;
@@ -162,6 +163,44 @@ fn check_section(media: &Media, section: &OfferedSection) -> Result<(), Error> {
         return Err(malformed_answer(&format!("{place} has another mid")));
     }
     Ok(())
+}
+
+/// Checks the numbers that the media engine computes with, whether or not the codec
+/// or stream is used: a clock rate of 0 (RFC 8866, 6.6), an SSRC of more than 32 bits
+/// (RFC 5576, 4.1).
+fn check_numbers(media: &Media) -> Result<(), Error> {
+    for attribute in &media.attributes {
+        let value = attribute.value.as_deref().unwrap_or_default().trim();
+        let is_valid = match attribute.attribute.as_str() {
+            "rtpmap" => is_valid_rtpmap(value),
+            "ssrc" => is_ssrc(value.split(' ').next().unwrap_or_default()),
+            "ssrc-group" => value.split(' ').skip(1).all(is_ssrc),
+            _ => true,
+        };
+        if !is_valid {
+            let line = sanitize(&format!("a={}:{value}", attribute.attribute));
+            return Err(malformed_answer(&format!("\"{line}\" makes no sense")));
+        }
+    }
+    Ok(())
+}
+
+fn is_ssrc(text: &str) -> bool {
+    text.parse::<u32>().is_ok()
+}
+
+/// `PAYLOAD NAME/CLOCK-RATE[/CHANNELS]`
+fn is_valid_rtpmap(value: &str) -> bool {
+    let Some((payload, format)) = value.split_once(' ') else {
+        return false;
+    };
+    let mut parts = format.trim().split('/');
+    let name = parts.next().unwrap_or_default();
+    let is_number = |text: &str| text.parse::<u32>().is_ok_and(|n| n > 0 && n <= i32::MAX as u32);
+    payload.parse::<u8>().is_ok_and(|payload| payload < 128)
+        && !name.is_empty()
+        && parts.next().is_some_and(is_number)
+        && parts.next().is_none_or(is_number)
 }
 
 /// The codecs to use on an m-section of audio or video.

@@ -240,6 +240,31 @@ fn answer_of_wrong_structure_is_refused() {
     }
 }
 
+/// Also of codecs and streams that are not used: webrtcbin computes with them.
+#[test]
+fn answer_with_numbers_that_make_no_sense_is_refused() {
+    for line in [
+        "a=rtpmap:97 VP8/0",
+        "a=rtpmap:97 VP8",
+        "a=rtpmap:97 VP8/-90000",
+        "a=rtpmap:97 VP8/4294967295",
+        "a=rtpmap:97 OPUS/48000/0",
+        "a=rtpmap:300 VP8/90000",
+        "a=rtpmap:97",
+        "a=ssrc:4294967296 cname:x",
+        "a=ssrc:-1",
+        "a=ssrc",
+        "a=ssrc-group:FID 1 4294967296",
+    ] {
+        let text = ANSWER.replace("a=mid:video1\n", &format!("a=mid:video1\n{line}\n"));
+        assert_ne!(text, ANSWER);
+        fails(&text, Code::DecodeFailed);
+    }
+    let valid = "a=mid:video1\na=rtpmap:97 L16/48000/2\na=ssrc:4294967295 cname:x\n\
+                 a=ssrc-group:FID 1 4294967295\n";
+    parse_answer(&ANSWER.replace("a=mid:video1\n", valid), &offered()).unwrap();
+}
+
 #[test]
 fn answer_direction_must_mirror_offer() {
     for direction in [

@@ -25,6 +25,7 @@ use crate::{
 impl Driver {
     pub(super) fn leave(&mut self, id: u64) {
         self.stats_timers.remove(&id);
+        let is_ready = self.participants.is_ready();
         for released in self.participants.leave(id) {
             match released {
                 ReleasedTrack::Subscribed(track) => self.set_track_paused(track, true),
@@ -32,6 +33,10 @@ impl Driver {
             }
         }
         if self.participants.is_empty() {
+            if is_ready && !self.machine.ends_session() {
+                // The session goes on without us, and others may want the tracks.
+                self.transport.send(TransportCommand::CloseChannels);
+            }
             self.handle_input(Input::Stop);
         } else {
             self.plan_offer();

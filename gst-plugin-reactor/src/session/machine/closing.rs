@@ -6,7 +6,7 @@ use super::{
     state::{Closing, Machine, Phase},
     types::{Action, MachineEvent, Progress, Status},
 };
-use crate::platform::{Code, Error, Failure, coordinator::Ownership};
+use crate::platform::{Code, Error, Failure};
 
 impl Machine {
     pub(super) fn stop(&mut self) {
@@ -51,6 +51,10 @@ impl Machine {
         if self.restart_session(&error) {
             return;
         }
+        self.fail_for_good(error);
+    }
+
+    pub(super) fn fail_for_good(&mut self, error: Error) {
         self.report_progress(Progress::Error(error.message.clone()));
         self.emit(MachineEvent::Failed(error.clone()));
         self.close(&error);
@@ -97,8 +101,8 @@ impl Machine {
     /// Asks the server to end the session if it is ours to end; returns whether it
     /// was asked.
     pub(super) fn end_session(&mut self) -> bool {
-        let ours = matches!(self.session.take(), Some((_, Ownership::Created)));
-        let end = ours && !self.policy.recoverable;
+        let end = self.ends_session();
+        self.session = None;
         if end {
             self.actions.push(Action::EndSession);
         }

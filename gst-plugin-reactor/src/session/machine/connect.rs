@@ -18,6 +18,7 @@ use crate::platform::{
     coordinator::{Ownership, SessionDescriptor},
     sdp,
     signaling::{IceServer, SdpAnswer, TrackMapping},
+    track::check_tracks,
     trailer,
     wire::{Channel, chunking},
 };
@@ -198,6 +199,9 @@ impl Machine {
         self.report_progress(Progress::Continue("Connecting to the model".into()));
         let tracks = descriptor.capabilities.as_ref().map(|c| c.tracks.clone());
         let tracks = tracks.unwrap_or_default();
+        if let Err(error) = check_tracks(&tracks) {
+            return self.fail(error);
+        }
         // Another session of the model: the elements keep their tracks.
         let planned = !self.planned_tracks.is_empty();
         let mut before = self.planned_tracks.iter();

@@ -64,7 +64,8 @@ impl Machine {
             Input::ChannelOpened(channel) => self.channel_opened(channel),
             Input::FrameReceived(channel, frame) => self.frame_received(channel, frame),
             Input::LastReceived(at) => self.last_received(at),
-            Input::TransportFailed(error) => self.transport_failed(error),
+            Input::TransportFailed(error) => self.transport_failed(error, false),
+            Input::ConnectionClosed(error) => self.transport_failed(error, true),
             Input::SetTrackPaused { track, paused } => {
                 self.set_track_paused(track, paused);
             }

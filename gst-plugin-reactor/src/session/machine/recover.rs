@@ -28,13 +28,20 @@ const RETRY_SLOWEST: Duration = Duration::from_millis(1000);
 /// The delay after an error reply without `Retry-After`. (The platform's
 /// documents.)
 const REFUSED_DEFAULT: Duration = Duration::from_secs(3);
+/// When to ask again whether a session has a client other than us.
+const CONFIRM_AFTER: Duration = Duration::from_millis(500);
 /// A connection that lasted longer resets the backoff.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 
 impl Machine {
-    pub(super) fn transport_failed(&mut self, error: Error) {
+    pub(super) fn transport_failed(&mut self, error: Error, closed_by_server: bool) {
         match &self.phase {
-            Phase::Ready(_) => self.connection_lost(Some(error)),
+            Phase::Ready(_) => {
+                self.connection_lost(Some(error));
+                if let Some(recovery) = &mut self.recovery {
+                    recovery.closed_by_server = closed_by_server;
+                }
+            }
             Phase::Preparing(_)
             | Phase::Offering(_)
             | Phase::Polling(..)
@@ -65,6 +72,8 @@ impl Machine {
             deadline: self.now + window,
             reported: false,
             resume,
+            closed_by_server: false,
+            has_client: false,
             restarted: None,
         });
         // Connections that are lost soon are replaced after a backoff.
@@ -99,7 +108,9 @@ impl Machine {
                 self.keep_session(error);
             }
         } else if self.now >= *next {
-            self.interrupt();
+            if recovery.resume {
+                self.interrupt();
+            }
             let wait = self.next_backoff();
             self.actions.push(Action::DescribeSession);
             self.phase = Phase::QueryingSession {
@@ -156,6 +167,9 @@ impl Machine {
                 self.give_up(error);
             }
             Ok(descriptor) if descriptor.is_over() => self.session_gone(),
+            Ok(descriptor) if recovery.closed_by_server && descriptor.has_client() => {
+                self.connection_taken();
+            }
             Ok(descriptor) if recovery.resume => self.resume(descriptor),
             Ok(_) => {
                 let error = recovery.cause_with("the session itself is still there");
@@ -176,6 +190,24 @@ impl Machine {
                 self.keep_session(cause);
             }
         }
+    }
+
+    /// The server took the connection down, and yet the session has a client: another
+    /// one has connected with the same number. It keeps the session. Asks twice,
+    /// since a session that ends may seem to go on for a moment.
+    fn connection_taken(&mut self) {
+        let Some(recovery) = &mut self.recovery else {
+            return;
+        };
+        if !std::mem::replace(&mut recovery.has_client, true) {
+            return self.query_session(CONFIRM_AFTER);
+        }
+        let text = "another client connected with the number of this connection and took its place";
+        let mut error = Error::api(Code::Conflict, text).during("connections");
+        error.failure = Some(Failure::GpuConnection);
+        // It is not ours any more.
+        self.session = None;
+        self.fail_for_good(error);
     }
 
     /// The session is over: ended by the server, if that closed the connection;

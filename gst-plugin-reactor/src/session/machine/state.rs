@@ -204,6 +204,10 @@ pub(super) struct Recovery {
     /// The session is to be resumed; if not, the server is only asked whether it
     /// has ended.
     pub(super) resume: bool,
+    /// The server took the connection down.
+    pub(super) closed_by_server: bool,
+    /// The session had a client when it was asked first.
+    pub(super) has_client: bool,
     /// Another session is being opened instead; the id of the lost one, if it was
     /// ours to end.
     pub(super) restarted: Option<Option<String>>,
@@ -289,6 +293,12 @@ impl Machine {
     /// of an earlier one are to be dropped.
     pub fn connections(&self) -> u64 {
         self.connections
+    }
+
+    /// Whether the session ends on the server when it is stopped here.
+    pub fn ends_session(&self) -> bool {
+        let ours = matches!(self.session, Some((_, Ownership::Created)));
+        ours && !self.policy.recoverable
     }
 
     /// Whether there is no connection, and the session is kept for the user.

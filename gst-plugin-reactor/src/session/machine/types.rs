@@ -132,9 +132,10 @@ pub enum Input {
     FrameReceived(Channel, WireFrame),
     /// Media was last received at this time.
     LastReceived(Duration),
-    /// The peer connection broke: ICE failed, the SCTP association died, a
-    /// media element failed.
+    /// The peer connection broke: ICE failed, a media element failed.
     TransportFailed(Error),
+    /// The server took the peer connection down.
+    ConnectionClosed(Error),
     /// An element needs a track, or does not.
     SetTrackPaused {
         track: String,

@@ -4,6 +4,11 @@
 //! webrtcbin's threads call back, and each callback only reports. Frames are not
 //! decoded here.
 
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
 use bytes::Bytes;
 use gst::{glib, prelude::*};
 use gst_webrtc::{WebRTCDataChannel, WebRTCDataChannelState};
@@ -17,6 +22,11 @@ use crate::{
     },
     session::machine::Input,
 };
+
+/// How long a server may take to acknowledge what was sent last: a round trip and a
+/// retransmission.
+const CLOSE_LIMIT: Duration = Duration::from_millis(300);
+const CLOSE_POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 pub(super) struct DataChannels {
     control: WebRTCDataChannel,
@@ -57,6 +67,23 @@ impl DataChannels {
     }
 }
 
+impl DataChannels {
+    /// Closes the channels: what was sent on them arrives first (RFC 8831, 6.7).
+    /// Waits for that, at most [`CLOSE_LIMIT`].
+    pub(super) fn close(&self) {
+        let channels = [&self.control, &self.data];
+        for channel in channels {
+            channel.close();
+        }
+        let deadline = Instant::now() + CLOSE_LIMIT;
+        let is_closed =
+            |channel: &&WebRTCDataChannel| channel.ready_state() == WebRTCDataChannelState::Closed;
+        while !channels.iter().all(is_closed) && Instant::now() < deadline {
+            thread::sleep(CLOSE_POLL_INTERVAL);
+        }
+    }
+}
+
 fn create_channel(
     webrtcbin: &gst::Element,
     channel: Channel,
@@ -89,7 +116,7 @@ fn create_channel(
     let sender = reports.clone();
     object.connect_on_close(move |_| {
         let label = channel.label();
-        sender.fail(disconnected(format!(
+        sender.closed(disconnected(format!(
             "the server closed the {label} channel"
         )));
     });

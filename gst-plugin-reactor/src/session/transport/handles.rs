@@ -95,6 +95,8 @@ pub(in crate::session) enum TransportCommand {
     CloseSender(String),
     /// Ends the connection and the thread; reports `TransportClosed`.
     Close,
+    /// Closes the data channels once what was sent has arrived.
+    CloseChannels,
     // From webrtcbin's callbacks and the private pipeline's bus:
     LocalDescriptionSet,
     /// The address of the selected host candidate.
@@ -118,6 +120,11 @@ impl ReportSender {
 
     pub(super) fn input(&self, input: Input) {
         self.send(TransportReport::Input(input));
+    }
+
+    /// The server took the connection down.
+    pub(super) fn closed(&self, error: Error) {
+        self.input(Input::ConnectionClosed(error));
     }
 
     /// The connection is lost.

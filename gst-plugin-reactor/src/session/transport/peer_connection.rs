@@ -15,7 +15,7 @@ use super::{
     bandwidth_estimator::BandwidthEstimator,
     counters,
     data_channels::DataChannels,
-    handles::{CAT, TransportCommand, TransportHandles, bridge_clock},
+    handles::{CAT, ReportSender, TransportCommand, TransportHandles, bridge_clock},
     ice,
     remb::Remb,
     retransmission,
@@ -333,23 +333,25 @@ fn handle_bus(pipeline: &gst::Pipeline, handles: &TransportHandles) {
         }
         if let gst::MessageView::Error(error) = message.view() {
             gst::debug!(CAT, "{} {:?}", error.error(), error.debug());
-            reports.fail(classify_error(error));
+            report_error(error, &reports);
         }
         gst::BusSyncReply::Drop
     });
 }
 
-fn classify_error(error: &gst::message::Error) -> Error {
+/// When the server takes the connection down, it aborts the SCTP association.
+fn report_error(error: &gst::message::Error, reports: &ReportSender) {
     let source = error.src();
     let factory = source.and_then(|src| src.downcast_ref::<gst::Element>()?.factory());
     match factory.as_ref().map(|f| f.name()).as_deref() {
         Some("sctpenc" | "sctpdec" | "dtlsenc" | "dtlsdec") => {
-            Error::gpu(Code::Disconnected, "the server closed the connection")
+            let text = "the server closed the connection";
+            reports.closed(Error::gpu(Code::Disconnected, text));
         }
-        name => Error::gpu(
-            Code::TransportError,
-            format!("{}: {}", name.unwrap_or("transport"), error.error()),
-        ),
+        name => {
+            let text = format!("{}: {}", name.unwrap_or("transport"), error.error());
+            reports.fail(Error::gpu(Code::TransportError, text));
+        }
     }
 }
 

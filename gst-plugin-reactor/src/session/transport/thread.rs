@@ -112,6 +112,7 @@ impl TransportThread {
                     self.handles.reports.fail(error);
                 }
             }
+            TransportCommand::CloseChannels => peer.channels.close(),
             TransportCommand::SetMaxReceiveBitrate(bitrate) => {
                 peer.set_max_receive_bitrate(bitrate);
             }

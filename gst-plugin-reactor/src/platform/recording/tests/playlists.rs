@@ -59,6 +59,21 @@ async fn playlist_never_ready_fails_after_timeout() {
 }
 
 #[tokio::test]
+async fn dripping_playlist_fails_after_timeout() {
+    // Each of its bytes is in time, and it is never whole.
+    let drip = Duration::from_millis(100);
+    let server = server(move |_| Answer::new(200, vec![b'#'; 60_000]).paced(1, drip)).await;
+    let limits = DownloadLimits {
+        ready_timeout: Some(Duration::from_millis(300)),
+        ..DownloadLimits::default()
+    };
+    let begin = Instant::now();
+    let error = failure(server.playlist(), limits).await;
+    assert_eq!(error.code, Code::ClipNotReady, "{error}");
+    assert!(begin.elapsed() < 10 * SECOND, "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
 async fn session_over_shortens_wait_for_playlist() {
     let server = server(|_| not_yet()).await;
     let limits = DownloadLimits {

@@ -399,3 +399,26 @@ fn transport_failure_while_connecting_fails() {
         assert_eq!(labels(&out), "error failed end close disconnected");
     }
 }
+
+/// The session is ours, and is ended.
+#[test]
+fn tracks_that_cannot_be_told_apart_or_are_too_many_fail() {
+    let named = |name: &str| track(name, Kind::Video, Direction::RecvOnly);
+    let many = (0..5000).map(|n| named(&format!("t{n}"))).collect();
+    let twice = vec![named("a"), track("a", Kind::Audio, Direction::SendOnly)];
+    for (tracks, text) in [(many, "5000 tracks"), (twice, "two tracks with the name 'a'")] {
+        let mut harness = Harness::opening(policy());
+        let mut descriptor = descriptor("waiting", "3.10.0");
+        descriptor.capabilities = Some(Capabilities {
+            tracks,
+            raw: Value::Null,
+        });
+        let out = harness.handle(Input::SessionOpened(Ok((descriptor, Ownership::Created))));
+        let error = failure(&out);
+        assert_eq!(error.code, Code::DecodeFailed);
+        assert!(error.message.contains(text), "{error}");
+        assert!(out.contains(&Action::EndSession));
+        let announced = |action: &Action| matches!(action, Action::AnnounceTracks(_));
+        assert!(!out.iter().any(announced));
+    }
+}

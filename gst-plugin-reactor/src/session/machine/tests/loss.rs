@@ -311,3 +311,46 @@ fn reconnect_while_lost_session_is_queried_resumes_it() {
     let error = classed_failure(&out);
     assert_eq!(error.failure, Some(Failure::Reconnection));
 }
+
+#[test]
+fn connection_taken_by_another_client_is_not_taken_back() {
+    for reconnect in [true, false] {
+        let mut harness = Harness::resumed(Policy {
+            reconnect,
+            restart: true,
+            ..policy()
+        });
+        harness.handle(Input::ConnectionClosed(broken()));
+        let streaming = || Ok(descriptor("streaming", "3.10.0"));
+        // A session that ends may be described so, too.
+        assert_eq!(labels(&described(&mut harness, streaming())), "");
+        let out = labels(&actions(harness.run(500)));
+        assert!(out.ends_with("describe"), "{out}");
+        let out = described(&mut harness, streaming());
+        let error = classed_failure(&out);
+        assert_eq!(error.code, Code::Conflict);
+        assert!(!error.recoverable());
+        // The other client goes on with it.
+        assert!(!out.contains(&Action::EndSession), "{out:?}");
+        assert!(labels(&out).starts_with("error failed"), "{out:?}");
+    }
+}
+
+#[test]
+fn connection_closed_by_server_is_made_anew_without_another_client() {
+    let mut harness = Harness::resumed(Policy {
+        reconnect: true,
+        ..policy()
+    });
+    harness.handle(Input::ConnectionClosed(broken()));
+    assert_eq!(
+        labels(&described(
+            &mut harness,
+            Ok(descriptor("streaming", "3.10.0"))
+        )),
+        ""
+    );
+    harness.run(500);
+    let out = described(&mut harness, Ok(descriptor("orphaned", "3.10.0")));
+    assert!(labels(&out).contains("described"), "{out:?}");
+}

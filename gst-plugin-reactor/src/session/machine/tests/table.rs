@@ -23,7 +23,7 @@ macro_rules! listed {
 listed! { Variant, VARIANTS:
     Start Stop Reconnect Disconnect Tick SessionOpened IceServersFetched ConnectionRegistered
     TracksPlanned OfferCreated OfferPosted CandidateFound CandidatesGathered CandidatesPosted AnswerPolled PeerConnected PeerVerified ChannelOpened
-    FrameReceived LastReceived TransportFailed SetTrackPaused PauseTrack Request SessionDescribed
+    FrameReceived LastReceived TransportFailed ConnectionClosed SetTrackPaused PauseTrack Request SessionDescribed
     SessionEnded TransportClosed SetMaxReceiveBitrate
 }
 
@@ -32,7 +32,7 @@ listed! { Sample, SAMPLES:
     OpenedOk OpenedBusy OpenedErr IceServersOk IceServersErr RegisteredOk RegisteredErr PlannedOk PlannedErr
     OfferCreatedOk OfferCreatedErr PostedOk PostedErr CandidateFound CandidatesGathered CandidatesPostedOk CandidatesPostedErr PolledNone PolledAnswer PolledBad PolledErr
     PeerConnected VerifiedOk VerifiedErr OpenControl OpenData
-    FrameModel FrameEnded FrameGarbage LastReceived TransportFailed ResumeTrack PauseTrack Request
+    FrameModel FrameEnded FrameGarbage LastReceived TransportFailed ConnectionClosed ResumeTrack PauseTrack Request
     DescribedRunning DescribedOver DescribedGone DescribedErr EndedOk EndedErr TransportClosed Bound
 }
 
@@ -59,6 +59,7 @@ fn variant(input: &Input) -> Variant {
         Input::FrameReceived(..) => Variant::FrameReceived,
         Input::LastReceived(_) => Variant::LastReceived,
         Input::TransportFailed(_) => Variant::TransportFailed,
+        Input::ConnectionClosed(_) => Variant::ConnectionClosed,
         Input::SetTrackPaused { .. } => Variant::SetTrackPaused,
         Input::PauseTrack { .. } => Variant::PauseTrack,
         Input::Request { .. } => Variant::Request,
@@ -120,6 +121,7 @@ fn input(sample: Sample, harness: &Harness) -> Input {
         Sample::FrameGarbage => frame(Channel::Control, server::garbage()),
         Sample::LastReceived => Input::LastReceived(harness.now),
         Sample::TransportFailed => Input::TransportFailed(broken()),
+        Sample::ConnectionClosed => Input::ConnectionClosed(broken()),
         Sample::ResumeTrack => set_paused("main_audio", false),
         Sample::PauseTrack => Input::PauseTrack {
             token: 7,
@@ -206,6 +208,7 @@ const TABLE: [(Sample, [Rule; COLUMNS]); SAMPLES.len()] = {
     (FrameGarbage,    [____, ____, ____, ____, ____, ____, garbage, ____, ____, ____, ____]),
     (LastReceived,    [____, ____, ____, ____, ____, ____, last_received, ____, ____, ____, ____]),
     (TransportFailed, [____, ____, fail, fail, fail, fail, lost, ____, ____, ____, ____]),
+    (ConnectionClosed, [____, ____, fail, fail, fail, fail, lost, ____, ____, ____, ____]),
     (ResumeTrack,     [____, ____, ____, ____, ____, ____, track_resumed, ____, ____, ____, ____]),
     (PauseTrack,      [replied, replied, replied, replied, replied, replied, track_paused, replied, replied, replied, replied]),
     (Request,         [____, ____, ____, ____, ____, ____, requested, replied, replied, replied, replied]),
