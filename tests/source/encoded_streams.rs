@@ -113,6 +113,31 @@ fn vp8_and_opus_into_webmmux_record_valid_file() {
     assert_eq!(media::stream(&media::probe(&file.0), "video").codec, "vp8");
 }
 
+/// mp4mux 1.22 crashes on VP9 without its chroma site.
+#[test]
+fn vp9_into_mp4mux_records_valid_file() {
+    let server = Server::playground();
+    for parser in ["", "! vp9parse"] {
+        let file = TempFile::new("encoded-vp9.mp4");
+        let running = parse(
+            &server,
+            &format!(
+                "r.video_main_video {parser} ! identity name=v ! mp4mux ! filesink location={}",
+                file.0.display()
+            ),
+        );
+        let passed = Keyframes::watch(&running.pad("v", "src"));
+        running.play();
+        passed.wait_for(40);
+        running.pipeline.send_event(gst::event::Eos::new());
+        running.wait_eos(TIMEOUT);
+        running.stop();
+        assert_eq!(media::stream(&media::probe(&file.0), "video").codec, "vp9");
+        media::assert_nearly_contiguous(&media::counters(&file.0));
+        server.wait_for_state("ready", TIMEOUT);
+    }
+}
+
 #[test]
 fn muxer_caps_alone_select_encoded_stream() {
     let server = Server::playground();

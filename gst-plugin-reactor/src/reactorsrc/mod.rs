@@ -29,6 +29,7 @@
 mod audio_pacing;
 mod debug;
 mod decode_chain;
+mod encoded_caps;
 mod end_of_stream;
 mod event;
 mod event_handler;

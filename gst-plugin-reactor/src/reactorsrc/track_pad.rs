@@ -19,6 +19,7 @@ use gst::prelude::*;
 
 use super::{
     decode_chain::{DecodeChain, FormatChoice, OutputFormat},
+    encoded_caps,
     gap_filler::{self, OnGap},
     track_stream::TrackStream,
 };
@@ -135,6 +136,9 @@ impl TrackPad {
         if let Some(src) = chain.src_pad() {
             if format == OutputFormat::Raw {
                 gap_filler::install(&src, self.stream.track.kind, self.on_gap);
+            }
+            if format == OutputFormat::Encoded {
+                encoded_caps::install(&src);
             }
             self.install_output_probe(&src);
         }
