@@ -65,11 +65,15 @@ pub struct Track {
 pub fn check_tracks(tracks: &[Track]) -> Result<(), Error> {
     if tracks.len() > MAX_TRACKS {
         let count = tracks.len();
-        let text = format!("the model has {count} tracks, more than the {MAX_TRACKS} that are taken");
+        let text =
+            format!("the model has {count} tracks, more than the {MAX_TRACKS} that are taken");
         return Err(Error::api(Code::DecodeFailed, text).during("session"));
     }
     let mut names = HashSet::new();
-    match tracks.iter().find(|track| !names.insert(track.name.as_str())) {
+    match tracks
+        .iter()
+        .find(|track| !names.insert(track.name.as_str()))
+    {
         None => Ok(()),
         Some(track) => {
             let name = sanitize(&track.name);

@@ -196,7 +196,10 @@ fn is_valid_rtpmap(value: &str) -> bool {
     };
     let mut parts = format.trim().split('/');
     let name = parts.next().unwrap_or_default();
-    let is_number = |text: &str| text.parse::<u32>().is_ok_and(|n| n > 0 && n <= i32::MAX as u32);
+    let is_number = |text: &str| {
+        text.parse::<u32>()
+            .is_ok_and(|n| n > 0 && n <= i32::MAX as u32)
+    };
     payload.parse::<u8>().is_ok_and(|payload| payload < 128)
         && !name.is_empty()
         && parts.next().is_some_and(is_number)

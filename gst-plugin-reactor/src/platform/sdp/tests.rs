@@ -262,7 +262,11 @@ fn answer_with_numbers_that_make_no_sense_is_refused() {
     }
     let valid = "a=mid:video1\na=rtpmap:97 L16/48000/2\na=ssrc:4294967295 cname:x\n\
                  a=ssrc-group:FID 1 4294967295\n";
-    parse_answer(&ANSWER.replace("a=mid:video1\n", valid), &offered()).unwrap();
+    parse_answer(
+        &ANSWER.replace("a=mid:video1\n", valid),
+        &offered_sections(OFFER).unwrap(),
+    )
+    .unwrap();
 }
 
 #[test]

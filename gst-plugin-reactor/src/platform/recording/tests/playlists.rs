@@ -67,7 +67,7 @@ async fn dripping_playlist_fails_after_timeout() {
         ready_timeout: Some(Duration::from_millis(300)),
         ..DownloadLimits::default()
     };
-    let begin = Instant::now();
+    let begin = std::time::Instant::now();
     let error = failure(server.playlist(), limits).await;
     assert_eq!(error.code, Code::ClipNotReady, "{error}");
     assert!(begin.elapsed() < 10 * SECOND, "{:?}", begin.elapsed());

@@ -406,7 +406,10 @@ fn tracks_that_cannot_be_told_apart_or_are_too_many_fail() {
     let named = |name: &str| track(name, Kind::Video, Direction::RecvOnly);
     let many = (0..5000).map(|n| named(&format!("t{n}"))).collect();
     let twice = vec![named("a"), track("a", Kind::Audio, Direction::SendOnly)];
-    for (tracks, text) in [(many, "5000 tracks"), (twice, "two tracks with the name 'a'")] {
+    for (tracks, text) in [
+        (many, "5000 tracks"),
+        (twice, "two tracks with the name 'a'"),
+    ] {
         let mut harness = Harness::opening(policy());
         let mut descriptor = descriptor("waiting", "3.10.0");
         descriptor.capabilities = Some(Capabilities {
