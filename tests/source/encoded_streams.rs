@@ -122,11 +122,11 @@ fn vp9_into_mp4mux_records_valid_file() {
         let running = parse(
             &server,
             &format!(
-                "r.video_main_video {parser} ! identity name=v ! mp4mux ! filesink location={}",
+                "r.video_main_video {parser} ! mux.video_0 mp4mux name=mux ! filesink name=f location={}",
                 file.0.display()
             ),
         );
-        let passed = Keyframes::watch(&running.pad("v", "src"));
+        let passed = Keyframes::watch(&running.pad("f", "sink"));
         running.play();
         passed.wait_for(40);
         running.pipeline.send_event(gst::event::Eos::new());
