@@ -336,7 +336,9 @@ impl BinImpl for ReactorFilter {
         let is_posted_twice = match message.view() {
             gst::MessageView::Progress(_) | gst::MessageView::Element(_) => true,
             gst::MessageView::Warning(warning) => {
-                let property = warning.details().and_then(|d| d.get::<&str>("property").ok());
+                let property = warning
+                    .details()
+                    .and_then(|d| d.get::<&str>("property").ok());
                 property.is_some_and(|property| self.src.has_property(property))
             }
             _ => false,
