@@ -50,6 +50,8 @@ pub fn sync_states(elements: &[gst::Element]) -> Result<(), Error> {
 /// of has removed them already.
 pub fn remove_elements(bin: &gst::Bin, elements: &[gst::Element]) {
     for element in elements {
+        // A state change of the bin on another thread must not start it again.
+        element.set_locked_state(true);
         let _ = element.set_state(gst::State::Null);
         if element.parent().as_ref() == Some(bin.upcast_ref()) {
             let _ = bin.remove(element);
