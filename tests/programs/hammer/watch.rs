@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT
+
+//! What is wrong whatever the step: an operation that takes too long, a critical, a panic.
+
+use std::{
+    backtrace::Backtrace,
+    collections::BTreeMap,
+    fs::File,
+    panic,
+    process::{Command, Stdio},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use gst::glib;
+use reactor_tests::scratch;
+
+/// The longest that an operation may take.
+const LIMIT: Duration = Duration::from_secs(5);
+
+static OPERATIONS: Mutex<BTreeMap<u64, (Instant, String)>> = Mutex::new(BTreeMap::new());
+static COMPLAINTS: AtomicUsize = AtomicUsize::new(0);
+
+/// Starts to watch this process.
+pub fn start() {
+    let previous = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        complain("a panic".into());
+        previous(info);
+    }));
+    glib::log_set_default_handler(|domain, level, text| {
+        if matches!(level, glib::LogLevel::Error | glib::LogLevel::Critical) {
+            let domain = domain.unwrap_or_default();
+            let at = Backtrace::force_capture();
+            complain(format!("{domain}: {text}\n{at}"));
+        }
+        glib::log_default_handler(domain, level, Some(text));
+    });
+    std::thread::spawn(|| {
+        loop {
+            std::thread::sleep(LIMIT / 20);
+            end_if_stuck();
+        }
+    });
+}
+
+/// Nothing can be done about an operation that hangs: says where, and ends the process.
+fn end_if_stuck() {
+    let operations = OPERATIONS.lock().expect("no panic").clone();
+    let stuck = operations
+        .values()
+        .find(|(begin, _)| begin.elapsed() > LIMIT);
+    let Some((_, name)) = stuck else {
+        return;
+    };
+    complain(format!("{name} takes longer than {LIMIT:?}"));
+    for (begin, name) in operations.values() {
+        println!("for {:.1?}: {name}", begin.elapsed());
+    }
+    // Into a file: this process stands still meanwhile, and could not read a pipe.
+    let path = scratch::path("hammer-threads.txt");
+    let file = File::create(&path).expect("a file");
+    let gdb = Command::new("gdb")
+        .args(["-p", &std::process::id().to_string(), "-batch"])
+        .args(["-ex", "thread apply all bt 40"])
+        .stdin(Stdio::null())
+        .stdout(file)
+        .stderr(Stdio::null())
+        .status();
+    if gdb.is_ok() {
+        println!("the threads are in {}", path.display());
+    }
+    std::process::exit(1);
+}
+
+/// Runs an operation that must not take long, on any thread.
+pub fn timed<T>(name: impl Into<String>, operation: impl FnOnce() -> T) -> T {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    let entry = (Instant::now(), name.into());
+    OPERATIONS.lock().expect("no panic").insert(id, entry);
+    let result = operation();
+    OPERATIONS.lock().expect("no panic").remove(&id);
+    result
+}
+
+pub fn complain(text: String) {
+    COMPLAINTS.fetch_add(1, Ordering::Relaxed);
+    println!("COMPLAINT: {text}");
+}
+
+pub fn complaints() -> usize {
+    COMPLAINTS.load(Ordering::Relaxed)
+}
