@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 
-//! Does in advance what the first connection of a process would wait for: GStreamer
-//! loads its plugins, the DTLS element generates an RSA key (50 to 500 ms on one
-//! measured machine), the HTTP client reads the system's certificates. Started by
-//! an element's change to READY, on a thread of its own; it opens no connection.
+//! Does in advance what the first connection of a process would wait for: the DTLS
+//! element generates an RSA key (50 to 500 ms on one measured machine), and
+//! meanwhile GStreamer loads its plugins (200 ms), and the HTTP client reads the
+//! system's certificates. Started by an element's change to READY, on two threads;
+//! it opens no connection.
 
 use std::{
     sync::{Condvar, Mutex, Once},
@@ -14,19 +15,23 @@ use std::{
 use super::codecs::CODECS;
 use crate::platform::{http::HttpClient, lock};
 
-static DONE: Once = Once::new();
+static KEY: Once = Once::new();
+static PLUGINS: Once = Once::new();
 
-/// Starts a thread that does it, unless it is done.
+/// Starts threads that do it, unless it is done.
 pub fn start() {
-    if !DONE.is_completed() {
+    spawn(&KEY, "reactor-dtls-key", make_key);
+    spawn(&PLUGINS, "reactor-warm-up", load_plugins);
+}
+
+fn spawn(done: &'static Once, name: &str, work: fn()) {
+    if !done.is_completed() {
         // If no thread can be started, it is done when it is needed.
         let running = RunningThread::new();
-        let _ = thread::Builder::new()
-            .name("reactor-warm-up".into())
-            .spawn(move || {
-                let _running = running;
-                complete();
-            });
+        let _ = thread::Builder::new().name(name.into()).spawn(move || {
+            let _running = running;
+            done.call_once(work);
+        });
     }
 }
 
@@ -58,20 +63,32 @@ pub fn wait_for_threads(limit: Duration) {
     let _ = IDLE.wait_timeout_while(threads, limit, |threads| *threads > 0);
 }
 
-/// Does it now, or blocks until another thread has done it.
-pub(super) fn complete() {
-    DONE.call_once(|| {
-        // A missing element is reported when it is needed.
-        for name in ["dtlsdec", "webrtcbin", "sctpdec", "nicesrc", "appsink"] {
-            let _ = gst::ElementFactory::make(name).build();
+/// GStreamer makes one key for all connections of a process; an element that
+/// needs it waits for whoever makes it.
+fn make_key() {
+    let _ = gst::ElementFactory::make("dtlsdec").build();
+}
+
+/// First what a connection is made of, for GStreamer loads one plugin at a time.
+/// A missing element is reported when it is needed.
+fn load_plugins() {
+    let _ = HttpClient::shared();
+    let elements = [
+        "webrtcbin",
+        "srtpdec",
+        "sctpdec",
+        "nicesrc",
+        "rtpbin",
+        "appsink",
+    ];
+    for name in elements {
+        let _ = gst::ElementFactory::make(name).build();
+    }
+    for codec in CODECS {
+        let depayloader = gst::ElementFactory::find(codec.depayloader);
+        let decoder = codec.decoders().into_iter().next();
+        for factory in depayloader.into_iter().chain(decoder) {
+            let _ = gst::prelude::PluginFeatureExtManual::load(&factory);
         }
-        let _ = HttpClient::shared();
-        for codec in CODECS {
-            let depayloader = gst::ElementFactory::find(codec.depayloader);
-            let decoder = codec.decoders().into_iter().next();
-            for factory in depayloader.into_iter().chain(decoder) {
-                let _ = gst::prelude::PluginFeatureExtManual::load(&factory);
-            }
-        }
-    });
+    }
 }

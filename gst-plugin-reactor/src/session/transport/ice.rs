@@ -16,6 +16,11 @@ use crate::platform::{Code, Error, lock, signaling::IceServer};
 #[cfg(test)]
 mod tests;
 
+/// The time between two connectivity checks, and between two steps of gathering,
+/// in ms. RFC 8445, 14.2 allows no less; libnice takes 20, and several of them pass
+/// before a first connection.
+const CHECK_INTERVAL_MS: u32 = 5;
+
 /// Gives webrtcbin its STUN and TURN servers. One that it cannot use is left out:
 /// there may be others, or none may be needed.
 ///
@@ -36,6 +41,9 @@ pub(super) fn configure_agent(
             if agent.has_property(property) {
                 agent.set_property(property, false);
             }
+        }
+        if agent.has_property("stun-pacing-timer") {
+            agent.set_property("stun-pacing-timer", CHECK_INTERVAL_MS);
         }
     }
     // webrtcbin takes one STUN server.

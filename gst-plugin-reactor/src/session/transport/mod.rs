@@ -44,8 +44,7 @@ pub(super) use handles::{Reporter, TransportCommand, TransportConfig};
 pub struct Transport(TransportHandles);
 
 impl Transport {
-    /// Starts the transport thread, which first warms up what the first
-    /// connection of a process would otherwise wait for.
+    /// Starts the transport thread.
     ///
     /// # Errors
     ///

@@ -22,7 +22,6 @@ use crate::{
     platform::{Code, Error, lock, sdp::NegotiatedAnswer, signaling::IceServer},
     session::{
         codecs::Codec, machine::Input, messages::TransportReport, participants::TransceiverInit,
-        warm_up,
     },
 };
 
@@ -57,7 +56,6 @@ impl TransportThread {
 
     /// Returns after [`TransportCommand::Close`], when the connection is down.
     pub(super) fn run(mut self, commands: &mpsc::Receiver<TransportCommand>) {
-        warm_up::complete();
         loop {
             match self.next_command(commands) {
                 TransportCommand::Close => break,
