@@ -140,17 +140,17 @@ fn refused_connection_id_posts_bad_request() {
 }
 
 #[test]
-fn arguments_other_than_object_are_ignored() {
-    reactor_tests::init();
-    let source = gst::ElementFactory::make("reactorsrc").build().unwrap();
-    let arguments = || source.property::<Option<String>>("arguments");
-    source.set_property("arguments", r#"{"seed":7}"#);
-    for text in ["nonsense", "[1]", "7", "{\"a\":", "null"] {
-        source.set_property("arguments", text);
-        assert_eq!(arguments().as_deref(), Some(r#"{"seed":7}"#), "{text}");
+fn arguments_other_than_object_refuse_state_change() {
+    for text in ["nonsense", "[1]", "7", "{a"] {
+        let running = source("http://127.0.0.1:1", "");
+        running.by_name("src").set_property("arguments", text);
+        assert!(running.pipeline.set_state(gst::State::Playing).is_err());
+        let failure = running.wait_error(TIMEOUT);
+        assert_eq!(failure.code(), "INVALID_SETTINGS", "{text}");
+        let said = failure.error.message();
+        assert!(said.contains("the property arguments"), "{text}: {said}");
+        stop_and_check(&running);
     }
-    source.set_property("arguments", "");
-    assert_eq!(arguments(), None);
 }
 
 /// No pad exists that could pass EOS on: without an error the application would wait for it
