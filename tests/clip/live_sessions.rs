@@ -45,6 +45,8 @@ fn clip_of_own_pipeline_is_saved_while_playing() {
     });
     // The session goes on meanwhile.
     assert_eq!(server.session_state(), "streaming");
+    // What the clips asked for is nothing to the live element.
+    assert!(!launch.output().contains("type=(string)clipReady"));
     launch.interrupt_group();
     launch.assert_succeeds(TIMEOUT);
     let (duration, all) = assert_complete_mp4(&whole.0);

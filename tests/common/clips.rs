@@ -68,10 +68,9 @@ pub fn record(server: &Server, seconds: f64) -> gst::Structure {
     }
 }
 
+/// The address of a clip's playlist, which anybody can use as it is.
 pub fn playlist_url(server: &Server, clip: &gst::Structure) -> String {
-    format!(
-        "{}{}",
-        server.url(),
-        clip.get::<&str>("playlist-url").unwrap()
-    )
+    let url = clip.get::<String>("playlist-url").unwrap();
+    assert!(url.starts_with(&server.url()), "{url}");
+    url
 }

@@ -409,7 +409,7 @@ fn platform_requests_are_answered() {
     assert!(
         clip.get::<&str>("playlist-url")
             .unwrap()
-            .starts_with("/clips?")
+            .starts_with(&format!("{}/clips?", server.url()))
     );
     let clip = emit_action(&element, "request-clip", vec![(-1.0f64).to_value()]).wait(TIMEOUT);
     assert_eq!(code(&clip), "INVALID_DURATION");

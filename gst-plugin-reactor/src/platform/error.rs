@@ -275,6 +275,8 @@ pub struct Error {
     pub code: Code,
     pub component: Component,
     pub message: String,
+    /// Nothing listens at the address.
+    pub is_refused_connection: bool,
     /// The HTTP status behind it, if there was one.
     pub http_status: Option<u16>,
     /// How long the server asked us to wait.
@@ -301,6 +303,7 @@ impl Error {
             code,
             component,
             message: message.into(),
+            is_refused_connection: false,
             http_status: None,
             retry_after: None,
             operation: None,

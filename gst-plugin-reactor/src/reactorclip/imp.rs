@@ -141,7 +141,7 @@ impl ReactorClip {
         file.read(offset, length).map_err(|error| {
             let text = format!("the clip cannot be read from its temporary file: {error}");
             self.fail(&Error::api(Code::Internal, text));
-            gst::FlowError::Error
+            gst::FlowError::Flushing
         })
     }
 
@@ -249,8 +249,16 @@ impl ElementImpl for ReactorClip {
         if skipped && transition == gst::StateChange::PausedToPlaying {
             self.parent_change_state(gst::StateChange::ReadyToPaused)?;
         }
-        if transition == gst::StateChange::PlayingToPaused {
-            self.state.set_playing(false);
+        match transition {
+            gst::StateChange::PlayingToPaused => self.state.set_playing(false),
+            gst::StateChange::ReadyToPaused => {
+                // Here and not when basesrc starts, which would post another error.
+                if let Err(error) = self.find_origin(&self.settings()) {
+                    self.state.fail(self.obj().upcast_ref(), &error);
+                    return Err(gst::StateChangeError);
+                }
+            }
+            _ => {}
         }
         let result = self.parent_change_state(transition);
         match transition {
@@ -343,7 +351,9 @@ impl BaseSrcImpl for ReactorClip {
         let handoff = self.handoff().ok_or(gst::FlowError::Flushing)?;
         let buffer = match handoff.wait_next() {
             HandoffItem::Flushing => return Err(gst::FlowError::Flushing),
-            HandoffItem::Failed => return Err(gst::FlowError::Error),
+            // The error is posted. basesrc would post another one, and so would
+            // what is downstream.
+            HandoffItem::Failed => return Err(gst::FlowError::Flushing),
             HandoffItem::End => return Err(gst::FlowError::Eos),
             HandoffItem::File(file) if offset >= file.size => return Err(gst::FlowError::Eos),
             HandoffItem::File(file) => {

@@ -209,9 +209,16 @@ impl ClipWorker {
 
     fn save_clip(&mut self) -> Result<(), Error> {
         let runtime = session::runtime()?;
+        let live = matches!(self.config.origin, ClipOrigin::Session { .. });
         let (playlist, window) = runtime.block_on(self.locate())?;
         let limits = DownloadLimits {
             ready_timeout: self.config.settings.ready_limit(),
+            // The server of a live session answered a moment ago.
+            tries_refused: if live {
+                DownloadLimits::default().tries
+            } else {
+                1
+            },
             ..DownloadLimits::default()
         };
         let _entered = runtime.enter();
@@ -331,7 +338,7 @@ impl ClipWorker {
                     let reply = move |result| {
                         let _ = sender.send(JobEvent::Answer(expect_clip(result)));
                     };
-                    session.request(message, Reply::new(reply));
+                    session.request_privately(message, Reply::new(reply));
                     None
                 }
             };

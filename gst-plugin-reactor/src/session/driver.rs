@@ -240,7 +240,9 @@ impl Driver {
             }
             DriverMessage::Leave(id) => self.leave(id),
             DriverMessage::Plan(id, plan) => self.set_plan(id, plan),
-            DriverMessage::Request(message, reply) => self.request(message, reply),
+            DriverMessage::Request(message, reply, private) => {
+                self.send_request(message, reply, private);
+            }
             DriverMessage::QueuedCommand(command) => {
                 // A command that is dropped is answered.
                 let _ = self.queued_commands.send(command);
@@ -324,8 +326,16 @@ impl Driver {
     }
 
     fn request(&mut self, message: ClientMessage, reply: ReplyCallback) {
+        self.send_request(message, reply, false);
+    }
+
+    fn send_request(&mut self, message: ClientMessage, reply: ReplyCallback, private: bool) {
         let token = self.await_reply(reply);
-        self.handle_input(Input::Request { token, message });
+        self.handle_input(Input::Request {
+            token,
+            message,
+            private,
+        });
     }
 
     /// Keeps the callback until the machine replies to the token.
@@ -366,7 +376,13 @@ impl Driver {
 
     fn execute(&mut self, action: Action) {
         match action {
-            Action::Emit(event) => {
+            Action::Emit(mut event) => {
+                if let MachineEvent::RuntimeMessage { name, data } = &mut event
+                    && *name == "clipReady"
+                    && let Some(serde_json::Value::String(url)) = data.get_mut("playlist_url")
+                {
+                    self.resolve_playlist_url(url);
+                }
                 let ready = event == MachineEvent::Status(Status::Ready);
                 if matches!(event, MachineEvent::Interrupted(_) | MachineEvent::Lost(_)) {
                     self.participants.interrupt();
@@ -385,9 +401,10 @@ impl Driver {
                 // With no element that has to plan, the offer is complete.
                 self.plan_offer();
             }
-            Action::Reply { token, result } => {
-                if let Ok(ServerMessage::ClipReady(clip)) = &result {
+            Action::Reply { token, mut result } => {
+                if let Ok(ServerMessage::ClipReady(clip)) = &mut result {
                     self.remember_recording(&clip.session_id);
+                    self.resolve_playlist_url(&mut clip.playlist_url);
                 }
                 if let Some(reply) = self.replies.remove(&token) {
                     reply.send(result);
@@ -466,7 +483,7 @@ fn request_sender(messages: &mpsc::UnboundedSender<DriverMessage>) -> RequestSen
     let weak = messages.downgrade();
     Arc::new(move |message, reply| {
         if let Some(messages) = weak.upgrade() {
-            let _ = messages.send(DriverMessage::Request(message, reply));
+            let _ = messages.send(DriverMessage::Request(message, reply, false));
         }
     })
 }

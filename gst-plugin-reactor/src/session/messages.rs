@@ -25,7 +25,8 @@ pub(super) enum DriverMessage {
     Join(u64, Participant, EventSender),
     Leave(u64),
     Plan(u64, Result<MediaPlan, Error>),
-    Request(ClientMessage, ReplyCallback),
+    /// Private if the last is true, see [`Input::Request`].
+    Request(ClientMessage, ReplyCallback, bool),
     QueuedCommand(QueuedCommand),
     /// The token for the cloud was replaced.
     JwtReplaced,

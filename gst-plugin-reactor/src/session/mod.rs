@@ -142,7 +142,13 @@ impl Session {
 
     /// Sends a message to the model or the platform, once the session is ready.
     pub fn request(&self, message: ClientMessage, reply: ReplyCallback) {
-        self.send(DriverMessage::Request(message, reply));
+        self.send(DriverMessage::Request(message, reply, false));
+    }
+
+    /// As [`Session::request`], but the elements hear nothing of the clip that
+    /// the platform answers with.
+    pub fn request_privately(&self, message: ClientMessage, reply: ReplyCallback) {
+        self.send(DriverMessage::Request(message, reply, true));
     }
 
     /// Queues commands, which are sent in order, or an upload, once the session

@@ -157,10 +157,11 @@ fn format_validation_error(entry: &Value) -> Option<String> {
 /// The error for an exchange that ended before a response.
 pub(super) fn transport_error(url: &str, e: &reqwest::Error) -> Error {
     let cause = sanitize(&root_cause(e));
+    let refused = e.is_connect() && find_io_kind(e) == Some(io::ErrorKind::ConnectionRefused);
     let message = if e.is_timeout() {
         let message = format!("cannot connect to {url} in time");
         return Error::api(Code::RequestTimeout, message);
-    } else if e.is_connect() && find_io_kind(e) == Some(io::ErrorKind::ConnectionRefused) {
+    } else if refused {
         format!("nothing answers at {url} ({cause}); is the server running?")
     } else if let Some(advice) = certificate_advice(e) {
         format!("{url} cannot be trusted: {cause}; {advice}")
@@ -169,7 +170,9 @@ pub(super) fn transport_error(url: &str, e: &reqwest::Error) -> Error {
     } else {
         format!("the exchange with {url} broke off: {cause}")
     };
-    Error::api(Code::NetworkError, message)
+    let mut error = Error::api(Code::NetworkError, message);
+    error.is_refused_connection = refused;
+    error
 }
 
 /// What the user can do about a certificate that is no good, if that is it.

@@ -39,6 +39,8 @@ pub struct DownloadLimits {
     pub max_playlist: usize,
     /// How often one request is made before it counts as failed.
     pub tries: u32,
+    /// How often a playlist is requested at first where nothing listens.
+    pub tries_refused: u32,
     /// The pause before the second try; it doubles from then on, up to 4 s.
     pub backoff: Duration,
     /// How long no byte of a body may arrive.
@@ -67,6 +69,7 @@ impl Default for DownloadLimits {
             max_segment: 64 << 20,
             max_playlist: 16 << 20,
             tries: 6,
+            tries_refused: 6,
             backoff: Duration::from_millis(250),
             idle: Duration::from_secs(10),
             grace: Duration::from_secs(30),

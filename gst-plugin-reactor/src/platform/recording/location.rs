@@ -112,6 +112,11 @@ impl PlaylistLocation {
         })
     }
 
+    /// The address, which may hold a signature.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
     /// The values of `start` and `end` in the query, in seconds of recorded
     /// time, if they are a window.
     pub fn window(&self) -> Option<(f64, f64)> {

@@ -58,8 +58,11 @@ impl PlaylistLoader {
             .ready_timeout
             .and_then(|time| since.checked_add(time));
         let mut over = false;
+        let mut tries_refused = limits.tries_refused;
         loop {
-            let wait = match self.load_before(deadline).await {
+            let response = self.load_before(deadline, tries_refused).await;
+            tries_refused = limits.tries;
+            let wait = match response {
                 None => return Err(self.not_ready(since.elapsed(), over)),
                 Some(Err(error)) => return Err(error),
                 Some(Ok(PlaylistResponse::Ready(playlist))) => return Ok(playlist),
@@ -83,17 +86,20 @@ impl PlaylistLoader {
         }
     }
 
-    /// As [`Self::load`]; `None` if the time is over before the response is there,
+    /// As [`Self::load_with`]; `None` if the time is over before the response is there,
     /// however slowly it comes.
     async fn load_before(
         &self,
         deadline: Option<Instant>,
+        tries_refused: u32,
     ) -> Option<Result<PlaylistResponse, Error>> {
         let Some(deadline) = deadline else {
-            return Some(self.load().await);
+            return Some(self.load_with(tries_refused).await);
         };
         let deadline = deadline.max(Instant::now() + LAST_LOAD_LIMIT);
-        timeout_at(deadline, self.load()).await.ok()
+        timeout_at(deadline, self.load_with(tries_refused))
+            .await
+            .ok()
     }
 
     fn not_ready(&self, waited: Duration, session_over: bool) -> Error {
@@ -117,10 +123,20 @@ impl PlaylistLoader {
 
     /// Requests the playlist, and retries after transient errors.
     pub(super) async fn load(&self) -> Result<PlaylistResponse, Error> {
+        let DownloadLimits { tries, .. } = self.limits;
+        self.load_with(tries).await
+    }
+
+    /// As [`Self::load`], but where nothing listens only `tries_refused` times.
+    async fn load_with(&self, tries_refused: u32) -> Result<PlaylistResponse, Error> {
         let mut failures = 0;
         loop {
+            let tries = |e: &Error| match e.is_refused_connection {
+                true => tries_refused,
+                false => self.limits.tries,
+            };
             match self.load_once().await {
-                Err(e) if is_transient(&e) && failures + 1 < self.limits.tries => {
+                Err(e) if is_transient(&e) && failures + 1 < tries(&e) => {
                     sleep(self.limits.pause_after(failures, &e)).await;
                     failures += 1;
                 }

@@ -7,13 +7,22 @@ use super::{
     super::{messages::DriverMessage, recording_endpoints},
     Action, Driver, Input,
 };
-use crate::platform::coordinator::Coordinator;
+use crate::platform::{coordinator::Coordinator, recording::PlaylistLocation};
 
 impl Driver {
     /// Stores on which server the clips of this session's recording are.
     pub(super) fn remember_recording(&self, recording: &str) {
         let endpoint = self.coordinator.endpoint(&self.session_id);
         recording_endpoints::remember_endpoint(recording, endpoint);
+    }
+
+    /// Makes the address of a clip's playlist absolute: whoever is given it may
+    /// know nothing of this server. One that makes no sense stays as it is.
+    pub(super) fn resolve_playlist_url(&self, url: &mut String) {
+        let endpoint = self.coordinator.endpoint(&self.session_id);
+        if let Ok(location) = PlaylistLocation::of_clip(&endpoint, url) {
+            *url = location.url().to_string();
+        }
     }
 
     pub(super) fn send_http_request(&mut self, action: Action) {

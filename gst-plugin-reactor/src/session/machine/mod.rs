@@ -75,7 +75,11 @@ impl Machine {
                 paused,
             } => self.pause_track(token, track, paused),
             Input::SetMaxReceiveBitrate(bitrate) => self.set_max_receive_bitrate(bitrate),
-            Input::Request { token, message } => self.request(token, message),
+            Input::Request {
+                token,
+                message,
+                private,
+            } => self.request(token, message, private),
             Input::SessionDescribed(result) if matches!(self.phase, Phase::Waiting(_)) => {
                 self.queued_session_described(result);
             }

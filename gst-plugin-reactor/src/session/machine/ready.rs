@@ -123,8 +123,13 @@ impl Machine {
     }
 
     fn message_received(&mut self, received: Received) {
-        let Received { message, is_reply } = received;
+        let Received {
+            message,
+            is_reply,
+            private,
+        } = received;
         match message {
+            ServerMessage::ClipReady(_) | ServerMessage::ClipFailed { .. } if private => {}
             ServerMessage::SessionEnded { reason } => {
                 self.emit_runtime("sessionEnded", &serde_json::json!({ "reason": reason }));
                 self.session_over(Some(reason));
@@ -252,7 +257,7 @@ impl Machine {
             || self.paused_tracks.get(track).copied().unwrap_or(false)
     }
 
-    pub(super) fn request(&mut self, token: u64, message: ClientMessage) {
+    pub(super) fn request(&mut self, token: u64, message: ClientMessage, private: bool) {
         let error = match &self.phase {
             Phase::Closing(_) | Phase::Closed => {
                 Error::gpu(Code::Disconnected, "the session is over")
@@ -264,7 +269,7 @@ impl Machine {
             }
             phase => {
                 let ready = matches!(phase, Phase::Ready(_));
-                self.requests.enqueue(self.now, token, message);
+                self.requests.enqueue(self.now, token, message, private);
                 if ready {
                     self.requests.flush(self.now, &mut self.actions);
                 }

@@ -55,6 +55,7 @@ pub(super) struct Requests {
 struct QueuedRequest {
     token: u64,
     message: ClientMessage,
+    private: bool,
     /// When it fails unless it is sent.
     deadline: Duration,
 }
@@ -64,6 +65,7 @@ struct PendingRequest {
     kind: ReplyKind,
     /// `None` for a request of the machine's own.
     token: Option<u64>,
+    private: bool,
 }
 
 /// In v0 a reply carries no id: it belongs to the oldest pending request of its
@@ -81,6 +83,8 @@ pub(super) struct Received {
     pub message: ServerMessage,
     /// It is the reply to a request.
     pub is_reply: bool,
+    /// That request was private, see [`Input::Request`](super::Input::Request).
+    pub private: bool,
 }
 
 impl Requests {
@@ -159,13 +163,20 @@ impl Requests {
     }
 
     pub(super) fn request_schema(&mut self, now: Duration, out: &mut Vec<Action>) {
-        self.send(now, None, &ClientMessage::RequestSchema, out);
+        self.send(now, None, &ClientMessage::RequestSchema, false, out);
     }
 
-    pub(super) fn enqueue(&mut self, now: Duration, token: u64, message: ClientMessage) {
+    pub(super) fn enqueue(
+        &mut self,
+        now: Duration,
+        token: u64,
+        message: ClientMessage,
+        private: bool,
+    ) {
         self.queue.push_back(QueuedRequest {
             token,
             message,
+            private,
             deadline: now + READY_LIMIT,
         });
     }
@@ -176,7 +187,13 @@ impl Requests {
             let Some(request) = self.queue.pop_front() else {
                 return;
             };
-            self.send(now, Some(request.token), &request.message, out);
+            let QueuedRequest {
+                token,
+                message,
+                private,
+                ..
+            } = request;
+            self.send(now, Some(token), &message, private, out);
         }
     }
 
@@ -185,6 +202,7 @@ impl Requests {
         now: Duration,
         token: Option<u64>,
         message: &ClientMessage,
+        private: bool,
         out: &mut Vec<Action>,
     ) {
         let id = self.ids.mint(message.channel(WireVersion::V1));
@@ -196,8 +214,12 @@ impl Requests {
                     && message.expects_reply(self.version)
                 {
                     let deadline = now + REQUEST_LIMIT;
-                    self.pending
-                        .insert(id, deadline, PendingRequest { kind, token });
+                    let request = PendingRequest {
+                        kind,
+                        token,
+                        private,
+                    };
+                    self.pending.insert(id, deadline, request);
                     return;
                 }
                 // There will be no reply: it succeeds once it is sent.
@@ -249,6 +271,7 @@ impl Requests {
             &inbound.message,
         );
         let is_reply = request.is_some();
+        let private = request.as_ref().is_some_and(|request| request.private);
         if let Some(token) = request.and_then(|request| request.token) {
             let result = match inbound.message.clone() {
                 ServerMessage::Error { code, message } => {
@@ -262,6 +285,7 @@ impl Requests {
         Ok(Some(Received {
             message: inbound.message,
             is_reply,
+            private,
         }))
     }
 

@@ -154,6 +154,9 @@ pub enum Input {
     Request {
         token: u64,
         message: ClientMessage,
+        /// The reply is for the caller alone: what is said of a clip is not
+        /// emitted.
+        private: bool,
     },
     /// The reply to [`Action::DescribeSession`].
     SessionDescribed(Result<SessionDescriptor, Error>),

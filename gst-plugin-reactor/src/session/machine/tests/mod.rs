@@ -158,7 +158,11 @@ fn command(name: &str) -> ClientMessage {
 }
 
 fn request(token: u64, message: ClientMessage) -> Input {
-    Input::Request { token, message }
+    Input::Request {
+        token,
+        message,
+        private: false,
+    }
 }
 
 fn set_paused(track: &str, paused: bool) -> Input {

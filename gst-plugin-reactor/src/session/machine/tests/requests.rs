@@ -7,6 +7,24 @@ use serde_json::json;
 use super::*;
 use crate::platform::wire::{Clip, ServerMessage};
 
+#[test]
+fn private_request_is_answered_and_not_reported() {
+    for private in [true, false] {
+        let mut harness = Harness::resumed(policy());
+        harness.handle(Input::Request {
+            token: 1,
+            message: clip(5.0),
+            private,
+        });
+        let out = harness.receive_control(server::clip_ready("ctrl_2", "/clips?x=1"));
+        assert_eq!(replies(&out).len(), 1);
+        let reported = out
+            .iter()
+            .any(|action| matches!(action, Action::Emit(MachineEvent::RuntimeMessage { .. })));
+        assert_eq!(reported, !private);
+    }
+}
+
 fn clip(seconds: f64) -> ClientMessage {
     ClientMessage::RequestClip { seconds }
 }
