@@ -3,6 +3,8 @@
 //! `reactorfilter` against the real local runtime. That a clip can be requested from a pipeline with
 //! a filter is tested with `reactorclip` (`clip`).
 
+use std::sync::{Arc, Mutex};
+
 use gst::prelude::*;
 use reactor_tests::{
     TIMEOUT, media,
@@ -16,11 +18,19 @@ fn filter_sends_camera_and_returns_model_video() {
     let server = Server::playground();
     let running = TestPipeline::parse(&format!(
         "videotestsrc is-live=true pattern=red ! video/x-raw,width=320,height=180,framerate=30/1 ! \
-         reactorfilter name=f local=true api-url={} ! \
+         reactorfilter name=f local=true api-url={} video-encoder=vp8enc max-bitrate=900000 ! \
          videoconvert ! video/x-raw,format=RGB ! appsink name=a sync=false max-buffers=1 drop=true",
         server.url()
     ));
     let filter = running.by_name("f");
+    let encoders = Arc::new(Mutex::new(Vec::new()));
+    let list = encoders.clone();
+    filter.connect("encoder-setup", false, move |values| {
+        let track = values[1].get::<String>().unwrap();
+        let encoder = values[2].get::<gst::Element>().unwrap();
+        list.lock().unwrap().push((track, encoder));
+        None
+    });
     filter.set_property("commands", r#"[{"echo":{"text":"x"}}]"#);
     running.play();
     let reply = running.wait_element("reactor-reply", TIMEOUT);
@@ -39,6 +49,27 @@ fn filter_sends_camera_and_returns_model_video() {
             r < 60 && g > 190 && b > 190
         })
     });
+    let [(track, encoder)] = &encoders.lock().unwrap()[..] else {
+        panic!("not one encoder");
+    };
+    assert_eq!(track, "camera");
+    assert_eq!(encoder.factory().unwrap().name(), "vp8enc");
+    filter.set_property("max-bitrate", 300_000u32);
+    wait_until("the new limit", TIMEOUT, || {
+        encoder.property::<i32>("target-bitrate") == 300_000
+    });
+    let children = filter.downcast_ref::<gst::Bin>().unwrap();
+    let limit = |child: &str| {
+        children
+            .by_name(child)
+            .unwrap()
+            .property::<u32>("max-bitrate")
+    };
+    assert_eq!(
+        (limit("sink"), filter.property::<u32>("max-bitrate")),
+        (300_000, 300_000)
+    );
+    assert!(children.by_name("src").is_some());
     let status: gst::glib::Value = filter.property_value("status");
     assert_eq!(status.serialize().unwrap(), "ready");
 }

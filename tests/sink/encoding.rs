@@ -110,6 +110,12 @@ fn clean_network_raises_bitrate_to_limit() {
     wait_until("the limit", Duration::from_secs(40), || {
         bitrate() == Some(400_000)
     });
+    // Limits that are set while it plays apply at once.
+    let encoder = &encoders(&running)[0];
+    running.by_name("s").set_property("max-bitrate", 250_000u32);
+    wait_until("the new limit", TIMEOUT, || {
+        bitrate() == Some(250_000) && encoder.property::<i32>("target-bitrate") == 250_000
+    });
     let source = running
         .pad_stats("s", "video_0")
         .get::<String>("bitrate-from");

@@ -18,7 +18,8 @@ use crate::{
     element::{gobject, lifecycle::Lifecycle, lock},
     gst_helpers::debug_category,
     platform::{Code, Error},
-    property::{self, settings},
+    property::{self, Property, settings},
+    reactorsink::{SinkSettings, encoder_setup_signal},
     reactorsrc::{ReactorSrc, SourceSettings},
 };
 
@@ -121,16 +122,17 @@ impl ReactorFilter {
         self.sinkpad.set_target(Some(&pad))
     }
 
-    /// Forwards the source's signals and property notifications.
+    /// Forwards the signals, and the source's property notifications.
     fn forward_signals(&self) {
-        for signal in [
-            "message",
-            "runtime-message",
-            "session-ended",
-            "session-expiration-changed",
+        for (child, signal) in [
+            (&self.src, "message"),
+            (&self.src, "runtime-message"),
+            (&self.src, "session-ended"),
+            (&self.src, "session-expiration-changed"),
+            (&self.sink, "encoder-setup"),
         ] {
             let weak = self.obj().downgrade();
-            self.src.connect(signal, false, move |args| {
+            child.connect(signal, false, move |args| {
                 if let Some(element) = weak.upgrade() {
                     element.emit_by_name_with_values(signal, &args[1..]);
                 }
@@ -165,6 +167,21 @@ impl ReactorFilter {
     }
 }
 
+/// Makes a child with a fixed name, for applications that look it up.
+fn named<T: IsA<glib::Object> + glib::object::IsClass>(name: &str) -> T {
+    glib::Object::builder().property("name", name).build()
+}
+
+/// The properties of the sink, whose pad has video alone.
+fn sink_properties() -> impl Iterator<Item = &'static Property<SinkSettings>> {
+    let properties = SinkSettings::PROPERTIES.iter();
+    properties.filter(|property| property.info.name != "audio-encoder")
+}
+
+fn is_of_sink(name: &str) -> bool {
+    sink_properties().any(|property| property.info.name == name)
+}
+
 #[glib::object_subclass]
 impl ObjectSubclass for ReactorFilter {
     const NAME: &'static str = "GstReactorFilter";
@@ -177,8 +194,8 @@ impl ObjectSubclass for ReactorFilter {
             None => unreachable!("the class has both templates"),
         };
         Self {
-            sink: glib::Object::new::<crate::reactorsink::ReactorSink>().upcast(),
-            src: glib::Object::new::<ReactorSrc>().upcast(),
+            sink: named::<crate::reactorsink::ReactorSink>("sink").upcast(),
+            src: named::<ReactorSrc>("src").upcast(),
             sinkpad: pad("sink"),
             srcpad: pad("src"),
             settings: Mutex::default(),
@@ -225,6 +242,7 @@ impl ObjectImpl for ReactorFilter {
             let mut specs = gobject::properties();
             specs.extend(property::specs(SourceSettings::PROPERTIES));
             specs.extend(property::specs(FilterSettings::PROPERTIES));
+            specs.extend(sink_properties().map(|row| (row.spec)(&row.info)));
             specs
         });
         &PROPERTIES
@@ -240,6 +258,7 @@ impl ObjectImpl for ReactorFilter {
             name @ ("commands" | "navigation" | "on-gap") => {
                 self.src.set_property_from_value(name, value);
             }
+            name if is_of_sink(name) => self.sink.set_property_from_value(name, value),
             name => {
                 self.src.set_property_from_value(name, value);
                 self.sink.set_property_from_value(name, value);
@@ -259,6 +278,7 @@ impl ObjectImpl for ReactorFilter {
             }
             name => match property::find(FilterSettings::PROPERTIES, name) {
                 Some(property) => (property.value)(&lock(&self.settings), &property.info),
+                None if is_of_sink(name) => self.sink.property_value(name),
                 None => self.src.property_value(name),
             },
         }
@@ -266,11 +286,13 @@ impl ObjectImpl for ReactorFilter {
 
     fn signals() -> &'static [glib::subclass::Signal] {
         static SIGNALS: LazyLock<Vec<glib::subclass::Signal>> = LazyLock::new(|| {
-            gobject::signals(|element| {
+            let mut signals = gobject::signals(|element| {
                 let filter = element.downcast_ref::<super::ReactorFilter>()?;
                 let src = &filter.imp().src;
                 crate::reactorsrc::membership(src)
-            })
+            });
+            signals.push(encoder_setup_signal());
+            signals
         });
         &SIGNALS
     }

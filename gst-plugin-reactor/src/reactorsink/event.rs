@@ -13,6 +13,8 @@ pub enum SinkEvent {
     Caps(String, gst::Caps),
     /// The application released the pad that fed this track.
     PadReleased(Track),
+    /// `min-bitrate` or `max-bitrate` was set.
+    BitrateLimits,
 }
 
 impl ElementEvent for SinkEvent {

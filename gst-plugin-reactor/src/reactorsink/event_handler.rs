@@ -51,6 +51,7 @@ impl ReactorSink {
                     self.prepare(&sink_pad);
                 }
             }
+            SinkEvent::BitrateLimits => self.update_bitrate_limits(),
             SinkEvent::PadReleased(track) => {
                 self.update_plan();
                 if let Some(session) = self.membership.session() {
@@ -135,6 +136,16 @@ impl ReactorSink {
             Some(Err(error)) => self.fail(&error),
             None => {}
         }
+    }
+
+    /// Applies changed limits to the encoders, and tells the session.
+    fn update_bitrate_limits(&self) {
+        let settings = lock(&self.settings).clone();
+        for sink_pad in self.sink_pads() {
+            let limits = settings.bitrate_limits(sink_pad.kind);
+            sink_pad.adapt(|controller| controller.set_limits(limits));
+        }
+        self.update_plan();
     }
 
     /// Gives each pad its track: the one it has, the one it is named after,

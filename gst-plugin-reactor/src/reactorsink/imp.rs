@@ -152,7 +152,16 @@ impl ObjectImpl for ReactorSink {
         gobject::warn_if_late(self.obj().upcast_ref(), pspec);
         let name = pspec.name();
         match property::find(SinkSettings::PROPERTIES, name) {
-            Some(property) => (property.set)(&mut lock(&self.settings), value),
+            Some(property) => {
+                (property.set)(&mut lock(&self.settings), value);
+                if property
+                    .info
+                    .flags
+                    .contains(gst::PARAM_FLAG_MUTABLE_PLAYING)
+                {
+                    self.send_event(SinkEvent::BitrateLimits);
+                }
+            }
             None => self.membership.set_property(name, value),
         }
     }
@@ -171,12 +180,7 @@ impl ObjectImpl for ReactorSink {
                 let sink = element.downcast_ref::<super::ReactorSink>()?;
                 Some(&sink.imp().membership)
             });
-            // encoder-setup(track, encoder): before a new encoder starts.
-            signals.push(
-                glib::subclass::Signal::builder("encoder-setup")
-                    .param_types([String::static_type(), gst::Element::static_type()])
-                    .build(),
-            );
+            signals.push(encoder_setup_signal());
             signals
         });
         &SIGNALS
@@ -267,6 +271,13 @@ impl ElementImpl for ReactorSink {
 }
 
 impl BinImpl for ReactorSink {}
+
+/// `encoder-setup(track, encoder)`: before a new encoder starts.
+pub(crate) fn encoder_setup_signal() -> glib::subclass::Signal {
+    glib::subclass::Signal::builder("encoder-setup")
+        .param_types([String::static_type(), gst::Element::static_type()])
+        .build()
+}
 
 pub(crate) fn pad_templates() -> &'static [gst::PadTemplate] {
     static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {

@@ -87,6 +87,13 @@ impl LossBasedController {
         self.set_target(share.into())
     }
 
+    /// Replaces the limits. Returns the new bitrate in bit/s if the encoder has
+    /// to change.
+    pub fn set_limits(&mut self, limits: BitrateLimits) -> Option<u32> {
+        self.limits = limits;
+        self.set_target(self.target)
+    }
+
     fn set_target(&mut self, target: f64) -> Option<u32> {
         let (min, max) = (f64::from(self.limits.min), f64::from(self.limits.max));
         self.target = target.clamp(min, max.max(min));
@@ -164,6 +171,16 @@ mod tests {
         controller.apply_estimate(500_000);
         assert_eq!(controller.apply_loss(0.0), Some(540_000));
         assert_eq!(controller.source(), BitrateSource::Loss);
+    }
+
+    #[test]
+    fn controller_new_limits_apply_at_once_and_later() {
+        let mut controller = LossBasedController::new(LIMITS);
+        let with_max = |max| BitrateLimits { max, ..LIMITS };
+        assert_eq!(controller.set_limits(with_max(400_000)), Some(400_000));
+        assert_eq!(controller.set_limits(with_max(3_000_000)), None);
+        assert_eq!(controller.apply_estimate(9_000_000), Some(3_000_000));
+        assert_eq!(controller.source(), BitrateSource::Estimate);
     }
 
     #[test]

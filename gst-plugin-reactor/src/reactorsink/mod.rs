@@ -49,7 +49,8 @@ glib::wrapper! {
         @extends gst::Bin, gst::Element, gst::Object;
 }
 
-pub(crate) use imp::pad_templates;
+pub(crate) use imp::{encoder_setup_signal, pad_templates};
+pub(crate) use settings::SinkSettings;
 
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     gst::Element::register(

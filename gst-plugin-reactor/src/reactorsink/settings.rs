@@ -3,7 +3,11 @@
 //! The properties that only this element has. Read and written on the
 //! application's threads.
 
-use crate::{platform::track::Kind, property::settings, session::bitrate_allocator::BitrateLimits};
+use crate::{
+    platform::track::Kind,
+    property::{PLAYING, settings},
+    session::bitrate_allocator::BitrateLimits,
+};
 
 /// Of audio, in bit/s.
 const AUDIO_BITRATE: u32 = 64_000;
@@ -23,11 +27,11 @@ settings! {
             range: BITRATE_RANGE;
         min_bitrate: u32 = 150_000, "min-bitrate", "Minimum bitrate",
             "Below which a lossy network does not bring encoded video, in bits per second",
-            range: BITRATE_RANGE;
+            range: BITRATE_RANGE, flags: PLAYING;
         /// The server's own encoder may use 10 Mbit/s.
         max_bitrate: u32 = 8_000_000, "max-bitrate", "Maximum bitrate",
             "Above which a clean network does not bring encoded video, in bits per second",
-            range: BITRATE_RANGE;
+            range: BITRATE_RANGE, flags: PLAYING;
     }
 }
 

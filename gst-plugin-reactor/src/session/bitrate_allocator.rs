@@ -55,6 +55,15 @@ impl BitrateAllocator {
         self.changed |= self.tracks.len() != before;
     }
 
+    /// Replaces the limits of a track.
+    pub(super) fn set_limits(&mut self, track: &str, limits: BitrateLimits) {
+        let mut tracks = self.tracks.iter_mut();
+        if let Some((_, old)) = tracks.find(|(name, old)| name == track && *old != limits) {
+            *old = limits;
+            self.changed = true;
+        }
+    }
+
     /// Sets the bandwidth that the transport measured, in bits per second.
     pub(super) fn set_measurement(&mut self, estimate: u32) {
         self.estimate = estimate;
@@ -239,6 +248,22 @@ mod tests {
             allocator.allocations().collect::<Vec<_>>(),
             [("camera", VIDEO.max)]
         );
+    }
+
+    #[test]
+    fn changed_limits_of_a_track_change_those_of_the_estimate() {
+        let mut allocator = allocator(&[("camera", VIDEO)]);
+        let small = BitrateLimits {
+            max: 500_000,
+            ..VIDEO
+        };
+        allocator.set_limits("other", small);
+        allocator.set_limits("camera", VIDEO);
+        assert_eq!(allocator.take_changed_limits(), None);
+        allocator.set_limits("camera", small);
+        let all = allocator.take_changed_limits().unwrap();
+        assert_eq!(all.max, with_overhead(500_000));
+        assert_shares(allocator, 3_000_000, &[("camera", 500_000)]);
     }
 
     #[test]

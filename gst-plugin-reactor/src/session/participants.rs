@@ -494,6 +494,10 @@ impl Participants {
             let mut states = states.values();
             states.any(|state| state.publication(track).is_some())
         });
+        for (publication, _) in states.values().flat_map(|state| &state.publications) {
+            let name = &publication.track.name;
+            self.allocator.set_limits(name, publication.bitrate);
+        }
         let limits = self.allocator.take_changed_limits()?;
         if self.allocator.is_measured() {
             self.send_target_bitrates();
