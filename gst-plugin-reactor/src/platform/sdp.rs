@@ -9,6 +9,7 @@ mod answer_transport;
 mod bandwidth;
 mod errors;
 mod fingerprint;
+mod header_extensions;
 mod media;
 mod offer;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod transport_cc;
 pub use answer::{NegotiatedAnswer, NegotiatedTrack, parse_answer};
 pub use bandwidth::ReceiveBitrates;
 pub use fingerprint::Fingerprint;
+pub use header_extensions::PLAYOUT_DELAY_URI;
 pub use media::Codec;
 pub use offer::{OfferedSection, offered_sections, prepare_offer};
 pub use transport_cc::TRANSPORT_CC_URI;

@@ -10,6 +10,7 @@ use super::{
     answer_transport,
     errors::{malformed_answer, no_data_channels, rejected_track, unknown_framing},
     fingerprint::Fingerprint,
+    header_extensions::{self, PLAYOUT_DELAY_URI},
     media::{Codec, codecs, direction_of, kind_of, single},
     offer::OfferedSection,
     transport_cc,
@@ -39,6 +40,8 @@ pub struct NegotiatedTrack {
     /// Both sides agree on transport-wide sequence numbers and the feedback
     /// about them.
     pub transport_cc: bool,
+    /// The server accepts limits of the playout delay.
+    pub playout_delay: bool,
 }
 
 /// An answer that fits its offer.
@@ -100,6 +103,11 @@ pub fn parse_answer(answer: &str, offered: &[OfferedSection]) -> Result<Negotiat
                     mline_index: section.mline_index,
                     codecs,
                     transport_cc: transport_cc::is_agreed(media, section.transport_cc_id),
+                    playout_delay: header_extensions::is_agreed(
+                        media,
+                        PLAYOUT_DELAY_URI,
+                        section.playout_delay_id,
+                    ),
                 });
             }
             _ => max_message_size = check_data_channels(media)?,

@@ -8,8 +8,9 @@ use sdp_types::Session;
 use super::{
     bandwidth::{BandwidthLines, ReceiveBitrates},
     errors::unusable_offer,
+    header_extensions::{PLAYOUT_DELAY_URI, extension_id},
     media::{Codec, bundle_groups, codecs, direction_of, kind_of, single},
-    transport_cc,
+    transport_cc::TRANSPORT_CC_URI,
 };
 use crate::platform::{
     Error,
@@ -32,6 +33,8 @@ pub struct OfferedSection {
     pub bundled: bool,
     /// The id under which it offers transport-wide sequence numbers.
     pub transport_cc_id: Option<u8>,
+    /// The id under which it offers limits of the playout delay.
+    pub playout_delay_id: Option<u8>,
 }
 
 /// Makes an engine's local description into the offer that is sent: CRLF line
@@ -112,7 +115,8 @@ pub fn offered_sections(offer: &str) -> Result<Vec<OfferedSection>, Error> {
             direction,
             mline_index,
             codecs: codecs(media),
-            transport_cc_id: transport_cc::extension_id(media),
+            transport_cc_id: extension_id(media, TRANSPORT_CC_URI),
+            playout_delay_id: extension_id(media, PLAYOUT_DELAY_URI),
             bundled: bundle.split_ascii_whitespace().any(|other| other == mid),
             mid: mid.to_owned(),
         });

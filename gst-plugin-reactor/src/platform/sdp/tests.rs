@@ -606,6 +606,26 @@ fn header_extension_counts_as_agreed_under_its_id_with_its_feedback() {
     assert_eq!(check(ANSWER).unwrap().has_receive_feedback(), Some(false));
 }
 
+#[test]
+fn playout_delay_counts_as_agreed_under_its_id() {
+    let with = |offered: &str, answered: &str| {
+        let offer = OFFER.replace("a=recvonly\n", &format!("a=recvonly\n{offered}\n"));
+        let answer = ANSWER.replace("a=sendonly", &format!("a=sendonly\r\n{answered}"));
+        let answer = parse_answer(&answer, &offered_sections(&offer).unwrap()).unwrap();
+        let received = |t: &&NegotiatedTrack| t.direction == Direction::RecvOnly;
+        answer
+            .tracks
+            .iter()
+            .filter(received)
+            .all(|t| t.playout_delay)
+    };
+    let extension = |id: u8| format!("a=extmap:{id} {PLAYOUT_DELAY_URI}");
+    assert!(with(&extension(2), &extension(2)));
+    assert!(!with(&extension(2), &extension(3)));
+    assert!(!with(&extension(2), "a=x-nothing"));
+    assert!(!with("a=x-nothing", &extension(2)));
+}
+
 /// A small generator (SplitMix64), so that a failure can be repeated.
 struct Random(u64);
 

@@ -8,27 +8,12 @@
 
 use sdp_types::Media;
 
+use super::header_extensions::is_agreed as is_extension_agreed;
+
 /// The RTP header extension that numbers the packets of all tracks in one
 /// sequence.
 pub const TRANSPORT_CC_URI: &str =
     "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
-
-/// The id of the header extension in an m-section, if it can be used there.
-pub(super) fn extension_id(media: &Media) -> Option<u8> {
-    let mut extensions = media
-        .attributes
-        .iter()
-        .filter(|attribute| attribute.attribute == "extmap")
-        .filter_map(|attribute| attribute.value.as_deref());
-    extensions.find_map(|value| {
-        let (entry, uri) = value.trim().split_once(' ')?;
-        let (id, direction) = entry.split_once('/').unwrap_or((entry, ""));
-        let uri = uri.split_ascii_whitespace().next()?;
-        (uri == TRANSPORT_CC_URI && direction != "inactive")
-            .then(|| id.parse().ok())
-            .flatten()
-    })
-}
 
 /// Whether an m-section has the feedback message for any of its payload types.
 fn has_feedback(media: &Media) -> bool {
@@ -42,5 +27,5 @@ fn has_feedback(media: &Media) -> bool {
 
 /// Whether an m-section of an answer agrees to what was offered under this id.
 pub(super) fn is_agreed(answered: &Media, offered: Option<u8>) -> bool {
-    offered.is_some() && extension_id(answered) == offered && has_feedback(answered)
+    is_extension_agreed(answered, TRANSPORT_CC_URI, offered) && has_feedback(answered)
 }

@@ -229,11 +229,10 @@ impl NegotiatedTracks {
         self.0.get().is_some_and(|answer| answer.frame_metadata)
     }
 
-    /// Whether both sides agree on transport-wide feedback for an m-section.
-    pub(super) fn has_transport_cc(&self, mline_index: usize) -> bool {
-        let tracks = self.0.get().into_iter().flat_map(|answer| &answer.tracks);
-        let mut tracks = tracks.filter(|track| track.mline_index == mline_index);
-        tracks.any(|track| track.transport_cc)
+    /// The track of an m-section.
+    pub(super) fn track(&self, mline_index: usize) -> Option<&NegotiatedTrack> {
+        let mut tracks = self.0.get()?.tracks.iter();
+        tracks.find(|track| track.mline_index == mline_index)
     }
 
     /// Each track in which the answer gives this RTP payload type a codec, and

@@ -14,6 +14,7 @@ mod handles;
 mod ice;
 mod jitter_latency;
 mod peer_connection;
+mod playout_delay;
 mod remb;
 mod retransmission;
 mod retransmission_timing;

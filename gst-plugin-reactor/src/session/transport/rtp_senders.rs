@@ -17,7 +17,7 @@ use gst_webrtc::{WebRTCRTPTransceiver, WebRTCRTPTransceiverDirection};
 use super::{
     frame_trailer,
     handles::{CAT, TransportHandles},
-    transport_cc,
+    playout_delay, transport_cc,
 };
 use crate::{
     gst_helpers::{internal, make, remove_elements, sync_states},
@@ -86,6 +86,9 @@ impl RtpSenders {
             structure.set("ssrc", ssrc);
         }
         transport_cc::offer(caps.make_mut());
+        if init.track.kind == Kind::Video {
+            playout_delay::offer(caps.make_mut());
+        }
         let template = webrtcbin
             .pad_template("sink_%u")
             .ok_or_else(|| internal("webrtcbin has no sink pads"))?;
@@ -136,11 +139,16 @@ impl RtpSenders {
         let sender = sender.ok_or_else(|| rejected("was not offered to the server"))?;
         let appsrc = match &sender.source {
             None => {
-                let agreed = self.handles.negotiated.has_transport_cc(sender.mline_index);
-                let transport_cc = self.has_estimator && agreed;
+                let agreed = self.handles.negotiated.track(sender.mline_index);
                 let appsrc = make_appsrc();
                 report_keyframe_requests(&appsrc, track, &self.handles);
-                let payloader = sender.payloader(codec, payload_type, transport_cc)?;
+                let payloader = sender.payloader(codec, payload_type)?;
+                if self.has_estimator && agreed.is_some_and(|track| track.transport_cc) {
+                    transport_cc::add_extension(&payloader)?;
+                }
+                if agreed.is_some_and(|track| track.playout_delay) {
+                    playout_delay::add_extension(&payloader);
+                }
                 self.retransmitter.start()?;
                 sender.link(&self.pipeline, &appsrc, payloader)?;
                 sender.source = Some((appsrc.clone(), codec));
@@ -166,12 +174,7 @@ impl RtpSenders {
 }
 
 impl RtpSender {
-    fn payloader(
-        &self,
-        codec: &Codec,
-        payload_type: u8,
-        transport_cc: bool,
-    ) -> Result<gst::Element, Error> {
+    fn payloader(&self, codec: &Codec, payload_type: u8) -> Result<gst::Element, Error> {
         let payloader = make(codec.payloader)?;
         payloader.set_property("pt", u32::from(payload_type));
         payloader.set_property("ssrc", self.ssrc);
@@ -189,9 +192,6 @@ impl RtpSender {
         // It would add each one that it knows and that is in webrtcbin's caps.
         if payloader.has_property("auto-header-extension") {
             payloader.set_property("auto-header-extension", false);
-        }
-        if transport_cc {
-            transport_cc::add_extension(&payloader)?;
         }
         Ok(payloader)
     }
