@@ -32,6 +32,15 @@ impl BandwidthLimit {
         }
         done.then_some(limit)
     }
+
+    /// Changes the limit; the queue stays.
+    pub fn set(&self, kbits: u32) {
+        let class = "class change dev lo parent 1: classid 1:1";
+        let done = tc(&format!(
+            "{class} htb rate {kbits}kbit burst 3000 quantum 3000"
+        ));
+        assert!(done, "tc changes the limit");
+    }
 }
 
 impl Drop for BandwidthLimit {

@@ -248,3 +248,42 @@ fn bound_on_received_video_applies_at_start_and_while_playing() {
     assert_eq!(reconnects(&running), 2);
     running.assert_no_error();
 }
+
+/// The longest time without a picture, in seconds.
+fn longest_gap(frames: &[Frame]) -> f64 {
+    let gaps = frames
+        .windows(2)
+        .map(|pair| pair[1].seen.wrapping_sub(pair[0].seen));
+    f64::from(gaps.max().unwrap_or_default()) / 1e6
+}
+
+#[test]
+fn link_that_carries_less_than_server_goes_down_to_is_bounded_until_it_carries_more() {
+    let _alone = lock_network_and_registry(false);
+    let server = playground_720p();
+    let Some(limit) = BandwidthLimit::new(5000) else {
+        return;
+    };
+    let running = TestPipeline::parse(&format!(
+        "reactorsrc name=r local=true api-url={} r.video_main_video ! identity name=i \
+         ! fakesink sync=false r.audio_main_audio ! fakesink sync=false",
+        server.url()
+    ));
+    let reader = FrameReader::watch(&running.pad("i", "src"));
+    running.play();
+    reader.wait_for(90, TIMEOUT);
+    assert_eq!(reconnects(&running), 0, "the link is large enough");
+    limit.set(400);
+    wait_until("a bound", TIMEOUT, || reconnects(&running) > 0);
+    reader.wait_for(reader.len() + 60, TIMEOUT);
+    // 2 s. Without a bound it is 4 s and more, again and again.
+    let gap = longest_gap(&reader.frames());
+    assert!(gap < 3.8, "{gap} s without a picture");
+    let bitrate = video_bitrate(&running);
+    assert!(bitrate < 400_000, "{bitrate}");
+    let before = reconnects(&running);
+    limit.set(5000);
+    wait_until("no bound", TIMEOUT, || reconnects(&running) > before);
+    wait_until("the bitrate", TIMEOUT, || video_bitrate(&running) > 600_000);
+    running.assert_no_error();
+}

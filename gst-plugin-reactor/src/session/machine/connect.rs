@@ -226,6 +226,7 @@ impl Machine {
     ) {
         self.connections += 1;
         self.trickle = Trickle::default();
+        self.descriptor = Some(descriptor.clone());
         if self.connection_id.is_none() {
             self.actions.push(Action::RegisterConnection);
         }
@@ -297,6 +298,7 @@ impl Machine {
 
     /// Posts the offer, once it is created and the connection has its number.
     fn post_offer(&mut self) {
+        let max_bitrate = self.receive_bound();
         let Phase::Preparing(preparing) = &mut self.phase else {
             return;
         };
@@ -307,7 +309,6 @@ impl Machine {
         let resume = preparing.resume;
         self.requests
             .set_server_version(preparing.descriptor.server_version.as_deref());
-        let max_bitrate = self.policy.max_receive_bitrate;
         self.offered_receive_bitrate = max_bitrate;
         let bitrates = sdp::ReceiveBitrates {
             start: Some(START_BITRATE),
@@ -460,8 +461,8 @@ impl Machine {
             };
             self.note_step(|timings| &mut timings.ready);
             self.report_progress(Progress::Complete(text));
-            if self.policy.max_receive_bitrate != self.offered_receive_bitrate {
-                self.apply_max_receive_bitrate();
+            if self.receive_bound() != self.offered_receive_bitrate {
+                self.apply_receive_bound();
             }
         }
     }

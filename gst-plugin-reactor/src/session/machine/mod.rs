@@ -25,7 +25,9 @@ use std::time::Duration;
 
 pub use requests::{CLIP_FAILED, READY_LIMIT, disconnected_error, not_ready_error};
 pub use state::{Machine, Timings};
-pub use types::{Action, Input, MachineEvent, PlannedTrack, Policy, Progress, Status, WireChoice};
+pub use types::{
+    Action, Input, LinkState, MachineEvent, PlannedTrack, Policy, Progress, Status, WireChoice,
+};
 
 use crate::platform::{Code, Error};
 use state::{OFFER_LIMIT, Phase};
@@ -75,6 +77,7 @@ impl Machine {
                 paused,
             } => self.pause_track(token, track, paused),
             Input::SetMaxReceiveBitrate(bitrate) => self.set_max_receive_bitrate(bitrate),
+            Input::LinkObserved(link) => self.link_observed(link),
             Input::Request {
                 token,
                 message,

@@ -66,6 +66,9 @@ impl Machine {
         let Phase::Ready(ready) = &mut self.phase else {
             return;
         };
+        if self.now >= self.link_bound.deadline() {
+            return self.replace_for_link_bound();
+        }
         if ready.resume_by.is_some_and(|at| self.now >= at) {
             return self.resume_tracks();
         }

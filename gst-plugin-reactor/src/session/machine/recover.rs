@@ -64,6 +64,16 @@ impl Machine {
         {
             self.attempts = 0;
         }
+        self.begin_recovery(cause);
+        // Connections that are lost soon are replaced after a backoff.
+        let wait = match self.attempts {
+            0 => Duration::ZERO,
+            _ => self.next_backoff(),
+        };
+        self.query_session(wait);
+    }
+
+    fn begin_recovery(&mut self, cause: Option<Error>) {
         let resume = self.policy.reconnect || cause.is_none();
         let window = if resume { RECOVERY_WINDOW } else { QUERY_LIMIT };
         self.recovery = Some(Recovery {
@@ -76,12 +86,16 @@ impl Machine {
             has_client: false,
             restarted: None,
         });
-        // Connections that are lost soon are replaced after a backoff.
-        let wait = match self.attempts {
-            0 => Duration::ZERO,
-            _ => self.next_backoff(),
+    }
+
+    /// Replaces a connection that is ready, of a session that is known to be there.
+    pub(super) fn replace_connection_at_once(&mut self) {
+        let Some(descriptor) = self.descriptor.clone() else {
+            return self.replace_connection();
         };
-        self.query_session(wait);
+        self.attempts = 0;
+        self.begin_recovery(None);
+        self.resume(descriptor);
     }
 
     /// Asks the server for the session's state after `wait`: at once, if that is

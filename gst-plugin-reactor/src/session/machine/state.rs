@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{
+    receive_bitrate::LinkBound,
     requests::Requests,
     trickle::Trickle,
     types::{Action, MachineEvent, NEVER, PlannedTrack, Policy, Progress},
@@ -84,6 +85,9 @@ pub struct Machine {
     pub(super) expiration: Option<Duration>,
     /// The bound on received video in the last offer.
     pub(super) offered_receive_bitrate: Option<u32>,
+    pub(super) link_bound: LinkBound,
+    /// Of the last offer.
+    pub(super) descriptor: Option<SessionDescriptor>,
 }
 
 #[derive(Debug)]
@@ -278,6 +282,8 @@ impl Machine {
             timings: Timings::default(),
             expiration: None,
             offered_receive_bitrate: None,
+            link_bound: LinkBound::default(),
+            descriptor: None,
         }
     }
 
@@ -332,7 +338,11 @@ impl Machine {
             Phase::Connecting(connecting) => connecting.deadline,
             Phase::Ready(ready) => {
                 let probe = self.requests.probe_deadline();
-                ready.deadline(self.policy.stall_limit).min(probe)
+                let bound = self.link_bound.deadline();
+                ready
+                    .deadline(self.policy.stall_limit)
+                    .min(probe)
+                    .min(bound)
             }
             Phase::QueryingSession { next } => {
                 let recovery = self.recovery.as_ref().map_or(NEVER, |r| r.deadline);

@@ -150,6 +150,8 @@ pub enum Input {
     /// The user bounds received video of all tracks together, in bits per
     /// second, or lifts the bound.
     SetMaxReceiveBitrate(Option<u32>),
+    /// The state of the link that media is received through.
+    LinkObserved(LinkState),
     /// A message to the server, with the token for its reply.
     Request {
         token: u64,
@@ -164,6 +166,19 @@ pub enum Input {
     SessionEnded(Result<(), Error>),
     /// The reply to [`Action::CloseTransport`].
     TransportClosed,
+}
+
+/// What the packets that arrive tell of the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkState {
+    /// What arrives, with the headers of UDP and IP, in bits per second.
+    pub received: u32,
+    /// Every packet waited in a queue in front of the link, and the link carries
+    /// no more than what arrives.
+    pub queued: bool,
+    /// What the link carries, in bits per second, if frames of several packets
+    /// showed that lately.
+    pub capacity: Option<u32>,
 }
 
 /// A track of the offer.

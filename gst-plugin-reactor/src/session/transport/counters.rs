@@ -17,7 +17,7 @@ use std::{
 use gst::{glib, prelude::*};
 
 use super::{
-    handles::bridge_clock,
+    handles::{TransportHandles, bridge_clock},
     round_trip::{self, RoundTripMeter},
     rtp_probes::{self, PACKETS},
 };
@@ -175,11 +175,11 @@ impl TransportCounters {
 
 /// Counts what the ICE transport sends and receives: all that is between the
 /// hosts, but for STUN. The DTLS handshake gives a first round trip.
-pub(super) fn count_transport(webrtcbin: &gst::Element, counters: &Arc<TransportCounters>) {
+pub(super) fn count_transport(webrtcbin: &gst::Element, handles: &TransportHandles) {
     let Some(bin) = webrtcbin.downcast_ref::<gst::Bin>() else {
         return;
     };
-    let counters = counters.clone();
+    let handles = handles.clone();
     bin.connect_deep_element_added(move |_, _, element| {
         let factory = element.factory();
         let (pad, sends) = match factory.as_ref().map(|factory| factory.name()).as_deref() {
@@ -188,7 +188,10 @@ pub(super) fn count_transport(webrtcbin: &gst::Element, counters: &Arc<Transport
             _ => return,
         };
         if let Some(pad) = element.static_pad(pad) {
-            count_packets(&pad, counters.clone(), sends);
+            count_packets(&pad, handles.counters.clone(), sends);
+            if !sends {
+                rtp_probes::observe_arrivals(&pad, &handles);
+            }
         }
     });
 }

@@ -18,7 +18,8 @@ use std::{
 use gst::{glib, prelude::*};
 
 use super::{
-    counters::TransportCounters, retransmission_timing::SharedTiming, rtp_clock::RtpClock,
+    counters::TransportCounters, receive_bandwidth::ReceiveBandwidthEstimator,
+    retransmission_timing::SharedTiming, rtp_clock::RtpClock,
 };
 use crate::{
     gst_helpers::debug_category,
@@ -153,6 +154,8 @@ pub(super) struct TransportHandles {
     /// Of jitter buffers that are still to come.
     pub retransmission_timing: Arc<SharedTiming>,
     pub counters: Arc<TransportCounters>,
+    /// Locked for each packet that arrives.
+    pub receive_bandwidth: Arc<Mutex<ReceiveBandwidthEstimator>>,
 }
 
 /// Whether media may pass.

@@ -54,6 +54,9 @@ pub(super) struct JitterBufferStats {
     /// The longest time after its presentation time at which a packet left since
     /// the previous poll.
     pub longest_lateness: Duration,
+    /// A queue stood in front of the link since then. What is late then is not
+    /// jitter, and a longer latency no remedy: the server has to send less.
+    pub queued: bool,
 }
 
 impl JitterBufferStats {
@@ -157,7 +160,7 @@ impl JitterLatencyController {
             // No packets at all: a longer latency is no remedy.
             return None;
         }
-        if delta.longest_silence > OUTAGE {
+        if delta.longest_silence > OUTAGE || delta.queued {
             self.outage_until = now + OUTAGE_RECOVERY;
         }
         if now < self.outage_until {
@@ -325,6 +328,15 @@ mod tests {
             network.now += Duration::from_secs(1);
             assert_eq!(network.controller.update(network.now, stats), None);
         }
+    }
+
+    #[test]
+    fn queue_keeps_latency() {
+        let mut network = SimulatedNetwork::new(60, 400);
+        network.stats.queued = true;
+        assert!(network.run(100, (5, 2, 1)).is_empty());
+        network.stats.queued = false;
+        assert!(!network.run(20, (5, 2, 1)).is_empty());
     }
 
     #[test]

@@ -13,8 +13,10 @@ mod frame_trailer;
 mod handles;
 mod ice;
 mod jitter_latency;
+mod keyframe_requests;
 mod peer_connection;
 mod playout_delay;
+mod receive_bandwidth;
 mod remb;
 mod retransmission;
 mod retransmission_timing;
@@ -70,6 +72,7 @@ impl Transport {
             jitter_buffers: Arc::default(),
             retransmission_timing: Arc::default(),
             counters: Arc::default(),
+            receive_bandwidth: Arc::default(),
         };
         let thread = TransportThread::new(config, handles.clone());
         Builder::new()

@@ -100,7 +100,7 @@ impl PeerConnection {
         );
         add_transceivers(&webrtcbin, &transceivers, &mut senders)?;
         let channels = DataChannels::create(&webrtcbin, &handles)?;
-        counters::count_transport(&webrtcbin, &handles.counters);
+        counters::count_transport(&webrtcbin, &handles);
         retransmission::watch_jitter_buffers(&webrtcbin, &handles);
         let remb = Remb::default();
         remb.install(&webrtcbin);

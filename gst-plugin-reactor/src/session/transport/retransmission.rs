@@ -37,7 +37,9 @@ pub(super) fn read_jitter_buffer_stats(handles: &TransportHandles) -> JitterBuff
             rtp_clock.take_longest_lateness(),
         )
     };
+    let queued = lock(&handles.receive_bandwidth).take_late();
     let mut total = JitterBufferStats {
+        queued,
         longest_silence: Duration::from_nanos(silence.cast_unsigned()),
         longest_lateness: Duration::from_nanos(lateness.cast_unsigned()),
         ..JitterBufferStats::default()

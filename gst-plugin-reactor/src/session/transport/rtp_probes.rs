@@ -12,9 +12,10 @@ use gst_rtp::RTPBuffer;
 
 use super::{
     handles::{CAT, TransportHandles},
+    receive_bandwidth::{Arrival, MediaTime},
     rtp_clock::{RtpClock, RtpHeader, SenderReport},
 };
-use crate::platform::lock;
+use crate::{platform::lock, session::machine::Input};
 
 /// Probes of this type see all packets, alone or in lists.
 pub(super) const PACKETS: gst::PadProbeType =
@@ -37,6 +38,51 @@ pub(super) fn find_rtpbin(webrtcbin: &gst::Element) -> Option<gst::Element> {
 /// Keeps rtpbin from moving streams: it ignores offsets of less than this.
 pub(super) fn disable_rtpbin_sync(rtpbin: &gst::Element) {
     rtpbin.set_property("min-ts-offset", u64::MAX);
+}
+
+/// The headers of UDP and IPv4.
+const LOWER_HEADERS: usize = 28;
+
+/// Shows the estimator of the link all packets that arrive from it, as they are on
+/// the wire: the headers of SRTP are not encrypted (RFC 3711, 3.1).
+pub(super) fn observe_arrivals(source: &gst::Pad, handles: &TransportHandles) {
+    let handles = handles.clone();
+    source.add_probe(PACKETS, move |_, info| {
+        for_each_packet(info, |packet| observe_arrival(&handles, packet));
+        gst::PadProbeReturn::Ok
+    });
+}
+
+fn observe_arrival(handles: &TransportHandles, packet: &gst::BufferRef) {
+    let size = u32::try_from(packet.size() + LOWER_HEADERS).unwrap_or(u32::MAX);
+    let mut header = [0; 12];
+    let is_whole = packet.copy_to_slice(0, &mut header).is_ok();
+    let arrival = Arrival {
+        at: handles.last_received.now(),
+        size,
+        media: is_whole.then(|| media_time(&header, handles)).flatten(),
+    };
+    let link = lock(&handles.receive_bandwidth).observe(arrival);
+    if let Some(link) = link {
+        gst::trace!(CAT, "{link:?}");
+        handles.reports.input(Input::LinkObserved(link));
+    }
+}
+
+/// The time of a packet of a negotiated codec (RFC 3550, 5.1; RFC 7983, 7), if it
+/// is one.
+fn media_time(header: &[u8; 12], handles: &TransportHandles) -> Option<MediaTime> {
+    const RTP_VERSION: u8 = 2;
+    let [first, second, _, _, t0, t1, t2, t3, s0, s1, s2, s3] = *header;
+    // RTCP has types that no payload type of ours is.
+    let payload_type = second & 0x7f;
+    let mut codecs = handles.negotiated.find_payload_type(payload_type);
+    let (_, codec) = codecs.next().filter(|_| first >> 6 == RTP_VERSION)?;
+    Some(MediaTime {
+        ssrc: u32::from_be_bytes([s0, s1, s2, s3]),
+        timestamp: u32::from_be_bytes([t0, t1, t2, t3]),
+        clock_rate: codec.clock_rate,
+    })
 }
 
 /// Shows the clock the packets that arrive at a jitter buffer.

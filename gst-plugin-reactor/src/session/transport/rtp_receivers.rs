@@ -5,7 +5,7 @@
 //! tap. Pads are added on webrtcbin's streaming threads, and probes and appsink
 //! run there; nothing here waits or locks, but to read a tap.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use gst::{glib, prelude::*};
 use gst_webrtc::WebRTCRTPTransceiver;
@@ -13,12 +13,13 @@ use gst_webrtc::WebRTCRTPTransceiver;
 use super::{
     frame_trailer,
     handles::{CAT, MediaGate, NegotiatedTracks, TransportHandles, bridge_clock},
+    keyframe_requests::KeyframeRequests,
     rtp_probes::{self, PACKETS},
 };
 use crate::{
     gst_helpers::{internal, make, sync_states},
     platform::{
-        Code, Error,
+        Code, Error, lock,
         track::{Direction, Kind, Track},
     },
     session::{
@@ -51,10 +52,7 @@ impl RtpReceivers {
     pub(super) fn request_keyframe(&self, track: &str) {
         let mut receivers = self.0.iter().filter(|r| r.track.name == track);
         if let Some(pad) = receivers.find_map(|r| r.sink_pad.get()?.upgrade()) {
-            let event = gst_video::UpstreamForceKeyUnitEvent::builder()
-                .all_headers(true)
-                .build();
-            pad.push_event(event);
+            pad.push_event(keyframe_request());
         }
     }
 
@@ -125,10 +123,14 @@ impl RtpReceiver {
             negotiated: handles.negotiated.clone(),
             is_video: self.track.kind == Kind::Video,
             tap: tap.clone(),
+            keyframe_requests: Arc::default(),
         };
         let counters = &handles.counters;
         counters.find_receiver(&self.track.name, pad);
         probe_packets(pad, forwarder.clone(), handles);
+        if forwarder.is_video {
+            space_keyframe_requests(pad, &forwarder.keyframe_requests, handles);
+        }
         let sink = appsink(forwarder);
         if let Some(pad) = sink.static_pad("sink") {
             let _ = self.sink_pad.set(pad.downgrade());
@@ -148,6 +150,51 @@ impl RtpReceiver {
         gst::debug!(CAT, obj = pad, "receiving {}", self.track.name);
         Ok(())
     }
+}
+
+/// Holds requests for keyframes back that come too soon, and sends the last of them
+/// when a packet comes after its time.
+fn space_keyframe_requests(
+    pad: &gst::Pad,
+    requests: &Arc<Mutex<KeyframeRequests>>,
+    handles: &TransportHandles,
+) {
+    let times = {
+        let handles = handles.clone();
+        move || {
+            let round_trip = lock(&handles.counters.round_trip).latest();
+            (handles.last_received.now(), round_trip)
+        }
+    };
+    let (held_back, now) = (requests.clone(), times.clone());
+    pad.add_probe(gst::PadProbeType::EVENT_UPSTREAM, move |pad, info| {
+        let event = info.event();
+        if event.is_none_or(|event| gst_video::ForceKeyUnitEvent::parse(event).is_err()) {
+            return gst::PadProbeReturn::Ok;
+        }
+        let (now, round_trip) = now();
+        if lock(&held_back).request(now, round_trip) {
+            return gst::PadProbeReturn::Ok;
+        }
+        gst::trace!(CAT, obj = pad, "keyframe request postponed");
+        gst::PadProbeReturn::Handled
+    });
+    let requests = requests.clone();
+    pad.add_probe(PACKETS, move |pad, _| {
+        let (now, round_trip) = times();
+        let is_due = lock(&requests).is_due(now, round_trip);
+        if is_due {
+            pad.send_event(keyframe_request());
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
+
+/// webrtcbin turns it into a PLI.
+fn keyframe_request() -> gst::Event {
+    gst_video::UpstreamForceKeyUnitEvent::builder()
+        .all_headers(true)
+        .build()
 }
 
 /// Before the depayloader: marks packets for stall detection, sets their times,
@@ -238,6 +285,7 @@ struct Forwarder {
     negotiated: NegotiatedTracks,
     is_video: bool,
     tap: TapSlot,
+    keyframe_requests: Arc<Mutex<KeyframeRequests>>,
 }
 
 impl Forwarder {
@@ -253,6 +301,9 @@ impl Forwarder {
     fn frame(&self, sample: &gst::Sample) -> Option<gst::Buffer> {
         let buffer = sample.buffer_owned()?;
         let caps = sample.caps()?;
+        if self.is_video && !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT) {
+            lock(&self.keyframe_requests).keyframe_received();
+        }
         if self.is_video && self.negotiated.has_frame_trailers() {
             return frame_trailer::strip(buffer, caps);
         }

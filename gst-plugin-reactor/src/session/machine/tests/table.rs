@@ -24,7 +24,7 @@ listed! { Variant, VARIANTS:
     Start Stop Reconnect Disconnect Tick SessionOpened IceServersFetched ConnectionRegistered
     TracksPlanned OfferCreated OfferPosted CandidateFound CandidatesGathered CandidatesPosted AnswerPolled PeerConnected PeerVerified ChannelOpened
     FrameReceived LastReceived TransportFailed ConnectionClosed SetTrackPaused PauseTrack Request SessionDescribed
-    SessionEnded TransportClosed SetMaxReceiveBitrate
+    SessionEnded TransportClosed SetMaxReceiveBitrate LinkObserved
 }
 
 listed! { Sample, SAMPLES:
@@ -34,6 +34,7 @@ listed! { Sample, SAMPLES:
     PeerConnected VerifiedOk VerifiedErr OpenControl OpenData
     FrameModel FrameEnded FrameGarbage LastReceived TransportFailed ConnectionClosed ResumeTrack PauseTrack Request
     DescribedRunning DescribedOver DescribedGone DescribedErr EndedOk EndedErr TransportClosed Bound
+    Queue
 }
 
 fn variant(input: &Input) -> Variant {
@@ -67,6 +68,7 @@ fn variant(input: &Input) -> Variant {
         Input::SessionEnded(_) => Variant::SessionEnded,
         Input::TransportClosed => Variant::TransportClosed,
         Input::SetMaxReceiveBitrate(_) => Variant::SetMaxReceiveBitrate,
+        Input::LinkObserved(_) => Variant::LinkObserved,
     }
 }
 
@@ -137,6 +139,11 @@ fn input(sample: Sample, harness: &Harness) -> Input {
         Sample::EndedErr => Input::SessionEnded(Err(network())),
         Sample::TransportClosed => Input::TransportClosed,
         Sample::Bound => Input::SetMaxReceiveBitrate(Some(600_000)),
+        Sample::Queue => Input::LinkObserved(LinkState {
+            received: 400_000,
+            queued: true,
+            capacity: None,
+        }),
     }
 }
 
@@ -220,6 +227,7 @@ const TABLE: [(Sample, [Rule; COLUMNS]); SAMPLES.len()] = {
     (EndedErr,        [____, ____, ____, ____, ____, ____, ____, ____, ____, end_failed, ____]),
     (TransportClosed, [____, ____, ____, ____, ____, ____, ____, ____, ____, transport_closed, ____]),
     (Bound,           [____, ____, ____, ____, ____, ____, bounded, ____, ____, ____, ____]),
+    (Queue,           [____, ____, ____, ____, ____, ____, bounded_anew, ____, ____, ____, ____]),
     ]
 };
 
@@ -327,6 +335,11 @@ fn resumed_by_user(_: State) -> Outcome {
 
 fn bounded(state: State) -> Outcome {
     go(state, "bound")
+}
+
+/// The video is paused first.
+fn bounded_anew(state: State) -> Outcome {
+    go(state, "send")
 }
 
 fn suspend(state: State) -> Outcome {
