@@ -70,9 +70,9 @@ pub struct Machine {
     pub(super) connections: u64,
     /// How the search for another connection goes, when one is lost.
     pub(super) recovery: Option<Recovery>,
-    /// The tokens of the user's [`Input::Reconnect`] that are not answered yet.
+    /// The tokens of the user's `Input::Reconnect` that are not answered yet.
     pub(super) reconnecting: Vec<u64>,
-    /// The tokens of the user's [`Input::Disconnect`] that end the session.
+    /// The tokens of the user's `Input::Disconnect` that end the session.
     pub(super) disconnecting: Vec<u64>,
     /// Counts the recent attempts, for the backoff.
     pub(super) attempts: u32,
