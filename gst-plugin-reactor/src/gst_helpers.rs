@@ -59,6 +59,16 @@ pub fn remove_elements(bin: &gst::Bin, elements: &[gst::Element]) {
     }
 }
 
+/// Ends the streams that enter an element, on a thread of GStreamer's: a bin's
+/// own `send_event` waits for whoever pushes into the pads meanwhile.
+pub fn end_inputs(element: &gst::Element) {
+    element.call_async(|element| {
+        for pad in element.sink_pads() {
+            pad.send_event(gst::event::Eos::new());
+        }
+    });
+}
+
 /// A debug category of this plugin.
 pub fn debug_category(name: &str, description: &str) -> gst::DebugCategory {
     gst::DebugCategory::new(name, gst::DebugColorFlags::empty(), Some(description))

@@ -2,13 +2,16 @@
 
 //! EOS of live inputs, and inputs that are not live, such as files.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::mpsc,
+    time::{Duration, Instant},
+};
 
 use gst::prelude::*;
 use reactor_tests::{
     TIMEOUT,
     camera_view::{CameraView, Colour},
-    pipeline::wait_until,
+    pipeline::{TestPipeline, wait_until},
     proxy::{Proxy, Rule, RuntimeRoute},
     server::Server,
 };
@@ -95,4 +98,25 @@ fn file_input_waiting_for_session_can_be_stopped() {
     proxy.reset();
     running.play();
     view.wait_for(Colour::Red, TIMEOUT);
+}
+
+#[test]
+fn eos_does_not_wait_for_file_input_that_waits_for_session() {
+    let server = Server::playground();
+    let proxy = Proxy::before(&server);
+    proxy.rule(RuntimeRoute::StartSession, Rule::Hang);
+    for factory in ["reactorfilter", "reactorsink"] {
+        let url = proxy.url();
+        let running = TestPipeline::launch(&format!(
+            "{FILE} ! {factory} name=e local=true api-url={url}"
+        ));
+        // More pictures than the element's queue takes.
+        std::thread::sleep(Duration::from_millis(500));
+        let (sender, sent) = mpsc::channel();
+        let element = running.by_name("e");
+        std::thread::spawn(move || sender.send(element.send_event(gst::event::Eos::new())));
+        let limit = Duration::from_secs(5);
+        sent.recv_timeout(limit).expect("send_event returns");
+        assert_stops_soon(&running);
+    }
 }

@@ -16,7 +16,7 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 
 use crate::{
     element::{gobject, lifecycle::Lifecycle, lock},
-    gst_helpers::debug_category,
+    gst_helpers::{debug_category, end_inputs},
     platform::{Code, Error},
     property::{self, Property, settings},
     reactorsink::{SinkSettings, encoder_setup_signal},
@@ -327,6 +327,14 @@ impl ElementImpl for ReactorFilter {
             sink.into_iter().chain(src).collect()
         });
         &TEMPLATES
+    }
+
+    fn send_event(&self, event: gst::Event) -> bool {
+        if event.type_() != gst::EventType::Eos {
+            return self.parent_send_event(event);
+        }
+        end_inputs(self.obj().upcast_ref());
+        self.src.send_event(event)
     }
 
     fn change_state(

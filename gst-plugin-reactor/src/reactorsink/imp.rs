@@ -19,6 +19,7 @@ use crate::{
         lifecycle::Lifecycle,
         lock, post, templates,
     },
+    gst_helpers::end_inputs,
     platform::{
         Error,
         track::{Kind, Track},
@@ -255,6 +256,14 @@ impl ElementImpl for ReactorSink {
             }
             let _ = element.remove_pad(&sink_pad.pad);
         }
+    }
+
+    fn send_event(&self, event: gst::Event) -> bool {
+        if event.type_() != gst::EventType::Eos {
+            return self.parent_send_event(event);
+        }
+        end_inputs(self.obj().upcast_ref());
+        true
     }
 
     fn change_state(

@@ -297,6 +297,16 @@ impl World {
 /// Ends a pipeline, and the elements that were taken out of it.
 fn end(player: &Player) {
     player.armed.arm(Mischief::Nothing);
+    // Whoever pushes into an element that was taken out waits for it.
+    for element in player
+        .reactors
+        .iter()
+        .filter(|element| element.parent().is_none())
+    {
+        watch::timed("the end of an element", || {
+            set_state(element, gst::State::Null)
+        });
+    }
     watch::timed("the end of a pipeline", || {
         if player.pipeline.set_state(gst::State::Null).is_err() {
             watch::complain("a pipeline refuses NULL".into());
