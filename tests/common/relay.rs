@@ -139,9 +139,12 @@ impl Relay {
         self.shared.links.of(direction).payloads.clone()
     }
 
-    /// As [`Self::payloads`], only packets with header extensions.
-    pub fn extended_payloads(&self, direction: Direction) -> BTreeMap<u8, u64> {
-        self.shared.links.of(direction).extended.clone()
+    /// As [`Self::payloads`], only packets with the header extension of this id.
+    pub fn extended_payloads(&self, direction: Direction, id: u8) -> BTreeMap<u8, u64> {
+        let link = self.shared.links.of(direction);
+        let counts = link.extended.iter();
+        let of_this_id = counts.filter(|((extension, _), _)| *extension == id);
+        of_this_id.map(|((_, payload), n)| (*payload, *n)).collect()
     }
 
     /// The number of RTCP datagrams received that begin with this, lost ones included.

@@ -76,8 +76,8 @@ pub(super) struct EmulatedLink {
     pub down: bool,
     pub counts: PacketCounts,
     pub payloads: BTreeMap<u8, u64>,
-    /// RTP packets with header extensions, by payload type.
-    pub extended: BTreeMap<u8, u64>,
+    /// RTP packets by the id of a header extension and the payload type.
+    pub extended: BTreeMap<(u8, u8), u64>,
     pub rtcp: BTreeMap<RtcpType, u64>,
     random: Pcg64Mcg,
     /// The Gilbert-Elliott model is in its bad state.
@@ -109,8 +109,8 @@ impl EmulatedLink {
     pub fn admit(&mut self, packet: &[u8], now: Instant) -> Option<Instant> {
         if let Some(payload) = rtp_payload(packet) {
             *self.payloads.entry(payload).or_default() += 1;
-            if packet[0] & RTP_EXTENSION_BIT != 0 {
-                *self.extended.entry(payload).or_default() += 1;
+            for id in extension_ids(packet) {
+                *self.extended.entry((id, payload)).or_default() += 1;
             }
         }
         if let Some(rtcp) = rtcp_type(packet) {
@@ -224,6 +224,31 @@ fn rtp_payload(packet: &[u8]) -> Option<u8> {
     let (first, second) = (*packet.first()?, *packet.get(1)?);
     let payload = second & 0x7f;
     ((128..192).contains(&first) && !(64..96).contains(&payload)).then_some(payload)
+}
+
+/// The ids of an RTP packet's header extensions in the one-byte form (RFC 8285, 4.2). SRTP leaves
+/// them readable.
+fn extension_ids(packet: &[u8]) -> Vec<u8> {
+    let elements = || {
+        let first = packet.first()?;
+        let extension = packet.get(12 + 4 * usize::from(first & 0x0f)..)?;
+        let (profile, rest) = extension.split_at_checked(2)?;
+        let (words, rest) = rest.split_first_chunk::<2>()?;
+        let is_one_byte = first & RTP_EXTENSION_BIT != 0 && profile == [0xbe, 0xde];
+        is_one_byte.then(|| rest.get(..4 * usize::from(u16::from_be_bytes(*words))))?
+    };
+    let mut rest = elements().unwrap_or_default();
+    let mut ids = Vec::new();
+    while let Some((&header, behind)) = rest.split_first() {
+        let (id, length) = (header >> 4, usize::from(header & 0x0f) + 1);
+        if header == 0 {
+            rest = behind;
+            continue;
+        }
+        ids.push(id);
+        rest = behind.get(length..).unwrap_or_default();
+    }
+    ids
 }
 
 #[cfg(test)]
@@ -355,6 +380,18 @@ mod tests {
         link.down = false;
         assert!(link.admit(&PACKET, Instant::now()).is_some());
         assert_eq!((link.counts.passed, link.counts.dropped_while_down), (1, 1));
+    }
+
+    #[test]
+    fn header_extensions_are_read_by_id() {
+        let mut packet = vec![0x90, 96, 0, 1];
+        packet.resize(12, 0);
+        assert!(extension_ids(&packet).is_empty());
+        // Two words: id 1 with 2 bytes, padding, id 2 with 3 bytes.
+        packet.extend([0xbe, 0xde, 0, 2, 0x11, 7, 7, 0, 0x22, 0, 0, 0, 0x55]);
+        assert_eq!(extension_ids(&packet), [1, 2]);
+        packet[0] = 0x80;
+        assert!(extension_ids(&packet).is_empty());
     }
 
     #[test]
