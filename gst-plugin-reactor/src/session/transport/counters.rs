@@ -188,22 +188,23 @@ pub(super) fn count_transport(webrtcbin: &gst::Element, handles: &TransportHandl
             _ => return,
         };
         if let Some(pad) = element.static_pad(pad) {
-            count_packets(&pad, handles.counters.clone(), sends);
-            if !sends {
-                rtp_probes::observe_arrivals(&pad, &handles);
-            }
+            observe_packets(&pad, handles.clone(), sends);
         }
     });
 }
 
-fn count_packets(pad: &gst::Pad, counters: Arc<TransportCounters>, sends: bool) {
+fn observe_packets(pad: &gst::Pad, handles: TransportHandles, sends: bool) {
     pad.add_probe(PACKETS, move |_, info| {
+        let counters = &handles.counters;
         let counter = match sends {
             true => &counters.sent,
             false => &counters.received,
         };
         rtp_probes::for_each_packet(info, |packet| {
             counter.count(packet);
+            if !sends {
+                rtp_probes::observe_arrival(&handles, packet);
+            }
             let packet = packet.map_readable();
             if packet.is_ok_and(|packet| round_trip::is_handshake(&packet)) {
                 let now = bridge_clock().time().into();

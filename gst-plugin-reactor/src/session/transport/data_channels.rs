@@ -65,9 +65,7 @@ impl DataChannels {
         }
         Ok(())
     }
-}
 
-impl DataChannels {
     /// Closes the channels: what was sent on them arrives first (RFC 8831, 6.7).
     /// Waits for that, at most [`CLOSE_LIMIT`].
     pub(super) fn close(&self) {

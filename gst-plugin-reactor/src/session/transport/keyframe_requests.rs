@@ -23,7 +23,6 @@ pub(super) struct KeyframeRequests {
     sent: Option<Duration>,
     /// Counts those since the last keyframe.
     unanswered: u32,
-    /// One has to be sent later.
     is_postponed: bool,
 }
 
@@ -40,6 +39,11 @@ impl KeyframeRequests {
             self.unanswered += 1;
         }
         may_send
+    }
+
+    /// Whether one has to be sent later.
+    pub(super) fn is_postponed(&self) -> bool {
+        self.is_postponed
     }
 
     /// Whether one that was postponed is due.

@@ -43,17 +43,9 @@ pub(super) fn disable_rtpbin_sync(rtpbin: &gst::Element) {
 /// The headers of UDP and IPv4.
 const LOWER_HEADERS: usize = 28;
 
-/// Shows the estimator of the link all packets that arrive from it, as they are on
-/// the wire: the headers of SRTP are not encrypted (RFC 3711, 3.1).
-pub(super) fn observe_arrivals(source: &gst::Pad, handles: &TransportHandles) {
-    let handles = handles.clone();
-    source.add_probe(PACKETS, move |_, info| {
-        for_each_packet(info, |packet| observe_arrival(&handles, packet));
-        gst::PadProbeReturn::Ok
-    });
-}
-
-fn observe_arrival(handles: &TransportHandles, packet: &gst::BufferRef) {
+/// Shows the estimator of the link a packet that arrives from it, as it is on the
+/// wire: the headers of SRTP are not encrypted (RFC 3711, 3.1).
+pub(super) fn observe_arrival(handles: &TransportHandles, packet: &gst::BufferRef) {
     let size = u32::try_from(packet.size() + LOWER_HEADERS).unwrap_or(u32::MAX);
     let mut header = [0; 12];
     let is_whole = packet.copy_to_slice(0, &mut header).is_ok();

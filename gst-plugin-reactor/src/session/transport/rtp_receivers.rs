@@ -181,10 +181,14 @@ fn space_keyframe_requests(
     });
     let requests = requests.clone();
     pad.add_probe(PACKETS, move |pad, _| {
-        let (now, round_trip) = times();
-        let is_due = lock(&requests).is_due(now, round_trip);
-        if is_due {
-            pad.send_event(keyframe_request());
+        // Seldom: what follows is not for each packet.
+        let is_postponed = lock(&requests).is_postponed();
+        if is_postponed {
+            let (now, round_trip) = times();
+            let is_due = lock(&requests).is_due(now, round_trip);
+            if is_due {
+                pad.send_event(keyframe_request());
+            }
         }
         gst::PadProbeReturn::Ok
     });
