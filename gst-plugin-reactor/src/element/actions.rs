@@ -9,7 +9,7 @@ use gst::{glib, prelude::*};
 
 use super::{
     control_actions,
-    membership::{Joined, SessionMembership},
+    membership::SessionMembership,
     reply::{ReplyTo, file_structure, run_by},
     upload_progress,
 };
@@ -31,12 +31,9 @@ impl SessionMembership {
         message: ClientMessage,
         promise: Option<gst::Promise>,
     ) {
-        let joined = self.require_session();
-        let executor = joined.as_ref().ok().map(|j| j.reply_executor.clone());
-        let reply_to = ReplyTo::action(element, promise);
-        let reply = reply_to.callback(operation, self.state.session_id(), executor);
-        match joined {
-            Ok(Joined { session, .. }) => session.request(message, reply),
+        let (session, reply) = self.prepare(ReplyTo::action(element, promise), operation);
+        match session {
+            Ok(session) => session.request(message, reply),
             Err(error) => reply.send(Err(error.during(operation))),
         }
     }

@@ -8,7 +8,7 @@ use gst::{glib, prelude::*};
 
 use super::{
     actions::{Action, get_promise, get_string},
-    membership::{Joined, SessionMembership},
+    membership::SessionMembership,
     reply::ReplyTo,
 };
 use crate::{
@@ -25,17 +25,29 @@ impl SessionMembership {
         promise: Option<gst::Promise>,
         run: impl FnOnce(&Session, ReplyCallback),
     ) {
-        let joined = self.require_session();
-        let executor = joined.as_ref().ok().map(|j| j.reply_executor.clone());
-        let id = self.state.session_id();
-        let reply = ReplyTo::action(element, promise).callback(operation, id, executor);
-        match joined {
-            Ok(Joined { session, .. }) => run(&session, reply),
+        let (session, reply) = self.prepare(ReplyTo::action(element, promise), operation);
+        match session {
+            Ok(session) => run(&session, reply),
             Err(mut error) => {
                 error.code = Code::InvalidState;
                 reply.send(Err(error.during(operation)));
             }
         }
+    }
+
+    /// As [`Self::control`], with the arguments of a signal: a track and a promise.
+    fn control_track(
+        &self,
+        element: &gst::Element,
+        operation: &'static str,
+        args: &[glib::Value],
+        run: impl FnOnce(&Session, &str, ReplyCallback),
+    ) {
+        let track = get_string(&args[0]).unwrap_or_default();
+        let promise = get_promise(&args[1]);
+        self.control(element, operation, promise, |session, reply| {
+            run(session, &track, reply);
+        });
     }
 }
 
@@ -51,18 +63,26 @@ pub(super) fn signals(
         // model's inputs that elements of the session feed; they are published at
         // first.
         action("publish-track", track(), |member, element, args| {
-            set_published(member, element, args, true);
+            member.control_track(element, "publish_track", args, |session, track, reply| {
+                session.set_published(track, true, reply);
+            });
         }),
         action("unpublish-track", track(), |member, element, args| {
-            set_published(member, element, args, false);
+            member.control_track(element, "unpublish_track", args, |session, track, reply| {
+                session.set_published(track, false, reply);
+            });
         }),
         // pause-track(name, promise), resume-track(name, promise): for the model's
         // outputs. A track that is resumed flows if a pad needs it.
         action("pause-track", track(), |member, element, args| {
-            pause_track(member, element, args, true);
+            member.control_track(element, "pause_track", args, |session, track, reply| {
+                session.pause_track(track, true, reply);
+            });
         }),
         action("resume-track", track(), |member, element, args| {
-            pause_track(member, element, args, false);
+            member.control_track(element, "resume_track", args, |session, track, reply| {
+                session.pause_track(track, false, reply);
+            });
         }),
         // disconnect(recoverable, promise): ends the session, or closes the
         // connection only: the platform then keeps the session for 30 s.
@@ -83,48 +103,4 @@ pub(super) fn signals(
             member.control(element, "reconnect", promise, Session::reconnect);
         }),
     ]
-}
-
-fn set_published(
-    member: &SessionMembership,
-    element: &gst::Element,
-    args: &[glib::Value],
-    publish: bool,
-) {
-    let track = get_string(&args[0]).unwrap_or_default();
-    let operation = if publish {
-        "publish_track"
-    } else {
-        "unpublish_track"
-    };
-    member.control(
-        element,
-        operation,
-        get_promise(&args[1]),
-        |session, reply| {
-            session.set_published(&track, publish, reply);
-        },
-    );
-}
-
-fn pause_track(
-    member: &SessionMembership,
-    element: &gst::Element,
-    args: &[glib::Value],
-    paused: bool,
-) {
-    let track = get_string(&args[0]).unwrap_or_default();
-    let operation = if paused {
-        "pause_track"
-    } else {
-        "resume_track"
-    };
-    member.control(
-        element,
-        operation,
-        get_promise(&args[1]),
-        |session, reply| {
-            session.pause_track(&track, paused, reply);
-        },
-    );
 }

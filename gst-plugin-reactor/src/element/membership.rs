@@ -30,7 +30,7 @@ use super::{
 use crate::{
     platform::{Code, Error, commands::ModelCommand},
     session::{
-        self, EventSender, Participant, ParticipantRole, Session,
+        self, EventSender, Participant, ParticipantRole, ReplyCallback, Session,
         command_queue::{CommandRequest, QueuedCommand, ready_deadline},
         lock,
         settings::{MIN_LATENCY, Settings},
@@ -206,12 +206,23 @@ impl SessionMembership {
                 self.queue_batch(element, vec![(command, reply_to)], ready_deadline());
             }
             Err(error) => {
-                let executor = self.require_session().ok();
-                let executor = executor.map(|joined| joined.reply_executor);
-                let reply = reply_to.callback(name, self.state.session_id(), executor);
+                let (_, reply) = self.prepare(reply_to, name);
                 reply.send(Err(error.during("send_command")));
             }
         }
+    }
+
+    /// The session, if there is one, and the callback for the reply to a request
+    /// of it.
+    pub(super) fn prepare(
+        &self,
+        reply_to: ReplyTo,
+        operation: &str,
+    ) -> (Result<Arc<Session>, Error>, ReplyCallback) {
+        let joined = self.require_session();
+        let executor = joined.as_ref().ok().map(|j| j.reply_executor.clone());
+        let reply = reply_to.callback(operation, self.state.session_id(), executor);
+        (joined.map(|joined| joined.session), reply)
     }
 
     /// Queues a batch of commands, which fail at `deadline` unless the session is

@@ -56,6 +56,30 @@ pub struct Track {
     pub direction: Direction,
 }
 
+/// Checks that a track of this name and direction is among the model's.
+///
+/// # Errors
+///
+/// [`Code::NotFound`], with the names of those that are.
+pub fn require_track<'a>(
+    tracks: impl Iterator<Item = &'a Track>,
+    direction: Direction,
+    name: &str,
+) -> Result<(), Error> {
+    let names = tracks.filter(|track| track.direction == direction);
+    let names: Vec<_> = names.map(|track| track.name.as_str()).collect();
+    if names.contains(&name) {
+        return Ok(());
+    }
+    let kind = match direction {
+        Direction::RecvOnly => "output",
+        Direction::SendOnly => "input",
+    };
+    let names = names.join(", ");
+    let text = format!("the model has no {kind} track '{name}'; it has: {names}");
+    Err(Error::api(Code::NotFound, text))
+}
+
 /// Checks that pads can be made for these tracks.
 ///
 /// # Errors

@@ -3,8 +3,9 @@
 //! The replies to requests. Each is given once, on the driver's task or the
 //! command queue's: what receives it must hand over and return.
 
+use super::machine::closed_error;
 use crate::platform::{
-    Code, Error,
+    Error,
     wire::{FileRef, ServerMessage},
 };
 
@@ -47,16 +48,12 @@ impl<T> Drop for Reply<T> {
     }
 }
 
-/// The error for a request to a session that is closed.
-pub(super) fn closed_error() -> Error {
-    Error::gpu(Code::Disconnected, "the session is over")
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::platform::Code;
 
     #[test]
     fn reply_is_given_once_even_if_dropped() {

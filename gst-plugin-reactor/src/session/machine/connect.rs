@@ -36,9 +36,9 @@ const MAX_FAILURES: u32 = 3;
 /// The limits of the server's `Retry-After`.
 const RETRY_RANGE: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3600)];
 /// What the server begins to send with, in bits per second: the least that its
-/// estimate may be (runtime 3.10.0). It would begin with 4 Mbit/s, and probe the
-/// path with 12 and 24 before it has heard of any packet, which fills the queue of
-/// a narrow link for a second. On a path that carries more, it sends 4.5 Mbit/s
+/// estimate may be (runtime 3.10.0). Otherwise it begins with 4 Mbit/s, and probes
+/// the path with 12 and with 24 Mbit/s before any feedback has arrived: the queue of
+/// a narrow link is full for 1 s. On a path that carries more, it sends 4.5 Mbit/s
 /// after 1 to 1.3 s with either (measured).
 const START_BITRATE: u32 = 500_000;
 

@@ -23,7 +23,7 @@ mod tests;
 
 use std::time::Duration;
 
-pub use requests::{CLIP_FAILED, READY_LIMIT, disconnected_error, not_ready_error};
+pub use requests::{CLIP_FAILED, READY_LIMIT, closed_error, disconnected_error, not_ready_error};
 pub use state::{Machine, Timings};
 pub use types::{
     Action, Input, LinkState, MachineEvent, PlannedTrack, Policy, Progress, Status, WireChoice,

@@ -6,14 +6,14 @@
 use std::time::Duration;
 
 use super::{
-    requests::{Received, disconnected_error},
+    requests::{Received, closed_error, disconnected_error},
     state::{Machine, PING_INTERVAL, Phase},
     suspended::over_error,
     types::{Action, MachineEvent, NEVER},
 };
 use crate::platform::{
     Code, Error,
-    track::Direction,
+    track::{Direction, require_track},
     wire::{Channel, ClientMessage, Moderation, ServerMessage, WireFrame, WireVersion},
 };
 
@@ -220,15 +220,8 @@ impl Machine {
             let text = "the session is not connected yet; its tracks are not known";
             return Err(Error::api(Code::InvalidState, text));
         }
-        let outputs = self.planned_tracks.iter().map(|planned| &planned.track);
-        let mut outputs = outputs.filter(|t| t.direction == Direction::RecvOnly);
-        if outputs.clone().any(|output| output.name == track) {
-            return Ok(());
-        }
-        let names: Vec<_> = outputs.by_ref().map(|t| t.name.as_str()).collect();
-        let names = names.join(", ");
-        let text = format!("the model has no output track '{track}'; it has: {names}");
-        Err(Error::api(Code::NotFound, text))
+        let tracks = self.planned_tracks.iter().map(|planned| &planned.track);
+        require_track(tracks, Direction::RecvOnly, track)
     }
 
     fn send_track_paused(&mut self, track: String, paused: bool) {
@@ -262,9 +255,7 @@ impl Machine {
 
     pub(super) fn request(&mut self, token: u64, message: ClientMessage, private: bool) {
         let error = match &self.phase {
-            Phase::Closing(_) | Phase::Closed => {
-                Error::gpu(Code::Disconnected, "the session is over")
-            }
+            Phase::Closing(_) | Phase::Closed => closed_error(),
             Phase::Suspended(_) => disconnected_error(),
             // The session is not resumed: the server is only asked how it ended.
             Phase::QueryingSession { .. } if !self.recovery.as_ref().is_some_and(|r| r.resume) => {

@@ -387,6 +387,11 @@ pub fn not_ready_error() -> Error {
     Error::gpu(Code::Disconnected, text)
 }
 
+/// The error for a request to a session that is closed.
+pub fn closed_error() -> Error {
+    Error::gpu(Code::Disconnected, "the session is over")
+}
+
 /// The error for a request while the session is kept without a connection.
 pub fn disconnected_error() -> Error {
     let text = "the session has no connection; reconnect first";

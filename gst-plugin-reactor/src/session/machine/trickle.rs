@@ -115,7 +115,8 @@ impl Machine {
         self.post_candidates();
     }
 
-    /// Posts what is due: candidates, or the end.
+    /// Posts the candidates that wait if their time has come, or that there are no
+    /// more.
     pub(super) fn post_candidates(&mut self) {
         let Some(connection_id) = self.connection_id.filter(|_| self.is_trickling()) else {
             return;

@@ -8,7 +8,11 @@ use std::time::Duration;
 
 use super::Participants;
 use crate::{
-    platform::{Code, Error, Failure, track::Direction, wire::ServerMessage},
+    platform::{
+        Code, Error, Failure,
+        track::{Direction, require_track},
+        wire::ServerMessage,
+    },
     session::{events::SessionEvent, replies::ReplyCallback},
 };
 
@@ -218,19 +222,9 @@ impl Participants {
             let text = "the session is not connected yet; its tracks are not known";
             return Err(Error::api(Code::InvalidState, text));
         };
-        let inputs = tracks.iter().filter(|t| t.direction == Direction::SendOnly);
-        let names: Vec<_> = inputs.map(|t| t.name.as_str()).collect();
-        Err(match names.contains(&track) {
-            true => {
-                let text = format!("no element feeds the input track '{track}'");
-                Error::api(Code::InvalidState, text)
-            }
-            false => {
-                let names = names.join(", ");
-                let text = format!("the model has no input track '{track}'; it has: {names}");
-                Error::api(Code::NotFound, text)
-            }
-        })
+        require_track(tracks.iter(), Direction::SendOnly, track)?;
+        let text = format!("no element feeds the input track '{track}'");
+        Err(Error::api(Code::InvalidState, text))
     }
 
     fn publishing(&mut self, track: &str) -> Option<&mut Publishing> {
