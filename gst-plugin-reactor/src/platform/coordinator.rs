@@ -53,9 +53,10 @@ impl Coordinator {
 
     /// Joins the session of that id or, without one, creates one.
     ///
-    /// A local runtime has one session at most: what is done about one that runs
-    /// was said at the start. One of the cloud's may not be ready yet ([`SessionDescriptor::is_ready`]); then
-    /// [`Coordinator::describe`] tells when it is.
+    /// A local runtime has one session at most: [`RunningSession`] says what is
+    /// done about one that runs. One of the cloud's may not be ready yet
+    /// ([`SessionDescriptor::is_ready`]); then [`Coordinator::describe`] tells when
+    /// it is.
     pub async fn begin(
         &self,
         adopt: Option<&str>,

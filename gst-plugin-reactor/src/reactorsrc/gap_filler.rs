@@ -3,9 +3,10 @@
 //! Bridges gaps: GAP events, and the pictures and the silence made of them.
 //!
 //! The gap timer, a task on the I/O threads, has GAP events sent through the
-//! appsrc, whose queue never blocks. A probe behind the decoder turns them into buffers on the pad's streaming
-//! thread, so that events and data keep their order. Nothing here reads a clock
-//! or decides when a gap begins: `TrackStream` does.
+//! appsrc, whose queue never blocks. A probe behind the decoder turns them into
+//! buffers on the pad's streaming thread, so that events and data keep their
+//! order. Nothing here reads a clock or decides when a gap begins: `TrackStream`
+//! does.
 
 use std::{
     sync::{Arc, Mutex},

@@ -34,6 +34,15 @@ fn playground_720p() -> Server {
     Server::start(&[("PLAYGROUND_WIDTH", "1280"), ("PLAYGROUND_HEIGHT", "720")])
 }
 
+/// Receives video, past `i`, and sound.
+fn picture_and_sound(server: &Server, properties: &str) -> TestPipeline {
+    TestPipeline::parse(&format!(
+        "reactorsrc name=r local=true api-url={} {properties} r.video_main_video \
+         ! identity name=i ! fakesink sync=false r.audio_main_audio ! fakesink sync=false",
+        server.url()
+    ))
+}
+
 /// The field of the element's `stats`.
 fn receive_feedback(running: &TestPipeline, element: &str) -> Option<String> {
     let stats: gst::Structure = running.by_name(element).property("stats");
@@ -47,11 +56,7 @@ fn link_narrower_than_video_shows_pictures() {
     let Some(_limit) = BandwidthLimit::new(700) else {
         return;
     };
-    let running = TestPipeline::parse(&format!(
-        "reactorsrc name=r local=true api-url={} r.video_main_video ! identity name=i \
-         ! fakesink sync=false r.audio_main_audio ! fakesink sync=false",
-        server.url()
-    ));
+    let running = picture_and_sound(&server, "");
     let reader = FrameReader::watch(&running.pad("i", "src"));
     running.play();
     // Without feedback 49 and 31 came in 20 s (measured, runtime 3.10.0), nearly all in the first 2.
@@ -77,12 +82,7 @@ fn bound_within_narrow_link_shows_pictures_without_delay() {
     let Some(_limit) = BandwidthLimit::new(400) else {
         return;
     };
-    let running = TestPipeline::parse(&format!(
-        "reactorsrc name=r local=true api-url={} max-receive-bitrate=300000 \
-         r.video_main_video ! identity name=i ! fakesink sync=false \
-         r.audio_main_audio ! fakesink sync=false",
-        server.url()
-    ));
+    let running = picture_and_sound(&server, "max-receive-bitrate=300000");
     let reader = FrameReader::watch(&running.pad("i", "src"));
     running.play();
     reader.wait_for(60, TIMEOUT);
@@ -264,11 +264,7 @@ fn link_that_carries_less_than_server_goes_down_to_is_bounded_until_it_carries_m
     let Some(limit) = BandwidthLimit::new(5000) else {
         return;
     };
-    let running = TestPipeline::parse(&format!(
-        "reactorsrc name=r local=true api-url={} r.video_main_video ! identity name=i \
-         ! fakesink sync=false r.audio_main_audio ! fakesink sync=false",
-        server.url()
-    ));
+    let running = picture_and_sound(&server, "");
     let reader = FrameReader::watch(&running.pad("i", "src"));
     running.play();
     reader.wait_for(90, TIMEOUT);

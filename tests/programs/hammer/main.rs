@@ -40,7 +40,7 @@ struct Options {
     /// The number of steps.
     #[arg(long, default_value_t = 10_000)]
     steps: usize,
-    /// Ends before the last step after so many seconds.
+    /// Ends after this time in seconds, even if steps are left.
     #[arg(long)]
     seconds: Option<u64>,
     /// Drawn if not given.

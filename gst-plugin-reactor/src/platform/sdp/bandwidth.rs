@@ -38,7 +38,7 @@ impl BandwidthLines {
         // libwebrtc applies the parameters of each section to the whole
         // connection, and the last section wins. Without them in the sections of
         // audio it probes the path with 10 Mbit/s for 30 ms as soon as video is
-        // resumed, and has sent so much that media waits for 0.6 s (measured,
+        // resumed, which fills the link's queue with 0.6 s of packets (measured,
         // runtime 3.10.0, with a bound of 300 kbit/s).
         let parameters = [
             ("x-google-start-bitrate", bitrates.start),

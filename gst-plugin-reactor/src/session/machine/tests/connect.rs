@@ -27,14 +27,6 @@ fn orders(n: usize) -> Vec<Vec<usize>> {
     all.collect()
 }
 
-/// The offer is posted; times count from there.
-fn polling() -> Harness {
-    let mut harness = Harness::new(policy()).until_offering();
-    harness.handle(Input::OfferPosted(Ok(())));
-    harness.mark();
-    harness
-}
-
 #[test]
 fn offer_is_posted_whatever_the_order_of_its_parts() {
     const OFFER: usize = 3;

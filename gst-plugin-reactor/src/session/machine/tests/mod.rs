@@ -185,6 +185,14 @@ struct Harness {
     polling: bool,
 }
 
+/// The offer is posted; times count from there.
+fn polling() -> Harness {
+    let mut harness = Harness::new(policy()).until_offering();
+    harness.handle(Input::OfferPosted(Ok(())));
+    harness.mark();
+    harness
+}
+
 impl Harness {
     fn new(policy: Policy) -> Self {
         Self {

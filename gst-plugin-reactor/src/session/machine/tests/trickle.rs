@@ -29,13 +29,6 @@ fn posted(candidates: &[u32]) -> Action {
     }
 }
 
-fn polling() -> Harness {
-    let mut harness = Harness::new(policy()).until_offering();
-    harness.handle(Input::OfferPosted(Ok(())));
-    harness.mark();
-    harness
-}
-
 #[test]
 fn candidates_found_together_are_posted_together() {
     let mut harness = polling();
