@@ -13,9 +13,12 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use strsim::levenshtein;
 
+#[allow(unused_imports, reason = "as above")]
+pub use self::parameters::{Parameter, ParameterType};
 use self::validator::{Validator, Violation, required};
 use super::{Code, Error, http::sanitize};
 
+mod parameters;
 #[cfg(test)]
 mod tests;
 mod validator;
@@ -36,17 +39,6 @@ pub struct Schema {
     /// The schema of each command's arguments. `None` if the document does not
     /// have one.
     commands: BTreeMap<String, Option<Value>>,
-}
-
-/// A parameter of a command.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Parameter {
-    pub name: String,
-    /// Its kind in a word or two: `integer`, `file`, `string or null`...
-    pub kind: String,
-    pub required: bool,
-    /// Whether it takes an uploaded file.
-    pub file: bool,
 }
 
 impl Schema {
@@ -97,14 +89,21 @@ impl Schema {
         let validator = Validator::new(&self.document);
         let body = validator.resolve(self.commands.get(command)?.as_ref()?)?;
         let required: Vec<_> = required(body).collect();
-        let parameter = |(name, schema): (&String, &Value)| Parameter {
-            name: name.clone(),
-            kind: validator.describe(schema),
-            required: required.contains(&name.as_str()),
-            file: validator.is_file(schema),
+        let parameter = |(name, schema): (&String, &Value)| {
+            let required = required.contains(&name.as_str());
+            Parameter::new(name, schema, required, &validator)
         };
         let properties = body.get("properties")?.as_object()?;
         Some(properties.iter().map(parameter).collect())
+    }
+
+    /// What the model's author says about a command.
+    #[allow(dead_code, reason = "the properties and pads that read it follow")]
+    pub fn summary(&self, command: &str) -> Option<String> {
+        let path = format!("{PATHS}{command}");
+        let post = self.document.get("paths")?.get(path)?.get("post")?;
+        let summary = post.get("summary").or_else(|| post.get("description"))?;
+        summary.as_str().map(parameters::shorten)
     }
 
     /// Whether a file may be given for a parameter of a command: unless the

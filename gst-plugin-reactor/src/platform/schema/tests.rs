@@ -88,13 +88,13 @@ fn schema_of_playground_lists_commands() {
     assert_eq!(schema.parameters("fail"), Some(vec![]));
     assert_eq!(schema.parameters("nothing"), None);
     let image = &schema.parameters("set_image").unwrap()[0];
-    assert!(image.file && image.required);
+    assert!(image.is_file() && image.required);
     assert_eq!(
         (image.name.as_str(), image.kind.as_str()),
         ("image", "file")
     );
     let brightness = &schema.parameters("set_brightness").unwrap()[0];
-    assert!(!brightness.file && !brightness.required);
+    assert!(!brightness.is_file() && !brightness.required);
     assert_eq!(brightness.kind, "number");
 }
 

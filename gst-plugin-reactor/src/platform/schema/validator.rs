@@ -314,7 +314,7 @@ fn check_reference(value: &Value) -> Result<(), Violation> {
 }
 
 /// The elements of a keyword whose value is an array; none without it.
-fn list<'a>(schema: &'a Value, keyword: &str) -> &'a [Value] {
+pub(super) fn list<'a>(schema: &'a Value, keyword: &str) -> &'a [Value] {
     let list = schema.get(keyword).and_then(Value::as_array);
     list.map_or(&[], Vec::as_slice)
 }
@@ -324,7 +324,7 @@ pub(super) fn required(schema: &Value) -> impl Iterator<Item = &str> {
     list(schema, "required").iter().filter_map(Value::as_str)
 }
 
-fn type_names(schema: &Value) -> impl Iterator<Item = &str> {
+pub(super) fn type_names(schema: &Value) -> impl Iterator<Item = &str> {
     let names = match schema.get("type") {
         Some(name @ Value::String(_)) => std::slice::from_ref(name),
         _ => list(schema, "type"),
@@ -384,19 +384,45 @@ fn is_equal(a: &Value, b: &Value, depth: usize) -> bool {
     }
 }
 
+/// The limits of a number.
+#[derive(Debug, Default)]
+pub(super) struct Limits {
+    pub(super) least: Option<f64>,
+    pub(super) above: Option<f64>,
+    pub(super) most: Option<f64>,
+    pub(super) below: Option<f64>,
+}
+
+impl Limits {
+    pub(super) fn of(schema: &Value) -> Self {
+        let limit = |keyword: &str| schema.get(keyword).and_then(Value::as_f64);
+        // In OpenAPI 3.0 the exclusive ones were flags for the others.
+        let flag = |keyword: &str| schema.get(keyword) == Some(&Value::Bool(true));
+        let limits = |plain: &str, exclusive: &str| match flag(exclusive) {
+            true => (None, limit(plain)),
+            false => (limit(plain), limit(exclusive)),
+        };
+        let (least, above) = limits("minimum", "exclusiveMinimum");
+        let (most, below) = limits("maximum", "exclusiveMaximum");
+        Self {
+            least,
+            above,
+            most,
+            below,
+        }
+    }
+}
+
 fn check_range(schema: &Value, value: &Value) -> Result<(), Violation> {
     let Some(number) = value.as_f64() else {
         return Ok(());
     };
-    let limit = |keyword: &str| schema.get(keyword).and_then(Value::as_f64);
-    // In OpenAPI 3.0 the exclusive ones were flags for the others.
-    let flag = |keyword: &str| schema.get(keyword) == Some(&Value::Bool(true));
-    let limits = |plain: &str, exclusive: &str| match flag(exclusive) {
-        true => (None, limit(plain)),
-        false => (limit(plain), limit(exclusive)),
-    };
-    let (least, above) = limits("minimum", "exclusiveMinimum");
-    let (most, below) = limits("maximum", "exclusiveMaximum");
+    let Limits {
+        least,
+        above,
+        most,
+        below,
+    } = Limits::of(schema);
     let ok = least.is_none_or(|limit| number >= limit)
         && most.is_none_or(|limit| number <= limit)
         && above.is_none_or(|limit| number > limit)
