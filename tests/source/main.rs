@@ -5,6 +5,7 @@
 
 mod encoded_streams;
 mod frame_metadata;
+mod messages;
 mod peer_servers;
 mod playback;
 mod states;

@@ -145,6 +145,8 @@ fn pad_templates_are_the_documented_ones() {
         formats("audio_%s"),
         ["audio/x-raw", "audio/x-opus", "application/x-rtp"]
     );
+    assert_eq!(formats("messages"), ["application/x-json", "text/x-raw"]);
+    assert_eq!(template("messages").presence(), gst::PadPresence::Request);
     for name in ["video_%s", "audio_%s"] {
         assert_eq!(template(name).direction(), gst::PadDirection::Src);
         assert_eq!(template(name).presence(), gst::PadPresence::Sometimes);
@@ -154,7 +156,12 @@ fn pad_templates_are_the_documented_ones() {
 #[test]
 fn gst_inspect_shows_all_without_warnings() {
     let shown = inspect("reactorsrc", PROPERTIES);
-    for text in ["SRC template: 'video_%s'", "SRC template: 'audio_%s'"] {
+    for text in [
+        "SRC template: 'video_%s'",
+        "SRC template: 'audio_%s'",
+        "SRC template: 'messages'",
+        "JSON pointer (RFC 6901)",
+    ] {
         assert!(shown.contains(text), "no {text} in:\n{shown}");
     }
     assert_eq!(signals(&shown), SIGNALS);

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gst::{glib, prelude::*};
 
-use crate::platform::{Error, ErrorClass};
+use crate::platform::{Code, Error, ErrorClass};
 
 /// When to try again after a recoverable error, where the server does not say. (The
 /// platform's documents.)
@@ -56,6 +56,18 @@ pub fn post_warning(element: &gst::Element, error: &Error, session_id: Option<&s
 pub fn post_warning_with(element: &gst::Element, error: &Error, details: gst::Structure) {
     let message = build_message(element, error, details, Severity::Warning);
     let _ = element.post_message(message);
+}
+
+/// Warns that this number of the oldest messages was dropped, because `by` is slower
+/// than they come.
+pub fn warn_of_dropped_messages(element: &gst::Element, by: &str, count: u64) {
+    let text = format!(
+        "{count} of the oldest messages were dropped: {by} them more slowly than they come"
+    );
+    let error = Error::api(Code::Other("MESSAGES_DROPPED".into()), text);
+    let mut details = details(&error, None);
+    details.set("count", count);
+    post_warning_with(element, &error, details);
 }
 
 #[derive(Clone, Copy)]
@@ -111,7 +123,6 @@ fn glib_error(error: &Error) -> glib::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::Code;
     use gst::glib::translate::IntoGlib;
     use std::time::Duration;
 

@@ -19,7 +19,7 @@ use gst::{glib, prelude::*};
 
 use super::{errors, lock};
 use crate::{
-    platform::{Code, Error},
+    platform::Error,
     session::{Retention, SessionEvent, run_after, run_blocking, runtime},
 };
 
@@ -266,7 +266,8 @@ where
     let handle = move |item: Item<E>, dropped: u64| {
         let element = weak.upgrade();
         if let Some(element) = element.as_ref().filter(|_| dropped > 0) {
-            warn_of_dropped_messages(element.upcast_ref(), dropped);
+            let by = "the application handles them";
+            errors::warn_of_dropped_messages(element.upcast_ref(), by, dropped);
         }
         match (item, element) {
             // A promise is answered even if the element is gone.
@@ -281,23 +282,12 @@ where
     })))
 }
 
-fn warn_of_dropped_messages(element: &gst::Element, count: u64) {
-    let text = format!(
-        "{count} of the oldest messages were dropped: the application handles them more slowly \
-         than they come"
-    );
-    let error = Error::api(Code::Other("MESSAGES_DROPPED".into()), text);
-    let mut details = errors::details(&error, None);
-    details.set("count", count);
-    errors::post_warning_with(element, &error, details);
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::session::MachineEvent;
+    use crate::{platform::Code, session::MachineEvent};
 
     struct TestEvent(SessionEvent);
 

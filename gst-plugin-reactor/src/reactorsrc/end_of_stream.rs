@@ -30,6 +30,7 @@ impl ReactorSrc {
         for track in self.tracks() {
             track.stream.end_if_begun();
         }
+        self.end_messages();
         events.send(SourceEvent::End(generation));
         true
     }
@@ -88,12 +89,22 @@ impl ReactorSrc {
         for track in &tracks {
             self.end_track(track, TrackPad::end);
         }
+        let has_messages = self.end_messages();
         let unlinked = self.unlinked_pads();
         if let Some(pads) = unlinked.filter(|_| self.pipeline_has_unfed_element()) {
             let text = format!("ended, but no pad is linked that could pass an EOS on: {pads}");
             return Err(Error::api(Code::Aborted, text));
         }
-        Ok(!tracks.is_empty())
+        Ok(has_messages || !tracks.is_empty())
+    }
+
+    /// Ends the stream of messages. Returns whether an EOS reaches downstream.
+    fn end_messages(&self) -> bool {
+        let stream = self.messages().filter(|stream| stream.pad.is_linked());
+        stream.is_some_and(|stream| {
+            stream.end();
+            true
+        })
     }
 
     /// The pad of a track was linked after its end.
@@ -133,7 +144,8 @@ impl ReactorSrc {
     /// What the pads are called, if there are any and none is linked.
     fn unlinked_pads(&self) -> Option<String> {
         let tracks = self.tracks();
-        let is_linked = tracks.iter().any(|track| track.pad.is_linked());
+        let has_messages = self.messages().is_some_and(|stream| stream.pad.is_linked());
+        let is_linked = has_messages || tracks.iter().any(|track| track.pad.is_linked());
         let names: Vec<_> = tracks.iter().map(|track| track.pad.name()).collect();
         let list = format!("the model's tracks are {}", names.join(", "));
         (!is_linked && !names.is_empty()).then_some(list)

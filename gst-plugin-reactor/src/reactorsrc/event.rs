@@ -15,6 +15,8 @@ pub enum SourceEvent {
     End(u64),
     /// The pad of a track was linked after its stream had ended.
     LinkedAfterEnd(String),
+    /// The pad `messages` has dropped some.
+    MessagesDropped,
 }
 
 impl ElementEvent for SourceEvent {

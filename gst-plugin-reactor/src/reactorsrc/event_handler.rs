@@ -14,7 +14,7 @@ use super::{
     track_pad::TrackPad,
 };
 use crate::{
-    element::{Outcome, lifecycle::Lifecycle, post_missing_plugin},
+    element::{Outcome, errors, lifecycle::Lifecycle, post_missing_plugin},
     platform::{
         Code, Error,
         track::{Direction, Track},
@@ -68,6 +68,7 @@ impl ReactorSrc {
             }
             SourceEvent::End(generation) => self.end(generation),
             SourceEvent::LinkedAfterEnd(track) => self.end_late_track(&track),
+            SourceEvent::MessagesDropped => self.warn_of_dropped_messages(),
         }
     }
 
@@ -144,6 +145,15 @@ impl ReactorSrc {
             consumer: pad.stream.clone(),
             counters: pad.stream.counters.clone(),
         })
+    }
+
+    /// Warns that downstream of the pad `messages` is too slow.
+    fn warn_of_dropped_messages(&self) {
+        let count = self.messages().map_or(0, |stream| stream.take_dropped());
+        if count > 0 {
+            let by = "downstream of pad messages takes";
+            errors::warn_of_dropped_messages(self.obj().upcast_ref(), by, count);
+        }
     }
 
     fn interrupt_streams(&self) {

@@ -17,6 +17,7 @@ use super::{
     debug::CAT,
     event::SourceEvent,
     gap_filler::{self, OnGap},
+    messages::{self, MessageStream},
     track_pad::TrackPad,
     track_stream::TrackStream,
 };
@@ -34,7 +35,7 @@ use crate::{
         track::{Kind, Track},
     },
     property::{self, settings},
-    session::{ParticipantRole, Timer},
+    session::{MachineEvent, ParticipantRole, SessionEvent, Timer},
 };
 
 #[derive(Default)]
@@ -46,6 +47,8 @@ pub struct ReactorSrc {
     pub(super) membership: SessionMembership,
     running: Mutex<Option<Running>>,
     settings: Mutex<SourceSettings>,
+    /// The pad `messages`, if it was requested.
+    messages: Arc<Mutex<Option<Arc<MessageStream>>>>,
 }
 
 settings! {
@@ -61,6 +64,8 @@ settings! {
 struct Running {
     events: EventQueue<SourceEvent>,
     tracks: Vec<Arc<TrackPad>>,
+    /// Of all streams.
+    group: gst::GroupId,
     started: Instant,
     /// Stops the timer when it is dropped.
     _gap_timer: Timer,
@@ -89,8 +94,42 @@ impl ReactorSrc {
             };
             let tracks = imp.tracks();
             let gaps = tracks.iter().map(|track| track.stream.send_gap(now));
-            gaps.fold(false, |any, gap| any | gap)
+            let messages = imp.messages().is_some_and(|stream| stream.send_gap(now));
+            gaps.fold(messages, |any, gap| any | gap)
         })
+    }
+
+    /// The stream of the pad `messages`, if that was requested.
+    pub(super) fn messages(&self) -> Option<Arc<MessageStream>> {
+        lock(&self.messages).clone()
+    }
+
+    /// Makes the pad `messages`; the caller adds it. Fails as
+    /// [`MessageStream::new`].
+    fn make_messages_pad(
+        &self,
+        template: &gst::PadTemplate,
+    ) -> Result<Arc<MessageStream>, glib::BoolError> {
+        let element = self.obj();
+        let weak = self.downgrade();
+        let stream_start = move || {
+            let imp = weak.upgrade();
+            let name = imp.as_ref().map(|imp| imp.obj().name());
+            let group = imp.and_then(|imp| Some(lock(&imp.running).as_ref()?.group));
+            let name = name.as_deref().unwrap_or_default();
+            let id = format!("reactor/{name}/{}", messages::PAD_NAME);
+            let event = gst::event::StreamStart::builder(&id).flags(gst::StreamFlags::SPARSE);
+            event
+                .group_id(group.unwrap_or_else(gst::GroupId::next))
+                .build()
+        };
+        let weak = self.downgrade();
+        let report_dropped = move || {
+            if let Some(events) = weak.upgrade().and_then(|imp| imp.events()) {
+                events.send(SourceEvent::MessagesDropped);
+            }
+        };
+        MessageStream::new(element.upcast_ref(), template, stream_start, report_dropped)
     }
 
     /// Makes pads for the tracks; the caller adds them to the element.
@@ -99,7 +138,6 @@ impl ReactorSrc {
         let element = self.obj();
         let session_id = self.membership.state.session_id();
         let session = self.membership.session();
-        let group = gst::GroupId::next();
         let mut running = lock(&self.running);
         let (Some(running), Some(session)) = (running.as_mut(), session) else {
             return Err(Error::api(Code::Aborted, "stopped"));
@@ -112,7 +150,7 @@ impl ReactorSrc {
                 running.events.clone(),
                 running.started,
             );
-            let pad = self.make_pad(Arc::new(stream), (session_id.as_deref(), group))?;
+            let pad = self.make_pad(Arc::new(stream), (session_id.as_deref(), running.group))?;
             running.tracks.push(Arc::new(pad));
         }
         Ok(running.tracks.clone())
@@ -237,6 +275,9 @@ impl ReactorSrc {
                 .and_then(|session| session.tracks.get(&track.stream.track.name));
             stats = stats.field(track.pad.name().as_str(), track.stats(of_session));
         }
+        if let Some(stream) = self.messages() {
+            stats = stats.field(messages::PAD_NAME, stream.stats());
+        }
         stats.build()
     }
 
@@ -252,17 +293,29 @@ impl Lifecycle for ReactorSrc {
 
     fn start(&self) -> Result<(), Error> {
         let element = self.obj();
+        if let Some(stream) = self.messages() {
+            stream.start()?;
+        }
         let generation = self.membership.begin_generation();
         let handle = |element: &super::ReactorSrc, event| element.imp().handle_event(event);
         let events = event_thread::start(&*element, handle)?;
         *lock(&self.running) = Some(Running {
             events: events.clone(),
             tracks: Vec::new(),
+            group: gst::GroupId::next(),
             started: Instant::now(),
             _gap_timer: self.start_gap_timer()?,
         });
         let replies = events.reply_executor();
+        let messages = self.messages.clone();
         let sender = Box::new(move |event| {
+            // At once: the event thread may be busy with the application's code.
+            if let SessionEvent::Machine(event) = &event
+                && let MachineEvent::Message { name, data } = &**event
+                && let Some(stream) = &*lock(&messages)
+            {
+                stream.push(name, data);
+            }
             events.send(SourceEvent::Session(generation, event));
         });
         let joined = self.membership.join(
@@ -380,6 +433,50 @@ impl ElementImpl for ReactorSrc {
         pad_templates()
     }
 
+    fn request_new_pad(
+        &self,
+        template: &gst::PadTemplate,
+        _name: Option<&str>,
+        _caps: Option<&gst::Caps>,
+    ) -> Option<gst::Pad> {
+        if self.messages().is_some() {
+            gst::error!(
+                CAT,
+                imp = self,
+                "there is a pad {} already",
+                messages::PAD_NAME
+            );
+            return None;
+        }
+        let element = self.obj();
+        let stream = self
+            .make_messages_pad(template)
+            .inspect_err(|error| gst::error!(CAT, imp = self, "no pad: {error}"))
+            .ok()?;
+        let _ = stream
+            .pad
+            .set_active(element.current_state() > gst::State::Ready);
+        *lock(&self.messages) = Some(stream.clone());
+        if element.add_pad(&stream.pad).is_err() {
+            self.release_pad(stream.pad.upcast_ref());
+            return None;
+        }
+        Some(stream.pad.clone().upcast())
+    }
+
+    fn release_pad(&self, pad: &gst::Pad) {
+        let stream = {
+            let mut messages = lock(&self.messages);
+            messages.take_if(|stream| stream.pad.upcast_ref::<gst::Pad>() == pad)
+        };
+        if let Some(stream) = stream {
+            let element = self.obj();
+            let _ = stream.pad.set_active(false);
+            stream.close(element.upcast_ref());
+            let _ = element.remove_pad(&stream.pad);
+        }
+    }
+
     fn change_state(
         &self,
         transition: gst::StateChange,
@@ -412,7 +509,9 @@ impl BinImpl for ReactorSrc {}
 pub(crate) fn pad_templates() -> &'static [gst::PadTemplate] {
     static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
         let (direction, presence) = (gst::PadDirection::Src, gst::PadPresence::Sometimes);
-        templates::track_templates(direction, presence, template_caps)
+        let mut templates = templates::track_templates(direction, presence, template_caps);
+        templates.extend(messages::pad_template());
+        templates
     });
     &TEMPLATES
 }

@@ -18,6 +18,13 @@
  * packets it stays a part: behind the frame there is a trailer, which has to
  * be cut off before a decoder.
  *
+ * The request pad `messages` has what the model says, one buffer a message at
+ * the running time of its arrival: a sparse stream with GAP events between. A
+ * buffer is a line of JSON, `{"type":"tick","data":{"frame":30}}`, or what the
+ * pad's `path` names of it, or that as text with `format=text`. When downstream
+ * is too slow the oldest are dropped, with a warning (1000 or 16 MiB wait at
+ * most).
+ *
  * ## Example pipelines
  * |[
  * gst-launch-1.0 reactorsrc local=true ! videoconvert ! autovideosink
@@ -25,6 +32,9 @@
  * |[
  * gst-launch-1.0 -e reactorsrc local=true name=r  r. ! queue ! videoconvert ! x264enc ! h264parse ! mux.  r. ! queue ! audioconvert ! avenc_aac ! mux.  mp4mux name=mux ! filesink location=out.mp4
  * ]| Record it. Ctrl-C finishes the file.
+ * |[
+ * gst-launch-1.0 reactorsrc local=true name=r  r.messages ! filesink location=messages.json  r. ! videoconvert ! autovideosink
+ * ]| Watch it, and write down what it says.
  */
 mod audio_pacing;
 mod debug;
@@ -35,6 +45,7 @@ mod event;
 mod event_handler;
 mod gap_filler;
 mod imp;
+mod messages;
 mod track_pad;
 mod track_stream;
 
@@ -57,6 +68,8 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
         IceTransportPolicy::static_type().mark_as_plugin_api(none);
         Wire::static_type().mark_as_plugin_api(none);
         gap_filler::OnGap::static_type().mark_as_plugin_api(none);
+        messages::MessageFormat::static_type().mark_as_plugin_api(none);
+        messages::MessagesPad::static_type().mark_as_plugin_api(none);
     }
     gst::Element::register(
         Some(plugin),
