@@ -94,6 +94,14 @@ fn commands_property_sends_in_order() {
     assert_eq!(name, "echo");
     assert_eq!(structure.get::<&str>("type").unwrap(), "echoed");
     assert_eq!(data(&structure), json!({"text": "x", "length": 1}));
+    // Set while playing they are sent, or refused.
+    let element = running.by_name("r");
+    element.set_property("commands", "[{echo:{text:'now'}");
+    let (name, structure) = next_reply(&running);
+    assert_eq!(name, "commands");
+    assert_eq!(code(&structure), "INVALID_SETTINGS");
+    element.set_property("commands", "{echo:{text:'it\\'s now'}}");
+    assert_eq!(data(&next_reply(&running).1)["text"], "it's now");
 }
 
 #[test]

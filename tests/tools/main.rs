@@ -9,3 +9,4 @@ mod pipeline_scripts;
 mod save_clip;
 mod sdk_mapping;
 mod steer;
+mod typed_lines;

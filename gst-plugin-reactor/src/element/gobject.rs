@@ -10,7 +10,7 @@ use super::{
     status::Status,
 };
 use crate::{
-    platform::{Code, Error},
+    platform::{Code, Error, json_text},
     property,
     session::settings::Settings,
 };
@@ -125,6 +125,21 @@ pub fn warn_if_late(element: &gst::Element, pspec: &glib::ParamSpec) {
     errors::post_warning_with(element, &error, details);
 }
 
+/// Warns on standard error, as GObject does of values, when a text looks cut:
+/// gst-launch-1.0 takes the rest for elements, whose names it then finds wrong.
+fn warn_if_cut(name: &str, value: &glib::Value) {
+    if matches!(name, "arguments" | "commands" | "navigation")
+        && let Ok(Some(text)) = value.get::<Option<&str>>()
+        && json_text::looks_cut(text)
+    {
+        glib::g_warning!(
+            "reactor",
+            "the property {name} is {text}: {}",
+            json_text::QUOTING
+        );
+    }
+}
+
 impl ElementState {
     /// Sets a shared property. What it says is checked when the element starts.
     pub fn set_property(&self, name: &str, value: &glib::Value) {
@@ -157,12 +172,14 @@ impl ElementState {
 impl SessionMembership {
     /// Sets a shared property; those that may change while a session runs reach
     /// the session too.
-    pub fn set_property(&self, name: &str, value: &glib::Value) {
+    pub fn set_property(&self, element: &gst::Element, name: &str, value: &glib::Value) {
         self.state.set_property(name, value);
+        warn_if_cut(name, value);
         let Some(session) = self.session() else {
             return;
         };
         match name {
+            "commands" => self.send_changed_commands(element),
             "jwt" => session.set_jwt(value.get::<Option<&str>>().ok().flatten()),
             "max-receive-bitrate" => {
                 session.set_max_receive_bitrate(value.get().unwrap_or_default());

@@ -60,12 +60,15 @@ pub(super) struct Joined {
     pub session: Arc<Session>,
     /// Delivers replies on the event thread.
     pub reply_executor: ReplyExecutor,
+    /// The commands of the property, for a session that replaces a lost one.
+    startup_commands: Arc<[ModelCommand]>,
 }
 
-/// The commands to send as soon as a session is ready.
-fn parse_startup_commands(settings: &Settings) -> Result<Vec<ModelCommand>, Error> {
+/// The commands of the property `commands`, whose file has been read.
+fn parse_commands(settings: &Settings) -> Result<Arc<[ModelCommand]>, Error> {
     let commands = settings.commands.as_deref().unwrap_or_default();
-    ModelCommand::parse_list(commands).map_err(Error::into_invalid_settings)
+    let commands = ModelCommand::parse_list(commands).map_err(Error::into_invalid_settings)?;
+    Ok(commands.into())
 }
 
 impl SessionMembership {
@@ -124,7 +127,8 @@ impl SessionMembership {
             inherited_settings::inherit(element, &mut settings);
         }
         settings.fill_from_environment();
-        let commands = parse_startup_commands(&settings)?;
+        settings.read_files()?;
+        let commands = parse_commands(&settings)?;
         settings.parse_arguments()?;
         self.navigation.set(settings.navigation.as_deref())?;
         let name = settings.session.as_deref();
@@ -140,10 +144,11 @@ impl SessionMembership {
         *slot = Some(Joined {
             session: session.clone(),
             reply_executor,
+            startup_commands: commands.clone(),
         });
         drop(slot);
         session.set_stats_interval(self.state.settings().stats_interval());
-        self.queue_startup_commands(element, commands);
+        self.queue_startup_commands(element, &commands);
         Ok(session)
     }
 
@@ -171,14 +176,33 @@ impl SessionMembership {
 
     /// Sends the startup commands to a session that replaces a lost one.
     pub(super) fn send_startup_commands(&self, element: &gst::Element) {
-        let commands = parse_startup_commands(&self.state.settings()).unwrap_or_default();
-        self.queue_startup_commands(element, commands);
+        if let Ok(joined) = self.require_session() {
+            self.queue_startup_commands(element, &joined.startup_commands);
+        }
+    }
+
+    /// Sends the commands of the property, which was set while there is a session.
+    pub(super) fn send_changed_commands(&self, element: &gst::Element) {
+        let mut settings = self.state.settings().clone();
+        let commands = settings.read_files();
+        match commands.and_then(|()| parse_commands(&settings)) {
+            Ok(commands) => {
+                if let Some(joined) = lock(&self.joined).as_mut() {
+                    joined.startup_commands = commands.clone();
+                }
+                self.queue_startup_commands(element, &commands);
+            }
+            Err(error) => {
+                let (_, reply) = self.prepare(ReplyTo::Bus(element.clone()), "commands");
+                reply.send(Err(error));
+            }
+        }
     }
 
     /// Queues commands that wait for the session, however long that takes, and for
     /// the files of those before them. Their replies go to the bus.
-    fn queue_startup_commands(&self, element: &gst::Element, commands: Vec<ModelCommand>) {
-        let commands = commands.into_iter();
+    fn queue_startup_commands(&self, element: &gst::Element, commands: &[ModelCommand]) {
+        let commands = commands.iter().cloned();
         let commands = commands.map(|command| (command, ReplyTo::Bus(element.clone())));
         self.queue_batch(element, commands.collect(), None);
     }
@@ -246,6 +270,7 @@ impl SessionMembership {
         let Joined {
             session,
             reply_executor,
+            ..
         } = match joined {
             Ok(joined) => joined,
             Err(error) => {

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: MIT
 
-//! The model's commands: JSON text of the pipeline's author, which may name
+//! The model's commands: text of the pipeline's author, which may name
 //! files, or of anybody else, which may not. Pure; it reads no file: a path that
 //! a command names is only noted.
 
-use std::{collections::BTreeMap, fmt, iter, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf};
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{DeserializeOwned, MapAccess, Visitor},
-};
 use serde_json::{Map, Value};
 
-use super::{Code, Error, http::sanitize, wire::FileRef};
+use super::{
+    Code, Error,
+    http::sanitize,
+    json_text::{self, JsonNode},
+    wire::FileRef,
+};
 
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,7 @@ pub const FILE_PREFIX: &str = "@file:";
 const ESCAPE: &str = "@@";
 
 /// An example of a list of commands, for messages.
-const EXAMPLE: &str = "[{\"set_prompt\":{\"prompt\":\"a forest\"}},{\"start\":{}}]";
+const EXAMPLE: &str = "[{set_prompt:{prompt:'a forest'}},{start:{}}]";
 
 /// Makes a command of a name and arguments: [`ModelCommand::literal`] or
 /// [`ModelCommand::with_file_references`].
@@ -118,7 +119,7 @@ impl ModelCommand {
         });
     }
 
-    /// Parses a list of commands: a JSON array of objects, each of which has
+    /// Parses a list of commands, in JSON5: an array of objects, each of which has
     /// one member, the command's name with an object of arguments (`null` is
     /// none). Or one object, whose members are taken as commands in the order in
     /// which they are written. Blank text is no command. An argument that starts
@@ -130,7 +131,7 @@ impl ModelCommand {
         if text.trim().is_empty() {
             return Ok(Vec::new());
         }
-        let node: JsonNode = parse_json(text, "the list of commands")?;
+        let node = json_text::parse(text, "the list of commands")?;
         Self::from_node(node, "the list of commands", Self::with_file_references)
     }
 
@@ -174,7 +175,7 @@ impl ModelCommand {
         };
         Err(bad_request(format!(
             "{place} is {found}; expected an object with exactly one member, the command's name \
-             with its arguments, such as {{\"set_prompt\":{{\"prompt\":\"a forest\"}}}}"
+             with its arguments, such as {{set_prompt:{{prompt:'a forest'}}}}"
         )))
     }
 
@@ -195,7 +196,7 @@ impl ModelCommand {
             other => {
                 return Err(bad_request(format!(
                     "{place}: the arguments of \"{}\" are {}; expected an object, such as {{}} \
-                     or {{\"prompt\":\"a forest\"}}",
+                     or {{prompt:'a forest'}}",
                     sanitize(name),
                     describe_kind(&other)
                 )));
@@ -207,66 +208,6 @@ impl ModelCommand {
         };
         make(name, arguments).map_err(located)
     }
-}
-
-/// A JSON text in which the members of an object keep their order, and in
-/// which none hides another of its name.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(untagged)]
-pub(super) enum JsonNode {
-    List(Vec<JsonNode>),
-    #[serde(deserialize_with = "members")]
-    Object(Vec<(String, JsonNode)>),
-    /// A value without parts.
-    Scalar(Value),
-}
-
-impl JsonNode {
-    /// The ordinary value: of members with one name, the last counts.
-    fn into_value(self) -> Value {
-        match self {
-            JsonNode::List(items) => items.into_iter().map(JsonNode::into_value).collect(),
-            JsonNode::Object(members) => members
-                .into_iter()
-                .map(|(name, node)| (name, node.into_value()))
-                .collect(),
-            JsonNode::Scalar(value) => value,
-        }
-    }
-}
-
-/// The members of an object as they are written.
-fn members<'de, D: Deserializer<'de>>(object: D) -> Result<Vec<(String, JsonNode)>, D::Error> {
-    struct Members;
-
-    impl<'de> Visitor<'de> for Members {
-        type Value = Vec<(String, JsonNode)>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
-            iter::from_fn(|| members.next_entry().transpose()).collect()
-        }
-    }
-
-    object.deserialize_map(Members)
-}
-
-/// Parses JSON of a user's. `what` names the text in the error.
-pub fn parse_json<T: DeserializeOwned>(text: &str, what: &str) -> Result<T, Error> {
-    serde_json::from_str(text).map_err(|e| {
-        // The reason without the position, which is told first.
-        let reason = e.to_string();
-        let reason = reason.split(" at line ").next().unwrap_or_default();
-        bad_request(format!(
-            "{what} is not JSON: line {}, column {}: {}",
-            e.line(),
-            e.column(),
-            sanitize(reason)
-        ))
-    })
 }
 
 /// The kind of a value, for a message.

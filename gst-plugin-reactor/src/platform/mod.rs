@@ -10,6 +10,8 @@ pub mod coordinator;
 pub mod endpoint;
 pub mod error;
 pub mod http;
+pub mod json_text;
+mod local_file;
 pub mod mp4_boxes;
 pub mod navigation;
 pub mod recording;

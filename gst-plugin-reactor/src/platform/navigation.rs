@@ -8,8 +8,9 @@ use std::{collections::BTreeMap, time::Duration};
 use self::template::{PlaceholderValues, Template};
 use super::{
     Error,
-    commands::{JsonNode, ModelCommand, bad_request, parse_json},
+    commands::{ModelCommand, bad_request},
     http::sanitize,
+    json_text::{self, JsonNode},
 };
 
 pub use event::InputEvent;
@@ -85,7 +86,7 @@ pub struct Navigation {
 }
 
 impl Navigation {
-    /// Parses a mapping: a JSON object of patterns, each with commands in one
+    /// Parses a mapping, in JSON5: an object of patterns, each with commands in one
     /// of the forms that [`ModelCommand::parse_list`] takes. Blank text maps nothing.
     ///
     /// The patterns are
@@ -109,10 +110,10 @@ impl Navigation {
         if text.trim().is_empty() {
             return Ok(navigation);
         }
-        let JsonNode::Object(members) = parse_json(text, "the navigation")? else {
+        let JsonNode::Object(members) = json_text::parse(text, "the navigation")? else {
             return Err(bad_request(
                 "the navigation is not an object; expected one such as \
-                 {\"key:w\":{\"move\":{\"direction\":\"forward\"}}}",
+                 {'key:w':{move:{direction:'forward'}}}",
             ));
         };
         for (text, node) in members {

@@ -4,11 +4,7 @@
 //! to the URL that the API names. Called from tokio tasks (files are read on a
 //! blocking thread); the storage receives no credential.
 
-#[cfg(unix)]
-use std::os::unix::fs::OpenOptionsExt;
 use std::{
-    fs::{self, File},
-    io::{self, Read},
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -24,6 +20,7 @@ use super::{
     Code, Error,
     endpoint::Endpoint,
     http::{HttpRequest, HttpResponse, sanitize},
+    local_file,
     url_policy::{self, Trust},
     wire::FileRef,
 };
@@ -55,6 +52,9 @@ const DEFAULT_MIME_TYPE: &str = "application/octet-stream";
 const DEFAULT_NAME: &str = "upload";
 
 const OPERATION: &str = "upload";
+
+/// The property that limits the size.
+const SIZE_LIMIT: &str = "max-upload-size";
 
 /// The bytes of an upload with name and MIME type.
 ///
@@ -187,52 +187,7 @@ pub async fn read_file(
 
 /// Reads all of a file. `between` runs before the final check.
 fn read_bytes(path: &Path, max_size: u64, between: impl FnOnce()) -> Result<Vec<u8>, Error> {
-    let shown = format!("\"{}\"", sanitize(&path.to_string_lossy()));
-    let failed = |e: io::Error| unreadable_file(&shown, &e);
-    // Before it is opened: opening a device may have an effect.
-    check_regular_file(&fs::metadata(path).map_err(failed)?, &shown)?;
-    let mut options = File::options();
-    options.read(true);
-    // A FIFO that took the file's place meanwhile must not block.
-    #[cfg(unix)]
-    options.custom_flags(libc::O_NONBLOCK);
-    let file = options.open(path).map_err(failed)?;
-    let before = file.metadata().map_err(failed)?;
-    check_regular_file(&before, &shown)?;
-    check_size(before.len(), max_size, &shown)?;
-    let mut bytes = Vec::new();
-    let reserve = usize::try_from(before.len()).unwrap_or_default();
-    if bytes.try_reserve_exact(reserve).is_err() {
-        let message = format!("there is no memory for the {reserve} bytes of {shown}");
-        return Err(invalid_file(message));
-    }
-    // One more than expected tells a file that grows.
-    let limit = before.len() + 1;
-    (&file)
-        .take(limit)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
-    between();
-    let after = file.metadata().map_err(failed)?;
-    let unchanged = bytes.len() as u64 == before.len()
-        && after.len() == before.len()
-        && after.modified().ok() == before.modified().ok();
-    match unchanged {
-        true => Ok(bytes),
-        false => Err(invalid_file(format!(
-            "{shown} changed while it was read; wait until it is complete, and try again"
-        ))),
-    }
-}
-
-fn check_regular_file(metadata: &fs::Metadata, shown: &str) -> Result<(), Error> {
-    if metadata.is_file() {
-        return Ok(());
-    }
-    Err(invalid_file(match metadata.is_dir() {
-        true => format!("{shown} is a directory; give a file"),
-        false => format!("{shown} is not a regular file; copy what it holds into one"),
-    }))
+    local_file::read(path, max_size, SIZE_LIMIT, between).map_err(invalid_file)
 }
 
 fn check_size(size: u64, max_size: u64, shown: &str) -> Result<(), Error> {
@@ -242,21 +197,9 @@ fn check_size(size: u64, max_size: u64, shown: &str) -> Result<(), Error> {
         ))),
         _ if max_size == 0 || size <= max_size => Ok(()),
         _ => Err(invalid_file(format!(
-            "{shown} has {size} bytes, more than the {max_size} of max-upload-size"
+            "{shown} has {size} bytes, more than the {max_size} of {SIZE_LIMIT}"
         ))),
     }
-}
-
-fn unreadable_file(shown: &str, e: &io::Error) -> Error {
-    invalid_file(match e.kind() {
-        io::ErrorKind::NotFound => {
-            format!("there is no file {shown}; a relative path starts at the working directory")
-        }
-        io::ErrorKind::PermissionDenied => {
-            format!("{shown} may not be read by this user; change its permissions")
-        }
-        _ => format!("{shown} cannot be read: {e}"),
-    })
 }
 
 fn invalid_file(message: String) -> Error {

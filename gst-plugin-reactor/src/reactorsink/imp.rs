@@ -163,7 +163,9 @@ impl ObjectImpl for ReactorSink {
                     self.send_event(SinkEvent::BitrateLimits);
                 }
             }
-            None => self.membership.set_property(name, value),
+            None => self
+                .membership
+                .set_property(self.obj().upcast_ref(), name, value),
         }
     }
 

@@ -387,7 +387,8 @@ impl ObjectImpl for ReactorSrc {
         if let Some(property) = property::find(SourceSettings::PROPERTIES, name) {
             return (property.set)(&mut lock(&self.settings), value);
         }
-        self.membership.set_property(name, value);
+        self.membership
+            .set_property(self.obj().upcast_ref(), name, value);
         if name == "latency" {
             self.apply_latency();
         }

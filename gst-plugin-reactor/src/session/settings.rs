@@ -18,10 +18,11 @@ use crate::{
     platform::{
         Code, Error,
         auth::{ApiCredentials, Jwt, TokenCache, TokenProvider, TokenScope},
-        commands::{describe_kind, parse_json},
+        commands::describe_kind,
         coordinator::{Coordinator, ModelName, RunningSession},
         endpoint::{Endpoint, parse_base},
         http::HttpClient,
+        json_text,
         secret::Secret,
         upload::DEFAULT_MAX_SIZE,
         wire::WireVersion,
@@ -164,13 +165,15 @@ settings! {
 
         arguments: Option<String> = None,
             "arguments", "Arguments",
-            "JSON object with arguments for the model, sent when the session is created";
+            "Arguments for the model, sent when the session is created: a JSON5 object, \
+            such as {steps:20}, or @FILE";
 
         commands: Option<String> = None,
             "commands", "Commands",
-            "JSON list of commands to send, in order, as soon as the session is ready, such as \
-            [{\"set_prompt\":{\"prompt\":\"a forest\"}}]. An argument \"@file:PATH\" is a file to upload first",
-            inherited: false;
+            "Commands to send, in order, as soon as the session is ready; set while it is, they are sent at once. \
+            A JSON5 list, such as [{set_prompt:{prompt:'a forest'}},{start:{}}], one object, or @FILE. \
+            An argument '@file:PATH' is a file to upload first",
+            flags: PLAYING, inherited: false;
 
         check_commands: bool = true,
             "check-commands", "Check commands",
@@ -184,8 +187,8 @@ settings! {
 
         navigation: Option<String> = None,
             "navigation", "Navigation",
-            "JSON object that makes commands of the keys and the mouse of a video window, such as \
-            {\"key:w\":{\"move\":{\"direction\":\"forward\"}},\"mouse-move\":{\"look\":{\"x\":\"$x\",\"y\":\"$y\"}}}",
+            "Makes commands of the keys and the mouse of a video window: a JSON5 object, such as \
+            {'key:w':{move:{direction:'forward'}},'mouse-move':{look:{x:'$x',y:'$y'}}}, or @FILE",
             inherited: false;
 
         // Enough for the jitter of an ordinary wired path.
@@ -351,21 +354,42 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// [`Code::InvalidSettings`] when it is not a JSON object.
+    /// [`Code::InvalidSettings`] when it is not an object in JSON5.
     pub fn parse_arguments(&self) -> Result<Option<Map<String, Value>>, Error> {
         let Some(text) = &self.arguments else {
             return Ok(None);
         };
-        let arguments = parse_json(text, "the property arguments");
+        let arguments = json_text::parse(text, "the property arguments");
         let invalid = |error: Error| error.into_invalid_settings().during("arguments");
-        match arguments.map_err(invalid)? {
+        match arguments.map_err(invalid)?.into_value() {
             Value::Object(arguments) => Ok(Some(arguments)),
             other => {
                 let kind = describe_kind(&other);
-                let text = format!("the property arguments is {kind}; expected a JSON object");
+                let text = format!("the property arguments is {kind}; expected an object");
                 Err(Error::api(Code::InvalidSettings, text))
             }
         }
+    }
+
+    /// Reads the files that the properties name which hold JSON5: `@FILE`.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::InvalidSettings`] when one cannot be read.
+    pub fn read_files(&mut self) -> Result<(), Error> {
+        for (text, what) in [
+            (&mut self.arguments, "the property arguments"),
+            (&mut self.commands, "the property commands"),
+            (&mut self.navigation, "the property navigation"),
+        ] {
+            let read = |text| json_text::resolve_file(text, what);
+            *text = text
+                .take()
+                .map(read)
+                .transpose()
+                .map_err(Error::into_invalid_settings)?;
+        }
+        Ok(())
     }
 
     fn credentials(&self) -> ApiCredentials {

@@ -271,7 +271,7 @@ fn mapping_refused_names_what_is_allowed() {
             "[]",
             "the navigation is not an object; expected one such as",
         ),
-        ("{", "the navigation is not JSON: line 1, column 1"),
+        ("{", "the navigation is not JSON5: line 1, column 2"),
         (
             "{\"w\":{}}",
             "\"w\" is not an event; expected one of key:NAME",
