@@ -2,16 +2,18 @@
 
 //! The real server's replies, edited in transit; and a session that another client owns.
 
-use std::time::Duration;
+use std::{sync::mpsc, time::Duration};
 
 use reactor_tests::{
     http,
     pipeline::wait_until,
+    process::in_own_process,
     proxy::{Proxy, Rule, RuntimeRoute},
     server::Server,
 };
 use serde_json::{Value, json};
 
+use crate::health;
 use crate::support::{
     CODEC_NOT_FOUND, Expected, NOT_AUTHORIZED, OPEN_READ, READ, TIMEOUT, assert_fails,
     count_buffers, source, stop_and_check,
@@ -142,6 +144,35 @@ fn peer_with_forged_fingerprint_is_ignored() {
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(buffers(), 0);
     stop_and_check(&running);
+}
+
+/// webrtcbin asks for the pads of its data channels when SCTP is established. GStreamer's log says
+/// when that is, and holds it up until the element stops.
+#[test]
+fn stop_while_data_channels_are_linked_is_clean() {
+    if !in_own_process("answers::stop_while_data_channels_are_linked_is_clean") {
+        return;
+    }
+    let server = Server::playground();
+    let running = source(&server.url(), "");
+    let (sender, established) = mpsc::channel();
+    gst::log::set_threshold_for_name("webrtcbin", gst::DebugLevel::Debug);
+    gst::log::remove_default_log_function();
+    gst::log::add_log_function(move |_, _, _, _, _, _, message| {
+        if message
+            .get()
+            .is_some_and(|text| text.contains("SCTP association established"))
+        {
+            let _ = sender.send(());
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    });
+    running.play();
+    established.recv_timeout(TIMEOUT).expect("SCTP");
+    stop_and_check(&running);
+    std::thread::sleep(Duration::from_secs(1));
+    health::assert_clean();
+    server.wait_for_state("ready", TIMEOUT);
 }
 
 /// The candidates of both sides lead to a port that nothing listens on.

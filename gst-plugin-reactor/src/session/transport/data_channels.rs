@@ -82,6 +82,30 @@ impl DataChannels {
     }
 }
 
+/// Takes SCTP out of the flow of packets, and waits for the packet that it handles now.
+///
+/// The packet that establishes the association has webrtcbin request a pad of sctpenc
+/// for each channel. If sctpenc stops meanwhile, it reads its association when that is
+/// gone ("`g_object_get: assertion 'G_IS_OBJECT (object)' failed`", seen with 1.22).
+pub(super) fn detach(webrtcbin: &gst::Element) {
+    let Some(bin) = webrtcbin.downcast_ref::<gst::Bin>() else {
+        return;
+    };
+    let is_decoder = |element: &gst::Element| {
+        let factory = element.factory();
+        factory.is_some_and(|factory| factory.name() == "sctpdec")
+    };
+    for decoder in bin.children().into_iter().filter(is_decoder) {
+        let Some(sink) = decoder.static_pad("sink") else {
+            continue;
+        };
+        if let Some(peer) = sink.peer() {
+            let _ = peer.unlink(&sink);
+        }
+        let _ = sink.set_active(false);
+    }
+}
+
 fn create_channel(
     webrtcbin: &gst::Element,
     channel: Channel,

@@ -14,7 +14,7 @@ use gst_webrtc::{
 use super::{
     bandwidth_estimator::BandwidthEstimator,
     counters,
-    data_channels::DataChannels,
+    data_channels::{self, DataChannels},
     handles::{CAT, ReportSender, TransportCommand, TransportHandles, bridge_clock},
     ice,
     remb::Remb,
@@ -248,6 +248,7 @@ impl Drop for PeerConnection {
         if let Some(bandwidth_estimator) = &self.bandwidth_estimator {
             bandwidth_estimator.unlock_state();
         }
+        data_channels::detach(&self.webrtcbin);
         if self.pipeline.set_state(gst::State::Null).is_err() {
             gst::warning!(CAT, obj = self.pipeline, "could not be shut down");
         }
