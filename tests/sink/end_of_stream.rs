@@ -11,7 +11,7 @@ use gst::prelude::*;
 use reactor_tests::{
     TIMEOUT,
     camera_view::{CameraView, Colour},
-    pipeline::{TestPipeline, wait_until},
+    pipeline::{TestPipeline, wait_for_status, wait_until},
     proxy::{Proxy, Rule, RuntimeRoute},
     server::Server,
 };
@@ -100,23 +100,75 @@ fn file_input_waiting_for_session_can_be_stopped() {
     view.wait_for(Colour::Red, TIMEOUT);
 }
 
+/// Runs an operation that must not take long.
+fn assert_returns(what: &str, operation: impl FnOnce() + Send + 'static) {
+    let (sender, returned) = mpsc::channel();
+    std::thread::spawn(move || {
+        operation();
+        let _ = sender.send(());
+    });
+    let limit = Duration::from_secs(5);
+    assert!(returned.recv_timeout(limit).is_ok(), "{what} hangs");
+}
+
+/// A pipeline's EOS waits for its sources, and these for whoever takes what they push.
 #[test]
 fn eos_does_not_wait_for_file_input_that_waits_for_session() {
     let server = Server::playground();
     let proxy = Proxy::before(&server);
     proxy.rule(RuntimeRoute::StartSession, Rule::Hang);
-    for factory in ["reactorfilter", "reactorsink"] {
+    // More pictures than the element's queue takes.
+    let held = Duration::from_millis(500);
+    for (factory, to_pipeline) in [
+        ("reactorfilter", false),
+        ("reactorsink", false),
+        // Ctrl-C of gst-launch-1.0 -e.
+        ("reactorsink", true),
+    ] {
         let url = proxy.url();
+        let file = FILE.replace("num-buffers=45", "");
         let running = TestPipeline::launch(&format!(
-            "{FILE} ! {factory} name=e local=true api-url={url}"
+            "{file} ! {factory} name=e local=true api-url={url}"
         ));
-        // More pictures than the element's queue takes.
-        std::thread::sleep(Duration::from_millis(500));
-        let (sender, sent) = mpsc::channel();
-        let element = running.by_name("e");
-        std::thread::spawn(move || sender.send(element.send_event(gst::event::Eos::new())));
-        let limit = Duration::from_secs(5);
-        sent.recv_timeout(limit).expect("send_event returns");
+        std::thread::sleep(held);
+        let element = match to_pipeline {
+            true => running.pipeline.clone().upcast(),
+            false => running.by_name("e"),
+        };
+        assert_returns("EOS", move || {
+            element.send_event(gst::event::Eos::new());
+        });
+        if to_pipeline {
+            running.wait_eos(TIMEOUT);
+        }
         assert_stops_soon(&running);
+    }
+}
+
+#[test]
+fn release_of_pad_does_not_wait_for_its_stream() {
+    let server = Server::playground();
+    let proxy = Proxy::before(&server);
+    proxy.rule(RuntimeRoute::StartSession, Rule::Hang);
+    // In PLAYING the session is waited for, in PAUSED the clock.
+    for state in [gst::State::Playing, gst::State::Paused] {
+        let running = parse_sink(&proxy.url(), FILE, "");
+        running.pipeline.set_state(state).unwrap();
+        let element = running.by_name("s");
+        match state {
+            gst::State::Playing => std::thread::sleep(Duration::from_millis(500)),
+            _ => {
+                wait_for_status(&element, "ready", TIMEOUT);
+                std::thread::sleep(Duration::from_millis(500));
+                assert_eq!(sent(&running, "video_0"), 0);
+            }
+        }
+        assert_returns("release_request_pad", move || {
+            let pad = element.static_pad("video_0").unwrap();
+            let _ = pad.peer().unwrap().unlink(&pad);
+            element.release_request_pad(&pad);
+        });
+        assert_stops_soon(&running);
+        proxy.reset();
     }
 }

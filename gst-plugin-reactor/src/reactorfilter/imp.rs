@@ -16,7 +16,7 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 
 use crate::{
     element::{gobject, lifecycle::Lifecycle, lock},
-    gst_helpers::{debug_category, end_inputs},
+    gst_helpers::debug_category,
     platform::{Code, Error},
     property::{self, Property, settings},
     reactorsink::{SinkSettings, encoder_setup_signal},
@@ -330,10 +330,11 @@ impl ElementImpl for ReactorFilter {
     }
 
     fn send_event(&self, event: gst::Event) -> bool {
-        if event.type_() != gst::EventType::Eos {
+        if !event.is_downstream() {
             return self.parent_send_event(event);
         }
-        end_inputs(self.obj().upcast_ref());
+        // As a source does; the input's events come by its pad.
+        self.sink.send_event(event.clone());
         self.src.send_event(event)
     }
 

@@ -34,6 +34,8 @@ pub struct Flow {
     is_open: AtomicBool,
     /// Upstream is live: it cannot wait.
     is_live: AtomicBool,
+    /// Nothing is held any more: the stream is about to end.
+    is_ending: AtomicBool,
     /// The running time of the first buffer that is held.
     held: Mutex<Option<gst::ClockTime>>,
     received: AtomicU64,
@@ -121,7 +123,7 @@ impl Gate {
 
     /// Holds a stream that is not live until the gate opens.
     pub fn hold(&self) {
-        if lock(&self.hold_probe).is_some() {
+        if lock(&self.hold_probe).is_some() || self.flow.is_ending.load(Ordering::Acquire) {
             return;
         }
         let flow = self.flow.clone();
@@ -155,8 +157,20 @@ impl Gate {
         self.flow.is_open.store(false, Ordering::Release);
     }
 
+    /// Holds the stream no longer, because it is to end: what comes before the gate
+    /// opens is dropped. Whoever pushes is free for the EOS.
+    pub fn end(&self) {
+        self.flow.is_ending.store(true, Ordering::Release);
+        let probe = lock(&self.hold_probe).take();
+        lock(&self.flow.held).take();
+        if let Some(probe) = probe {
+            self.src.remove_probe(probe);
+        }
+    }
+
     /// Restores a closed gate's first state, for a new session.
     pub fn reset(&self) {
+        self.flow.is_ending.store(false, Ordering::Release);
         self.release(gst::ClockTime::ZERO, None);
         self.src.set_offset(0);
         self.hold();

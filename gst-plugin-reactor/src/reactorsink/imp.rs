@@ -137,7 +137,9 @@ impl ObjectImpl for ReactorSink {
         self.parent_constructed();
         let element = self.obj();
         element.set_suppressed_flags(gst::ElementFlags::SOURCE | gst::ElementFlags::SINK);
-        element.set_element_flags(gst::ElementFlags::SINK);
+        // A bin sends EOS to its sources: `gst-launch-1.0 -e` at Ctrl-C. This sink has
+        // to hear of it first, because a file that it holds keeps its source from that.
+        element.set_element_flags(gst::ElementFlags::SINK | gst::ElementFlags::SOURCE);
     }
 
     fn properties() -> &'static [glib::ParamSpec] {
@@ -251,8 +253,9 @@ impl ElementImpl for ReactorSink {
         };
         if let Some(sink_pad) = sink_pad {
             let element = self.obj();
-            let _ = sink_pad.pad.set_active(false);
+            // First, because whoever pushes may wait in there.
             sink_pad.close(element.upcast_ref());
+            let _ = sink_pad.pad.set_active(false);
             if let Some(track) = sink_pad.track() {
                 self.send_event(SinkEvent::PadReleased(track));
             }
@@ -261,8 +264,15 @@ impl ElementImpl for ReactorSink {
     }
 
     fn send_event(&self, event: gst::Event) -> bool {
-        if event.type_() != gst::EventType::Eos {
+        if !event.is_downstream() {
             return self.parent_send_event(event);
+        }
+        if event.type_() != gst::EventType::Eos {
+            // A bin sends it to its sources, and from there it comes by the pads.
+            return true;
+        }
+        for sink_pad in self.sink_pads() {
+            sink_pad.end();
         }
         end_inputs(self.obj().upcast_ref());
         true

@@ -118,6 +118,11 @@ impl SinkPad {
         self.gate.hold();
     }
 
+    /// The stream is to end: it waits for the session no longer.
+    pub fn end(&self) {
+        self.gate.end();
+    }
+
     fn shut(&self) {
         self.gate.close();
         let mut state = lock(&self.state);
@@ -275,15 +280,16 @@ impl SinkPad {
         }
     }
 
-    /// Removes all elements of the pad.
+    /// Removes all elements of the pad, the sink first: in PAUSED it keeps the others
+    /// from stopping.
     pub fn close(&self, bin: &gst::Bin) {
         self.gate.close();
+        remove_elements(bin, &[self.sink.clone().upcast()]);
         let chain = lock(&self.state).chain.take();
         if let Some(chain) = chain {
             chain.remove(bin);
         }
-        let own = [self.gate.queue.clone(), self.sink.clone().upcast()];
-        remove_elements(bin, &own);
+        remove_elements(bin, std::slice::from_ref(&self.gate.queue));
     }
 
     /// Unbinds the pad and removes the encoder, for a new session.
