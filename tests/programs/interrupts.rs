@@ -28,7 +28,7 @@ use reactor_tests::{
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// $ stands for the properties of the server.
-const LINES: [&str; 8] = [
+const LINES: [&str; 10] = [
     "reactorsrc $ ! fakesink",
     "videotestsrc is-live=true ! reactorfilter $ ! fakesink",
     "reactorsrc $ name=r r. ! queue ! videoconvert ! x264enc ! h264parse ! mux. \
@@ -39,6 +39,9 @@ const LINES: [&str; 8] = [
     "videotestsrc num-buffers=40 ! reactorfilter $ ! queue ! matroskamux ! \
      filesink location=/dev/null",
     "videotestsrc is-live=true ! reactorsink $ reactorsrc $ ! queue ! videoconvert ! fakesink",
+    "reactorsrc $ name=r r.video_main_video ! fakesink r.video_nope ! fakesink",
+    // Not live: a file that waits for the session, and then goes on.
+    "videotestsrc ! reactorsink $",
 ];
 
 #[derive(Debug, Parser)]

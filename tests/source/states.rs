@@ -369,6 +369,26 @@ fn nothing_linked_is_said_and_eos_ends_pipeline() {
     );
     running.stop();
 
+    // A wrong pad beside a right one: the pipeline would wait for the EOS of its sink.
+    let line = format!(
+        "reactorsrc name=r {properties} r.video_main_video ! fakesink sync=false \
+         r.video_nope ! queue ! fakesink name=unfed async=false"
+    );
+    let running = TestPipeline::launch(&line);
+    let warning = running.wait_message(TIMEOUT, |message| match message.view() {
+        gst::MessageView::Warning(warning) => {
+            let text = warning.error().message().to_owned();
+            text.contains("video_main_video").then_some(text)
+        }
+        _ => None,
+    });
+    assert!(warning.contains("nothing is linked to queue"), "{warning}");
+    running.pipeline.send_event(gst::event::Eos::new());
+    let error = running.wait_error(TIMEOUT);
+    let text = error.error.message();
+    assert!(text.contains("nothing is linked to queue") && text.contains("video_main_video"));
+    running.stop();
+
     // An element that only steers the model holds up nobody.
     let line = format!("reactorsrc name=r {properties} audiotestsrc is-live=true ! fakesink");
     let running = TestPipeline::launch(&line);

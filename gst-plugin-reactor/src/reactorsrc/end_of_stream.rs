@@ -17,6 +17,9 @@ use crate::{
     session::run_after,
 };
 
+/// An application may link further pads after the end, within this time.
+const LINK_PATIENCE: Duration = Duration::from_secs(2);
+
 impl ReactorSrc {
     /// Ends all streams, on behalf of the application. Streams that have begun
     /// end at once, the others on the event thread: neither needs this thread,
@@ -55,7 +58,7 @@ impl ReactorSrc {
         }
         match self.end_streams() {
             Err(error) => self.fail(&error),
-            Ok(true) => {}
+            Ok(true) => self.check_later(),
             // No pad can pass an EOS on: without this error the application
             // would wait for one forever.
             Ok(false) => self.fail(&Error::api(
@@ -71,7 +74,7 @@ impl ReactorSrc {
         match self.end_streams() {
             _ if requested => {}
             Err(error) => self.fail(&error),
-            Ok(true) => {}
+            Ok(true) => self.check_later(),
             Ok(false) => self.fail(&Error::gpu(
                 Code::SessionTerminal,
                 format!(
@@ -83,17 +86,15 @@ impl ReactorSrc {
     }
 
     /// Ends all streams after the queued units. Returns whether there are any.
-    /// Fails when none of them can pass an EOS on, and the pipeline waits for one.
+    /// Fails when none of their pads is linked, and the pipeline waits for an EOS.
     fn end_streams(&self) -> Result<bool, Error> {
         let tracks = self.tracks();
         for track in &tracks {
             self.end_track(track, TrackPad::end);
         }
         let has_messages = self.end_messages();
-        let unlinked = self.unlinked_pads();
-        if let Some(pads) = unlinked.filter(|_| self.pipeline_has_unfed_element()) {
-            let text = format!("ended, but no pad is linked that could pass an EOS on: {pads}");
-            return Err(Error::api(Code::Aborted, text));
+        if !tracks.is_empty() && !self.is_linked() {
+            self.require_fed()?;
         }
         Ok(has_messages || !tracks.is_empty())
     }
@@ -105,6 +106,35 @@ impl ReactorSrc {
             stream.end();
             true
         })
+    }
+
+    /// Looks after [`LINK_PATIENCE`] whether the EOS of all streams reaches each sink.
+    fn check_later(&self) {
+        let generation = self.membership.state.generation();
+        if let Some(events) = self.events() {
+            run_after(LINK_PATIENCE, move || {
+                events.send(SourceEvent::CheckEnd(generation));
+            });
+        }
+    }
+
+    /// The streams of this generation ended a while ago.
+    pub(super) fn check_end(&self, generation: u64) {
+        if self.membership.state.is_current(generation)
+            && let Err(error) = self.require_fed()
+        {
+            self.fail(&error);
+        }
+    }
+
+    /// Fails if the pipeline waits for an EOS that no pad can pass on.
+    fn require_fed(&self) -> Result<(), Error> {
+        let Some(unfed) = self.unfed_element() else {
+            return Ok(());
+        };
+        let (unfed, pads) = (unfed.name(), self.pad_names());
+        let text = format!("ended, but nothing is linked to {unfed}, so no EOS reaches it: {pads}");
+        Err(Error::api(Code::Aborted, text))
     }
 
     /// The pad of a track was linked after its end.
@@ -130,42 +160,56 @@ impl ReactorSrc {
         }
     }
 
-    /// Warns, once the session is ready, if the application has linked nothing:
-    /// a pad's name may be wrong.
+    /// Warns, once the session is ready, if the application has linked nothing, or an
+    /// element of the pipeline still waits for a stream: a pad's name may be wrong.
     pub(super) fn warn_if_unlinked(&self) {
-        if let Some(pads) = self.unlinked_pads() {
-            let text = format!("no pad is linked, so nothing is received: {pads}");
-            let error = Error::api(Code::Other("NOTHING_LINKED".into()), text);
-            let id = self.membership.state.session_id();
-            errors::post_warning(self.obj().upcast_ref(), &error, id.as_deref());
-        }
+        let text = match self.unfed_element() {
+            _ if !self.is_linked() => "no pad is linked, so nothing is received".to_owned(),
+            Some(unfed) => format!("nothing is linked to {}", unfed.name()),
+            None => return,
+        };
+        let text = format!("{text}: {}", self.pad_names());
+        let error = Error::api(Code::Other("NOTHING_LINKED".into()), text);
+        let id = self.membership.state.session_id();
+        errors::post_warning(self.obj().upcast_ref(), &error, id.as_deref());
     }
 
-    /// What the pads are called, if there are any and none is linked.
-    fn unlinked_pads(&self) -> Option<String> {
-        let tracks = self.tracks();
+    fn is_linked(&self) -> bool {
         let has_messages = self.messages().is_some_and(|stream| stream.pad.is_linked());
-        let is_linked = has_messages || tracks.iter().any(|track| track.pad.is_linked());
-        let names: Vec<_> = tracks.iter().map(|track| track.pad.name()).collect();
-        let list = format!("the model's tracks are {}", names.join(", "));
-        (!is_linked && !names.is_empty()).then_some(list)
+        has_messages || self.tracks().iter().any(|track| track.pad.is_linked())
     }
 
-    /// Whether an element of the pipeline takes a stream and nothing is linked to
-    /// it: the pipeline waits for its EOS.
-    fn pipeline_has_unfed_element(&self) -> bool {
+    /// What the tracks' pads are called.
+    fn pad_names(&self) -> String {
+        let tracks = self.tracks();
+        let names: Vec<_> = tracks.iter().map(|track| track.pad.name()).collect();
+        format!("the model's tracks are {}", names.join(", "))
+    }
+
+    /// An element of the pipeline that takes a stream, has none, and keeps a sink from
+    /// EOS: the pipeline waits for it.
+    fn unfed_element(&self) -> Option<gst::Element> {
         let element = self.obj();
         let mut top = element.clone().upcast::<gst::Object>();
         while let Some(parent) = top.parent() {
             top = parent;
         }
-        let Some(bin) = top.downcast_ref::<gst::Bin>() else {
-            return false;
-        };
-        let elements = bin.iterate_recurse().into_iter().flatten();
-        let mut others = elements.filter(|other| !other.has_as_ancestor(&*element));
-        others.any(|other| is_unfed(&other))
+        let elements = top.downcast_ref::<gst::Bin>()?.iterate_recurse();
+        let mut elements = elements.into_iter().flatten();
+        elements.find(|other| is_the_users(other) && is_unfed(other) && leads_to_sink(other))
     }
+}
+
+/// Whether the element is no part of another one.
+fn is_the_users(element: &gst::Element) -> bool {
+    let mut parent = element.parent();
+    while let Some(bin) = parent {
+        if ![gst::Bin::static_type(), gst::Pipeline::static_type()].contains(&bin.type_()) {
+            return false;
+        }
+        parent = bin.parent();
+    }
+    true
 }
 
 fn is_unfed(element: &gst::Element) -> bool {
@@ -173,6 +217,33 @@ fn is_unfed(element: &gst::Element) -> bool {
     let takes_input = templates
         .iter()
         .any(|template| template.direction() == gst::PadDirection::Sink);
-    let is_source = element.element_flags().contains(gst::ElementFlags::SOURCE);
-    takes_input && !is_source && !element.sink_pads().iter().any(PadExt::is_linked)
+    takes_input && !element.sink_pads().iter().any(PadExt::is_linked)
+}
+
+/// Whether the element, or one that it feeds, is a sink: pipelines wait for their EOS.
+fn leads_to_sink(element: &gst::Element) -> bool {
+    let mut reached = vec![element.clone()];
+    let mut next = 0;
+    while let Some(element) = reached.get(next).cloned() {
+        if element.element_flags().contains(gst::ElementFlags::SINK) {
+            return true;
+        }
+        let fed = element.src_pads().into_iter().filter_map(fed_element);
+        for element in fed.collect::<Vec<_>>() {
+            if !reached.contains(&element) {
+                reached.push(element);
+            }
+        }
+        next += 1;
+    }
+    false
+}
+
+/// The element that a source pad feeds, also one outside of its bin.
+fn fed_element(pad: gst::Pad) -> Option<gst::Element> {
+    let mut peer = pad.peer()?;
+    while let Some(ghost_pad) = peer.parent().and_downcast::<gst::Pad>() {
+        peer = ghost_pad.peer()?;
+    }
+    peer.parent_element()
 }

@@ -13,6 +13,8 @@ pub enum SourceEvent {
     FirstUnit { track: String, caps: gst::Caps },
     /// The application asked this generation of the element to end its streams.
     End(u64),
+    /// The streams of this generation ended a while ago.
+    CheckEnd(u64),
     /// The pad of a track was linked after its stream had ended.
     LinkedAfterEnd(String),
     /// The pad `messages` has dropped some.

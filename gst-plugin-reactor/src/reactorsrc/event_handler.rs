@@ -67,6 +67,7 @@ impl ReactorSrc {
                 }
             }
             SourceEvent::End(generation) => self.end(generation),
+            SourceEvent::CheckEnd(generation) => self.check_end(generation),
             SourceEvent::LinkedAfterEnd(track) => self.end_late_track(&track),
             SourceEvent::MessagesDropped => self.warn_of_dropped_messages(),
         }
