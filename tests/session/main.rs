@@ -4,6 +4,7 @@
 //! many sessions.
 
 mod commands;
+mod hammer;
 mod replies;
 mod resources;
 mod sharing;

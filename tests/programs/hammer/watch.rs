@@ -15,13 +15,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gst::glib;
+use gst::{glib, prelude::*};
 use reactor_tests::scratch;
 
 /// The longest that an operation may take.
 const LIMIT: Duration = Duration::from_secs(5);
 
 static OPERATIONS: Mutex<BTreeMap<u64, (Instant, String)>> = Mutex::new(BTreeMap::new());
+static WATCHED: Mutex<Vec<glib::WeakRef<gst::Element>>> = Mutex::new(Vec::new());
 static COMPLAINTS: AtomicUsize = AtomicUsize::new(0);
 
 /// Starts to watch this process.
@@ -60,6 +61,11 @@ fn end_if_stuck() {
     for (begin, name) in operations.values() {
         println!("for {:.1?}: {name}", begin.elapsed());
     }
+    for pipeline in WATCHED.lock().expect("no panic").iter() {
+        if let Some(pipeline) = pipeline.upgrade() {
+            print_states(pipeline.upcast_ref(), 0);
+        }
+    }
     // Into a file: this process stands still meanwhile, and could not read a pipe.
     let path = scratch::path("hammer-threads.txt");
     let file = File::create(&path).expect("a file");
@@ -74,6 +80,34 @@ fn end_if_stuck() {
         println!("the threads are in {}", path.display());
     }
     std::process::exit(1);
+}
+
+/// Prints the state of an element and of what is in it, without any lock that an operation may
+/// hold for long.
+fn print_states(element: &gst::Element, depth: usize) {
+    let (current, pending) = (element.current_state(), element.pending_state());
+    let locked = if element.is_locked_state() {
+        ", locked"
+    } else {
+        ""
+    };
+    let name = element.name();
+    println!(
+        "{:depth$}{name}: {current:?}, pending {pending:?}{locked}",
+        ""
+    );
+    if let Some(bin) = element.downcast_ref::<gst::Bin>() {
+        for child in bin.children() {
+            print_states(&child, depth + 2);
+        }
+    }
+}
+
+/// Says the states of this pipeline, or of an element without one, when something hangs.
+pub fn watch(element: &gst::Element) {
+    let mut watched = WATCHED.lock().expect("no panic");
+    watched.retain(|element| element.upgrade().is_some());
+    watched.push(element.downgrade());
 }
 
 /// Runs an operation that must not take long, on any thread.

@@ -30,7 +30,7 @@ const ORPHAN_TIMEOUT: &str = "3600";
 
 /// $ stands for the properties of the server, % for a queue that never blocks: whoever stops a
 /// source alone waits for a sink that waits for preroll, in GStreamer itself.
-const LINES: [&str; 9] = [
+const LINES: [&str; 10] = [
     "reactorsrc $ ! % ! fakesink",
     "reactorsrc name=r $ r. ! % ! fakesink r. ! % ! fakesink",
     "videotestsrc is-live=true ! video/x-raw,width=160,height=120 ! reactorsink $",
@@ -40,6 +40,7 @@ const LINES: [&str; 9] = [
      reactorsrc $ ! % ! fakesink",
     "videotestsrc num-buffers=30 ! video/x-raw,width=160,height=120 ! \
      reactorfilter $ drain-time=100 ! % ! fakesink",
+    "videotestsrc num-buffers=60 ! video/x-raw,width=160,height=120 ! reactorsink $",
     "reactorsrc $ ! % ! fakesink reactorclip request=now duration=1 ! % ! fakesink",
     "reactorsrc $ reactorsink $",
     "reactorsrc $ waiting-timeout=500 ! % ! fakesink sync=false async=false",
@@ -122,6 +123,8 @@ pub struct Player {
     /// The elements of this plugin, in the pipeline or taken out of it.
     pub reactors: Vec<gst::Element>,
     pub armed: Armed,
+    /// A source that is not live waits until an element takes what it pushes.
+    pub waits: bool,
 }
 
 impl Player {
@@ -138,7 +141,9 @@ impl Player {
             reactors: elements.iter().filter(is_reactor).cloned().collect(),
             pipeline,
             armed: Armed::default(),
+            waits: line.contains("num-buffers"),
         };
+        watch::watch(player.pipeline.upcast_ref());
         for element in &player.reactors {
             player.watch_callbacks(element);
         }
