@@ -1,17 +1,40 @@
 // SPDX-License-Identifier: MIT
 
-//! Network interfaces that come and go, in the namespace of `tests/netns.sh`.
+//! Addresses of network interfaces that come and go, in the namespace of `tests/netns.sh`.
 
-use std::process::Command;
+use std::{fs, net::UdpSocket, process::Command};
 
 use crate::link_down::in_own_namespace;
 
-/// The first interface, that of `netns.sh`.
-const FIRST: [&str; 2] = ["10.77.0.1/24", "reactor0"];
-const SECOND: [&str; 2] = ["10.78.0.1/24", "reactor2"];
+#[derive(Debug, Clone, Copy)]
+pub enum Address {
+    /// IPv4 on the first interface, that of `netns.sh`.
+    First,
+    /// IPv4 on a second interface.
+    Second,
+    /// IPv6 on the first interface. It cannot be used before the kernel has found that nobody else
+    /// has it, which takes a second.
+    Ipv6,
+}
 
-/// A second interface beside that of `netns.sh`, without an address; dropping it restores the
-/// network of before.
+impl Address {
+    /// As arguments of `ip address`.
+    const fn arguments(self) -> &'static str {
+        match self {
+            Self::First => "10.77.0.1/24 dev reactor0",
+            Self::Second => "10.78.0.1/24 dev reactor2",
+            Self::Ipv6 => "fd00:77::1/64 dev reactor0",
+        }
+    }
+
+    pub fn is_usable(self) -> bool {
+        let address = self.arguments().split('/').next().unwrap();
+        UdpSocket::bind((address, 0)).is_ok()
+    }
+}
+
+/// A second interface beside that of `netns.sh`, without an address, and IPv6 without any but
+/// `::1`; dropping it restores the network of before.
 #[derive(Debug)]
 pub struct Interfaces(());
 
@@ -25,33 +48,39 @@ impl Interfaces {
         }
         let interfaces = Self(());
         ip("link add reactor2 type veth peer name reactor3");
+        // No address of a link: candidates are of the addresses that are added.
+        ip("link set reactor0 addrgenmode none");
+        for interface in ["lo", "reactor0"] {
+            assert!(enable_ipv6(interface, true), "IPv6 on {interface}");
+        }
         ip("link set reactor2 up");
         ip("link set reactor3 up");
         Some(interfaces)
     }
 
-    pub fn add_first(&self) {
-        change("add", FIRST);
+    pub fn add(&self, address: Address) {
+        ip(&format!("address add {}", address.arguments()));
     }
 
-    pub fn remove_first(&self) {
-        change("del", FIRST);
-    }
-
-    pub fn add_second(&self) {
-        change("add", SECOND);
+    pub fn remove(&self, address: Address) {
+        ip(&format!("address del {}", address.arguments()));
     }
 }
 
 impl Drop for Interfaces {
     fn drop(&mut self) {
         run("link del reactor2");
-        run(&format!("address replace {} dev {}", FIRST[0], FIRST[1]));
+        for interface in ["lo", "reactor0"] {
+            enable_ipv6(interface, false);
+        }
+        run(&format!("address replace {}", Address::First.arguments()));
     }
 }
 
-fn change(what: &str, [address, interface]: [&str; 2]) {
-    ip(&format!("address {what} {address} dev {interface}"));
+/// `netns.sh` has disabled it.
+fn enable_ipv6(interface: &str, enable: bool) -> bool {
+    let path = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
+    fs::write(path, if enable { "0" } else { "1" }).is_ok()
 }
 
 fn ip(arguments: &str) {

@@ -21,6 +21,7 @@ const EVENTS_SILENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Server {
     child: Child,
+    host: String,
     pub port: u16,
 }
 
@@ -32,10 +33,15 @@ impl Server {
 
     /// The playground with these environment variables.
     pub fn start(environment: &[(&str, &str)]) -> Self {
+        Self::start_at("127.0.0.1", environment)
+    }
+
+    /// On this address of the machine.
+    pub fn start_at(host: &str, environment: &[(&str, &str)]) -> Self {
         let port = free_port();
         let mut command = Command::new(serve_script());
         command
-            .args(["run", "--port", &port.to_string()])
+            .args(["run", "--host", host, "--port", &port.to_string()])
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null());
@@ -44,6 +50,7 @@ impl Server {
         }
         let mut server = Self {
             child: command.spawn().expect("the serve script runs"),
+            host: host.to_owned(),
             port,
         };
         server.raise_priority();
@@ -74,7 +81,10 @@ impl Server {
     }
 
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        match self.host.contains(':') {
+            true => format!("http://[{}]:{}", self.host, self.port),
+            false => format!("http://{}:{}", self.host, self.port),
+        }
     }
 
     pub fn pid(&self) -> u32 {

@@ -4,6 +4,8 @@
 //! takes the network of the whole namespace down, or measures delays of a few milliseconds.
 
 mod audio_video_sync;
+mod interfaces;
 mod latency;
+mod loopback;
 mod reconnect;
 mod resume_window;

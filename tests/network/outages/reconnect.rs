@@ -3,138 +3,20 @@
 //! A connection that is lost, closed or replaced while the session goes on: against the real local
 //! runtime.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
-};
+use std::time::Duration;
 
 use gst::prelude::*;
 use reactor_tests::{
     TIMEOUT,
     actions::{PendingReply, disconnect, emit_action, reconnect, with_track},
-    camera_view::{CameraView, Colour},
-    frames::FrameReader,
+    camera_view::Colour,
     link_down::{LinkDown, exclusive_network},
-    network_interfaces::Interfaces,
     pipeline::{TestPipeline, is_v0, wait_for, wait_for_status, wait_until},
     proxy::{Proxy, RuntimeRoute},
     server::Server,
-    tick_messages::TickMessages,
 };
 
-/// A camera and a display in one session.
-struct LoopbackSession {
-    running: TestPipeline,
-    view: CameraView,
-    reader: FrameReader,
-    times: Times,
-    ticks: TickMessages,
-    _exclusive: MutexGuard<'static, ()>,
-}
-
-impl LoopbackSession {
-    fn open(url: &str, properties: &str) -> Self {
-        let exclusive = exclusive_network();
-        let line = format!(
-            "videotestsrc is-live=true pattern={} name=t \
-             ! video/x-raw,width=320,height=180,framerate=15/1 ! reactorsink name=s \
-             reactorsrc name=r local=true api-url={url} {properties} \
-             r.video_main_video ! videoconvert ! video/x-raw,format=I420 \
-             ! identity name=i ! fakesink sync=false async=false \
-             r.audio_main_audio ! audioconvert ! identity name=a ! fakesink sync=false async=false",
-            Colour::Red.pattern()
-        );
-        let running = TestPipeline::parse(&line);
-        let pad = running.pad("i", "src");
-        let loopback = Self {
-            view: CameraView::watch(&pad),
-            reader: FrameReader::watch(&pad),
-            times: Times::watch([&pad, &running.pad("a", "src")]),
-            ticks: TickMessages::watch(&running.by_name("r")),
-            running,
-            _exclusive: exclusive,
-        };
-        loopback.running.play();
-        loopback.view.wait_for(Colour::Red, TIMEOUT);
-        wait_until("both streams", TIMEOUT, || {
-            loopback.times.all().iter().all(|pad| pad.len() > 10)
-        });
-        loopback
-    }
-
-    fn source(&self) -> gst::Element {
-        self.running.by_name("r")
-    }
-
-    fn session_id(&self) -> Option<String> {
-        self.source().property("session-id")
-    }
-
-    /// Waits until the camera is visible again, and for 30 more pictures.
-    fn wait_for_more(&self) {
-        self.view.clear();
-        self.view.wait_for(Colour::Red, TIMEOUT);
-        let seen = self.reader.len();
-        self.reader.wait_for(seen + 30, TIMEOUT);
-    }
-
-    /// No error, PLAYING, and timestamps that increase.
-    fn assert_plays_without_error(&self) {
-        self.running.assert_no_error();
-        let (_, state, _) = self.running.pipeline.state(gst::ClockTime::ZERO);
-        assert_eq!(state, gst::State::Playing);
-        self.times.assert_increasing();
-    }
-
-    fn wait_resumed(&self) -> gst::Structure {
-        self.running.wait_element("reactor-interrupted", TIMEOUT);
-        self.running.wait_element("reactor-resumed", TIMEOUT)
-    }
-}
-
-/// The timestamps of all buffers that pass some pads.
-#[derive(Clone, Default)]
-struct Times(Arc<Mutex<Vec<Track>>>);
-
-/// The timestamps of a pad, and whether DISCONT is set.
-type Track = Vec<(gst::ClockTime, bool)>;
-
-impl Times {
-    fn watch(pads: [&gst::Pad; 2]) -> Self {
-        let times = Self::default();
-        *times.0.lock().unwrap() = vec![Vec::new(); pads.len()];
-        for (n, pad) in pads.into_iter().enumerate() {
-            let times = times.0.clone();
-            pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-                let buffer = info.buffer().unwrap();
-                let discont = buffer.flags().contains(gst::BufferFlags::DISCONT);
-                times.lock().unwrap()[n].push((buffer.pts().unwrap(), discont));
-                gst::PadProbeReturn::Ok
-            });
-        }
-        times
-    }
-
-    fn all(&self) -> Vec<Track> {
-        self.0.lock().unwrap().clone()
-    }
-
-    fn assert_increasing(&self) {
-        for pad in self.all() {
-            assert!(pad.len() > 30);
-            let bad = pad.windows(2).find(|pair| pair[1].0 <= pair[0].0);
-            assert!(bad.is_none(), "{bad:?}");
-        }
-    }
-
-    /// DISCONT is set after the gap, and nowhere else.
-    fn assert_discont_once(&self) {
-        for pad in self.all() {
-            let marked: Vec<_> = pad[1..].iter().filter(|(_, discont)| *discont).collect();
-            assert_eq!(marked.len(), 1, "{marked:?} of {pad:?}");
-        }
-    }
-}
+use super::loopback::{LoopbackSession, Track};
 
 #[test]
 fn reconnect_action_resumes_session_on_new_connection() {
@@ -173,44 +55,6 @@ fn outage_resumes_session_on_new_connection() {
     loopback.times.assert_discont_once();
     loopback.running.stop();
     server.wait_for_state("ready", TIMEOUT);
-}
-
-/// The connection moves from one interface to another, then to where there are both. That it is
-/// lost is noticed by the address.
-#[test]
-fn network_change_resumes_session_on_new_connection() {
-    let server = Server::playground();
-    let proxy = Proxy::before(&server);
-    let loopback = LoopbackSession::open(&proxy.url(), "stall-timeout=25000");
-    let Some(interfaces) = Interfaces::new() else {
-        return;
-    };
-    let id = loopback.session_id();
-    // The address is known when statistics are.
-    let pair_is_known = || {
-        wait_until("the candidate pair", TIMEOUT, || {
-            let stats: gst::Structure = loopback.source().property("stats");
-            let connection = stats.get::<gst::Structure>("connection");
-            connection.is_ok_and(|connection| connection.has_field("local-candidate-type"))
-        });
-    };
-    pair_is_known();
-    interfaces.add_second();
-    interfaces.remove_first();
-    let interrupted = loopback
-        .running
-        .wait_element("reactor-interrupted", TIMEOUT);
-    let error = interrupted.get::<gst::Structure>("error").unwrap();
-    let message = error.get::<String>("message").unwrap();
-    assert!(message.contains("has left this machine"), "{message}");
-    loopback.running.wait_element("reactor-resumed", TIMEOUT);
-    loopback.wait_for_more();
-    interfaces.add_first();
-    reconnect(&loopback.source()).wait_ok(TIMEOUT);
-    loopback.running.wait_element("reactor-resumed", TIMEOUT);
-    loopback.wait_for_more();
-    assert_eq!(loopback.session_id(), id);
-    loopback.assert_plays_without_error();
 }
 
 /// The longest time between two buffers, not counting the first second.

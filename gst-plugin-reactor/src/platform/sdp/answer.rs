@@ -66,6 +66,17 @@ pub struct NegotiatedAnswer {
 }
 
 impl NegotiatedAnswer {
+    /// Whether it names a candidate that can be connected to over UDP. (A server
+    /// without an address of its own names one over TCP that only connects itself.)
+    pub fn has_udp_candidates(&self) -> bool {
+        let lines = self.sdp.lines();
+        let mut candidates = lines.filter_map(|line| line.strip_prefix("a=candidate:"));
+        candidates.any(|candidate| {
+            let transport = candidate.split_ascii_whitespace().nth(2);
+            transport.is_some_and(|transport| transport.eq_ignore_ascii_case("udp"))
+        })
+    }
+
     /// Whether the server learns from transport-wide feedback how all received
     /// tracks arrive; `None` if none is received.
     pub fn has_receive_feedback(&self) -> Option<bool> {

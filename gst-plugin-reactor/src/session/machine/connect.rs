@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::{
     state::{
-        CONFLICT_LIMIT, CONNECT_LIMIT, Connecting, Machine, Negotiation, OFFER_LIMIT, Opening,
-        Phase, Polling, Preparing, Ready, Timings,
+        CONFLICT_LIMIT, CONNECT_LIMIT, Connecting, Machine, NO_CANDIDATES_LIMIT, Negotiation,
+        OFFER_LIMIT, Opening, Phase, Polling, Preparing, Ready, Timings,
     },
     trickle::Trickle,
     types::{Action, MachineEvent, NEVER, PlannedTrack, Progress, Status},
@@ -402,8 +402,14 @@ impl Machine {
     fn apply_answer(&mut self, negotiated: sdp::NegotiatedAnswer) {
         self.note_step(|timings| &mut timings.answered);
         self.requests.set_chunking(negotiated.chunking);
+        let reachable = negotiated.has_udp_candidates() || self.trickle.has_candidates();
+        let limit = match reachable || !self.is_resuming() {
+            true => self.step_limit(CONNECT_LIMIT),
+            false => NO_CANDIDATES_LIMIT,
+        };
         self.phase = Phase::Connecting(Connecting {
-            deadline: self.now + self.step_limit(CONNECT_LIMIT),
+            deadline: self.now + limit,
+            limit,
             fingerprint: negotiated.fingerprint.clone(),
             verified: false,
             control: false,
@@ -475,7 +481,7 @@ impl Connecting {
             (false, _) => "no ICE/DTLS connection to the server's media port; is UDP blocked?",
             (true, _) => "the data channels did not open",
         };
-        let limit = CONNECT_LIMIT.as_secs();
+        let limit = self.limit.as_secs();
         let text = format!("the peer connection was not up within {limit} s: {missing}");
         Error::gpu(Code::RequestTimeout, text).during("connect")
     }

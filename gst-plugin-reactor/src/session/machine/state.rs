@@ -34,6 +34,11 @@ pub(super) const QUERY_LIMIT: Duration = Duration::from_millis(1000);
 pub(super) const RECOVERY_WINDOW: Duration = Duration::from_secs(30);
 /// How long each step of resuming it may take.
 pub(super) const RECOVERY_STEP_LIMIT: Duration = Duration::from_secs(5);
+/// How long a connection of a resumed session is waited for if neither side has named
+/// a candidate. libnice 0.1.21 and libwebrtc take no address that an interface gets
+/// later (one of IPv6 takes a second): another connection does. A relay's candidate
+/// may still come.
+pub(super) const NO_CANDIDATES_LIMIT: Duration = Duration::from_secs(1);
 /// The interval of pings. The server drops a connection that is silent for 20 s.
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the tracks stay paused on a new connection. A server sends each one a
@@ -178,6 +183,8 @@ pub(super) struct Polling {
 #[derive(Debug)]
 pub(super) struct Connecting {
     pub(super) deadline: Duration,
+    /// From the answer to the deadline.
+    pub(super) limit: Duration,
     pub(super) fingerprint: Fingerprint,
     pub(super) verified: bool,
     pub(super) control: bool,

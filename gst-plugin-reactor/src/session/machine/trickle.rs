@@ -21,6 +21,8 @@ const BATCH_INTERVAL: Duration = Duration::from_millis(25);
 pub(super) struct Trickle {
     /// Those that the offer has.
     offered: Vec<String>,
+    /// There is one that the offer does not have.
+    found: bool,
     /// The mids of the offer's m-lines.
     mids: Vec<String>,
     /// The server has accepted the offer.
@@ -49,6 +51,11 @@ impl Trickle {
         self.mids = sections.iter().map(|s| s.mid.clone()).collect();
         let offered = &self.offered;
         self.pending.retain(|(_, found)| !offered.contains(found));
+    }
+
+    /// Whether there is an address at which this side could be reached.
+    pub(super) fn has_candidates(&self) -> bool {
+        self.found || !self.offered.is_empty()
     }
 
     /// Adds to an error of the connection that the server may not know all
@@ -85,6 +92,7 @@ impl Machine {
         if trickle.offered.contains(&candidate) {
             return;
         }
+        trickle.found = true;
         if trickle.pending.is_empty() {
             trickle.due = self.now + BATCH_INTERVAL;
         }

@@ -140,3 +140,64 @@ fn next_connection_trickles_anew() {
     let out = harness.handle(Input::OfferPosted(Ok(())));
     assert_eq!(out, [posted(&[3])]);
 }
+
+/// An SDP without candidates that can be connected to.
+fn unreachable(sdp: &str) -> String {
+    let is_udp = |line: &str| line.starts_with("a=candidate:") && line.contains(" udp ");
+    let lines = sdp.lines().filter(|line| !is_udp(line));
+    lines.map(|line| format!("{line}\r\n")).collect()
+}
+
+/// The first connection, or the next one of its session, whose answer has arrived.
+fn connecting(resuming: bool, ours: bool, theirs: bool) -> Harness {
+    let policy = Policy {
+        reconnect: true,
+        ..policy()
+    };
+    let mut harness = match resuming {
+        true => Harness::resumed(policy),
+        false => Harness::new(policy).until_preparing(),
+    };
+    if resuming {
+        harness.handle(Input::TransportFailed(broken()));
+        let described = descriptor("orphaned", "3.10.0");
+        harness.handle(Input::SessionDescribed(Ok(described)));
+        harness.handle(Input::IceServersFetched(Ok(ice_servers())));
+    } else {
+        harness.prepare();
+    }
+    if resuming {
+        harness.handle(Input::OfferCreated(Ok(unreachable(&local_offer()))));
+    }
+    harness.handle(Input::OfferPosted(Ok(())));
+    if ours {
+        harness.handle(candidate(1));
+    }
+    harness.handle(match theirs {
+        true => answer(ANSWER),
+        false => answer(&unreachable(ANSWER)),
+    });
+    harness
+}
+
+/// What has no address yet may get one; that takes another connection.
+#[test]
+fn resumed_connection_without_candidates_is_given_up_soon() {
+    let waits = |resuming, ours, theirs| {
+        let harness = connecting(resuming, ours, theirs);
+        let begin = harness.now;
+        harness.machine.deadline().unwrap() - begin
+    };
+    assert_eq!(waits(true, false, false), NO_CANDIDATES_LIMIT);
+    assert_eq!(waits(true, false, true), RECOVERY_STEP_LIMIT);
+    assert_eq!(waits(false, false, false), CONNECT_LIMIT);
+    let mut harness = connecting(true, true, false);
+    harness.run(1100);
+    assert!(matches!(harness.machine.phase, Phase::Connecting(_)));
+
+    let mut harness = connecting(true, false, false);
+    let labels = harness.run_labels(1100);
+    assert!(labels.contains("close"), "{labels}");
+    let labels = harness.run_labels(600);
+    assert!(labels.contains("describe"), "{labels}");
+}
