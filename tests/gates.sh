@@ -44,7 +44,7 @@ gate_python() {
 # to the document.
 gate_links() {
     local document path status=0
-    for document in *.md docs/*.md examples/*.md tests/*.md; do
+    for document in *.md docs/*.md docs/*/*.md examples/*.md tests/*.md; do
         while read -r path; do
             for base in . gst-plugin-reactor/src "$(dirname "$document")"; do
                 [[ ! -e $base/$path ]] || continue 2

@@ -14,6 +14,8 @@ mod reactorclip;
 mod reactorfilter;
 mod reactorsink;
 mod reactorsrc;
+#[cfg(test)]
+mod reference;
 mod session;
 
 pub use meta::FrameMeta;

@@ -18,7 +18,7 @@ use reactor_tests::{
 /// How long a user may wait after Ctrl-C.
 const SECONDS: Duration = Duration::from_secs(8);
 
-/// The pipeline of the README that records a file.
+/// The pipeline of the documents that records a file.
 fn record(server: &Server, file: &Path) -> String {
     format!(
         "reactorsrc local=true api-url={} name=r \

@@ -3,8 +3,10 @@
 //! What users run: `gst-inspect-1.0`, `gst-launch-1.0`, the scripts of `pipelines/` and the
 //! applications of `examples/`, each as a child process.
 
+mod documents;
 mod gst_launch;
 mod inspect;
+mod installation;
 mod pipeline_scripts;
 mod save_clip;
 mod sdk_mapping;

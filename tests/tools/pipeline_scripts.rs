@@ -93,7 +93,14 @@ fn help_option_prints_usage() {
     names.sort();
     assert_eq!(
         names,
-        ["clip.sh", "demo.sh", "hls.sh", "record.sh", "rtmp.sh"]
+        [
+            "clip.sh",
+            "demo.sh",
+            "hls.sh",
+            "record.sh",
+            "rtmp.sh",
+            "snapshot.sh"
+        ]
     );
     for name in names.iter().filter(|name| *name != "demo.sh") {
         let output = script(name).arg("--help").output().unwrap();
@@ -102,8 +109,9 @@ fn help_option_prints_usage() {
         for said in [&format!("  {name} [OPTION...] "), "--local"] {
             assert!(text.contains(said), "{said}: {text}");
         }
-        // The platform's recording is not encoded again.
-        assert_eq!(text.contains("--bitrate"), name != "clip.sh");
+        // The platform's recording is not encoded again, and a picture has no bitrate.
+        let has_bitrate = !["clip.sh", "snapshot.sh"].contains(&name.as_str());
+        assert_eq!(text.contains("--bitrate"), has_bitrate);
     }
 }
 
@@ -248,6 +256,25 @@ fn recording_continues_from_part_to_part() {
 }
 
 /// The cloud, with the key in the environment.
+#[test]
+fn snapshots_are_pictures_of_their_moments() {
+    let server = Server::playground();
+    let scrap = TempDirectory::new("snapshot");
+    let options = ["--every", "1", "--count", "2"];
+    let command = local("snapshot.sh", &server, &options, &scrap.0.join("a.png"));
+    Process::start("snapshot", command).assert_succeeds(TIMEOUT);
+    let files: [PathBuf; 2] = scrap.files().try_into().unwrap();
+    // ffmpeg takes a % in the name of a picture for a pattern.
+    let copy = scratch::TempFile::new("snapshot.png");
+    let counters = files.map(|file| {
+        std::fs::copy(file, &copy.0).unwrap();
+        media::counters(&copy.0)[0]
+    });
+    // 30 frames/s.
+    let apart = counters[1] - counters[0];
+    assert!((20..=40).contains(&apart), "{counters:?}");
+}
+
 #[test]
 fn end_of_session_finishes_recording() {
     let server = Server::playground();

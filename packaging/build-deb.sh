@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Makes Debian packages of the plugin: build-deb.sh [DIRECTORY]
+#
+# Writes to DIRECTORY (default: target/debian)
+#
+#   gstreamer1.0-reactor_VERSION_ARCH.deb         the plugin, its documents and licences
+#   gstreamer1.0-reactor-dbgsym_VERSION_ARCH.deb  its debug symbols, for backtraces with lines
+#
+# for the Debian that it runs on: the library goes where that system's GStreamer looks for plugins,
+# and the versions that it depends on are asked from that system's packages. Uses dpkg's own tools.
+# Installs what the build needs, where root or sudo permits.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+. pipelines/lib/deps.sh
+
+case ${1:-} in
+    -h | --help)
+        sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
+        exit
+        ;;
+esac
+
+package=gstreamer1.0-reactor
+# shellcheck disable=SC2086 # a list of package names
+need_packages $BUILD_PACKAGES $RUN_PACKAGES dpkg-dev
+output=${1:-$root/target/debian}
+mkdir -p "$output"
+output=$(cd "$output" && pwd)
+
+version=$(dpkg-parsechangelog -l packaging/debian/changelog -S Version)
+crate_version=$(cargo metadata --format-version 1 --no-deps |
+    sed 's/.*"name":"gst-plugin-reactor","version":"\([^"]*\)".*/\1/')
+if [[ ${version%-*} != "$crate_version" ]]; then
+    echo "build-deb.sh: packaging/debian/changelog says $version, Cargo.toml $crate_version" >&2
+    exit 1
+fi
+architecture=$(dpkg --print-architecture)
+plugins=$(pkg-config --variable=pluginsdir gstreamer-1.0)
+
+# The build id is what joins the library and its symbols. A cdylib needs no path of this machine.
+export RUSTFLAGS="${RUSTFLAGS:-} -C link-arg=-Wl,--build-id=sha1 --remap-path-prefix=$root=.
+    --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo"
+target=${CARGO_TARGET_DIR:-$root/target}/package
+cargo build --release --locked --package gst-plugin-reactor --target-dir "$target"
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+tree=$work/tree symbols=$work/symbols
+mkdir -p "$work/debian" "$tree$plugins" "$tree/usr/share/doc/$package" \
+    "$symbols/usr/share/doc"
+
+# --- the library and its symbols ---------------------------------------------------------------
+
+library=$tree$plugins/libgstreactor.so
+install -m 644 "$target/release/libgstreactor.so" "$library"
+build_id=$(readelf -n "$library" | sed -n 's/.*Build ID: //p')
+debug=$symbols/usr/lib/debug/.build-id/${build_id:0:2}
+mkdir -p "$debug"
+objcopy --only-keep-debug --compress-debug-sections "$library" "$debug/${build_id:2}.debug"
+chmod 644 "$debug/${build_id:2}.debug"
+strip --strip-unneeded --remove-section=.comment --remove-section=.note "$library"
+
+# --- documents ---------------------------------------------------------------------------------
+
+documents=$tree/usr/share/doc/$package
+install -m 644 packaging/debian/copyright "$documents/copyright"
+install -m 644 README.md "$documents/README.md"
+gzip -9n <CHANGELOG.md >"$documents/changelog.gz"
+gzip -9n <packaging/debian/changelog >"$documents/changelog.Debian.gz"
+packaging/licenses.sh | gzip -9n >"$documents/third-party-licenses.txt.gz"
+ln -s "$package" "$symbols/usr/share/doc/$package-dbgsym"
+
+# --- the packages ------------------------------------------------------------------------------
+
+cp packaging/debian/control packaging/debian/changelog "$work/debian/"
+cd "$work"
+dpkg-shlibdeps -Tdebian/substvars -S"$tree" "$library"
+
+# make_package NAME TREE OPTION...: checksums, the control file and the archive.
+make_package() {
+    local name=$1 directory=$2
+    shift 2
+    mkdir -p "$directory/DEBIAN"
+    (cd "$directory" && find . -path ./DEBIAN -prune -o -type f -printf '%P\0' |
+        sort -z | xargs -0 md5sum >DEBIAN/md5sums)
+    dpkg-gencontrol -p"$name" -P"$directory" -Tdebian/substvars -fdebian/files "$@"
+    find "$directory" -type d -exec chmod 755 {} +
+    dpkg-deb --root-owner-group --build "$directory" \
+        "$output/${name}_${version}_$architecture.deb" >/dev/null
+    echo "$output/${name}_${version}_$architecture.deb"
+}
+make_package "$package" "$tree"
+make_package "$package-dbgsym" "$symbols" -DBuild-Ids="$build_id" \
+    -DAuto-Built-Package=debug-symbols
