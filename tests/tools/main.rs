@@ -12,3 +12,4 @@ mod save_clip;
 mod sdk_mapping;
 mod steer;
 mod typed_lines;
+mod watch;
