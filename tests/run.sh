@@ -78,8 +78,8 @@ install() {
     # A TURN server.
     if [[ ! -e ${REACTOR_COTURN:-}/usr/bin/turnserver ]]; then
         export REACTOR_COTURN=$REACTOR_CACHE/coturn
-        unpack_packages "$REACTOR_COTURN" coturn libevent-core-2.1-7 libevent-extra-2.1-7 \
-            libevent-openssl-2.1-7 libevent-pthreads-2.1-7 libhiredis0.14 libmariadb3 libpq5 ||
+        # shellcheck disable=SC2046 # a list of package names
+        unpack_packages "$REACTOR_COTURN" coturn $(missing_libraries coturn) ||
             echo "no coturn: one test of cloud will fail" >&2
     fi
 }

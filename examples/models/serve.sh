@@ -73,6 +73,13 @@ usable_python() {
     "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&1
 }
 
+# Debian 13 has 3.13, Debian 12 has 3.11.
+debian_packages_python() {
+    local ID='' VERSION_ID=0
+    [[ ! -r /etc/os-release ]] || . /etc/os-release
+    [[ $ID == debian && ${VERSION_ID%%.*} -ge 13 ]]
+}
+
 find_python() {
     local candidate
     if [[ -n ${REACTOR_PYTHON:-} ]]; then
@@ -88,6 +95,13 @@ find_python() {
             return
         fi
     done
+    if debian_packages_python; then
+        need_packages python3 python3-venv
+        if usable_python python3; then
+            command -v python3
+            return
+        fi
+    fi
     die "the local runtime needs Python 3.12 or newer, with venv, and none was found on PATH
 or under ~/.pyenv/versions. Install one (for example 'pyenv install 3.12', or the packages
 python3.12 and python3.12-venv) or name one with REACTOR_PYTHON=/path/to/python3.12."

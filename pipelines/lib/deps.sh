@@ -80,6 +80,15 @@ unpack_packages() {
     touch "$directory/.complete"
 }
 
+# missing_libraries PACKAGE: prints the libraries that its programs need and that are not
+# installed. Their names differ from one Debian to the next.
+missing_libraries() {
+    apt-cache show "$1" >/dev/null 2>&1 || as_root apt-get update -qq >&2
+    # shellcheck disable=SC2046 # a list of package names
+    missing_packages $(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts \
+        --no-breaks --no-replaces --no-enhances "$1" | grep '^lib' | sort -u)
+}
+
 # create_venv DIRECTORY PYTHON PIP_OPTION...: makes a virtual environment with the packages that
 # the options of `pip install` name, wheels only.
 create_venv() {
