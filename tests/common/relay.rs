@@ -12,7 +12,7 @@ mod forwarding;
 mod signaling;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     net::{SocketAddr, UdpSocket},
     sync::{Arc, Mutex, MutexGuard},
 };
@@ -128,6 +128,11 @@ impl Relay {
         }
     }
 
+    /// Loses all RTP packets of these payload types, and none for an empty list.
+    pub fn drop_payloads(&self, direction: Direction, payloads: Vec<u8>) {
+        self.shared.links.of(direction).dropped_payloads = payloads;
+    }
+
     /// The packet counts so far.
     pub fn counts(&self, direction: Direction) -> PacketCounts {
         self.shared.links.of(direction).counts
@@ -192,15 +197,20 @@ impl RelayState {
     }
 }
 
-/// The number of packets whose payload type an SDP maps to this codec name, such as `rtx`.
-pub fn count_codec_packets(sdp: &str, name: &str, payloads: &BTreeMap<u8, u64>) -> u64 {
+/// The payload types that an SDP maps to this codec name, such as `rtx`.
+pub fn codec_payloads(sdp: &str, name: &str) -> Vec<u8> {
     let formats = sdp.lines().filter_map(|line| {
         let (payload, rest) = line.trim().strip_prefix("a=rtpmap:")?.split_once(' ')?;
-        let payload: u8 = payload.parse().ok()?;
-        Some((payload, rest.split('/').next()?.to_ascii_lowercase()))
+        let is_wanted = rest.split('/').next()?.eq_ignore_ascii_case(name);
+        is_wanted.then(|| payload.parse().ok())?
     });
-    let formats: HashMap<u8, String> = formats.collect();
+    formats.collect()
+}
+
+/// The number of packets whose payload type an SDP maps to this codec name.
+pub fn count_codec_packets(sdp: &str, name: &str, payloads: &BTreeMap<u8, u64>) -> u64 {
+    let wanted = codec_payloads(sdp, name);
     let counted = payloads.iter();
-    let counted = counted.filter(|(payload, _)| formats.get(payload).is_some_and(|n| n == name));
+    let counted = counted.filter(|(payload, _)| wanted.contains(payload));
     counted.map(|(_, count)| count).sum()
 }

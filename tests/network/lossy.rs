@@ -12,7 +12,9 @@ use reactor_tests::{
     frames::{Frame, FrameReader},
     pipeline::{TestPipeline, is_v0, wait_until},
     proxy::{Proxy, RuntimeRoute},
-    relay::{Direction, Jitter, LinkConditions, Relay, count_codec_packets},
+    relay::{
+        Direction, Jitter, LinkConditions, Relay, RtcpType, codec_payloads, count_codec_packets,
+    },
     server::Server,
 };
 use serde_json::Value;
@@ -59,12 +61,16 @@ impl Network {
         TestPipeline::parse(&line.replace("{server}", &server))
     }
 
-    /// The number of retransmissions (RTX packets) in this direction.
-    fn retransmissions(&self, direction: Direction) -> u64 {
+    /// The first offer.
+    fn offer(&self) -> String {
         let offer = &self.proxy.requests(RuntimeRoute::Offer)[0].body;
         let offer: Value = serde_json::from_str(offer).unwrap();
-        let sdp = offer["sdp_offer"].as_str().unwrap();
-        count_codec_packets(sdp, "rtx", &self.relay.payloads(direction))
+        offer["sdp_offer"].as_str().unwrap().to_owned()
+    }
+
+    /// The number of retransmissions (RTX packets) in this direction.
+    fn retransmissions(&self, direction: Direction) -> u64 {
+        count_codec_packets(&self.offer(), "rtx", &self.relay.payloads(direction))
     }
 }
 
@@ -143,6 +149,59 @@ fn lost_packets_are_retransmitted() {
         network.retransmissions(Direction::ToClient) > 0,
         "{counts:?}"
     );
+}
+
+/// Whether one of some times 60 frames is complete but for so many that the model emitted.
+fn is_nearly_complete(reader: &FrameReader, missing: usize) -> bool {
+    let mut spans = (0..6).map(|_| {
+        let first = reader.len();
+        reader.wait_for(first + 60, TIMEOUT);
+        span(&reader.frames()[first..first + 60])
+    });
+    spans.any(|span| span <= 60 + missing)
+}
+
+#[test]
+fn lost_packets_are_recovered_without_retransmission() {
+    let network = Network::new(PERFECT);
+    let running = network.parse("reactorsrc {server} ! identity name=i ! fakesink");
+    let reader = FrameReader::watch(&running.pad("i", "src"));
+    running.play();
+    reader.wait_for(1, TIMEOUT);
+    // The server protects what it sends where the round trip is long and packets are lost, which
+    // the receiver's reports tell. Without protection each loss costs what comes until the next
+    // keyframe: half of the frames.
+    let rtx = codec_payloads(&network.offer(), "rtx");
+    network.relay.drop_payloads(Direction::ToClient, rtx);
+    network.relay.set_both(LinkConditions {
+        loss: 0.02,
+        delay: Duration::from_millis(50),
+        ..PERFECT
+    });
+    let receiver_report = RtcpType {
+        packet_type: 201,
+        format: 1,
+    };
+    let reports = || {
+        network
+            .relay
+            .rtcp_packets(Direction::ToServer, receiver_report)
+    };
+    wait_until("reports", TIMEOUT, || reports() >= 4);
+    assert!(is_nearly_complete(&reader, 12), "{:?}", network.relay);
+
+    // Bursts, in which protection is lost too.
+    network.relay.drop_payloads(Direction::ToClient, Vec::new());
+    network.relay.set_both(LinkConditions {
+        loss: 0.02,
+        loss_burst: 8.0,
+        ..PERFECT
+    });
+    assert!(is_nearly_complete(&reader, 6), "{:?}", network.relay);
+    assert_in_order(&reader.frames());
+    assert_eq!(reader.unreadable(), 0);
+    assert_eq!(network.relay.connections(), 1);
+    running.assert_no_error();
 }
 
 /// The jitter buffer's latency by `stats`, and the latency that the pad answers, in ms.

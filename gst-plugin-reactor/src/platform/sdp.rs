@@ -20,6 +20,6 @@ pub use answer::{NegotiatedAnswer, NegotiatedTrack, parse_answer};
 pub use bandwidth::ReceiveBitrates;
 pub use fingerprint::Fingerprint;
 pub use header_extensions::PLAYOUT_DELAY_URI;
-pub use media::Codec;
+pub use media::{Codec, RedundancyFormat};
 pub use offer::{OfferedSection, offered_sections, prepare_offer};
 pub use transport_cc::TRANSPORT_CC_URI;

@@ -74,6 +74,8 @@ pub struct PacketCounts {
 pub(super) struct EmulatedLink {
     pub conditions: LinkConditions,
     pub down: bool,
+    /// The payload types of packets that are all lost.
+    pub dropped_payloads: Vec<u8>,
     pub counts: PacketCounts,
     pub payloads: BTreeMap<u8, u64>,
     /// RTP packets by the id of a header extension and the payload type.
@@ -94,6 +96,7 @@ impl EmulatedLink {
         Self {
             conditions: LinkConditions::default(),
             down: false,
+            dropped_payloads: Vec::new(),
             counts: PacketCounts::default(),
             payloads: BTreeMap::new(),
             extended: BTreeMap::new(),
@@ -119,7 +122,8 @@ impl EmulatedLink {
         // Always the same number of random values, so that a change of the conditions does not
         // change which packets are lost.
         let chance = self.draw();
-        let is_lost = self.loses(chance);
+        let is_dropped = rtp_payload(packet).is_some_and(|p| self.dropped_payloads.contains(&p));
+        let is_lost = self.loses(chance) || is_dropped;
         let jitters = [self.draw(), self.draw(), self.draw(), self.draw()];
         if self.down {
             self.counts.dropped_while_down += 1;

@@ -11,7 +11,7 @@ use super::{
     errors::{malformed_answer, no_data_channels, rejected_track, unknown_framing},
     fingerprint::Fingerprint,
     header_extensions::{self, PLAYOUT_DELAY_URI},
-    media::{Codec, codecs, direction_of, kind_of, single},
+    media::{Codec, RedundancyFormat, codecs, direction_of, kind_of, redundancy, single},
     offer::OfferedSection,
     transport_cc,
 };
@@ -42,6 +42,8 @@ pub struct NegotiatedTrack {
     pub transport_cc: bool,
     /// The server accepts limits of the playout delay.
     pub playout_delay: bool,
+    /// Forward error correction that both sides agree on.
+    pub redundancy: Option<RedundancyFormat>,
 }
 
 /// An answer that fits its offer.
@@ -119,6 +121,8 @@ pub fn parse_answer(answer: &str, offered: &[OfferedSection]) -> Result<Negotiat
                         PLAYOUT_DELAY_URI,
                         section.playout_delay_id,
                     ),
+                    redundancy: redundancy(media)
+                        .filter(|answered| section.redundancy == Some(*answered)),
                 });
             }
             _ => max_message_size = check_data_channels(media)?,

@@ -128,6 +128,29 @@ pub(super) fn codecs(media: &Media) -> Vec<Codec> {
     codecs
 }
 
+/// The payload types of an m-section's forward error correction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RedundancyFormat {
+    /// What wraps each packet (RFC 2198).
+    pub red: u8,
+    /// The packets in it that protect others (RFC 5109).
+    pub ulpfec: u8,
+}
+
+/// `None` if the section lacks one of the two.
+pub(super) fn redundancy(media: &Media) -> Option<RedundancyFormat> {
+    let maps: Vec<RtpMap> = media.attributes_typed().filter_map(Result::ok).collect();
+    let payload = |name: &str| {
+        let mut maps = maps.iter();
+        let map = maps.find(|map| map.encoding_name.trim().eq_ignore_ascii_case(name));
+        map.map(|map| map.payload_type)
+    };
+    Some(RedundancyFormat {
+        red: payload("red")?,
+        ulpfec: payload("ulpfec")?,
+    })
+}
+
 /// Whether a format is no codec of its own.
 fn accompanies(name: &str) -> bool {
     matches!(

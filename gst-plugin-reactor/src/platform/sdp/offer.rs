@@ -9,7 +9,9 @@ use super::{
     bandwidth::{BandwidthLines, ReceiveBitrates},
     errors::unusable_offer,
     header_extensions::{PLAYOUT_DELAY_URI, extension_id},
-    media::{Codec, bundle_groups, codecs, direction_of, kind_of, single},
+    media::{
+        Codec, RedundancyFormat, bundle_groups, codecs, direction_of, kind_of, redundancy, single,
+    },
     transport_cc::TRANSPORT_CC_URI,
 };
 use crate::platform::{
@@ -35,6 +37,8 @@ pub struct OfferedSection {
     pub transport_cc_id: Option<u8>,
     /// The id under which it offers limits of the playout delay.
     pub playout_delay_id: Option<u8>,
+    /// Forward error correction, if it offers that.
+    pub redundancy: Option<RedundancyFormat>,
 }
 
 /// Makes an engine's local description into the offer that is sent: CRLF line
@@ -117,6 +121,7 @@ pub fn offered_sections(offer: &str) -> Result<Vec<OfferedSection>, Error> {
             codecs: codecs(media),
             transport_cc_id: extension_id(media, TRANSPORT_CC_URI),
             playout_delay_id: extension_id(media, PLAYOUT_DELAY_URI),
+            redundancy: redundancy(media),
             bundled: bundle.split_ascii_whitespace().any(|other| other == mid),
             mid: mid.to_owned(),
         });

@@ -25,7 +25,7 @@ use crate::{
     gst_helpers::debug_category,
     platform::{
         Error, sdp,
-        sdp::{Fingerprint, NegotiatedAnswer, NegotiatedTrack},
+        sdp::{Fingerprint, NegotiatedAnswer, NegotiatedTrack, RedundancyFormat},
         signaling::IceServer,
         wire::{Channel, WireFrame},
     },
@@ -41,6 +41,9 @@ use crate::{
 
 pub(super) static CAT: LazyLock<gst::DebugCategory> =
     LazyLock::new(|| debug_category("reactor-transport", "Reactor peer connection"));
+
+/// Of all video codecs, in Hz.
+const VIDEO_CLOCK_RATE: u32 = 90_000;
 
 /// The clock of the private pipeline, and of the times that cross the bridge to
 /// the elements.
@@ -236,6 +239,21 @@ impl NegotiatedTracks {
     pub(super) fn track(&self, mline_index: usize) -> Option<&NegotiatedTrack> {
         let mut tracks = self.0.get()?.tracks.iter();
         tracks.find(|track| track.mline_index == mline_index)
+    }
+
+    /// The forward error correction that wraps packets of this payload type.
+    pub(super) fn redundancy(&self, red: u8) -> Option<RedundancyFormat> {
+        let mut tracks = self.0.get()?.tracks.iter();
+        tracks.find_map(|track| track.redundancy.filter(|format| format.red == red))
+    }
+
+    /// The clock rate of the media in packets of this payload type, in Hz.
+    pub(super) fn clock_rate(&self, payload_type: u8) -> Option<u32> {
+        if self.redundancy(payload_type).is_some() {
+            return Some(VIDEO_CLOCK_RATE);
+        }
+        let mut codecs = self.find_payload_type(payload_type);
+        codecs.next().map(|(_, codec)| codec.clock_rate)
     }
 
     /// Each track in which the answer gives this RTP payload type a codec, and

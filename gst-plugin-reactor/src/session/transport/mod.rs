@@ -15,8 +15,11 @@ mod ice;
 mod jitter_latency;
 mod keyframe_requests;
 mod peer_connection;
+mod picture_boundaries;
 mod playout_delay;
 mod receive_bandwidth;
+mod redundancy;
+mod redundancy_probe;
 mod remb;
 mod retransmission;
 mod retransmission_timing;
@@ -28,6 +31,7 @@ mod rtp_senders;
 mod statistics;
 mod thread;
 mod transport_cc;
+mod ulpfec;
 
 use std::{
     sync::{Arc, mpsc},

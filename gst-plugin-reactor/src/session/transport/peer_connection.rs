@@ -16,7 +16,7 @@ use super::{
     counters,
     data_channels::{self, DataChannels},
     handles::{CAT, ReportSender, TransportCommand, TransportHandles, bridge_clock},
-    ice,
+    ice, redundancy_probe,
     remb::Remb,
     retransmission,
     rtp_receivers::RtpReceivers,
@@ -101,6 +101,7 @@ impl PeerConnection {
         add_transceivers(&webrtcbin, &transceivers, &mut senders)?;
         let channels = DataChannels::create(&webrtcbin, &handles)?;
         counters::count_transport(&webrtcbin, &handles);
+        redundancy_probe::install(&webrtcbin, &handles);
         retransmission::watch_jitter_buffers(&webrtcbin, &handles);
         let remb = Remb::default();
         remb.install(&webrtcbin);
@@ -276,6 +277,7 @@ fn add_transceivers(
         let transceiver = transceiver.ok_or_else(|| internal("webrtcbin made no transceiver"))?;
         if init.track.kind == Kind::Video {
             transceiver.set_property("do-nack", true);
+            transceiver.set_property_from_str("fec-type", "ulp-red");
         }
     }
     Ok(())

@@ -68,12 +68,12 @@ fn media_time(header: &[u8; 12], handles: &TransportHandles) -> Option<MediaTime
     let [first, second, _, _, t0, t1, t2, t3, s0, s1, s2, s3] = *header;
     // RTCP has types that no payload type of ours is.
     let payload_type = second & 0x7f;
-    let mut codecs = handles.negotiated.find_payload_type(payload_type);
-    let (_, codec) = codecs.next().filter(|_| first >> 6 == RTP_VERSION)?;
+    let is_rtp = first >> 6 == RTP_VERSION;
+    let clock_rate = is_rtp.then(|| handles.negotiated.clock_rate(payload_type))??;
     Some(MediaTime {
         ssrc: u32::from_be_bytes([s0, s1, s2, s3]),
         timestamp: u32::from_be_bytes([t0, t1, t2, t3]),
-        clock_rate: codec.clock_rate,
+        clock_rate,
     })
 }
 

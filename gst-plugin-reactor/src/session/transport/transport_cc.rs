@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// One id in all m-sections, since they share a transport.
-const EXTENSION_ID: u8 = 1;
+pub(super) const EXTENSION_ID: u8 = 1;
 
 /// Offers the header extension and the feedback, in the caps of a transceiver.
 /// All sections have to offer it: for a payload type that several have,
