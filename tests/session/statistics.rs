@@ -43,15 +43,18 @@ impl Network {
         TestPipeline::parse(&line.replace("{server}", &server))
     }
 
-    /// The number of RTP packets to the client in this codec, lost ones included.
-    fn packets(&self, codec: &str) -> u64 {
+    /// The number of RTP packets of video to the client, lost ones included. They are in RED, with
+    /// those that protect others, where the server agreed to that.
+    fn video_packets(&self) -> u64 {
         let offers = self.proxy.requests(RuntimeRoute::Offer);
         let Some(offer) = offers.first() else {
             return 0;
         };
         let offer: Value = serde_json::from_str(&offer.body).unwrap();
         let sdp = offer["sdp_offer"].as_str().unwrap();
-        count_codec_packets(sdp, codec, &self.relay.payloads(Direction::ToClient))
+        let payloads = self.relay.payloads(Direction::ToClient);
+        let count = |codec| count_codec_packets(sdp, codec, &payloads);
+        count("vp9") + count("red")
     }
 }
 
@@ -90,12 +93,12 @@ fn statistics_agree_with_relay() {
     let running = network.parse("reactorsrc name=r latency=300 {server} ! fakesink");
     running.play();
     wait_until("packets and a round trip", TIMEOUT, || {
-        network.packets("vp9") > 600 && connection(&running, "r").has_field("round-trip-time")
+        network.video_packets() > 600 && connection(&running, "r").has_field("round-trip-time")
     });
     // Nothing arrives any more, so that the last reading is complete.
     network.relay.set_down(true);
     let (sent, passed) = (
-        network.packets("vp9"),
+        network.video_packets(),
         network.relay.counts(Direction::ToClient).passed,
     );
     std::thread::sleep(READINGS);

@@ -21,6 +21,12 @@ use crate::platform::{lock, track::Kind};
 /// The bandwidth of media that an RTP session assumes, in bits per second.
 const SESSION_BANDWIDTH_BPS: f64 = 10_000_000.0;
 
+/// The regular RTCP reports come at intervals of 0.5 to 1.5 times this (RFC 4585,
+/// 3.5.3). Half of what libwebrtc uses. By itself, GStreamer lets 5 s pass while
+/// feedback goes out, and until then the server knows neither the loss nor the round
+/// trip, by which it decides about forward error correction.
+const REPORT_INTERVAL: gst::ClockTime = gst::ClockTime::from_mseconds(500);
+
 /// The first packet of a stream is released at once, although the jitter buffer
 /// waits `latency` for earlier ones otherwise. Only earlier packets that the
 /// network reordered could come: a lost one is never requested, since nothing
@@ -104,7 +110,7 @@ pub(super) fn watch_jitter_buffers(webrtcbin: &gst::Element, handles: &Transport
     // Runs after webrtcbin's own handler.
     rtpbin.connect("new-jitterbuffer", false, move |values| {
         if let Some(session) = rtp_session(values) {
-            raise_rtcp_bandwidth(&session);
+            hasten_rtcp(&session);
             first.call_once(|| {
                 rtp_probes::observe_sender_reports(&session, &handles);
                 counters::observe_rtcp(&session, &handles.counters);
@@ -132,10 +138,14 @@ fn rtp_session(new_jitterbuffer: &[glib::Value]) -> Option<glib::Object> {
 
 /// Lets NACKs go out at once: RTCP may take a twentieth of the session's
 /// bandwidth, which GStreamer estimates too slowly. With less, a NACK waits for
-/// other RTCP until it is too late to be of use.
-fn raise_rtcp_bandwidth(session: &glib::Object) {
+/// other RTCP until it is too late to be of use. And lets the server know soon how
+/// its packets arrive.
+fn hasten_rtcp(session: &glib::Object) {
     if session.has_property("bandwidth") {
         session.set_property("bandwidth", SESSION_BANDWIDTH_BPS);
+    }
+    if session.has_property("rtcp-min-interval") {
+        session.set_property("rtcp-min-interval", REPORT_INTERVAL.nseconds());
     }
 }
 
