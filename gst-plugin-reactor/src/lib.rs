@@ -2,8 +2,8 @@
 
 //! GStreamer elements for Reactor's real-time generative video models.
 //!
-//! Registers the elements and the frame metadata, when GStreamer loads the
-//! plugin. It does nothing else.
+//! Registers the elements and the frame metadata, and has HTTP requests logged,
+//! when GStreamer loads the plugin. It does nothing else.
 
 mod element;
 mod gst_helpers;
@@ -24,6 +24,7 @@ use gst::glib;
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     meta::register();
+    session::log_http_exchanges();
     reactorsrc::register(plugin)?;
     reactorsink::register(plugin)?;
     reactorfilter::register(plugin)?;

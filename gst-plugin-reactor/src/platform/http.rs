@@ -6,6 +6,7 @@
 
 mod client;
 mod error;
+mod exchange;
 mod request;
 mod response;
 mod response_stream;
@@ -17,6 +18,7 @@ mod text;
 
 pub use client::{HTTP_TIMEOUT, HttpClient};
 pub(super) use error::parse_retry_after;
+pub use exchange::{Exchange, observe_exchanges};
 pub use request::{API_HEADERS, Credential, HttpRequest, ServerRole, StaticHeader, StreamRequest};
 pub use response::HttpResponse;
 pub use response_stream::ResponseStream;

@@ -12,6 +12,7 @@ mod fingerprint;
 mod header_extensions;
 mod media;
 mod offer;
+mod redaction;
 #[cfg(test)]
 mod tests;
 mod transport_cc;
@@ -22,4 +23,5 @@ pub use fingerprint::Fingerprint;
 pub use header_extensions::PLAYOUT_DELAY_URI;
 pub use media::{Codec, RedundancyFormat};
 pub use offer::{OfferedSection, offered_sections, prepare_offer};
+pub use redaction::without_secrets;
 pub use transport_cc::TRANSPORT_CC_URI;

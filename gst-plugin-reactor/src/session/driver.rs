@@ -17,6 +17,7 @@ use tokio::{
 
 use super::{
     command_queue::{CommandQueue, QueuedCommand, Readiness, RequestSender},
+    log,
     machine::{Action, Input, Machine, MachineEvent, Policy, Status},
     messages::{DriverMessage, TransportReport},
     participants::Participants,
@@ -330,7 +331,7 @@ impl Driver {
     }
 
     fn send_request(&mut self, message: ClientMessage, reply: ReplyCallback, private: bool) {
-        let token = self.await_reply(reply);
+        let token = self.await_reply(log::request(&message, reply));
         self.handle_input(Input::Request {
             token,
             message,
@@ -349,7 +350,8 @@ impl Driver {
     fn handle_input(&mut self, input: Input) {
         if let Input::SessionOpened(result) = &input {
             self.opening_session = false;
-            if let Ok((session, _)) = result {
+            if let Ok((session, ownership)) = result {
+                log::opened(session, *ownership);
                 self.session_id.clone_from(&session.session_id);
                 self.signaling = None;
             }
@@ -383,6 +385,7 @@ impl Driver {
                 {
                     self.resolve_playlist_url(url);
                 }
+                log::event(&event);
                 let ready = event == MachineEvent::Status(Status::Ready);
                 if matches!(event, MachineEvent::Interrupted(_) | MachineEvent::Lost(_)) {
                     self.participants.interrupt();
@@ -397,6 +400,7 @@ impl Driver {
                 }
             }
             Action::AnnounceTracks(tracks) => {
+                log::tracks(&tracks);
                 self.participants.announce_tracks(tracks);
                 // With no element that has to plan, the offer is complete.
                 self.plan_offer();

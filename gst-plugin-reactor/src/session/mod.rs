@@ -14,6 +14,7 @@ pub mod command_queue;
 mod driver;
 mod events;
 pub mod frame_counters;
+mod log;
 mod machine;
 mod messages;
 mod participants;
@@ -31,6 +32,7 @@ pub mod warm_up;
 use std::{sync::Arc, time::Duration};
 
 pub use events::{EventSender, MediaPlan, Retention, SessionEvent};
+pub use log::log_http_exchanges;
 pub use machine::{CLIP_FAILED, MachineEvent, Progress, Status, Timings};
 pub use participants::{Participant, ParticipantRole};
 pub use replies::{Reply, ReplyCallback, UploadCallback};
@@ -83,6 +85,11 @@ impl Session {
     pub fn find(key: &str, participant: Participant, events: EventSender) -> Option<Self> {
         let (shared_session, id) = registry::find(key, participant, events)?;
         Some(Self { shared_session, id })
+    }
+
+    /// The server's address.
+    pub fn server(&self) -> String {
+        self.shared_session.settings().server().to_owned()
     }
 
     /// Sets which of the announced tracks the element receives and sends, or

@@ -14,6 +14,7 @@ use super::{
     bridge::{Publication, Subscription, TrackTap, TrackTaps},
     codecs::Codec,
     events::{EventSender, MediaPlan, SessionEvent},
+    log,
     machine::{MachineEvent, PlannedTrack, Status},
     track_state::TrackState,
 };
@@ -392,6 +393,7 @@ impl Participants {
             let codecs = track.codecs.iter();
             let known = codecs.filter_map(|c| Some((Codec::by_encoding_name(&c.name)?, c.payload)));
             let name = &transceiver.track.name;
+            log::codecs(name, &track.codecs);
             self.negotiated.insert(name.clone(), known.collect());
             self.mids.insert(name.clone(), track.mid.clone());
         }

@@ -6,11 +6,12 @@
 use std::{sync::OnceLock, time::Duration};
 
 use percent_encoding::percent_decode_str;
-use reqwest::{Body, RequestBuilder, Response, header::CONTENT_TYPE, redirect};
+use reqwest::{Body, Method, RequestBuilder, Response, header::CONTENT_TYPE, redirect};
 use url::Url;
 
 use super::{
     error::{root_cause, transport_error},
+    exchange::observed,
     request::{Credential, HttpRequest, RequestContext, ServerRole, StaticHeader, StreamRequest},
     response::{HttpResponse, within},
     response_stream::ResponseStream,
@@ -93,7 +94,7 @@ impl HttpClient {
         if let Some(body) = &request.body {
             builder = builder.json(body);
         }
-        send_and_read(builder, context, self.timeout).await
+        send_and_read(&request.method, builder, context, self.timeout).await
     }
 
     /// Puts a body to a URL of another server's choice, without a credential or
@@ -109,7 +110,7 @@ impl HttpClient {
     ) -> Result<HttpResponse, Error> {
         let context = RequestContext::new(&url, ServerRole::Storage, operation, Credential::None);
         let builder = self.client.put(url).header(CONTENT_TYPE, content_type);
-        send_and_read(builder.body(body), context, timeout).await
+        send_and_read(&Method::PUT, builder.body(body), context, timeout).await
     }
 
     /// Requests a URL whose body is then read piece by piece. The response must
@@ -126,12 +127,14 @@ impl HttpClient {
         context.query = query_secrets(&url);
         let builder = self.client.get(url).headers(request.extra_headers);
         let builder = with_headers(builder, request.headers, credential, operation)?;
-        let late = format!("no answer from {} within {:?}", context.url, self.timeout);
+        let url = context.url.clone();
+        let late = format!("no answer from {url} within {:?}", self.timeout);
         let exchange = async {
             let response = send(builder, &context).await?;
             ResponseStream::open(response, context).await
         };
-        within(self.timeout, late, operation, exchange).await
+        let exchange = within(self.timeout, late, operation, exchange);
+        observed(&Method::GET, &url, ResponseStream::status, exchange).await
     }
 }
 
@@ -153,17 +156,26 @@ fn with_headers(
 
 /// Sends a request and waits for the whole response, for at most `timeout`.
 async fn send_and_read(
+    method: &Method,
     builder: RequestBuilder,
     context: RequestContext,
     timeout: Duration,
 ) -> Result<HttpResponse, Error> {
     let operation = context.operation;
-    let late = format!("no complete answer from {} within {timeout:?}", context.url);
+    let url = context.url.clone();
+    let late = format!("no complete answer from {url} within {timeout:?}");
     let exchange = async {
         let response = send(builder, &context).await?;
         HttpResponse::read(response, context).await
     };
-    within(timeout, late, operation, exchange).await
+    let exchange = within(timeout, late, operation, exchange);
+    observed(
+        method,
+        &url,
+        |response: &HttpResponse| response.status,
+        exchange,
+    )
+    .await
 }
 
 async fn send(builder: RequestBuilder, context: &RequestContext) -> Result<Response, Error> {

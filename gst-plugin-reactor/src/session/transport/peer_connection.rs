@@ -27,7 +27,7 @@ use crate::{
     gst_helpers::{internal, make, require},
     platform::{
         Code, Error,
-        sdp::{Fingerprint, NegotiatedAnswer},
+        sdp::{Fingerprint, NegotiatedAnswer, without_secrets},
         signaling::IceServer,
         track::{Direction, Kind},
     },
@@ -156,7 +156,12 @@ impl PeerConnection {
 
     /// Sets the remote description, and waits for webrtcbin to check it.
     pub(super) fn apply_answer(&self, answer: &NegotiatedAnswer) -> Result<(), Error> {
-        gst::debug!(CAT, obj = self.webrtcbin, "answer:\n{}", answer.sdp);
+        gst::debug!(
+            CAT,
+            obj = self.webrtcbin,
+            "answer:\n{}",
+            without_secrets(&answer.sdp)
+        );
         let sdp = gst_sdp::SDPMessage::parse_buffer(answer.sdp.as_bytes())
             .map_err(|_| Error::gpu(Code::DecodeFailed, "GStreamer cannot parse the answer"))?;
         let description = WebRTCSessionDescription::new(WebRTCSDPType::Answer, sdp);
