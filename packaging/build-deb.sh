@@ -55,6 +55,7 @@ mkdir -p "$work/debian" "$tree$plugins" "$tree/usr/share/doc/$package" \
 
 library=$tree$plugins/libgstreactor.so
 install -m 644 "$target/release/libgstreactor.so" "$library"
+install -D -m 644 -t "$tree/usr/share/gstreamer-1.0/presets" "$root"/gst-plugin-reactor/presets/*.prs
 build_id=$(readelf -n "$library" | sed -n 's/.*Build ID: //p')
 debug=$symbols/usr/lib/debug/.build-id/${build_id:0:2}
 mkdir -p "$debug"

@@ -74,6 +74,22 @@ pub fn debug_category(name: &str, description: &str) -> gst::DebugCategory {
     gst::DebugCategory::new(name, gst::DebugColorFlags::empty(), Some(description))
 }
 
+/// What `gst-inspect-1.0` says of an element; `example` works when it is pasted.
+pub fn element_metadata(
+    name: &str,
+    class: &str,
+    description: &str,
+    example: &str,
+) -> gst::subclass::ElementMetadata {
+    gst::subclass::ElementMetadata::with_additional(
+        name,
+        class,
+        &format!("{description}. Example: {example}"),
+        "the gst-plugin-reactor authors",
+        &[("doc-uri", env!("CARGO_PKG_HOMEPAGE"))],
+    )
+}
+
 /// The error for a factory that is not installed; it names the package.
 pub fn missing(factory: &str) -> Error {
     let package = package(factory);
@@ -121,6 +137,12 @@ fn debian_package(source: &str) -> &'static str {
         "gst-plugins-rs" => "none",
         _ => "gstreamer1.0-plugins-bad",
     }
+}
+
+/// The name of the element that a pad is linked to.
+pub fn peer_name(pad: &impl IsA<gst::Pad>) -> String {
+    let peer = pad.peer().and_then(|pad| pad.parent_element());
+    peer.map_or_else(|| "downstream".into(), |element| element.name().to_string())
 }
 
 /// Width and height of video caps, in pixels.

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Builds the plugin and makes GStreamer find it. To be sourced, with $root set.
 
-# build_plugin [--release]: sets and exports GST_PLUGIN_PATH.
+# build_plugin [--release]: sets and exports GST_PLUGIN_PATH and GST_PRESET_PATH.
 build_plugin() {
     local profile=debug library directory target=${CARGO_TARGET_DIR:-$root/target}
     [ "${1:-}" != --release ] || profile=release
@@ -20,4 +20,5 @@ build_plugin() {
     mkdir -p "$directory"
     ln -sf "../../$profile/$library" "$directory/$library"
     export GST_PLUGIN_PATH="$directory${GST_PLUGIN_PATH:+:$GST_PLUGIN_PATH}"
+    export GST_PRESET_PATH="$root/gst-plugin-reactor/presets${GST_PRESET_PATH:+:$GST_PRESET_PATH}"
 }

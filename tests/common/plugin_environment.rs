@@ -5,12 +5,16 @@
 
 use std::{path::PathBuf, process::Command};
 
-use crate::scratch;
+use crate::{scratch, server::repository};
 
-/// Sets the variables with which a program finds the plugin.
+/// Sets the variables with which a program finds the plugin and its presets.
 pub fn set(command: &mut Command) -> &mut Command {
     command
         .env("GST_PLUGIN_PATH", plugin_path())
+        .env(
+            "GST_PRESET_PATH",
+            repository().join("gst-plugin-reactor/presets"),
+        )
         .env("GST_REGISTRY", registry())
 }
 

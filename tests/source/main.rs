@@ -6,6 +6,7 @@
 mod encoded_streams;
 mod frame_metadata;
 mod messages;
+mod output_caps;
 mod peer_servers;
 mod playback;
 mod states;

@@ -47,6 +47,18 @@ fn assert_valid_recording(file: &Path, at_least: usize) -> Vec<(u32, u32)> {
     media::gaps(&counters)
 }
 
+/// What players read in the file. qtdemux divides the pictures by their time, in which the first
+/// ones are some 20 ms late: of a few seconds it makes 91/3 or 121/4, of more 30/1.
+fn assert_discovered_rate(file: &Path) {
+    let mut discover = Command::new("gst-discoverer-1.0");
+    let output = discover.arg("-v").arg(file).output().unwrap();
+    let discovered = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (_, rate) = discovered.split_once("Frame rate: ").expect("a rate");
+    let rate = rate.lines().next().unwrap().split_once('/').unwrap();
+    let rate = rate.0.parse::<f64>().unwrap() / rate.1.parse::<f64>().unwrap();
+    assert!((29.0..31.0).contains(&rate), "{rate}: {discovered}");
+}
+
 #[test]
 fn ctrl_c_finishes_whole_file() {
     let server = Server::playground();
@@ -68,6 +80,7 @@ fn ctrl_c_finishes_whole_file() {
         );
         server.wait_for_state("ready", TIMEOUT);
         gaps = assert_valid_recording(&file.0, 120);
+        assert_discovered_rate(&file.0);
         if gaps.is_empty() {
             return;
         }

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use gst::{glib, prelude::*};
 
-use reactor_tests::plugin_environment;
+use reactor_tests::{TIMEOUT, plugin_environment, process::Process, scratch};
 
 /// Name, type, whether it is writable.
 const PROPERTIES: &[(&str, &str, bool)] = &[
@@ -167,6 +167,47 @@ fn gst_inspect_shows_all_without_warnings() {
     assert_eq!(signals(&shown), SIGNALS);
     let shown = inspect("reactorclip", CLIP_PROPERTIES);
     assert!(shown.contains("SRC template: 'src'"), "{shown}");
+}
+
+/// What a preset and its file hold, and that nothing secret is saved.
+const PRESETS: &str = "
+import gi, os, sys
+gi.require_version('Gst', '1.0')
+from gi.repository import Gst
+Gst.init(None)
+src = Gst.ElementFactory.make('reactorsrc')
+assert src.load_preset('broadcast')
+assert src.props.max_latency == 0 and src.props.on_gap.value_nick == 'hold-last-frame'
+src.props.latency = 333
+src.props.model = 'reactor/helios'
+src.props.api_key = 'rk_secret'
+src.props.jwt = 'jwt_secret'
+assert src.save_preset('mine')
+other = Gst.ElementFactory.make('reactorsrc')
+assert other.load_preset('mine')
+assert other.props.latency == 333 and other.props.model == 'reactor/helios'
+assert other.props.arguments is None
+saved = open(os.environ['XDG_DATA_HOME'] + '/gstreamer-1.0/presets/GstReactorSrc.prs').read()
+assert 'latency=333' in saved and 'secret' not in saved, saved
+";
+
+#[test]
+fn presets_are_listed_loaded_and_saved_without_secrets() {
+    for factory in ["reactorsrc", "reactorfilter"] {
+        let shown = inspect(factory, &[]);
+        let (_, presets) = shown.split_once("Presets:").expect("presets");
+        for name in ["low-latency", "broadcast", "unstable-network"] {
+            assert!(presets.contains(name), "no {name} in:\n{shown}");
+        }
+        assert!(shown.contains("gst-launch-1.0 "), "no example in:\n{shown}");
+    }
+    let home = scratch::directory().join("presets");
+    let _ = std::fs::remove_dir_all(&home);
+    let mut command = Command::new("/usr/bin/python3");
+    command.args(["-c", PRESETS]).env("XDG_DATA_HOME", &home);
+    let mut python = Process::start("presets", command);
+    python.assert_succeeds(TIMEOUT);
+    let _ = std::fs::remove_dir_all(&home);
 }
 
 /// The output of gst-inspect-1.0; panics unless it names all properties.

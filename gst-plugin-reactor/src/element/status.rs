@@ -11,7 +11,7 @@ use crate::session;
 #[enum_type(name = "GstReactorStatus")]
 pub enum Status {
     #[default]
-    #[enum_value(name = "Disconnected", nick = "disconnected")]
+    #[enum_value(name = "Disconnected: there is no session", nick = "disconnected")]
     Disconnected,
     #[enum_value(name = "Connecting: asking for a session", nick = "connecting")]
     Connecting,

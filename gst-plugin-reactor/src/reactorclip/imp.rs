@@ -23,6 +23,7 @@ use crate::{
         ElementState, SessionContext, clip_structure, lifecycle::is_descending, lock,
         wait_session_closed,
     },
+    gst_helpers::element_metadata,
     platform::{Code, Error},
     property,
     session::{Session, settings::Settings as SharedSettings, warm_up},
@@ -210,11 +211,11 @@ impl GstObjectImpl for ReactorClip {}
 impl ElementImpl for ReactorClip {
     fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
         static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
-            gst::subclass::ElementMetadata::new(
+            element_metadata(
                 "Reactor clip",
                 "Source/Network",
                 "Saves what a real-time generative model showed, as one MP4",
-                "the gst-plugin-reactor authors",
+                "gst-launch-1.0 reactorsrc local=true ! autovideosink  reactorclip duration=5 ! filesink location=clip.mp4",
             )
         });
         Some(&METADATA)

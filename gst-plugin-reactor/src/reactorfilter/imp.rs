@@ -16,7 +16,7 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 
 use crate::{
     element::{gobject, lifecycle::Lifecycle, lock},
-    gst_helpers::debug_category,
+    gst_helpers::{debug_category, element_metadata},
     platform::{Code, Error},
     property::{self, Property, settings},
     reactorsink::{SinkSettings, encoder_setup_signal},
@@ -187,6 +187,7 @@ impl ObjectSubclass for ReactorFilter {
     const NAME: &'static str = "GstReactorFilter";
     type Type = super::ReactorFilter;
     type ParentType = gst::Bin;
+    type Interfaces = (gst::Preset,);
 
     fn with_class(class: &Self::Class) -> Self {
         let pad = |name: &str| match class.pad_template(name) {
@@ -300,14 +301,16 @@ impl ObjectImpl for ReactorFilter {
 
 impl GstObjectImpl for ReactorFilter {}
 
+impl PresetImpl for ReactorFilter {}
+
 impl ElementImpl for ReactorFilter {
     fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
         static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
-            gst::subclass::ElementMetadata::new(
+            element_metadata(
                 "Reactor filter",
                 "Filter/Effect/Video/Network/WebRTC",
                 "Sends video through a Reactor real-time generative model",
-                "the gst-plugin-reactor authors",
+                "gst-launch-1.0 videotestsrc is-live=true ! reactorfilter local=true ! autovideosink",
             )
         });
         Some(&METADATA)

@@ -21,7 +21,8 @@ use gst::{glib, prelude::*};
 glib::wrapper! {
     /// The element; see its user documentation.
     pub struct ReactorFilter(ObjectSubclass<imp::ReactorFilter>)
-        @extends gst::Bin, gst::Element, gst::Object;
+        @extends gst::Bin, gst::Element, gst::Object,
+        @implements gst::Preset;
 }
 
 /// Registers the element with the plugin.

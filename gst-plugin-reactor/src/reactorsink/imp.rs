@@ -19,7 +19,7 @@ use crate::{
         lifecycle::Lifecycle,
         lock, post, templates,
     },
-    gst_helpers::end_inputs,
+    gst_helpers::{element_metadata, end_inputs},
     platform::{
         Error,
         track::{Kind, Track},
@@ -197,11 +197,11 @@ impl GstObjectImpl for ReactorSink {}
 impl ElementImpl for ReactorSink {
     fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
         static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
-            gst::subclass::ElementMetadata::new(
+            element_metadata(
                 "Reactor sink",
                 "Sink/Network/WebRTC",
                 "Feeds a Reactor real-time generative model",
-                "the gst-plugin-reactor authors",
+                "gst-launch-1.0 videotestsrc is-live=true ! reactorsink local=true",
             )
         });
         Some(&METADATA)

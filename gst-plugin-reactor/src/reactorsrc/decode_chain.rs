@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 
 //! The elements behind one source pad: an appsrc, and a parser or a decoder
-//! where downstream needs one.
+//! where downstream needs one. Behind a decoder there are converters, which pass
+//! through what downstream takes as the decoder makes it.
 //!
 //! Owns these elements and the choice of the format they produce. Called on the
 //! element's event thread and in state changes. It never touches the session.
@@ -10,7 +11,7 @@ use gst::prelude::*;
 
 use crate::{
     gst_helpers::{frame_size, internal, make, remove_elements, sync_states},
-    platform::{Code, Error},
+    platform::{Code, Error, track::Kind},
     session::{
         codecs::{Codec, codec_preferences},
         frame_counters::CodecImplementation,
@@ -34,13 +35,14 @@ pub struct FormatChoice {
 }
 
 impl FormatChoice {
-    /// Prefers formats that need no decoder, but raw where `downstream` is
-    /// `None` (an unlinked pad) or ANY (a peer like fakesink or decodebin).
-    /// Fails with the codecs that downstream accepts and for which an element is
+    /// Prefers formats that need no decoder, but `for_any`, raw or encoded, where
+    /// `downstream` is `None` (an unlinked pad) or ANY (a peer like fakesink or
+    /// decodebin). Fails with the codecs that downstream accepts and for which an element is
     /// missing; with none if downstream accepts no codec.
     pub fn new(
         codecs: impl Iterator<Item = &'static Codec> + Clone,
         downstream: Option<&gst::Caps>,
+        for_any: OutputFormat,
     ) -> Result<Self, Vec<&'static Codec>> {
         let choose = |format, accepts: &dyn Fn(&Codec) -> bool| {
             let codecs: Vec<_> = codecs.clone().filter(|codec| accepts(codec)).collect();
@@ -62,8 +64,10 @@ impl FormatChoice {
             if !media_types.any(|name| matches!(name, "video/x-raw" | "audio/x-raw")) {
                 return Err(Vec::new());
             }
+            return choose(OutputFormat::Raw, &Codec::can_decode)
+                .ok_or_else(|| codecs.clone().collect());
         }
-        choose(OutputFormat::Raw, &Codec::can_decode).ok_or_else(|| codecs.clone().collect())
+        choose(for_any, &Codec::can_decode).ok_or_else(|| codecs.clone().collect())
     }
 }
 
@@ -72,6 +76,8 @@ pub struct DecodeChain {
     pub appsrc: gst_app::AppSrc,
     pub format: OutputFormat,
     pub decoder: Option<CodecImplementation>,
+    /// Where the media leaves the appsrc, the parser or the decoder.
+    pub media_pad: Option<gst::Pad>,
     elements: Vec<gst::Element>,
 }
 
@@ -96,6 +102,7 @@ impl DecodeChain {
         bin.add(&appsrc).map_err(internal)?;
         let mut chain = Self {
             elements: vec![appsrc.clone().upcast()],
+            media_pad: appsrc.static_pad("src"),
             appsrc,
             format,
             decoder: None,
@@ -103,7 +110,10 @@ impl DecodeChain {
         let media_type = caps.structure(0).map(|s| s.name());
         let codec = media_type.and_then(|media_type| Codec::by_media_type(media_type));
         let added = match (format, codec) {
-            (OutputFormat::Raw, Some(codec)) => chain.add_decoder(bin, codec),
+            (OutputFormat::Raw, Some(codec)) => {
+                let decoder = chain.add_decoder(bin, codec);
+                decoder.and_then(|()| chain.add_converters(bin, codec.kind))
+            }
             (OutputFormat::Encoded, Some(codec)) => chain.add_parser(bin, codec),
             (OutputFormat::Rtp, _) | (_, None) => Ok(()),
         };
@@ -118,6 +128,7 @@ impl DecodeChain {
         bin.add(&appsrc).map_err(internal)?;
         Ok(Self {
             elements: vec![appsrc.clone().upcast()],
+            media_pad: appsrc.static_pad("src"),
             appsrc,
             format: OutputFormat::Encoded,
             decoder: None,
@@ -146,7 +157,9 @@ impl DecodeChain {
             }
             configure(&decoder);
             self.decoder = Some(CodecImplementation::of(&factory));
-            return self.append(bin, decoder);
+            self.append(bin, decoder)?;
+            self.media_pad = self.src_pad();
+            return Ok(());
         }
         Err(Error::gpu(
             Code::MissingPlugin,
@@ -157,7 +170,23 @@ impl DecodeChain {
     /// Appends the codec's parser, if it has one that is installed.
     fn add_parser(&mut self, bin: &gst::Bin, codec: &Codec) -> Result<(), Error> {
         let parser = codec.parser.and_then(|name| make(name).ok());
-        parser.map_or(Ok(()), |parser| self.append(bin, parser))
+        parser.map_or(Ok(()), |parser| self.append(bin, parser))?;
+        self.media_pad = self.src_pad();
+        Ok(())
+    }
+
+    /// Appends the converters of raw media, those that are installed.
+    fn add_converters(&mut self, bin: &gst::Bin, kind: Kind) -> Result<(), Error> {
+        let names: &[_] = match kind {
+            Kind::Video => &["videoconvert"],
+            Kind::Audio => &["audioconvert", "audioresample"],
+        };
+        for converter in names.iter().filter_map(|name| make(name).ok()) {
+            // A late picture is the sink's to drop: a recording takes it.
+            converter.set_property("qos", false);
+            self.append(bin, converter)?;
+        }
+        Ok(())
     }
 
     fn append(&mut self, bin: &gst::Bin, element: gst::Element) -> Result<(), Error> {
@@ -247,7 +276,11 @@ mod tests {
     fn choose(caps: Option<&str>) -> Result<FormatChoice, Vec<&'static Codec>> {
         gst::init().unwrap();
         let caps = caps.map(|caps| caps.parse::<gst::Caps>().unwrap());
-        FormatChoice::new(Codec::of_kind(Kind::Video), caps.as_ref())
+        FormatChoice::new(
+            Codec::of_kind(Kind::Video),
+            caps.as_ref(),
+            OutputFormat::Raw,
+        )
     }
 
     fn names(choice: &FormatChoice) -> Vec<&str> {
@@ -280,6 +313,20 @@ mod tests {
             assert_eq!(choice.format, OutputFormat::Raw);
             assert_eq!(names(&choice)[..2], ["VP9", "VP8"]);
         }
+    }
+
+    #[test]
+    fn format_choice_for_player_leaves_decoding_to_it() {
+        gst::init().unwrap();
+        let choose = |caps: &gst::Caps| {
+            let codecs = Codec::of_kind(Kind::Video);
+            FormatChoice::new(codecs, Some(caps), OutputFormat::Encoded).unwrap()
+        };
+        let choice = choose(&gst::Caps::new_any());
+        assert_eq!(choice.format, OutputFormat::Encoded);
+        assert_eq!(names(&choice)[..2], ["VP9", "VP8"]);
+        let raw = "video/x-raw".parse().unwrap();
+        assert_eq!(choose(&raw).format, OutputFormat::Raw);
     }
 
     #[test]

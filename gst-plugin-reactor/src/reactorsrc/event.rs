@@ -3,7 +3,7 @@
 //! The events that the element's event thread handles. Sent by the session's
 //! driver and by the transport's streaming threads, which never wait for it.
 
-use crate::{element::event_thread::ElementEvent, session::SessionEvent};
+use crate::{element::event_thread::ElementEvent, platform::Error, session::SessionEvent};
 
 #[derive(Debug)]
 pub enum SourceEvent {
@@ -11,6 +11,13 @@ pub enum SourceEvent {
     Session(u64, SessionEvent),
     /// A track's first unit arrived: its pad needs elements for these caps.
     FirstUnit { track: String, caps: gst::Caps },
+    /// Downstream takes nothing of a track's stream.
+    Refused(Error),
+    /// The frames of a track come at another rate than its caps say.
+    RateMeasured {
+        track: String,
+        measured: gst::Fraction,
+    },
     /// The application asked this generation of the element to end its streams.
     End(u64),
     /// The streams of this generation ended a while ago.

@@ -10,11 +10,15 @@ use std::sync::Arc;
 use gst::{prelude::*, subclass::prelude::*};
 
 use super::{
-    debug::CAT, decode_chain::OutputFormat, event::SourceEvent, imp::ReactorSrc,
+    debug::CAT,
+    decode_chain::OutputFormat,
+    event::SourceEvent,
+    imp::ReactorSrc,
+    stream_info::{ModelInfo, collection},
     track_pad::TrackPad,
 };
 use crate::{
-    element::{Outcome, errors, lifecycle::Lifecycle, post_missing_plugin},
+    element::{Outcome, errors, lifecycle::Lifecycle, lock, post_missing_plugin},
     platform::{
         Code, Error,
         track::{Direction, Track},
@@ -27,6 +31,9 @@ impl ReactorSrc {
         match event {
             SourceEvent::Session(generation, SessionEvent::Machine(event)) => {
                 let is_ready = matches!(*event, MachineEvent::Status(Status::Ready));
+                if let MachineEvent::Described(descriptor) = &*event {
+                    *lock(&self.model) = ModelInfo::of(descriptor);
+                }
                 let outcome = self
                     .membership
                     .publish(self.obj().upcast_ref(), generation, *event);
@@ -66,6 +73,8 @@ impl ReactorSrc {
                     self.fail(&error);
                 }
             }
+            SourceEvent::Refused(error) => self.fail(&error),
+            SourceEvent::RateMeasured { track, measured } => self.rate_measured(&track, measured),
             SourceEvent::End(generation) => self.end(generation),
             SourceEvent::CheckEnd(generation) => self.check_end(generation),
             SourceEvent::LinkedAfterEnd(track) => self.end_late_track(&track),
@@ -113,12 +122,23 @@ impl ReactorSrc {
                 return Err(Error::api(Code::Aborted, "stopped"));
             }
         }
+        if !self.is_player_source() {
+            self.post_stream_collection(&pads);
+        }
         element.no_more_pads();
         let subscriptions = pads.iter().map(|pad| self.subscribe(pad));
         Ok(MediaPlan {
             subscriptions: subscriptions.collect::<Result<_, _>>()?,
             publications: Vec::new(),
         })
+    }
+
+    fn post_stream_collection(&self, pads: &[Arc<TrackPad>]) {
+        let element = self.obj();
+        let streams = pads.iter().map(|pad| (&pad.stream.track, pad.stream_id()));
+        let collection = collection(&element.name(), streams);
+        let message = gst::message::StreamCollection::builder(&collection).src(&*element);
+        let _ = element.post_message(message.build());
     }
 
     fn subscribe(&self, pad: &Arc<TrackPad>) -> Result<Subscription, Error> {
@@ -154,6 +174,16 @@ impl ReactorSrc {
         if count > 0 {
             let by = "downstream of pad messages takes";
             errors::warn_of_dropped_messages(self.obj().upcast_ref(), by, count);
+        }
+    }
+
+    /// Warns where downstream relies on another frame rate than comes.
+    fn rate_measured(&self, name: &str, measured: gst::Fraction) {
+        let tracks = self.tracks();
+        let track = tracks.iter().find(|t| t.stream.track.name == name);
+        if let Some(error) = track.and_then(|track| track.adopt_frame_rate(measured)) {
+            let id = self.membership.state.session_id();
+            errors::post_warning(self.obj().upcast_ref(), &error, id.as_deref());
         }
     }
 

@@ -18,8 +18,10 @@ use super::{
     event::SourceEvent,
     gap_filler::{self, OnGap},
     messages::{self, MessageStream},
+    stream_info::{ModelInfo, stream_id_prefix},
     track_pad::TrackPad,
     track_stream::TrackStream,
+    uri::SourceUri,
 };
 use crate::{
     element::{
@@ -29,7 +31,7 @@ use crate::{
         lifecycle::Lifecycle,
         lock, post, templates,
     },
-    gst_helpers::internal,
+    gst_helpers::{element_metadata, internal},
     platform::{
         Code, Error,
         track::{Kind, Track},
@@ -49,6 +51,8 @@ pub struct ReactorSrc {
     settings: Mutex<SourceSettings>,
     /// The pad `messages`, if it was requested.
     messages: Arc<Mutex<Option<Arc<MessageStream>>>>,
+    pub(super) model: Mutex<ModelInfo>,
+    pub(super) uri: Mutex<SourceUri>,
 }
 
 settings! {
@@ -138,6 +142,8 @@ impl ReactorSrc {
         let element = self.obj();
         let session_id = self.membership.state.session_id();
         let session = self.membership.session();
+        let server = session.as_ref().map(|session| session.server());
+        let prefix = stream_id_prefix(&server.unwrap_or_default(), session_id.as_deref());
         let mut running = lock(&self.running);
         let (Some(running), Some(session)) = (running.as_mut(), session) else {
             return Err(Error::api(Code::Aborted, "stopped"));
@@ -150,7 +156,7 @@ impl ReactorSrc {
                 running.events.clone(),
                 running.started,
             );
-            let pad = self.make_pad(Arc::new(stream), (session_id.as_deref(), running.group))?;
+            let pad = self.make_pad(Arc::new(stream), (&prefix, running.group))?;
             running.tracks.push(Arc::new(pad));
         }
         Ok(running.tracks.clone())
@@ -159,7 +165,7 @@ impl ReactorSrc {
     fn make_pad(
         &self,
         stream: Arc<TrackStream>,
-        stream_group: (Option<&str>, gst::GroupId),
+        stream_group: (&str, gst::GroupId),
     ) -> Result<TrackPad, Error> {
         let template = match stream.track.kind {
             Kind::Video => "video_%s",
@@ -204,7 +210,7 @@ impl ReactorSrc {
             stream,
             &template,
             stream_group,
-            on_gap,
+            (on_gap, self.format_for_any()),
             latency,
             set_linked,
             handle_event,
@@ -222,7 +228,15 @@ impl ReactorSrc {
             return Ok(());
         };
         let generation = self.membership.state.generation();
-        let result = track.open(element.upcast_ref(), caps, self.membership.latency());
+        let model = lock(&self.model).clone();
+        let tags = model.tags(self.membership.state.session_id().as_deref());
+        let latency = self.membership.latency();
+        let result = track.open(
+            element.upcast_ref(),
+            caps,
+            latency,
+            (tags, model.emission_fps),
+        );
         if !self.membership.state.is_current(generation) || self.events().is_none() {
             // The element was stopped meanwhile.
             track.close(element.upcast_ref());
@@ -362,6 +376,7 @@ impl ObjectSubclass for ReactorSrc {
     const NAME: &'static str = "GstReactorSrc";
     type Type = super::ReactorSrc;
     type ParentType = gst::Bin;
+    type Interfaces = (gst::Preset, gst::URIHandler);
 }
 
 impl ObjectImpl for ReactorSrc {
@@ -417,14 +432,16 @@ pub(crate) fn membership(element: &gst::Element) -> Option<&SessionMembership> {
 
 impl GstObjectImpl for ReactorSrc {}
 
+impl PresetImpl for ReactorSrc {}
+
 impl ElementImpl for ReactorSrc {
     fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
         static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
-            gst::subclass::ElementMetadata::new(
+            element_metadata(
                 "Reactor source",
                 "Source/Network/WebRTC",
                 "Receives what a Reactor real-time generative model streams",
-                "the gst-plugin-reactor authors",
+                "gst-launch-1.0 reactorsrc local=true ! autovideosink",
             )
         });
         Some(&METADATA)

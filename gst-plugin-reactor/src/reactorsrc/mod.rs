@@ -11,7 +11,8 @@
  *
  * Downstream decides what comes out of a pad: decoded video or audio, the
  * encoded stream (`reactorsrc ! video/x-vp9 ! ...`), or its RTP packets.
- * Nothing is transcoded. A pad that is not linked costs no bandwidth: its
+ * Nothing is transcoded; raw media is converted where downstream does not take
+ * what the decoder makes. A pad that is not linked costs no bandwidth: its
  * track rests on the server.
  *
  * What the model attaches to a frame is on its buffer, see `FrameMeta`. Of RTP
@@ -27,8 +28,11 @@
  *
  * ## Example pipelines
  * |[
- * gst-launch-1.0 reactorsrc local=true ! videoconvert ! autovideosink
+ * gst-launch-1.0 reactorsrc local=true ! autovideosink
  * ]| Watch the model of a runtime on this machine.
+ * |[
+ * gst-play-1.0 reactor+http://localhost:8080
+ * ]| The same in a player; `reactor://MODEL` is a model of the cloud.
  * |[
  * gst-launch-1.0 -e reactorsrc local=true name=r  r. ! queue ! videoconvert ! x264enc ! h264parse ! mux.  r. ! queue ! audioconvert ! avenc_aac ! mux.  mp4mux name=mux ! filesink location=out.mp4
  * ]| Record it. Ctrl-C finishes the file.
@@ -39,22 +43,26 @@
 mod audio_pacing;
 mod debug;
 mod decode_chain;
-mod encoded_caps;
 mod end_of_stream;
 mod event;
 mod event_handler;
+mod frame_rate;
 mod gap_filler;
 mod imp;
 mod messages;
+mod output_caps;
+mod stream_info;
 mod track_pad;
 mod track_stream;
+mod uri;
 
 use gst::{glib, prelude::*};
 
 glib::wrapper! {
     /// The element; see its user documentation.
     pub struct ReactorSrc(ObjectSubclass<imp::ReactorSrc>)
-        @extends gst::Bin, gst::Element, gst::Object;
+        @extends gst::Bin, gst::Element, gst::Object,
+        @implements gst::Preset, gst::URIHandler;
 }
 
 pub(crate) use imp::{SourceSettings, membership, pad_templates};

@@ -18,9 +18,11 @@ use std::{
 use gst::prelude::*;
 
 use super::{
+    debug::CAT,
     decode_chain::{DecodeChain, FormatChoice, OutputFormat},
-    encoded_caps,
+    frame_rate,
     gap_filler::{self, OnGap},
+    output_caps,
     track_stream::TrackStream,
 };
 use crate::{
@@ -28,9 +30,11 @@ use crate::{
         lock,
         statistics::{add_frames, add_track},
     },
-    gst_helpers::frame_size,
-    gst_helpers::internal,
-    platform::{Code, Error, track::Direction},
+    gst_helpers::{frame_size, internal, peer_name},
+    platform::{
+        Code, Error,
+        track::{Direction, Kind},
+    },
     session::{codecs::Codec, statistics::TrackStatistics},
 };
 
@@ -41,6 +45,8 @@ pub struct TrackPad {
     stream_id: String,
     group: gst::GroupId,
     on_gap: OnGap,
+    /// What a peer gets that takes anything.
+    for_any: OutputFormat,
     chain: Mutex<Option<DecodeChain>>,
     /// The stream ended while the pad was not linked.
     eos_unheard: Arc<AtomicBool>,
@@ -49,6 +55,7 @@ pub struct TrackPad {
 impl TrackPad {
     /// Makes the pad; the caller activates and adds it.
     ///
+    /// `for_any` is the format for a peer that takes anything.
     /// `latency` answers LATENCY queries while there is no element behind the
     /// pad. `set_linked` is called when the pad is linked or unlinked.
     /// `handle_event` gets the upstream events and the picture size in pixels
@@ -56,8 +63,8 @@ impl TrackPad {
     pub fn new(
         stream: Arc<TrackStream>,
         template: &gst::PadTemplate,
-        (session_id, group): (Option<&str>, gst::GroupId),
-        on_gap: OnGap,
+        (stream_id_prefix, group): (&str, gst::GroupId),
+        (on_gap, for_any): (OnGap, OutputFormat),
         latency: impl Fn() -> gst::ClockTime + Send + Sync + 'static,
         set_linked: impl Fn(bool) + Send + Sync + Clone + 'static,
         handle_event: impl Fn(&gst::EventRef, (u32, u32)) -> bool + Send + Sync + 'static,
@@ -84,11 +91,12 @@ impl TrackPad {
         pad.connect_linked(move |_, _| set_linked(true));
         pad.connect_unlinked(move |_, _| set_unlinked(false));
         Self {
-            stream_id: format!("{}/{name}", session_id.unwrap_or("reactor")),
+            stream_id: format!("{stream_id_prefix}/{name}"),
             stream,
             pad,
             group,
             on_gap,
+            for_any,
             chain: Mutex::default(),
             eos_unheard: Arc::default(),
         }
@@ -103,12 +111,16 @@ impl TrackPad {
     ) -> Result<FormatChoice, Vec<&'static Codec>> {
         let downstream = self.pad.is_linked().then(|| self.pad.peer_query_caps(None));
         match known {
-            Some(codec) => FormatChoice::new(iter::once(codec), downstream.as_ref()),
-            None => FormatChoice::new(Codec::of_kind(self.stream.track.kind), downstream.as_ref()),
+            Some(codec) => FormatChoice::new(iter::once(codec), downstream.as_ref(), self.for_any),
+            None => {
+                let codecs = Codec::of_kind(self.stream.track.kind);
+                FormatChoice::new(codecs, downstream.as_ref(), self.for_any)
+            }
         }
     }
 
-    /// Makes the elements for a stream of these caps, and starts the stream.
+    /// Makes the elements for a stream of these caps, and starts the stream with
+    /// these tags; `emission_fps` is the model's nominal frame rate, if it is known.
     /// Fails when downstream does not accept the stream, or when no installed
     /// element decodes it.
     pub fn open(
@@ -116,13 +128,14 @@ impl TrackPad {
         bin: &gst::Bin,
         caps: &gst::Caps,
         latency: gst::ClockTime,
+        (tags, emission_fps): (gst::TagList, Option<f64>),
     ) -> Result<(), Error> {
         let media_type = caps.structure(0).map_or("", |s| s.name().as_str());
         let format = match Codec::by_media_type(media_type) {
             None => OutputFormat::Rtp,
             Some(codec) => {
                 let refused = |_| {
-                    let peer = self.peer_name();
+                    let peer = peer_name(&self.pad);
                     let text = format!("{peer} does not take {media_type}, which the model sends");
                     Error::gpu(Code::TransportError, text)
                 };
@@ -133,22 +146,77 @@ impl TrackPad {
         if let Some(src) = chain.appsrc.static_pad("src") {
             self.install_appsrc_probes(&src);
         }
+        if format != OutputFormat::Rtp {
+            self.set_frame_rate(&chain, emission_fps);
+        }
+        if let Some(media) = &chain.media_pad {
+            match format {
+                OutputFormat::Raw => {
+                    gap_filler::install(media, self.stream.track.kind, self.on_gap);
+                }
+                OutputFormat::Encoded => output_caps::complete_encoded(media),
+                OutputFormat::Rtp => {}
+            }
+            let stream = Arc::downgrade(&self.stream);
+            output_caps::refuse_misfit(media, &self.pad, format, move |error| {
+                if let Some(stream) = stream.upgrade() {
+                    stream.refuse(error);
+                }
+            });
+        }
         if let Some(src) = chain.src_pad() {
-            if format == OutputFormat::Raw {
-                gap_filler::install(&src, self.stream.track.kind, self.on_gap);
-            }
-            if format == OutputFormat::Encoded {
-                encoded_caps::install(&src);
-            }
             self.install_output_probe(&src);
         }
         let appsrc = self.start_chain(bin, chain)?;
+        // RTP packets have none.
+        if format != OutputFormat::Rtp {
+            appsrc.send_event(gst::event::Tag::new(tags));
+        }
         self.stream.start(&appsrc);
         Ok(())
     }
 
+    /// Has the nominal frame rate of a video track written into caps and
+    /// durations.
+    fn set_frame_rate(&self, chain: &DecodeChain, emission_fps: Option<f64>) {
+        if self.stream.track.kind != Kind::Video {
+            return;
+        }
+        let downstream = self.pad.is_linked().then(|| self.pad.peer_query_caps(None));
+        let rate = frame_rate::nominal(emission_fps, downstream.as_ref());
+        gst::debug!(
+            CAT,
+            obj = self.pad,
+            "nominally {} frames per second",
+            frame_rate::text(rate)
+        );
+        if let Some(src) = chain.appsrc.static_pad("src") {
+            let rate = self.stream.set_frame_rate(rate);
+            output_caps::add_frame_rate(&src, rate);
+        }
+    }
+
+    pub fn stream_id(&self) -> &str {
+        &self.stream_id
+    }
+
     fn appsrc_name(&self) -> String {
         format!("{}_appsrc", self.pad.name())
+    }
+
+    /// Has the next caps say the frame rate that is measured. Returns a warning if
+    /// downstream takes no such caps.
+    pub fn adopt_frame_rate(&self, measured: gst::Fraction) -> Option<Error> {
+        let chain = self.chain();
+        let chain = chain.as_ref()?;
+        let mut caps = chain.media_pad.as_ref()?.current_caps()?;
+        let format = chain.format;
+        caps.make_mut().set("framerate", measured);
+        let misfit = output_caps::misfit(&self.pad, &caps, format);
+        if misfit.is_none() {
+            self.stream.set_next_frame_rate(measured);
+        }
+        misfit
     }
 
     /// Starts the elements behind the pad.
@@ -163,11 +231,6 @@ impl TrackPad {
         let appsrc = chain.appsrc.clone();
         *self.chain() = Some(chain);
         Ok(appsrc)
-    }
-
-    fn peer_name(&self) -> String {
-        let peer = self.pad.peer().and_then(|pad| pad.parent_element());
-        peer.map_or_else(|| "downstream".into(), |element| element.name().to_string())
     }
 
     fn chain(&self) -> MutexGuard<'_, Option<DecodeChain>> {

@@ -22,10 +22,15 @@ use super::{
     audio_pacing::{AudioPacing, PacketTiming, StartBurst, opus_duration},
     debug::CAT,
     event::SourceEvent,
+    frame_rate::{self, RateMeter},
+    output_caps::SharedRate,
 };
 use crate::{
     element::{clock_bridge::ClockBridge, event_thread::EventQueue, lock},
-    platform::track::{Kind, Track},
+    platform::{
+        Error,
+        track::{Kind, Track},
+    },
     session::{
         Session,
         bridge::{MediaConsumer, MediaUnit},
@@ -102,6 +107,17 @@ struct StreamState {
     discont: bool,
     /// Units were lost: nothing can be decoded before the next keyframe.
     needs_keyframe: bool,
+    frame_rate: Option<NominalRate>,
+    rate_meter: RateMeter,
+}
+
+/// What caps and durations of a video track are made of.
+struct NominalRate {
+    /// What the present caps say.
+    rate: gst::Fraction,
+    interval: Option<gst::ClockTime>,
+    /// What the next caps will say.
+    next: SharedRate,
 }
 
 #[derive(Default)]
@@ -170,6 +186,30 @@ impl TrackStream {
             }
             other => state.phase = other,
         }
+    }
+
+    /// Sets the nominal frame rate of video, from which pictures get their
+    /// durations. Returns the rate for the caps.
+    pub fn set_frame_rate(&self, rate: gst::Fraction) -> SharedRate {
+        let next = SharedRate::new(rate.into());
+        self.lock().frame_rate = Some(NominalRate {
+            rate,
+            interval: frame_rate::interval(rate),
+            next: next.clone(),
+        });
+        next
+    }
+
+    /// Has the next caps, those of another size, say this rate.
+    pub fn set_next_frame_rate(&self, rate: gst::Fraction) {
+        if let Some(nominal) = &self.lock().frame_rate {
+            *lock(&nominal.next) = rate;
+        }
+    }
+
+    /// Downstream takes nothing of this stream.
+    pub fn refuse(&self, error: Error) {
+        self.events.send(SourceEvent::Refused(error));
     }
 
     /// Ends the stream after the queued units. Returns whether an appsrc sends
@@ -318,11 +358,35 @@ impl TrackStream {
         if state.is_superseded(&unit, due, arrival) {
             return self.count_dropped();
         }
+        self.measure_frame_rate(state, due);
         let mut units = state.schedule(self.track.kind, unit, due, arrival);
         state.delay_after_gap(&mut units);
         for (unit, start) in units {
             gst::trace!(CAT, obj = element, "{}: {due} at {start}", self.track.name);
             self.deliver(state, &appsrc, unit, start);
+        }
+    }
+
+    /// Measures the rate of the first frames, and reports one that the caps do not
+    /// say.
+    fn measure_frame_rate(&self, state: &mut StreamState, time: gst::ClockTime) {
+        let Some(nominal) = &state.frame_rate else {
+            return;
+        };
+        if let Some(measured) = state.rate_meter.add(time) {
+            let (track, rate) = (&self.track.name, nominal.rate);
+            let texts = [measured, rate].map(frame_rate::text);
+            gst::info!(
+                CAT,
+                "{track}: {} frames per second, caps say {}",
+                texts[0],
+                texts[1]
+            );
+            if rate.numer() > 0 && !frame_rate::is_near(measured, rate) {
+                let track = track.clone();
+                self.events
+                    .send(SourceEvent::RateMeasured { track, measured });
+            }
         }
     }
 
@@ -339,6 +403,11 @@ impl TrackStream {
         if std::mem::take(&mut state.discont) {
             buffer.set_flags(gst::BufferFlags::DISCONT);
             self.discont_time.store(start.nseconds(), Ordering::Release);
+        }
+        if let Some(nominal) = &state.frame_rate
+            && buffer.duration().is_none()
+        {
+            buffer.set_duration(nominal.interval);
         }
         let end = buffer.duration().map(|duration| start + duration);
         let end = end.or_else(|| state.audio_pacing.end()).unwrap_or(start);

@@ -63,7 +63,7 @@ pub enum LocalSession {
     Join,
     #[enum_value(name = "Restart: end it, and start another", nick = "restart")]
     Restart,
-    #[enum_value(name = "Error: fail", nick = "error")]
+    #[enum_value(name = "Error: fail, and leave it alone", nick = "error")]
     Error,
 }
 

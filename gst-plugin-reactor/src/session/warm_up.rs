@@ -80,6 +80,9 @@ fn load_plugins() {
         "nicesrc",
         "rtpbin",
         "appsink",
+        "videoconvert",
+        "audioconvert",
+        "audioresample",
     ];
     for name in elements {
         let _ = gst::ElementFactory::make(name).build();

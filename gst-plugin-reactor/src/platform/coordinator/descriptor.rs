@@ -24,6 +24,9 @@ pub struct Capabilities {
     /// In the server's order. A track of an unknown kind or direction is left
     /// out here, but is in `raw`.
     pub tracks: Vec<Track>,
+    /// How many frames per second the model nominally emits, if it says so. The
+    /// local runtime 3.10.0 never does.
+    pub emission_fps: Option<f64>,
     /// The whole document, as received.
     pub raw: Value,
 }
@@ -143,7 +146,11 @@ impl Capabilities {
             // What fails now is a kind or direction of a later version.
             tracks.extend(Track::deserialize(entry).ok());
         }
-        let raw = raw.clone();
-        Ok(Self { tracks, raw })
+        let emission_fps = raw.get("emission_fps").and_then(Value::as_f64);
+        Ok(Self {
+            tracks,
+            emission_fps: emission_fps.filter(|fps| *fps > 0.0),
+            raw: raw.clone(),
+        })
     }
 }

@@ -406,6 +406,7 @@ fn tracks_that_cannot_be_told_apart_or_are_too_many_fail() {
         let mut descriptor = descriptor("waiting", "3.10.0");
         descriptor.capabilities = Some(Capabilities {
             tracks,
+            emission_fps: None,
             raw: Value::Null,
         });
         let out = harness.handle(Input::SessionOpened(Ok((descriptor, Ownership::Created))));

@@ -122,6 +122,7 @@ fn descriptor(state: &str, version: &str) -> SessionDescriptor {
         server_version: Some(version.into()),
         capabilities: Some(Capabilities {
             tracks: tracks(),
+            emission_fps: None,
             raw: Value::Null,
         }),
         selected_transport: Some(("webrtc".into(), "1.0".into())),
