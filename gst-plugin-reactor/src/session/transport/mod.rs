@@ -29,6 +29,7 @@ mod rtp_probes;
 mod rtp_receivers;
 mod rtp_senders;
 mod statistics;
+mod task_pool;
 mod thread;
 mod transport_cc;
 mod ulpfec;

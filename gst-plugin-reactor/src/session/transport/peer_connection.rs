@@ -21,7 +21,9 @@ use super::{
     retransmission,
     rtp_receivers::RtpReceivers,
     rtp_senders::{self, RtpSenders},
-    statistics, transport_cc,
+    statistics,
+    task_pool::TaskPool,
+    transport_cc,
 };
 use crate::{
     gst_helpers::{internal, make, require},
@@ -334,7 +336,11 @@ fn handle_bus(pipeline: &gst::Pipeline, handles: &TransportHandles) {
     };
     let reports = handles.reports.clone();
     let commands = handles.commands.clone();
+    let task_pool = TaskPool::new();
     bus.set_sync_handler(move |_, message| {
+        if let gst::MessageView::StreamStatus(status) = message.view() {
+            task_pool.adopt(status);
+        }
         if let gst::MessageView::Latency(_) = message.view() {
             // Not here, since this may be a streaming thread.
             let _ = commands.send(TransportCommand::RecalculateLatency);
