@@ -77,7 +77,10 @@ fn record(video: &str, muxer: &str, file: &Path) {
     running.play();
     passed.wait_for(120);
     let caps = running.pad("r", "video_main_video").current_caps().unwrap();
-    assert_eq!(caps.structure(0).unwrap().name(), video);
+    let structure = caps.structure(0).unwrap();
+    assert_eq!(structure.name(), video);
+    let size = ["width", "height"].map(|field| structure.get::<i32>(field).ok());
+    assert_eq!(size, [Some(640), Some(360)], "{caps}");
     running.pipeline.send_event(gst::event::Eos::new());
     running.wait_eos(TIMEOUT);
     running.stop();
