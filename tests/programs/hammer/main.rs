@@ -30,8 +30,8 @@ use world::World;
 
 /// The steps between two moments at which nothing may be left of what was done.
 const ROUND: usize = 120;
-/// The first rounds fill caches and pools.
-const WARM: usize = 3;
+/// The rounds at the end that are compared with the first half, which fills caches and pools.
+const LAST: usize = 3;
 /// A thread or a descriptor of a pool may come or go, but there is no trend.
 const SLACK: usize = 8;
 
@@ -95,20 +95,22 @@ fn main() -> ExitCode {
     }
 }
 
-/// Compares the last rounds with the first ones.
+/// Compares the last rounds with the first half.
 fn check_growth(rounds: &[ProcessResources]) {
-    let Some((warm, later)) = rounds.split_at_checked(WARM) else {
+    let (early, late) = rounds.split_at(rounds.len() / 2);
+    if late.len() < LAST {
         return;
-    };
+    }
     for (name, of) in [
         ("threads", (|r| r.threads) as fn(&ProcessResources) -> usize),
         ("descriptors", |r| r.descriptors),
     ] {
-        let before = warm.iter().map(of).max().unwrap_or_default();
+        let before = early.iter().map(of).max().unwrap_or_default();
         // Whatever accumulates is there in each of the last rounds.
-        let last = &later[later.len().saturating_sub(3)..];
+        let last = &late[late.len() - LAST..];
         let now = last.iter().map(of).min().unwrap_or(before);
-        println!("{name}: {before}, {now} after {} rounds", rounds.len());
+        let each: Vec<_> = rounds.iter().map(of).collect();
+        println!("{name} after each round: {each:?}");
         if now > before + SLACK {
             watch::complain(format!("{name} grew from {before} to {now}"));
         }

@@ -25,6 +25,8 @@ use super::{promises, watch};
 const MAX_PIPELINES: usize = 3;
 /// How long something may be left after all pipelines are in NULL.
 const SETTLED: Duration = Duration::from_secs(5);
+/// How long a runtime on a busy machine may take to close a session that it was asked to end.
+const CLOSED: Duration = Duration::from_secs(20);
 /// A runtime gives a session up that its client does not end.
 const ORPHAN_TIMEOUT: &str = "3600";
 
@@ -73,24 +75,41 @@ impl Mischief {
 
 /// The mischief that waits for a callback: it is done once.
 #[derive(Debug, Clone, Default)]
-pub struct Armed(Arc<AtomicUsize>);
+pub struct Armed {
+    mischief: Arc<AtomicUsize>,
+    /// The callbacks that do some at the moment.
+    running: Arc<AtomicUsize>,
+}
 
 impl Armed {
     pub fn arm(&self, mischief: Mischief) {
-        self.0.store(mischief as usize, Ordering::Relaxed);
+        self.mischief.store(mischief as usize, Ordering::SeqCst);
+    }
+
+    /// No callback does anything any more, or will.
+    fn disarm(&self) {
+        self.arm(Mischief::Nothing);
+        while self.running.load(Ordering::SeqCst) > 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Called in a callback of this element.
     pub fn go_off(&self, pipeline: &glib::WeakRef<gst::Pipeline>, element: &gst::Element) {
-        let mischief = Mischief::ALL[self.0.swap(0, Ordering::Relaxed)];
-        let Some(pipeline) = pipeline.upgrade() else {
-            return;
-        };
+        self.running.fetch_add(1, Ordering::SeqCst);
+        let mischief = Mischief::ALL[self.mischief.swap(0, Ordering::SeqCst)];
+        if let Some(pipeline) = pipeline.upgrade() {
+            Self::do_now(mischief, &pipeline, element);
+        }
+        self.running.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn do_now(mischief: Mischief, pipeline: &gst::Pipeline, element: &gst::Element) {
         watch::timed(format!("{mischief:?} in a callback"), || match mischief {
             Mischief::Nothing => {}
-            Mischief::StopPipeline => set_state(&pipeline, gst::State::Null),
-            Mischief::PausePipeline => set_state(&pipeline, gst::State::Paused),
-            Mischief::PlayPipeline => set_state(&pipeline, gst::State::Playing),
+            Mischief::StopPipeline => set_state(pipeline, gst::State::Null),
+            Mischief::PausePipeline => set_state(pipeline, gst::State::Paused),
+            Mischief::PlayPipeline => set_state(pipeline, gst::State::Playing),
             Mischief::StopElement => set_state(element, gst::State::Null),
             Mischief::WaitForReply => wait_for_reply(element),
             Mischief::Sleep => std::thread::sleep(Duration::from_millis(700)),
@@ -266,9 +285,10 @@ impl World {
             end(&player);
         }
         promises::wait_answered(SETTLED);
-        let deadline = Instant::now() + SETTLED;
+        let begin = Instant::now();
         while let Some(left) = self.open_session() {
-            if Instant::now() > deadline {
+            let limit = if left == "closing" { CLOSED } else { SETTLED };
+            if begin.elapsed() > limit {
                 watch::complain(format!("left a session: {left}"));
                 return self.restart();
             }
@@ -301,7 +321,7 @@ impl World {
 
 /// Ends a pipeline, and the elements that were taken out of it.
 fn end(player: &Player) {
-    player.armed.arm(Mischief::Nothing);
+    watch::timed("mischief", || player.armed.disarm());
     // Whoever pushes into an element that was taken out waits for it.
     for element in player
         .reactors
