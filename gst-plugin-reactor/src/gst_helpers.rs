@@ -59,14 +59,13 @@ pub fn remove_elements(bin: &gst::Bin, elements: &[gst::Element]) {
     }
 }
 
-/// Ends the streams that enter an element, on a thread of GStreamer's: a bin's
-/// own `send_event` waits for whoever pushes into the pads meanwhile.
+/// Ends the streams that enter an element. Waits for whoever pushes into the pads
+/// meanwhile: for a thread of GStreamer's (`call_async`), as a bin's own `send_event`
+/// is not.
 pub fn end_inputs(element: &gst::Element) {
-    element.call_async(|element| {
-        for pad in element.sink_pads() {
-            pad.send_event(gst::event::Eos::new());
-        }
-    });
+    for pad in element.sink_pads() {
+        pad.send_event(gst::event::Eos::new());
+    }
 }
 
 /// A debug category of this plugin.

@@ -207,6 +207,17 @@ impl Scalar for u64 {
     }
 }
 
+impl Scalar for f64 {
+    fn spec(self, info: &Info) -> glib::ParamSpec {
+        let spec = glib::ParamSpecDouble::builder(info.name).nick(info.nick);
+        let spec = spec.blurb(info.blurb).flags(info.flags);
+        let spec = spec
+            .minimum(info.range.0.into())
+            .maximum(info.range.1.into());
+        spec.default_value(self).build()
+    }
+}
+
 /// An enum of glib's that is a field.
 pub trait EnumField: StaticType + FromGlib<i32> + IntoGlib<GlibType = i32> {}
 

@@ -4,6 +4,7 @@
 //! live and file inputs, the end of a stream.
 
 mod audio_inputs;
+mod commands;
 mod encoded_video;
 mod encoding;
 mod end_of_stream;

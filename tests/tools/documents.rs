@@ -63,6 +63,8 @@ fn play(number: usize, document: &str, line: &str, server: &Server) {
     typed = typed.replace("local=true", &address);
     let directory: PathBuf = scratch::directory().join(format!("document-{number}"));
     fs::create_dir_all(&directory).unwrap();
+    let srt = "1\n00:00:00,500 --> 00:00:01,000\na forest at dawn\n";
+    fs::write(directory.join("show.srt"), srt).unwrap();
     let mut command = Command::new("bash");
     command
         .args(["-c", &format!("exec {typed}")])

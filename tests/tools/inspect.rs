@@ -165,6 +165,18 @@ fn gst_inspect_shows_all_without_warnings() {
         assert!(shown.contains(text), "no {text} in:\n{shown}");
     }
     assert_eq!(signals(&shown), SIGNALS);
+    let shown = inspect(
+        "reactorsink",
+        &[("param", "", true), ("max-rate", "", true)],
+    );
+    for text in [
+        "SINK template: 'command_%s'",
+        "SINK template: 'commands'",
+        "image/webp",
+        "application/x-json",
+    ] {
+        assert!(shown.contains(text), "no {text} in:\n{shown}");
+    }
     let shown = inspect("reactorclip", CLIP_PROPERTIES);
     assert!(shown.contains("SRC template: 'src'"), "{shown}");
 }

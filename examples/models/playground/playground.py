@@ -77,9 +77,10 @@ class Tick(ModelMessage):
 
 
 class PromptChanged(ModelMessage):
-    """Sent to every client when the prompt changes."""
+    """Sent to every client when the prompt changes: the first frame with it has this counter."""
 
     prompt: str
+    frame: int
 
 
 class Echoed(ModelMessage):
@@ -149,7 +150,7 @@ class Playground(ReactorApp):
     @event(name="set_prompt", description="Show this text and tell every client.")
     async def set_prompt(self, prompt: str = InputField(max_length=500, moderate=True)) -> None:
         self._picture.set_prompt(prompt)
-        await self.send(PromptChanged(prompt=prompt))
+        await self.send(PromptChanged(prompt=prompt, frame=self._counter))
 
     @event(name="set_resolution", description="Change the picture's size from the next frame on.")
     def set_resolution(
@@ -181,6 +182,10 @@ class Playground(ReactorApp):
     @event(name="blob", description="Answer with a message that carries this many characters.")
     def blob(self, size: int = InputField(ge=0, le=10_000_000)) -> BlobData:
         return BlobData(size=size, data=("0123456789abcdef" * (size // 16 + 1))[:size])
+
+    @event(name="sleep", description="Reply after this time, in seconds.")
+    async def sleep(self, seconds: float = InputField(ge=0, le=60)) -> None:
+        await asyncio.sleep(seconds)
 
     @event(name="fail", description="Always fails.")
     def fail(self) -> None:

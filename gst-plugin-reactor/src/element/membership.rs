@@ -22,13 +22,13 @@ use super::{
     event_thread::ReplyExecutor,
     inherited_settings,
     navigation::NavigationCommands,
-    reply::{ReplyTo, parse_arguments},
+    reply::{ReplyHandler, ReplyTo, parse_arguments, post_refused},
     state::ElementState,
     status::Status,
     upload_progress,
 };
 use crate::{
-    platform::{Code, Error, commands::ModelCommand},
+    platform::{Code, Error, command_content::CommandContent, commands::ModelCommand},
     session::{
         self, EventSender, Participant, ParticipantRole, ReplyCallback, Session,
         command_queue::{CommandRequest, QueuedCommand, ready_deadline},
@@ -236,6 +236,23 @@ impl SessionMembership {
         }
     }
 
+    /// Sends a command that a stream gave; `handle` gets the reply.
+    pub fn send_content(
+        &self,
+        element: &gst::Element,
+        content: CommandContent,
+        handle: ReplyHandler,
+    ) {
+        let reply_to = ReplyTo::Handler(handle);
+        self.queue_batch(element, vec![(content, reply_to)], ready_deadline());
+    }
+
+    /// Posts that a buffer of a pad was refused.
+    pub fn report_refused(&self, element: &gst::Element, pad: &str, command: &str, error: Error) {
+        let session_id = self.state.session_id();
+        post_refused(element, pad, command, error, session_id.as_deref());
+    }
+
     /// The session, if there is one, and the callback for the reply to a request
     /// of it.
     pub(super) fn prepare(
@@ -254,7 +271,7 @@ impl SessionMembership {
     fn queue_batch(
         &self,
         element: &gst::Element,
-        commands: Vec<(ModelCommand, ReplyTo)>,
+        commands: Vec<(impl Into<CommandContent>, ReplyTo)>,
         deadline: Option<Instant>,
     ) {
         let joined = self.require_session();
@@ -264,8 +281,11 @@ impl SessionMembership {
             let settings = self.state.settings();
             (settings.check_commands, settings.max_upload_size)
         };
-        let callback = |command: &ModelCommand, reply_to: ReplyTo| {
-            reply_to.callback(&command.name, session_id.clone(), executor.clone())
+        let commands = commands
+            .into_iter()
+            .map(|(command, reply_to)| (command.into(), reply_to));
+        let callback = |command: &CommandContent, reply_to: ReplyTo| {
+            reply_to.callback(command.name(), session_id.clone(), executor.clone())
         };
         let Joined {
             session,
@@ -281,7 +301,7 @@ impl SessionMembership {
                 return;
             }
         };
-        let request = |(command, reply_to)| CommandRequest {
+        let request = |(command, reply_to): (CommandContent, ReplyTo)| CommandRequest {
             reply: callback(&command, reply_to),
             command,
             check,
@@ -289,7 +309,7 @@ impl SessionMembership {
             deadline,
             progress: upload_progress::poster(element.downgrade(), reply_executor.clone()),
         };
-        let batch = commands.into_iter().map(request).collect();
+        let batch = commands.map(request).collect();
         session.queue_command(QueuedCommand::Commands(batch));
     }
 

@@ -21,6 +21,7 @@ mod membership;
 mod navigation;
 mod publish;
 mod reply;
+pub mod settings_pad;
 mod state;
 pub mod statistics;
 mod status;
@@ -32,7 +33,6 @@ pub use context::SessionContext;
 pub use membership::{SessionMembership, wait_session_closed};
 pub use publish::Outcome;
 pub use state::ElementState;
-#[cfg(feature = "doc")]
 pub use status::Status;
 
 pub use crate::session::lock;

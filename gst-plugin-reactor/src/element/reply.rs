@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Where the reply to a request goes.
-#[derive(Debug)]
+#[allow(missing_debug_implementations, reason = "a handler has none")]
 pub enum ReplyTo {
     Promise(gst::Promise),
     /// To the bus, as `reactor-reply`; an error is a warning as well.
@@ -24,7 +24,12 @@ pub enum ReplyTo {
     /// To the bus if it is an error. The application asked for no reply, and a
     /// success is nothing to post for each of its commands.
     ErrorToBus(gst::Element),
+    /// To what sent the request; called on the event thread.
+    Handler(ReplyHandler),
 }
+
+/// Handles a reply.
+pub type ReplyHandler = Box<dyn FnOnce(Result<ServerMessage, Error>) + Send>;
 
 impl ReplyTo {
     /// The reply to an action of the application's.
@@ -47,6 +52,7 @@ impl ReplyTo {
             Self::Promise(promise) => run_by(executor, move |result| {
                 promise.reply(Some(reply_structure(result, session_id.as_deref())));
             }),
+            Self::Handler(handle) => run_by(executor, handle),
             Self::Bus(element) => {
                 let (weak, command) = (element.downgrade(), command.to_owned());
                 run_by(executor, move |result| {
@@ -77,6 +83,24 @@ pub fn run_by<T: Send + 'static>(
         Some(run) => run(Box::new(move || deliver(result))),
         None => deliver(result),
     })
+}
+
+/// Posts that a buffer of a pad was refused: a warning, and `reactor-reply`.
+pub fn post_refused(
+    element: &gst::Element,
+    pad: &str,
+    command: &str,
+    error: Error,
+    session_id: Option<&str>,
+) {
+    gst::warning!(CAT, obj = element, "pad {pad}: {error}");
+    let mut warning = error.clone();
+    warning.message = format!("pad {pad}: {}", error.message);
+    errors::post_warning(element, &warning, session_id);
+    let mut structure = reply_structure(Err(error), session_id);
+    structure.set("command", command);
+    structure.set("pad", pad);
+    bus::post(element, structure);
 }
 
 /// Posts the reply to a command that came with no promise.

@@ -12,6 +12,7 @@ use super::{
     Code, Error,
     http::sanitize,
     json_text::{self, JsonNode},
+    upload::UploadSource,
     wire::FileRef,
 };
 
@@ -48,6 +49,8 @@ pub enum CommandFile {
     /// To be uploaded. The path is as it was written: a relative one is relative
     /// to the process's working directory.
     Local(PathBuf),
+    /// To be uploaded.
+    Bytes(UploadSource),
     Uploaded(FileRef),
 }
 
@@ -133,6 +136,16 @@ impl ModelCommand {
         }
         let node = json_text::parse(text, "the list of commands")?;
         Self::from_node(node, "the list of commands", Self::with_file_references)
+    }
+
+    /// Parses JSON that a program wrote, and that names no file: one object or a list,
+    /// as for [`ModelCommand::parse_list`].
+    ///
+    /// Fails with [`Code::BadRequest`].
+    pub fn parse_literal_list(text: &str) -> Result<Vec<Self>, Error> {
+        let node: JsonNode = serde_json::from_str(text)
+            .map_err(|error| bad_request(format!("the buffer is not JSON: {error}")))?;
+        Self::from_node(node, "the buffer", Self::literal)
     }
 
     /// The commands in a parsed text, each made by `make`. `place` is where the

@@ -5,6 +5,7 @@
 //! and names no GStreamer type.
 
 pub mod auth;
+pub mod command_content;
 pub mod commands;
 pub mod coordinator;
 pub mod endpoint;

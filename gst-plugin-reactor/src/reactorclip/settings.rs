@@ -7,7 +7,7 @@ use std::{path::PathBuf, time::Duration};
 
 use gst::{glib, prelude::*};
 
-use crate::property::{EnumField, Field, Info, Scalar, settings, text};
+use crate::property::{EnumField, Field, Info, settings, text};
 
 /// What comes out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
@@ -45,17 +45,6 @@ pub enum ClipRequest {
 }
 
 impl EnumField for ClipRequest {}
-
-impl Scalar for f64 {
-    fn spec(self, info: &Info) -> glib::ParamSpec {
-        let spec = glib::ParamSpecDouble::builder(info.name).nick(info.nick);
-        let spec = spec.blurb(info.blurb).flags(info.flags);
-        let spec = spec
-            .minimum(info.range.0.into())
-            .maximum(info.range.1.into());
-        spec.default_value(self).build()
-    }
-}
 
 impl Field for Option<gst::Structure> {
     fn spec(&self, info: &Info) -> glib::ParamSpec {

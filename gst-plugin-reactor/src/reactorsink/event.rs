@@ -3,6 +3,7 @@
 //! The events that the element's event thread handles. Sent by the session's
 //! driver, by streaming threads and by the application; none waits for it.
 
+use super::command_pad::PadReply;
 use crate::{element::event_thread::ElementEvent, platform::track::Track, session::SessionEvent};
 
 #[derive(Debug)]
@@ -15,6 +16,10 @@ pub enum SinkEvent {
     PadReleased(Track),
     /// `min-bitrate` or `max-bitrate` was set.
     BitrateLimits,
+    /// A buffer of the pad with this name was refused before it was sent.
+    CommandRefused(String, PadReply),
+    /// The pads of this generation for commands wait for the media no longer.
+    OpenCommandPads(u64),
 }
 
 impl ElementEvent for SinkEvent {

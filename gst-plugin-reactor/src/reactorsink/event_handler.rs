@@ -16,13 +16,14 @@ use crate::{
         track::{Direction, Track},
         wire::ClientMessage,
     },
-    session::{MediaPlan, Reply, SessionEvent, bridge::Publication},
+    session::{MachineEvent, MediaPlan, Reply, SessionEvent, Status, bridge::Publication},
 };
 
 impl ReactorSink {
     pub(super) fn handle_event(&self, event: SinkEvent) {
         match event {
             SinkEvent::Session(generation, SessionEvent::Machine(event)) => {
+                let is_ready = matches!(*event, MachineEvent::Status(Status::Ready));
                 let outcome = self
                     .membership
                     .publish(self.obj().upcast_ref(), generation, *event);
@@ -35,6 +36,9 @@ impl ReactorSink {
                         self.fail(&error);
                     }
                     Some(Outcome::Resumed) | None => {}
+                }
+                if is_ready && self.membership.state.is_current(generation) {
+                    self.session_takes_commands();
                 }
             }
             SinkEvent::Session(generation, event) => {
@@ -52,6 +56,12 @@ impl ReactorSink {
                 }
             }
             SinkEvent::BitrateLimits => self.update_bitrate_limits(),
+            SinkEvent::CommandRefused(pad, reply) => self.refuse_command(&pad, reply),
+            SinkEvent::OpenCommandPads(generation) => {
+                if self.membership.state.is_current(generation) {
+                    self.open_command_pads();
+                }
+            }
             SinkEvent::PadReleased(track) => {
                 self.update_plan();
                 if let Some(session) = self.membership.session() {
@@ -68,6 +78,7 @@ impl ReactorSink {
         for sink_pad in self.sink_pads() {
             sink_pad.suspend();
         }
+        self.suspend_command_pads();
     }
 
     fn handle_session_event(&self, event: SessionEvent) {
@@ -93,7 +104,10 @@ impl ReactorSink {
                 });
             }
             SessionEvent::SenderOpened { track, result } => match result {
-                Ok(()) => self.with_track(&track, |sink_pad| self.open(sink_pad)),
+                Ok(()) => {
+                    self.with_track(&track, |sink_pad| self.open(sink_pad));
+                    self.open_command_pads();
+                }
                 Err(error) => self.fail(&error),
             },
             SessionEvent::KeyframeRequested(track) => {
@@ -217,13 +231,8 @@ impl ReactorSink {
         let Some(session) = self.membership.session() else {
             return;
         };
-        let element = self.obj();
-        let now = match element.current_state() {
-            gst::State::Playing => element.current_running_time(),
-            _ => element.start_time(),
-        };
         let before = *lock(&self.hold_delay);
-        let delay = sink_pad.open(&session, now.unwrap_or_default(), before);
+        let delay = sink_pad.open(&session, self.running_time(), before);
         *lock(&self.hold_delay) = before.or(delay);
     }
 
@@ -248,6 +257,7 @@ impl ReactorSink {
         for sink_pad in self.sink_pads() {
             sink_pad.unbind();
         }
+        self.suspend_command_pads();
         let element = self.obj();
         let eos = gst::message::Eos::builder().src(&*element).build();
         let _ = element.post_message(eos);

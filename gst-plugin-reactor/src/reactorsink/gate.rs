@@ -111,14 +111,18 @@ impl Gate {
                 && let (Some(pad), Some(queue), Some(sink)) =
                     (pad.upgrade(), queue.upgrade(), sink.upgrade())
             {
-                let mut query = gst::query::Latency::new();
-                let is_live = !pad.peer_query(&mut query) || query.result().0;
+                let is_live = is_live(&pad);
                 flow.is_live.store(is_live, Ordering::Release);
                 queue.set_property_from_str("leaky", if is_live { "downstream" } else { "no" });
                 sink.set_sync(!is_live);
             }
             gst::PadProbeReturn::Ok
         });
+    }
+
+    /// Whether a stream that is not live waits for the gate to open.
+    pub fn is_holding(&self) -> bool {
+        lock(&self.hold_probe).is_some() && !self.flow.is_live.load(Ordering::Acquire)
     }
 
     /// Holds a stream that is not live until the gate opens.
@@ -199,6 +203,12 @@ impl Gate {
             .field("sent", count(&self.flow.sent))
             .field("dropped", count(&self.flow.dropped))
     }
+}
+
+/// Whether upstream of a pad is live, or does not say.
+pub fn is_live(pad: &impl IsA<gst::Pad>) -> bool {
+    let mut query = gst::query::Latency::new();
+    !pad.peer_query(&mut query) || query.result().0
 }
 
 /// The running time of a timestamp in the stream that passes a pad.

@@ -10,7 +10,13 @@ use std::sync::{Arc, LazyLock, Mutex};
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 
-use super::{debug::CAT, event::SinkEvent, settings::SinkSettings, sink_pad::SinkPad};
+use super::{
+    command_pad::{self, CommandStream},
+    debug::CAT,
+    event::SinkEvent,
+    settings::SinkSettings,
+    sink_pad::SinkPad,
+};
 use crate::{
     element::{
         SessionMembership,
@@ -37,6 +43,7 @@ pub struct ReactorSink {
     pub(super) membership: SessionMembership,
     pub(super) settings: Mutex<SinkSettings>,
     sink_pads: Mutex<Vec<Arc<SinkPad>>>,
+    pub(super) command_streams: Mutex<Vec<Arc<CommandStream>>>,
     events: Mutex<Option<EventQueue<SinkEvent>>>,
     /// The model's tracks, once the session has announced them.
     pub(super) tracks: Mutex<Option<Vec<Track>>>,
@@ -55,7 +62,7 @@ impl ReactorSink {
             .find(|sink_pad| matches(sink_pad))
     }
 
-    fn send_event(&self, event: SinkEvent) {
+    pub(super) fn send_event(&self, event: SinkEvent) {
         if let Some(events) = &*lock(&self.events) {
             events.send(event);
         }
@@ -74,11 +81,32 @@ impl ReactorSink {
                 of_session.and_then(|(session, track)| session.tracks.get(&track.name));
             stats = stats.field(sink_pad.pad.name().as_str(), sink_pad.stats(of_session));
         }
+        for stream in self.command_streams() {
+            stats = stats.field(stream.pad.name().as_str(), stream.stats());
+        }
         stats.build()
     }
 
     pub(super) fn post_stats(&self) {
         post(self.obj().upcast_ref(), self.stats());
+    }
+
+    /// Ends all streams for the application: neither what waits for the session nor
+    /// what waits for its time keeps them from that.
+    fn end_all_inputs(&self) {
+        for sink_pad in self.sink_pads() {
+            sink_pad.end();
+        }
+        let streams = self.command_streams();
+        for stream in &streams {
+            stream.end();
+        }
+        self.obj().call_async(move |element| {
+            for stream in &streams {
+                stream.flush();
+            }
+            end_inputs(element.upcast_ref());
+        });
     }
 
     /// Generates a name for a pad that is requested without one.
@@ -121,6 +149,9 @@ impl Lifecycle for ReactorSink {
         let element = self.obj();
         for sink_pad in self.sink_pads() {
             sink_pad.reset(element.upcast_ref());
+        }
+        for stream in self.command_streams() {
+            stream.reset();
         }
     }
 }
@@ -217,6 +248,9 @@ impl ElementImpl for ReactorSink {
         name: Option<&str>,
         _caps: Option<&gst::Caps>,
     ) -> Option<gst::Pad> {
+        if template.name_template().starts_with("command") {
+            return self.request_command_pad(template, name);
+        }
         let element = self.obj();
         let kind = match template.name_template().starts_with("video") {
             true => Kind::Video,
@@ -244,6 +278,9 @@ impl ElementImpl for ReactorSink {
     }
 
     fn release_pad(&self, pad: &gst::Pad) {
+        if self.release_command_pad(pad) {
+            return;
+        }
         let sink_pad = {
             let mut sink_pads = lock(&self.sink_pads);
             let position = sink_pads
@@ -264,17 +301,19 @@ impl ElementImpl for ReactorSink {
     }
 
     fn send_event(&self, event: gst::Event) -> bool {
-        if !event.is_downstream() {
-            return self.parent_send_event(event);
-        }
-        if event.type_() != gst::EventType::Eos {
+        match event.type_() {
+            gst::EventType::Eos => self.end_all_inputs(),
+            // Commands act at their running time: what comes from the model, and is
+            // late, is no reason to send them later.
+            gst::EventType::Latency => {
+                for sink_pad in self.sink_pads() {
+                    sink_pad.send_to_sink(event.clone());
+                }
+            }
             // A bin sends it to its sources, and from there it comes by the pads.
-            return true;
+            _ if event.is_downstream() => {}
+            _ => return self.parent_send_event(event),
         }
-        for sink_pad in self.sink_pads() {
-            sink_pad.end();
-        }
-        end_inputs(self.obj().upcast_ref());
         true
     }
 
@@ -303,7 +342,9 @@ pub(crate) fn encoder_setup_signal() -> glib::subclass::Signal {
 pub(crate) fn pad_templates() -> &'static [gst::PadTemplate] {
     static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
         let (direction, presence) = (gst::PadDirection::Sink, gst::PadPresence::Request);
-        templates::track_templates(direction, presence, templates::media_caps)
+        let mut templates = templates::track_templates(direction, presence, templates::media_caps);
+        templates.extend(command_pad::pad_templates());
+        templates
     });
     &TEMPLATES
 }

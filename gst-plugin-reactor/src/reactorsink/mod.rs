@@ -22,6 +22,19 @@
  * if it is installed) as Google's congestion control estimates it, without as
  * the server's reports of loss allow. `stats` shows it for each pad.
  *
+ * Request pads `command_NAME` (such as `command_set_prompt`) take commands from
+ * streams, each buffer at its running time: text for the command's text
+ * parameter (the only one, the only required one, or the pad's `param`), JSON
+ * with all parameters, or a whole JPEG, PNG, WebP or sound file, which is
+ * uploaded. Text and JSON without timestamps act at once, each line or value of
+ * them. The pad `commands` takes JSON such as `{"set_prompt":{"prompt":"a
+ * forest"}}`. A stream that is not live, such as a subtitle file, begins when the
+ * session is ready, together with the video that waits for it; a live one never
+ * waits: what cannot be sent yet is kept, the newest only. A buffer that is
+ * refused is a warning and the message `reactor-reply` with `pad`, `command` and
+ * `error`; with the pad's `strict` it is an error. No buffer names a file of this
+ * machine.
+ *
  * It shares its session with the other Reactor elements of its pipeline, or
  * with those of the process that name the same `session`.
  *
@@ -29,7 +42,18 @@
  * |[
  * gst-launch-1.0 v4l2src ! videoconvert ! reactorsink local=true  reactorsrc ! videoconvert ! autovideosink
  * ]| Send the camera, watch what the model makes of it.
+ * |[
+ * gst-launch-1.0 reactorsink name=s local=true  filesrc location=show.srt ! subparse ! text/x-raw,format=utf8 ! s.command_set_prompt  reactorsrc ! videoconvert ! autovideosink
+ * ]| Play a show of prompts.
+ * |[
+ * gst-launch-1.0 reactorsink name=s local=true  fdsrc ! text/x-raw,format=utf8 ! s.command_set_prompt  reactorsrc ! videoconvert ! autovideosink
+ * ]| Each line that is typed is a prompt.
+ * |[
+ * gst-launch-1.0 reactorsink name=s local=true  v4l2src ! videorate ! video/x-raw,framerate=1/5 ! jpegenc ! s.command_set_image  reactorsrc ! videoconvert ! autovideosink
+ * ]| The model follows what the camera sees.
  */
+mod command_pad;
+mod commands;
 mod debug;
 mod encode_chain;
 mod encoder;
@@ -53,6 +77,8 @@ pub(crate) use imp::{encoder_setup_signal, pad_templates};
 pub(crate) use settings::SinkSettings;
 
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    #[cfg(feature = "doc")]
+    command_pad::CommandPad::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
     gst::Element::register(
         Some(plugin),
         "reactorsink",

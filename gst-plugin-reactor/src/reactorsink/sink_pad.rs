@@ -101,6 +101,16 @@ impl SinkPad {
         lock(&self.state).track.clone()
     }
 
+    /// Whether its stream waits until the pad is open.
+    pub fn is_held(&self) -> bool {
+        self.pad.is_linked() && self.gate.is_holding()
+    }
+
+    /// Hands an event to the appsink.
+    pub fn send_to_sink(&self, event: gst::Event) {
+        self.sink.send_event(event);
+    }
+
     pub fn bind(&self, track: Track) {
         lock(&self.state).track = Some(track);
     }

@@ -56,11 +56,12 @@ const MESSAGES: &[Message] = &[
     Message {
         name: "reactor-reply",
         from: "live elements",
-        when: "a command of the property `commands`, of an event or of an action without a promise \
-               is answered, or fails",
+        when: "a command of the property `commands` or of an event is answered, or fails; an action \
+               without a promise fails; a buffer of a pad for commands is refused",
         fields: &[
             "`command` (string)",
             "`type`, `data` (string, JSON), or `error` (structure, as `last-error`)",
+            "`pad` (string, of a buffer)",
         ],
     },
     Message {

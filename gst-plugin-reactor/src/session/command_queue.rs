@@ -19,6 +19,7 @@ use super::{
 };
 use crate::platform::{
     Code, Error,
+    command_content::CommandContent,
     commands::{CommandFile, ModelCommand},
     coordinator::Coordinator,
     schema::Schema,
@@ -58,7 +59,7 @@ pub enum QueuedCommand {
 
 /// A command, and how it is to be sent.
 pub struct CommandRequest {
-    pub command: ModelCommand,
+    pub command: CommandContent,
     /// Check the arguments against the schema.
     pub check: bool,
     /// Of each file, in bytes; 0 for no limit.
@@ -252,7 +253,8 @@ impl CommandQueue {
         match &*self.readiness.borrow() {
             Readiness::NotYet => Turn::Wait,
             Readiness::Ready(_, None)
-                if command.check && self.schema_deadline.is_some_and(|at| Instant::now() < at) =>
+                if (command.check || command.command.needs_schema())
+                    && self.schema_deadline.is_some_and(|at| Instant::now() < at) =>
             {
                 Turn::Wait
             }
@@ -291,11 +293,18 @@ impl CommandQueue {
         request: CommandRequest,
     ) -> Option<CommandUpload> {
         let CommandRequest {
-            mut command,
+            command,
             reply,
             progress,
             ..
         } = request;
+        let mut command = match command.resolve(schema) {
+            Ok(command) => command,
+            Err(error) => {
+                reply.send(Err(error));
+                return None;
+            }
+        };
         let name = command.name.clone();
         command.take_references(|parameter| {
             schema.is_none_or(|schema| schema.takes_file(&name, parameter))
@@ -316,7 +325,7 @@ impl CommandQueue {
             reply,
         };
         let mut files = upload.command.files.values();
-        if files.any(|file| matches!(file, CommandFile::Local(_))) {
+        if files.any(|file| !matches!(file, CommandFile::Uploaded(_))) {
             return Some(upload);
         }
         let (message, reply) = upload.into_message();
@@ -413,13 +422,14 @@ impl CommandUpload {
     /// Uploads each file that is not uploaded yet.
     async fn upload_files(&mut self) -> Result<(), Error> {
         for file in self.command.files.values_mut() {
-            let CommandFile::Local(path) = file else {
-                continue;
-            };
-            let source = UploadContent::File {
-                path: path.clone(),
-                name: None,
-                mime: None,
+            let source = match file {
+                CommandFile::Local(path) => UploadContent::File {
+                    path: path.clone(),
+                    name: None,
+                    mime: None,
+                },
+                CommandFile::Bytes(source) => UploadContent::Bytes(source.clone()),
+                CommandFile::Uploaded(_) => continue,
             };
             let progress = self.progress.clone();
             let uploaded = self
@@ -438,7 +448,7 @@ impl CommandUpload {
         let uploads = files
             .filter_map(|(parameter, file)| match file {
                 CommandFile::Uploaded(file) => Some((parameter, file)),
-                CommandFile::Local(_) => None,
+                CommandFile::Local(_) | CommandFile::Bytes(_) => None,
             })
             .collect();
         let message = ClientMessage::Command {

@@ -19,7 +19,6 @@ use serde_json::Value;
 
 pub use content::MessageFormat;
 pub use pad::MessagesPad;
-use pad::MessagesSettings;
 
 use super::debug::CAT;
 use crate::{element::lock, gst_helpers::remove_elements, platform::Error};
@@ -46,7 +45,6 @@ pub struct MessageStream {
     pub pad: MessagesPad,
     element: glib::WeakRef<gst::Element>,
     appsrc: gst_app::AppSrc,
-    settings: Arc<Mutex<MessagesSettings>>,
     state: Mutex<StreamState>,
     flow: Arc<Flow>,
 }
@@ -96,7 +94,7 @@ impl MessageStream {
             .build();
         let appsrc = gst_app::AppSrc::builder()
             .name(format!("{PAD_NAME}_appsrc"))
-            .caps(&pad.format().caps())
+            .caps(&pad.settings().format.caps())
             .is_live(true)
             .format(gst::Format::Time)
             .max_buffers(MAX_QUEUED_MESSAGES)
@@ -108,12 +106,11 @@ impl MessageStream {
             let appsrc = appsrc.downgrade();
             move |pad, _| {
                 if let Some(appsrc) = appsrc.upgrade() {
-                    appsrc.set_caps(Some(&pad.format().caps()));
+                    appsrc.set_caps(Some(&pad.settings().format.caps()));
                 }
             }
         });
         let stream = Arc::new(Self {
-            settings: pad.settings(),
             pad,
             element: bin.upcast_ref::<gst::Element>().downgrade(),
             appsrc,
@@ -158,7 +155,7 @@ impl MessageStream {
     pub fn start(&self) -> Result<(), Error> {
         *lock(&self.state) = StreamState::default();
         self.flow.reset();
-        let path = lock(&self.settings).path.clone();
+        let path = self.pad.settings().path;
         content::check_pointer(path.as_deref().unwrap_or_default())
     }
 
@@ -168,7 +165,7 @@ impl MessageStream {
         let Some(now) = self.running_time().filter(|_| self.pad.is_linked()) else {
             return;
         };
-        let settings = lock(&self.settings).clone();
+        let settings = self.pad.settings();
         let pointer = settings.path.as_deref().unwrap_or_default();
         let Some(content) = settings.format.content(pointer, name, data) else {
             return;

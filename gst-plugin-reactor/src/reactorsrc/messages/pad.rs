@@ -1,16 +1,11 @@
 // SPDX-License-Identifier: MIT
 
-//! The pad `messages` as a GObject: a ghost pad with properties. Called by the
-//! application's threads; the stream reads the properties for each message.
-
-use std::sync::{Arc, LazyLock, Mutex};
-
-use gst::{glib, subclass::prelude::*};
+//! The pad `messages` as a GObject.
 
 use super::content::MessageFormat;
 use crate::{
-    element::lock,
-    property::{self, PLAYING, settings},
+    element::settings_pad::settings_pad,
+    property::{PLAYING, settings},
 };
 
 settings! {
@@ -27,58 +22,8 @@ settings! {
     }
 }
 
-#[derive(Debug, Default)]
-pub struct MessagesPadImp {
-    settings: Arc<Mutex<MessagesSettings>>,
-}
-
-#[glib::object_subclass]
-impl ObjectSubclass for MessagesPadImp {
-    const NAME: &'static str = "GstReactorMessagesPad";
-    type Type = MessagesPad;
-    type ParentType = gst::GhostPad;
-}
-
-impl ObjectImpl for MessagesPadImp {
-    fn properties() -> &'static [glib::ParamSpec] {
-        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> =
-            LazyLock::new(|| property::specs(MessagesSettings::PROPERTIES));
-        &PROPERTIES
-    }
-
-    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        if let Some(property) = property::find(MessagesSettings::PROPERTIES, pspec.name()) {
-            (property.set)(&mut lock(&self.settings), value);
-        }
-    }
-
-    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
-        match property::find(MessagesSettings::PROPERTIES, pspec.name()) {
-            Some(property) => (property.value)(&lock(&self.settings), &property.info),
-            None => pspec.default_value().clone(),
-        }
-    }
-}
-
-impl GstObjectImpl for MessagesPadImp {}
-impl PadImpl for MessagesPadImp {}
-impl ProxyPadImpl for MessagesPadImp {}
-impl GhostPadImpl for MessagesPadImp {}
-
-glib::wrapper! {
+settings_pad! {
     /// The request pad `messages` of `reactorsrc`: what the model says, one
     /// buffer a message, at the running time of its arrival.
-    pub struct MessagesPad(ObjectSubclass<MessagesPadImp>)
-        @extends gst::GhostPad, gst::ProxyPad, gst::Pad, gst::Object;
-}
-
-impl MessagesPad {
-    pub fn format(&self) -> MessageFormat {
-        lock(&self.imp().settings).format
-    }
-
-    /// The properties, which change with the pad's.
-    pub fn settings(&self) -> Arc<Mutex<MessagesSettings>> {
-        self.imp().settings.clone()
-    }
+    pub struct MessagesPad(imp, "GstReactorMessagesPad", MessagesSettings);
 }

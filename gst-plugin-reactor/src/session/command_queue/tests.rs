@@ -88,7 +88,7 @@ impl Queue {
         let requests = commands.into_iter().map(|command| {
             let outcome = self.outcome.clone();
             CommandRequest {
-                command,
+                command: command.into(),
                 check: true,
                 max_upload_size: 0,
                 deadline,

@@ -1,0 +1,562 @@
+// SPDX-License-Identifier: MIT
+
+//! A request pad that takes commands: `command_NAME` for one, `commands` for any.
+//!
+//! Owns the pad and the elements behind it: a bounded queue, which never holds up
+//! a live stream, and an appsink, which waits for the running time of each buffer.
+//! The queue's streaming thread hands commands to the session and never waits for
+//! it; a stream that is not live waits in the queue instead (a pad block, which
+//! flushes and state changes end). Replies come on the event thread.
+
+mod content;
+mod framing;
+mod outlet;
+mod pad;
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use gst::{glib, prelude::*, subclass::prelude::*};
+
+use content::{ContentKind, Target};
+use framing::Framer;
+use outlet::{HasFile, Next, Outlet};
+pub use pad::{CommandPad, pad_templates};
+
+use super::{debug::CAT, event::SinkEvent, gate};
+use crate::{
+    element::lock,
+    gst_helpers::remove_elements,
+    platform::{Error, command_content::CommandContent},
+    session::run_after,
+};
+
+/// The buffers that wait at most for their time; more hold up a stream that is not
+/// live, and of a live one the oldest is dropped.
+const MAX_QUEUED_BUFFERS: u32 = 200;
+/// Their size at most, in bytes.
+const MAX_QUEUED_BYTES: u32 = 16 << 20;
+/// The longest time between two commands that `max-rate` can ask for.
+const MAX_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+
+/// A command of a buffer's, or why there is none.
+type PadCommand = Result<CommandContent, Error>;
+
+impl HasFile for PadCommand {
+    fn has_file(&self) -> bool {
+        self.as_ref().is_ok_and(CommandContent::has_file)
+    }
+}
+
+/// A reply that a command of a pad has.
+#[derive(Debug)]
+pub struct PadReply {
+    pub command: String,
+    /// The start of the stream that it belongs to.
+    generation: u64,
+    had_file: bool,
+    pub error: Option<Error>,
+}
+
+/// The commands of one pad.
+pub struct CommandStream {
+    pub pad: CommandPad,
+    target: Target,
+    element: glib::WeakRef<super::ReactorSink>,
+    queue: gst::Element,
+    /// The queue's.
+    src: gst::Pad,
+    sink: gst_app::AppSink,
+    state: Mutex<StreamState>,
+    /// Holds the queue's thread while it has to wait.
+    block: Mutex<Option<gst::PadProbeId>>,
+}
+
+#[derive(Default)]
+struct StreamState {
+    outlet: Outlet<PadCommand>,
+    framer: Framer,
+    /// Of the last buffer.
+    kind: Option<ContentKind>,
+    /// Upstream is live: it cannot wait.
+    is_live: bool,
+    /// What the queue's thread waits with.
+    blocked: Option<Blocked>,
+    /// A thread sends the commands that are due.
+    is_pumping: bool,
+    has_timer: bool,
+    /// The application ends the stream.
+    ends: bool,
+    /// A buffer was refused that must not be.
+    has_failed: bool,
+    /// Counts the starts: replies of an earlier one are void.
+    generation: u64,
+    /// By how much the running time of a stream that is not live is moved, in ns.
+    delay: i64,
+    /// Since when the pad is not open.
+    closed_since: gst::ClockTime,
+    received: u64,
+    sent: u64,
+    refused: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blocked {
+    Buffer,
+    Eos,
+}
+
+impl StreamState {
+    /// Whether the queue's thread has to wait with what comes next.
+    fn waits(&self, next: Blocked, keeps_newest: bool) -> bool {
+        match next {
+            _ if self.ends => false,
+            Blocked::Buffer if self.is_live => false,
+            Blocked::Buffer => {
+                !self.outlet.is_open() || (!keeps_newest && self.outlet.has_pending())
+            }
+            Blocked::Eos => self.outlet.is_busy(),
+        }
+    }
+}
+
+impl CommandStream {
+    /// Makes the pad and its elements, in the element's state; the caller adds the
+    /// pad.
+    ///
+    /// Fails when the name is none, when an element is not installed, or does not
+    /// start.
+    pub fn new(
+        element: &super::ReactorSink,
+        template: &gst::PadTemplate,
+        name: &str,
+    ) -> Result<Arc<Self>, glib::BoolError> {
+        let target = match name.strip_prefix(pad::COMMAND_PREFIX) {
+            Some(command) if !command.is_empty() => Target::Command(command.to_owned()),
+            None if name == pad::COMMANDS => Target::Any,
+            _ => return Err(glib::bool_error!("a pad is named after its command")),
+        };
+        let queue = gst::ElementFactory::make("queue")
+            .property("max-size-buffers", MAX_QUEUED_BUFFERS)
+            .property("max-size-bytes", MAX_QUEUED_BYTES)
+            .property("max-size-time", 0u64)
+            .build()?;
+        let src = queue.static_pad("src");
+        let sink = gst_app::AppSink::builder()
+            .caps(template.caps())
+            .sync(true)
+            .async_(false)
+            .qos(false)
+            .enable_last_sample(false)
+            .processing_deadline(gst::ClockTime::ZERO)
+            .build();
+        let stream = Arc::new(Self {
+            pad: gst::PadBuilder::<CommandPad>::from_template(template)
+                .name(name)
+                .build(),
+            target,
+            element: element.downgrade(),
+            src: src.ok_or_else(|| glib::bool_error!("the queue has no src pad"))?,
+            queue,
+            sink,
+            state: Mutex::default(),
+            block: Mutex::default(),
+        });
+        let elements = [&stream.queue, stream.sink.upcast_ref()];
+        element.add_many(elements)?;
+        stream.queue.link(&stream.sink)?;
+        stream
+            .pad
+            .set_target(stream.queue.static_pad("sink").as_ref())?;
+        stream.follow_liveness();
+        stream.watch_flushes();
+        stream.install_block();
+        stream.install_callbacks();
+        for element in elements.into_iter().rev() {
+            element.sync_state_with_parent()?;
+        }
+        Ok(stream)
+    }
+
+    fn follow_liveness(self: &Arc<Self>) {
+        let Some(entry) = self.queue.static_pad("sink") else {
+            return;
+        };
+        let weak = Arc::downgrade(self);
+        entry.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+            if let Some(gst::PadProbeData::Event(event)) = &info.data
+                && event.type_() == gst::EventType::Segment
+                && let Some(stream) = weak.upgrade()
+            {
+                let is_live = gate::is_live(&stream.pad);
+                let mut state = lock(&stream.state);
+                state.is_live = is_live;
+                stream.src.set_offset(if is_live { 0 } else { state.delay });
+                drop(state);
+                let leaky = if is_live { "downstream" } else { "no" };
+                stream.queue.set_property_from_str("leaky", leaky);
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+
+    /// What was begun before a flush is not continued.
+    fn watch_flushes(self: &Arc<Self>) {
+        let weak = Arc::downgrade(self);
+        self.src
+            .add_probe(gst::PadProbeType::EVENT_FLUSH, move |_, info| {
+                if let Some(gst::PadProbeData::Event(event)) = &info.data
+                    && event.type_() == gst::EventType::FlushStop
+                    && let Some(stream) = weak.upgrade()
+                {
+                    let mut state = lock(&stream.state);
+                    state.framer.reset();
+                    state.outlet.drop_pending();
+                }
+                gst::PadProbeReturn::Ok
+            });
+    }
+
+    /// Replaces the probe that holds the queue's thread, which so asks again
+    /// whether it has to wait.
+    fn install_block(self: &Arc<Self>) {
+        let mut block = lock(&self.block);
+        if let Some(before) = block.take() {
+            self.src.remove_probe(before);
+        }
+        let weak = Arc::downgrade(self);
+        let mask = gst::PadProbeType::BLOCK
+            | gst::PadProbeType::BUFFER
+            | gst::PadProbeType::BUFFER_LIST
+            | gst::PadProbeType::EVENT_DOWNSTREAM;
+        *block = self.src.add_probe(mask, move |_, info| {
+            let next = match &info.data {
+                Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::Eos => {
+                    Blocked::Eos
+                }
+                Some(gst::PadProbeData::Buffer(_) | gst::PadProbeData::BufferList(_)) => {
+                    Blocked::Buffer
+                }
+                _ => return gst::PadProbeReturn::Pass,
+            };
+            match weak
+                .upgrade()
+                .is_some_and(|stream| stream.has_to_wait(next))
+            {
+                true => gst::PadProbeReturn::Ok,
+                false => gst::PadProbeReturn::Pass,
+            }
+        });
+    }
+
+    fn has_to_wait(self: &Arc<Self>, next: Blocked) -> bool {
+        if next == Blocked::Eos {
+            self.finish();
+        }
+        let keeps_newest = self.keeps_newest();
+        let mut state = lock(&self.state);
+        let waits = state.waits(next, keeps_newest);
+        state.blocked = waits.then_some(next);
+        waits
+    }
+
+    /// Takes what is left at the end. Nobody waits for a session on behalf of a live
+    /// stream.
+    fn finish(self: &Arc<Self>) {
+        let framing = lock(&self.state).kind.and_then(ContentKind::framing);
+        if let Some(framing) = framing {
+            let frames = lock(&self.state).framer.finish(framing);
+            self.take_frames(frames);
+        }
+        let mut state = lock(&self.state);
+        if state.is_live && !state.outlet.is_open() {
+            state.outlet.drop_pending();
+        }
+    }
+
+    fn install_callbacks(self: &Arc<Self>) {
+        let weak = Arc::downgrade(self);
+        let callbacks = gst_app::AppSinkCallbacks::builder().new_sample(move |sink| {
+            let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+            match weak.upgrade() {
+                Some(stream) => stream.consume(&sample),
+                None => Ok(gst::FlowSuccess::Ok),
+            }
+        });
+        self.sink.set_callbacks(callbacks.build());
+    }
+
+    /// A buffer's time has come.
+    fn consume(self: &Arc<Self>, sample: &gst::Sample) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let Some(buffer) = sample.buffer().filter(|buffer| buffer.size() > 0) else {
+            return Ok(gst::FlowSuccess::Ok);
+        };
+        let kind = ContentKind::of(sample.caps_owned().as_ref());
+        {
+            let mut state = lock(&self.state);
+            if state.has_failed {
+                return Err(gst::FlowError::Error);
+            }
+            if state.ends {
+                return Ok(gst::FlowSuccess::Ok);
+            }
+            state.received += 1;
+            state.kind = kind.as_ref().ok().copied();
+        }
+        let Ok(map) = buffer.map_readable() else {
+            return Err(gst::FlowError::Error);
+        };
+        let has_time = |segment: &gst::Segment| segment.format() == gst::Format::Time;
+        let is_timed = buffer.pts().is_some() && sample.segment().is_some_and(has_time);
+        match kind {
+            Err(error) => self.offer(Err(error)),
+            Ok(ContentKind::File(index)) => {
+                let param = self.pad.settings().param;
+                let bytes = Bytes::copy_from_slice(&map);
+                let limit = self.max_upload_size();
+                self.offer(self.target.file(index, param.as_deref(), bytes, limit));
+            }
+            Ok(_) if is_timed => self.take_frames(vec![framing::text(&map)]),
+            Ok(kind) => {
+                if let Some(framing) = kind.framing() {
+                    let frames = lock(&self.state).framer.push(framing, &map);
+                    self.take_frames(frames);
+                }
+            }
+        }
+        Ok(gst::FlowSuccess::Ok)
+    }
+
+    fn take_frames(self: &Arc<Self>, frames: Vec<Result<String, Error>>) {
+        let kind = lock(&self.state).kind.unwrap_or(ContentKind::Text);
+        let param = self.pad.settings().param;
+        for frame in frames {
+            let commands = match frame {
+                Ok(text) if text.trim().is_empty() => continue,
+                Ok(text) => self.target.commands(kind, param.as_deref(), text),
+                Err(error) => Err(error),
+            };
+            match commands {
+                Ok(commands) => commands
+                    .into_iter()
+                    .for_each(|command| self.offer(Ok(command))),
+                Err(error) => self.offer(Err(error)),
+            }
+        }
+    }
+
+    fn max_upload_size(&self) -> u64 {
+        let element = self.element.upgrade();
+        element.map_or(1, |element| {
+            element.imp().membership.state.settings().max_upload_size
+        })
+    }
+
+    fn keeps_newest(&self) -> bool {
+        let is_live = lock(&self.state).is_live;
+        is_live || self.interval().is_some()
+    }
+
+    /// The least time between two commands.
+    fn interval(&self) -> Option<Duration> {
+        let rate = self.pad.settings().max_rate;
+        let interval = || Duration::try_from_secs_f64(1.0 / rate).unwrap_or(MAX_INTERVAL);
+        (rate > 0.0).then(|| interval().min(MAX_INTERVAL))
+    }
+
+    fn offer(self: &Arc<Self>, command: PadCommand) {
+        let keeps_newest = self.keeps_newest();
+        lock(&self.state).outlet.offer(command, keeps_newest);
+        self.pump();
+    }
+
+    /// Sends the commands that are due, in order, on one thread at a time.
+    fn pump(self: &Arc<Self>) {
+        if std::mem::replace(&mut lock(&self.state).is_pumping, true) {
+            return;
+        }
+        while let Some((command, generation)) = self.next_command() {
+            self.send(command, generation);
+        }
+    }
+
+    fn next_command(self: &Arc<Self>) -> Option<(PadCommand, u64)> {
+        let interval = self.interval();
+        let mut state = lock(&self.state);
+        let now = Instant::now();
+        let next = state.outlet.next(now, interval);
+        if let Next::At(at) = next
+            && !std::mem::replace(&mut state.has_timer, true)
+        {
+            let weak = Arc::downgrade(self);
+            run_after(at - now, move || {
+                if let Some(stream) = weak.upgrade() {
+                    lock(&stream.state).has_timer = false;
+                    stream.update();
+                }
+            });
+        }
+        match next {
+            Next::Send(command) => {
+                state.sent += u64::from(command.is_ok());
+                Some((command, state.generation))
+            }
+            Next::At(_) | Next::Wait => {
+                state.is_pumping = false;
+                None
+            }
+        }
+    }
+
+    fn send(self: &Arc<Self>, command: PadCommand, generation: u64) {
+        let Some(element) = self.element.upgrade() else {
+            return;
+        };
+        let had_file = command.has_file();
+        let reply = move |command: String, error: Option<Error>| PadReply {
+            command,
+            generation,
+            had_file,
+            error,
+        };
+        match command {
+            Ok(content) => {
+                gst::debug!(CAT, obj = self.pad, "sending {}", content.name());
+                let (weak, name) = (Arc::downgrade(self), content.name().to_owned());
+                let receive = move |result: Result<_, Error>| {
+                    if let Some(stream) = weak.upgrade() {
+                        stream.handle_reply(reply(name, result.err()));
+                    }
+                };
+                let membership = &element.imp().membership;
+                membership.send_content(element.upcast_ref(), content, Box::new(receive));
+            }
+            Err(error) => {
+                let reply = reply(self.target.name().to_owned(), Some(error));
+                let event = SinkEvent::CommandRefused(self.pad.name().into(), reply);
+                element.imp().send_event(event);
+            }
+        }
+    }
+
+    /// Handles the reply to a command, on the event thread.
+    pub fn handle_reply(self: &Arc<Self>, reply: PadReply) {
+        let is_strict = self.pad.settings().strict;
+        {
+            let mut state = lock(&self.state);
+            if state.generation != reply.generation {
+                return;
+            }
+            state.outlet.answered(reply.had_file);
+            if reply.error.is_some() {
+                state.refused += 1;
+                state.has_failed |= is_strict;
+            }
+        }
+        if let (Some(error), Some(element)) = (reply.error, self.element.upgrade()) {
+            let imp = element.imp();
+            imp.report_refused(&self.pad.name(), &reply.command, error, is_strict);
+        }
+        self.update();
+    }
+
+    /// Something has changed: sends what is due, and lets the queue's thread go on if
+    /// it may.
+    fn update(self: &Arc<Self>) {
+        self.pump();
+        let keeps_newest = self.keeps_newest();
+        let goes_on = {
+            let mut state = lock(&self.state);
+            let blocked = state.blocked;
+            let goes_on = blocked.is_some_and(|blocked| !state.waits(blocked, keeps_newest));
+            if goes_on {
+                state.blocked = None;
+            }
+            goes_on
+        };
+        if goes_on {
+            self.install_block();
+        }
+    }
+
+    /// Opens the pad: the session takes commands. The running time of a stream that
+    /// is not live is moved by `delay` in ns, or by the time for which the pad was
+    /// closed until `now`.
+    pub fn open(self: &Arc<Self>, now: gst::ClockTime, delay: Option<i64>) {
+        {
+            let mut state = lock(&self.state);
+            if state.outlet.is_open() {
+                return;
+            }
+            let closed = now.saturating_sub(state.closed_since).nseconds();
+            let closed = i64::try_from(closed).unwrap_or_default();
+            state.delay = delay.unwrap_or(state.delay + closed);
+            if !state.is_live {
+                gst::debug!(CAT, obj = self.pad, "begins {} ns later", state.delay);
+                self.src.set_offset(state.delay);
+            }
+            state.outlet.set_open(true);
+        }
+        self.update();
+    }
+
+    /// Closes the pad at `now`, until it is opened again.
+    pub fn suspend(&self, now: gst::ClockTime) {
+        let mut state = lock(&self.state);
+        if state.outlet.is_open() {
+            state.outlet.set_open(false);
+            state.closed_since = now;
+        }
+    }
+
+    /// The application ends the stream: nothing waits any longer.
+    pub fn end(self: &Arc<Self>) {
+        {
+            let mut state = lock(&self.state);
+            state.ends = true;
+            state.outlet.drop_pending();
+        }
+        self.update();
+    }
+
+    /// Drops what waits for its time. Upstream's thread is free then.
+    pub fn flush(&self) {
+        self.pad.send_event(gst::event::FlushStart::new());
+        self.pad.send_event(gst::event::FlushStop::new(false));
+    }
+
+    /// Restores the first state, for a new session.
+    pub fn reset(self: &Arc<Self>) {
+        let mut state = lock(&self.state);
+        *state = StreamState {
+            generation: state.generation + 1,
+            is_pumping: state.is_pumping,
+            has_timer: state.has_timer,
+            ..StreamState::default()
+        };
+        self.src.set_offset(0);
+    }
+
+    /// Removes the pad's elements, the sink first: it may be waiting for a buffer's
+    /// time.
+    pub fn close(&self, bin: &gst::Bin) {
+        lock(&self.state).ends = true;
+        for element in [self.sink.upcast_ref(), &self.queue] {
+            remove_elements(bin, std::slice::from_ref(element));
+        }
+    }
+
+    /// The pad's part of the element's `stats` property.
+    pub fn stats(&self) -> gst::Structure {
+        let state = lock(&self.state);
+        gst::Structure::builder("commands")
+            .field("received", state.received)
+            .field("sent", state.sent)
+            .field("refused", state.refused)
+            .field("dropped", state.outlet.dropped())
+            .build()
+    }
+}

@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: MIT
+
+//! Pads that take commands: text, JSON and files in time, what is refused, and what they do not
+//! hold up.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use gst::prelude::*;
+use gst_app::AppSrc;
+use reactor_tests::{
+    TIMEOUT,
+    camera_view::Colour,
+    frames::FrameReader,
+    pipeline::{TestPipeline, count_buffers, wait_until},
+    proxy::{Proxy, Rule, RuntimeRoute},
+    scratch::TempFile,
+    server::Server,
+};
+use serde_json::Value;
+
+use crate::support::{CAMERA, assert_stops_soon, sent};
+
+/// The model's messages of this type that an element has heard.
+fn hear(element: &gst::Element, wanted: &'static str) -> Arc<Mutex<Vec<Value>>> {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let list = heard.clone();
+    element.connect("message", false, move |values| {
+        let (name, json): (String, String) = (values[1].get().unwrap(), values[2].get().unwrap());
+        if name == wanted {
+            list.lock()
+                .unwrap()
+                .push(serde_json::from_str(&json).unwrap());
+        }
+        None
+    });
+    heard
+}
+
+/// The texts of a member of each message.
+fn texts(heard: &Mutex<Vec<Value>>, member: &str) -> Vec<String> {
+    let heard = heard.lock().unwrap();
+    let texts = heard
+        .iter()
+        .map(|data| data[member].as_str().unwrap().to_owned());
+    texts.collect()
+}
+
+/// What `stats` says of a pad.
+fn count(running: &TestPipeline, pad: &str, field: &str) -> u64 {
+    running.pad_stats("s", pad).get(field).unwrap()
+}
+
+/// `sink name=s` with an `appsrc` of this name and these caps in front of a pad.
+fn appsrc(name: &str, caps: &str, properties: &str, pad: &str) -> String {
+    format!("appsrc name={name} format=time caps=\"{caps}\" {properties} ! s.{pad} ")
+}
+
+fn push(running: &TestPipeline, appsrc: &str, content: impl AsRef<[u8]>, at: Option<Duration>) {
+    let mut buffer = gst::Buffer::from_slice(content.as_ref().to_vec());
+    let time = at.map(|at| gst::ClockTime::try_from(at).unwrap());
+    buffer.get_mut().unwrap().set_pts(time);
+    let appsrc = running.by_name(appsrc).downcast::<AppSrc>().unwrap();
+    appsrc.push_buffer(buffer).unwrap();
+}
+
+const TEXT: &str = "text/x-raw,format=utf8";
+const JSON: &str = "application/x-json";
+
+/// The next refused buffer: pad and code of the error.
+fn refused(running: &TestPipeline) -> (String, String) {
+    let reply = running.wait_element("reactor-reply", TIMEOUT);
+    let error: gst::Structure = reply.get("error").unwrap();
+    (reply.get("pad").unwrap(), error.get("code").unwrap())
+}
+
+#[test]
+fn show_from_subtitles_is_played_in_time() {
+    let server = Server::playground();
+    let show = TempFile::new("show.srt");
+    let srt = "1\n00:00:00,500 --> 00:00:01,000\na forest, at <i>dawn</i>\n\n\
+               2\n00:00:01,200 --> 00:00:02,000\nthe sea's \"blue\" & <b>green</b>\n\n\
+               3\n00:00:02,500 --> 00:00:03,000\ntwo\nlines 🌊\n\n\
+               4\n00:01:00,000 --> 00:02:00,000\nmuch later\n\n";
+    std::fs::write(&show.0, srt).unwrap();
+    let proxy = Proxy::before(&server);
+    proxy.rule(
+        RuntimeRoute::StartSession,
+        Rule::delay(Duration::from_secs(1)),
+    );
+    // Alone: there is no video to be sent.
+    let running = TestPipeline::parse(&format!(
+        "reactorsink name=s local=true api-url={} \
+         filesrc location={} ! subparse ! text/x-raw,format=utf8 ! s.command_set_prompt",
+        proxy.url(),
+        show.0.display()
+    ));
+    let prompts = hear(&running.by_name("s"), "prompt_changed");
+    running.play();
+    wait_until("three prompts", TIMEOUT, || {
+        prompts.lock().unwrap().len() == 3
+    });
+    // What waits for its time does not keep the application waiting.
+    running.pipeline.send_event(gst::event::Eos::new());
+    running.wait_eos(TIMEOUT);
+    assert_eq!(
+        texts(&prompts, "prompt"),
+        [
+            "a forest, at dawn",
+            "the sea's \"blue\" & green",
+            "two\nlines 🌊"
+        ]
+    );
+    // By the model's counter, at 30 frames a second. The bench has the exact figures.
+    let frames: Vec<_> = {
+        let prompts = prompts.lock().unwrap();
+        prompts
+            .iter()
+            .map(|data| data["frame"].as_f64().unwrap() / 30.0)
+            .collect()
+    };
+    for (frame, time) in frames.iter().zip([0.5, 1.2, 2.5]) {
+        assert!((frame - time).abs() < 0.4, "{frame} s for {time} s");
+    }
+    assert_eq!(count(&running, "command_set_prompt", "sent"), 3);
+    assert_stops_soon(&running);
+}
+
+#[test]
+fn buffers_become_commands_or_are_refused() {
+    let server = Server::playground();
+    let line = format!(
+        "reactorsink name=s local=true api-url={} {}{}{}{} fakesrc num-buffers=1 sizetype=fixed sizemax=4 ! s.command_fail",
+        server.url(),
+        appsrc("any", JSON, "", "commands"),
+        appsrc(
+            "echo",
+            TEXT,
+            "is-live=true do-timestamp=true",
+            "command_echo"
+        ),
+        appsrc("lines", TEXT, "", "command_set_prompt"),
+        appsrc("value", JSON, "", "command_set_brightness"),
+    );
+    let running = TestPipeline::parse(&line);
+    let sink = running.by_name("s");
+    assert!(sink.request_pad_simple("command_").is_none());
+    let (echoes, prompts) = (hear(&sink, "echoed"), hear(&sink, "prompt_changed"));
+    // Lines without timestamps, before anything is connected, spread over buffers.
+    for part in ["one\ntwo\r\n\nthr", "ee\n@file:/etc/passwd\n"] {
+        push(&running, "lines", part, None);
+    }
+    running.play();
+    // The pad without caps.
+    assert_eq!(
+        refused(&running),
+        ("command_fail".into(), "BAD_REQUEST".into())
+    );
+    wait_until("the lines", TIMEOUT, || prompts.lock().unwrap().len() == 4);
+    assert_eq!(
+        texts(&prompts, "prompt"),
+        ["one", "two", "three", "@file:/etc/passwd"]
+    );
+    push(
+        &running,
+        "any",
+        r#"{"echo":{"text":"a"}}  [{"echo":{"text":"@file:b"}},{"ec"#,
+        None,
+    );
+    push(&running, "any", r#"ho":{"text":"c"}}]{"nothing":{}}"#, None);
+    assert_eq!(
+        refused(&running),
+        ("commands".into(), "invalid_command".into())
+    );
+    push(&running, "echo", "live", None);
+    wait_until("echoes", TIMEOUT, || echoes.lock().unwrap().len() == 4);
+    assert_eq!(texts(&echoes, "text"), ["a", "@file:b", "c", "live"]);
+    let soon = Duration::from_millis(1);
+    for wrong in ["{\"value\":", "[0.5]", "{\"value\":3}", "{\"other\":1}"] {
+        push(&running, "value", wrong, Some(soon));
+        assert_eq!(refused(&running).0, "command_set_brightness", "{wrong}");
+    }
+    push(&running, "lines", b"\xff\n", None);
+    assert_eq!(refused(&running).1, "BAD_REQUEST");
+    assert_eq!(count(&running, "command_set_brightness", "refused"), 4);
+    // What is refused is an error if the pad says so.
+    running
+        .pad("s", "command_set_brightness")
+        .set_property("strict", true);
+    push(&running, "value", "{\"value\":3}", Some(soon));
+    let error = running.wait_error(TIMEOUT);
+    assert!(
+        error.error.message().contains("command_set_brightness"),
+        "{error:?}"
+    );
+    assert_stops_soon(&running);
+}
+
+/// The colour in the middle of the right third, where the playground shows the image.
+fn image_colour(running: &TestPipeline) -> impl Fn() -> Option<[u8; 3]> + use<> {
+    use gst_video::prelude::*;
+    let last = Arc::new(Mutex::new(None));
+    let colour = last.clone();
+    running
+        .pad("i", "src")
+        .add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+            if let (Some(buffer), Some(caps)) = (info.buffer(), pad.current_caps()) {
+                let info = gst_video::VideoInfo::from_caps(&caps).unwrap();
+                let frame =
+                    gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info).unwrap();
+                if (info.width(), info.height()) == (640, 360) {
+                    *last.lock().unwrap() = Some([0, 1, 2].map(|plane| {
+                        let shift = u32::from(plane > 0);
+                        let stride = frame.plane_stride()[plane as usize] as usize;
+                        frame.plane_data(plane).unwrap()[(172 >> shift) * stride + (533 >> shift)]
+                    }));
+                }
+            }
+            gst::PadProbeReturn::Ok
+        });
+    move || *colour.lock().unwrap()
+}
+
+fn is_shown(colour: Colour, [_, u, v]: [u8; 3]) -> bool {
+    match colour {
+        Colour::Red => v > 180 && u < 128,
+        Colour::Green => u < 100 && v < 100,
+        Colour::Blue => u > 180 && v < 128,
+    }
+}
+
+#[test]
+fn camera_is_the_reference_image_and_slow_command_delays_no_frame() {
+    let server = Server::playground();
+    let url = server.url();
+    let running = TestPipeline::parse(&format!(
+        "reactorsink name=s local=true api-url={url} {CAMERA} ! tee name=t ! queue ! s.video_camera \
+         t. ! queue ! videorate ! video/x-raw,framerate=5/1 ! jpegenc ! s.command_set_image \
+         {} reactorsrc name=r local=true api-url={url} \
+         r.video_main_video ! videoconvert ! video/x-raw,format=I420 ! identity name=i \
+         ! fakesink sync=false r.messages ! fakesink name=m",
+        appsrc("slow", JSON, "is-live=true do-timestamp=true", "commands"),
+    ));
+    let image = image_colour(&running);
+    let frames = FrameReader::watch(&running.pad("i", "src"));
+    let messages = count_buffers(&running.pad("m", "sink"));
+    running.play();
+    wait_until("the image", TIMEOUT, || {
+        image().is_some_and(|it| is_shown(Colour::Red, it))
+    });
+    // One a second is enough.
+    running
+        .pad("s", "command_set_image")
+        .set_property("max-rate", 1.0);
+    wait_until("pictures sent", TIMEOUT, || {
+        sent(&running, "video_camera") > 15
+    });
+    let before = (frames.len(), sent(&running, "video_camera"), messages());
+    let sent_images = count(&running, "command_set_image", "sent");
+    push(&running, "slow", r#"{"sleep":{"seconds":3}}"#, None);
+    let begun = Instant::now();
+    wait_until("90 frames", TIMEOUT, || frames.len() > before.0 + 90);
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(6), "90 frames in {took:?}");
+    assert!(sent(&running, "video_camera") > before.1 + 30);
+    assert!(messages() > before.2);
+    let images = count(&running, "command_set_image", "sent") - sent_images;
+    assert!((1..=7).contains(&images), "{images} images in {took:?}");
+    assert!(count(&running, "command_set_image", "dropped") > 3);
+    // The end of the commands is not that of the video.
+    let slow = running.by_name("slow").downcast::<AppSrc>().unwrap();
+    slow.end_of_stream().unwrap();
+    let now = frames.len();
+    wait_until("more frames", TIMEOUT, || frames.len() > now + 30);
+    assert_eq!(server.session_state(), "streaming");
+    assert_stops_soon(&running);
+}
+
+#[test]
+fn commands_do_not_keep_a_pipeline_from_stopping() {
+    let server = Server::playground();
+    let proxy = Proxy::before(&server);
+    proxy.rule(RuntimeRoute::StartSession, Rule::Hang);
+    let running = TestPipeline::parse(&format!(
+        "reactorsink name=s local=true api-url={} {}{CAMERA} ! jpegenc ! s.command_set_image",
+        proxy.url(),
+        appsrc("lines", TEXT, "", "command_set_prompt"),
+    ));
+    let camera = count_buffers(&running.pad("s", "command_set_image"));
+    for n in 0..2 {
+        running.play();
+        for line in 0..1000 {
+            push(&running, "lines", format!("line {line}\n"), None);
+        }
+        let before = camera();
+        // The camera does not wait, and of its pictures the newest is kept.
+        wait_until("20 pictures", TIMEOUT, || camera() > before + 20);
+        assert_eq!(count(&running, "command_set_image", "sent"), 0);
+        assert!(count(&running, "command_set_image", "dropped") > 10);
+        let begun = Instant::now();
+        running.pipeline.send_event(gst::event::FlushStart::new());
+        running
+            .pipeline
+            .send_event(gst::event::FlushStop::new(true));
+        assert!(begun.elapsed() < Duration::from_secs(1));
+        let begun = Instant::now();
+        running.stop();
+        assert!(begun.elapsed() < Duration::from_secs(3), "stop {n}");
+    }
+    // Afterwards it works as before.
+    proxy.reset();
+    let prompts = hear(&running.by_name("s"), "prompt_changed");
+    running.play();
+    push(&running, "lines", "last\n", None);
+    wait_until("the prompt", TIMEOUT, || {
+        texts(&prompts, "prompt") == ["last"]
+    });
+    assert_stops_soon(&running);
+}
