@@ -47,6 +47,9 @@ const MIN_FULL_PAIRS: usize = 5;
 const FULL_AGE: Duration = Duration::from_millis(700);
 /// The distance of smaller packets says more of the receiver than of the link.
 const MIN_PAIR_SIZE: u32 = 500;
+/// A network that lets packets overtake each other delays each by itself: how far
+/// apart they arrive says nothing of a queue, which reorders none. For this time.
+const REORDERED_AGE: Duration = Duration::from_secs(4);
 /// Packets that a receiver reads at once were this far apart, or less.
 const MIN_PAIR_GAP: Duration = Duration::from_micros(20);
 
@@ -64,6 +67,7 @@ pub(super) struct Arrival {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MediaTime {
     pub ssrc: u32,
+    pub sequence_number: u16,
     pub timestamp: u32,
     /// In Hz.
     pub clock_rate: u32,
@@ -77,6 +81,8 @@ pub(super) struct ReceiveBandwidthEstimator {
     /// When pairs of packets came, the size of the second, and their distance.
     pairs: VecDeque<(Duration, u32, Duration)>,
     assessed: Duration,
+    /// When a packet last came after one that was sent later.
+    reordered: Option<Duration>,
     /// All packets were late at some time since [`Self::take_late`].
     was_late: bool,
 }
@@ -88,9 +94,20 @@ struct Stream {
     timestamp: Option<(i64, u32)>,
     /// The least time from timestamp to arrival in each second.
     bases: VecDeque<(u64, i64)>,
+    /// The highest sequence number.
+    newest: Option<u16>,
 }
 
 impl Stream {
+    /// Whether a packet of a higher number came before this one.
+    fn is_overtaken(&mut self, number: u16) -> bool {
+        let ahead = number.wrapping_sub(self.newest.unwrap_or(number)) as i16;
+        if ahead >= 0 {
+            self.newest = Some(number);
+        }
+        ahead < 0
+    }
+
     /// The delay of a packet.
     fn observe(&mut self, at: Duration, media: MediaTime) -> i64 {
         let (extended, last) = self.timestamp.unwrap_or((0, media.timestamp));
@@ -115,6 +132,9 @@ impl ReceiveBandwidthEstimator {
     pub(super) fn observe(&mut self, arrival: Arrival) -> Option<LinkState> {
         let delay = arrival.media.map(|media| {
             let stream = self.streams.entry(media.ssrc).or_default();
+            if stream.is_overtaken(media.sequence_number) {
+                self.reordered = Some(arrival.at);
+            }
             stream.observe(arrival.at, media)
         });
         self.observe_pair(arrival);
@@ -185,6 +205,10 @@ impl ReceiveBandwidthEstimator {
     /// after the other, and not at once, as from a sender or to a receiver that is
     /// late.
     fn is_full(&self, now: Duration, received: u32) -> bool {
+        let is_recent = |at| now.saturating_sub(at) < REORDERED_AGE;
+        if self.reordered.is_some_and(is_recent) {
+            return false;
+        }
         let begin = now.saturating_sub(FULL_AGE);
         let pairs = self.pairs.iter().filter(|(at, ..)| *at >= begin);
         let rate = |size: u32, gap: Duration| f64::from(size) * 8.0 / gap.as_secs_f64();
@@ -239,8 +263,11 @@ mod tests {
         /// Until when the link is busy.
         busy: Duration,
         queue: Duration,
+        delay: Duration,
         jitter: Duration,
         lost_percent: u64,
+        sequence_numbers: HashMap<u32, u16>,
+        is_numbered: bool,
         random: u64,
         video_bitrate: u32,
         has_audio: bool,
@@ -257,8 +284,11 @@ mod tests {
                 capacity,
                 busy: Duration::ZERO,
                 queue: ms(600),
+                delay: Duration::ZERO,
                 jitter: Duration::ZERO,
                 lost_percent: 0,
+                sequence_numbers: HashMap::new(),
+                is_numbered: true,
                 random: 7,
                 video_bitrate,
                 has_audio: true,
@@ -283,6 +313,9 @@ mod tests {
             rate: u32,
             out: &mut Vec<Arrival>,
         ) {
+            let sequence_number = self.sequence_numbers.entry(ssrc).or_default();
+            *sequence_number = sequence_number.wrapping_add(self.is_numbered.into());
+            let sequence_number = *sequence_number;
             let at = sent.max(self.stalled_until);
             let full = self.busy > at + self.queue;
             if full || self.random(100) < self.lost_percent {
@@ -292,10 +325,11 @@ mod tests {
             self.busy = self.busy.max(at) + Duration::from_secs_f64(seconds);
             let jitter = self.random(self.jitter.as_micros() as u64 + 1);
             out.push(Arrival {
-                at: self.busy + Duration::from_micros(jitter),
+                at: self.busy + self.delay + Duration::from_micros(jitter),
                 size,
                 media: Some(MediaTime {
                     ssrc,
+                    sequence_number,
                     timestamp: (sent.as_secs_f64() * f64::from(rate)) as u32,
                     clock_rate: rate,
                 }),
@@ -372,6 +406,20 @@ mod tests {
         let mut path = Path::new(5_000_000, 400_000);
         (path.jitter, path.lost_percent) = (ms(80), 5);
         assert_eq!(path.run(ms(60_000)).queued(), None);
+    }
+
+    #[test]
+    fn longer_way_on_which_packets_overtake_each_other_is_no_queue() {
+        // Without the numbers it looks like one.
+        for (is_numbered, is_queue) in [(true, false), (false, true)] {
+            let mut path = Path::new(5_000_000, 480_000);
+            (path.jitter, path.has_audio) = (ms(80), false);
+            path.is_numbered = is_numbered;
+            path.run(ms(3000));
+            path.delay = ms(120);
+            path.run(ms(15_000));
+            assert_eq!(path.queued().is_some(), is_queue, "{is_numbered}");
+        }
     }
 
     #[test]

@@ -65,13 +65,14 @@ pub(super) fn observe_arrival(handles: &TransportHandles, packet: &gst::BufferRe
 /// is one.
 fn media_time(header: &[u8; 12], handles: &TransportHandles) -> Option<MediaTime> {
     const RTP_VERSION: u8 = 2;
-    let [first, second, _, _, t0, t1, t2, t3, s0, s1, s2, s3] = *header;
+    let [first, second, n0, n1, t0, t1, t2, t3, s0, s1, s2, s3] = *header;
     // RTCP has types that no payload type of ours is.
     let payload_type = second & 0x7f;
     let is_rtp = first >> 6 == RTP_VERSION;
     let clock_rate = is_rtp.then(|| handles.negotiated.clock_rate(payload_type))??;
     Some(MediaTime {
         ssrc: u32::from_be_bytes([s0, s1, s2, s3]),
+        sequence_number: u16::from_be_bytes([n0, n1]),
         timestamp: u32::from_be_bytes([t0, t1, t2, t3]),
         clock_rate,
     })
