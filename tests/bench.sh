@@ -2,10 +2,10 @@
 # Measures the elements side by side with the official Python client: tests/bench.sh [OPTIONS]
 #
 # Both receive, send a camera's picture there and back, change the picture by a command, receive
-# on lossy networks and fetch a long recording, with the playground on one server, in turn. The
-# cost of encoding is measured, too. Figures are medians; ratios are of pairs of one run. Options
-# go to tests/bench/compare.py (--only, --runs, --seconds, --size); a full run takes about 45
-# minutes. It prints figures and judges nothing.
+# in several sessions at once and on lossy networks, and fetch a long recording, in turn, from the
+# playground on the same servers. The cost of encoding is measured, too. Figures are medians;
+# ratios are of pairs of one run. Options go to tests/bench/compare.py (--only, --runs, --seconds,
+# --size); a full run takes about 50 minutes. It prints figures and judges nothing.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

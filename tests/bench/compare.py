@@ -2,13 +2,14 @@
 side by side, and the ratio of each pair's figures.
 
     compare.py SERVE_SCRIPT BENCH_BINARY
-        [--only receive|roundtrip|command|encoding|lossy|narrow|ice|clip]...
+        [--only receive|roundtrip|command|encoding|scale|lossy|narrow|ice|clip]...
         [--runs 5] [--seconds 10] [--size 640x360]...
 
 receive     the model's picture and sound, ours and the official client
 roundtrip   a camera's picture to the model and back, ours and the official client
 command     from a command to the picture that shows it, ours and the official client
 encoding    sending encoded video, and raw video that reactorsink encodes
+scale       1, 4 and 8 sessions in one process that receive the model's picture, with a server each
 lossy       as receive, by default settings, on networks that lose packets, both ways: 5 % and 40 ms
             of jitter, 2 % in bursts of 8, and 2 % with a round trip of 150 ms; each run has a seed
             of its own, which its clients share (20 s by default, from the first frame on)
@@ -60,6 +61,8 @@ ROUNDTRIP = (
     "sent_kbit_s",
 )
 COMMAND = (*LATENCY, "commands", "unseen")
+SCALE = ("threads", "rss_mib", "cpu_per_s", *LATENCY, "frames", "least_frames")
+SESSIONS = (1, 4, 8)
 LOSSY = (
     "first_frame_ms",
     "lost_percent",
@@ -122,22 +125,32 @@ class Bench:
         return [sys.executable, str(HERE / script), "--url", url, "--seconds", seconds, *rest]
 
     def compare(
-        self, title: str, size: str, commands: Callable, figures: tuple, names: tuple = OURS
+        self,
+        title: str,
+        size: str,
+        commands: Callable,
+        figures: tuple,
+        names: tuple = OURS,
+        servers: int = 1,
     ) -> None:
-        """`commands` are those of a pair, by the server's address."""
+        """`commands` are those of a pair, by the servers' addresses, separated by commas."""
         options = self._options
         pairs, shares = [], []
         for _ in range(options.runs):
-            server = serve(options.serve, *size.split("x"))
+            serving = []
             try:
+                for _ in range(servers):
+                    serving.append(serve(options.serve, *size.split("x")))
                 pairs.append([])
-                for command in commands(f"http://127.0.0.1:{server['port']}"):
-                    with Share(int(server["pid"])) as share:
+                urls = ",".join(f"http://127.0.0.1:{server['port']}" for server in serving)
+                for command in commands(urls):
+                    with Share([int(server["pid"]) for server in serving]) as share:
                         pairs[-1].append(measure(command))
                     shares.append(share)
             finally:
-                stop = [options.serve, "stop", "--port", server["port"]]
-                subprocess.run(stop, check=False, stdout=subprocess.DEVNULL)
+                for server in serving:
+                    stop = [options.serve, "stop", "--port", server["port"]]
+                    subprocess.run(stop, check=False, stdout=subprocess.DEVNULL)
         print(f"\n{title}: {size}, 30 frames/s, {self.seconds} s, median of {options.runs} runs")
         show(pairs, figures, names)
         others = [share.others for share in shares]
@@ -184,6 +197,14 @@ class Bench:
                 return [self.ours(way, url, directory, width, height) for way in ways]
 
             self.compare("reactorsink", size, commands, ENCODING, ("VP8 before", "raw"))
+
+    def scale(self, size: str) -> None:
+        def commands(urls: str) -> list:
+            return [self.ours("scale", urls), self.official("official_scale.py", urls)]
+
+        for count in SESSIONS:
+            title = f"{count} in one process"
+            self.compare(title, size, commands, SCALE, servers=count)
 
     def lossy(self, size: str) -> None:
         for title, network in NETWORKS.items():
@@ -343,6 +364,7 @@ MEASUREMENTS = {
     "roundtrip": ("640x360", "1280x720"),
     "command": ("1280x720",),
     "encoding": ("1280x720",),
+    "scale": ("320x180",),
     "lossy": ("1280x720",),
     "narrow": ("1280x720",),
     "ice": ("640x360",),

@@ -27,14 +27,15 @@ def _children() -> float:
 
 
 class Share:
-    """Measures how many processors the server and others use on average while it is entered."""
+    """Measures how many processors the servers and others use on average while it is entered."""
 
-    def __init__(self, server: int) -> None:
-        self._server = server
+    def __init__(self, servers: list[int]) -> None:
+        self._servers = servers
         self.server = self.others = 0.0
 
     def _read(self) -> tuple[float, float, float, float]:
-        return time.monotonic(), _whole(), _process(self._server), _children()
+        servers = sum(_process(server) for server in self._servers)
+        return time.monotonic(), _whole(), servers, _children()
 
     def __enter__(self) -> Share:
         self._begin = self._read()

@@ -3,7 +3,7 @@
 //! The elements' side of the benchmarks: measures one thing against a local runtime and prints one
 //! line of JSON. `compare.py` runs it.
 //!
-//!     bench receive|lossy|roundtrip|command|raw|encoded
+//!     bench receive|lossy|scale|roundtrip|command|raw|encoded
 //!         URL SECONDS LATENCY_MS [PICTURES WIDTH HEIGHT]
 //!     bench narrow URL SECONDS LATENCY_MS PROPERTIES
 //!     bench cloud URL none|silent             with these ICE servers, until the input ends
@@ -24,8 +24,9 @@ mod measure;
 mod narrow;
 mod receive;
 mod roundtrip;
+mod scale;
 
-const USAGE: &str = "bench receive|lossy|roundtrip|command|raw|encoded \
+const USAGE: &str = "bench receive|lossy|scale|roundtrip|command|raw|encoded \
                      URL SECONDS LATENCY_MS [PICTURES WIDTH HEIGHT] | \
                      narrow URL SECONDS LATENCY_MS PROPERTIES | \
                      cloud URL none|silent | ice CLOUD_URL | \
@@ -69,6 +70,7 @@ fn main() {
     let report = match what.as_str() {
         "receive" => receive::run(&options),
         "lossy" => lossy::run(&options),
+        "scale" => scale::run(&options),
         "roundtrip" => roundtrip::run(&options, scene()),
         "command" => command::run(&options),
         "raw" => encoding::run(&options, &scene(), encoding::RAW),
