@@ -5,6 +5,7 @@
 //! held for an assignment.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering},
@@ -18,11 +19,11 @@ use crate::platform::lock;
 const RATE_WINDOW: Duration = Duration::from_secs(1);
 /// A rate that is older than this is 0: no frames come.
 const RATE_VALIDITY: Duration = Duration::from_millis(2500);
-/// W3C webrtc-stats, `freezeCount`: the average is that of the last 30 frames,
-/// and a freeze exceeds three of it, and it by 150 ms.
-const FREEZE_FRAMES: f64 = 30.0;
-const FREEZE_FACTOR: f64 = 3.0;
-const FREEZE_MARGIN: f64 = 0.150;
+/// W3C webrtc-stats, `freezeCount`: the average is that of the last 30 frames, and a
+/// freeze is as long as three of it and longer than it by 150 ms, or more.
+const FREEZE_FRAMES: usize = 30;
+const FREEZE_FACTOR: u32 = 3;
+const FREEZE_MARGIN: Duration = Duration::from_millis(150);
 
 #[derive(Debug, Default)]
 pub struct FrameCounters {
@@ -77,8 +78,9 @@ struct State {
 #[derive(Debug, Default)]
 struct Freezes {
     previous: Option<Duration>,
-    /// Of the time between frames, in seconds.
-    average: Option<f64>,
+    /// The last [`FREEZE_FRAMES`] times between frames, and their sum.
+    intervals: VecDeque<Duration>,
+    sum: Duration,
     count: u64,
     duration: Duration,
 }
@@ -89,13 +91,22 @@ impl Freezes {
             return;
         };
         let interval = now.saturating_sub(previous);
-        let seconds = interval.as_secs_f64();
-        let average = self.average.unwrap_or(seconds);
-        if seconds > (average * FREEZE_FACTOR).max(average + FREEZE_MARGIN) {
+        if let Some(average) = self.average()
+            && interval >= (average * FREEZE_FACTOR).max(average + FREEZE_MARGIN)
+        {
             self.count += 1;
             self.duration += interval;
         }
-        self.average = Some(average + (seconds - average) / FREEZE_FRAMES);
+        if self.intervals.len() == FREEZE_FRAMES {
+            self.sum -= self.intervals.pop_front().unwrap_or_default();
+        }
+        self.intervals.push_back(interval);
+        self.sum += interval;
+    }
+
+    fn average(&self) -> Option<Duration> {
+        let count = u32::try_from(self.intervals.len()).ok()?;
+        self.sum.checked_div(count)
     }
 }
 
@@ -192,5 +203,35 @@ mod tests {
         counters.begin_anew();
         record(&counters, start, 200, 210);
         assert_eq!(counters.read(start).freeze_count, 1);
+    }
+
+    /// A freeze counts in the average for as long as it is among the last 30.
+    #[test]
+    fn freeze_is_forgotten_after_thirty_frames() {
+        let freezes = |between: u32| {
+            let mut freezes = Freezes::default();
+            let mut now = Duration::ZERO;
+            let mut record = |interval| {
+                now += interval;
+                freezes.record(now);
+            };
+            (0..31).for_each(|_| record(FRAME));
+            record(Duration::from_secs(6));
+            (0..between).for_each(|_| record(FRAME));
+            record(Duration::from_millis(250));
+            freezes.count
+        };
+        // The average was 240 ms.
+        assert_eq!(freezes(29), 1);
+        assert_eq!(freezes(30), 2);
+    }
+
+    #[test]
+    fn interval_at_the_limit_is_freeze() {
+        let mut freezes = Freezes::default();
+        freezes.record(Duration::ZERO);
+        freezes.record(FRAME);
+        freezes.record(FRAME * 2 + FREEZE_MARGIN);
+        assert_eq!(freezes.count, 1);
     }
 }
