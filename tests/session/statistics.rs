@@ -10,7 +10,7 @@ use reactor_tests::{
     actions::{disconnect, reconnect},
     pipeline::{TestPipeline, is_v0, wait_for, wait_until},
     proxy::{Proxy, RuntimeRoute},
-    relay::{Direction, LinkConditions, Relay, count_codec_packets},
+    relay::{Direction, LinkConditions, Relay, RtcpType, count_codec_packets},
     server::Server,
 };
 use serde_json::Value;
@@ -19,6 +19,19 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// Statistics are read once a second.
 const READINGS: Duration = Duration::from_millis(2500);
 const VIDEO_PAD: &str = "video_main_video";
+/// Feedback messages (RFC 4585, 6.2.1 and 6.3.1; RFC 5104, 4.3.1).
+const GENERIC_NACK: RtcpType = RtcpType {
+    packet_type: 205,
+    format: 1,
+};
+const FULL_INTRA_REQUEST: RtcpType = RtcpType {
+    packet_type: 206,
+    format: 4,
+};
+const PICTURE_LOSS_INDICATION: RtcpType = RtcpType {
+    packet_type: 206,
+    format: 1,
+};
 
 /// The elements reach the server through a relay.
 struct Network {
@@ -90,17 +103,23 @@ fn statistics_agree_with_relay() {
         delay,
         ..LinkConditions::default()
     });
-    let running = network.parse("reactorsrc name=r latency=300 {server} ! fakesink");
+    let running = network.parse("reactorsrc name=r latency=300 {server} ! fakesink name=sink");
     running.play();
     wait_until("packets and a round trip", TIMEOUT, || {
         network.video_packets() > 600 && connection(&running, "r").has_field("round-trip-time")
     });
+    let asked = |rtcp| network.relay.rtcp_packets(Direction::ToServer, rtcp);
+    let keyframe_requests = || asked(FULL_INTRA_REQUEST) + asked(PICTURE_LOSS_INDICATION);
+    let before = keyframe_requests();
+    let request = gst_video::UpstreamForceKeyUnitEvent::builder().build();
+    assert!(running.pad("sink", "sink").push_event(request));
+    wait_until("a keyframe request", TIMEOUT, || {
+        keyframe_requests() > before
+    });
     // Nothing arrives any more, so that the last reading is complete.
     network.relay.set_down(true);
-    let (sent, passed) = (
-        network.video_packets(),
-        network.relay.counts(Direction::ToClient).passed,
-    );
+    let sent = network.video_packets();
+    let relayed = network.relay.counts(Direction::ToClient);
     std::thread::sleep(READINGS);
 
     let video = video(&running);
@@ -109,7 +128,12 @@ fn statistics_agree_with_relay() {
     assert_close("packets", received + lost, sent, 10 + sent / 50);
     let ratio = lost as f64 / sent as f64;
     assert!((0.025..0.085).contains(&ratio), "{lost} of {sent} lost");
-    assert!(count(&video, "nack-count") > 0, "{video}");
+    // Each is a datagram of its own.
+    let nacks = asked(GENERIC_NACK);
+    assert!(nacks > 0);
+    assert_close("requests", count(&video, "nack-count"), nacks, 2);
+    let requested = count(&video, "fir-count") + count(&video, "pli-count");
+    assert_eq!(requested, keyframe_requests(), "{video}");
     assert!(
         count(&video, "retransmitted-packets-received") > 0,
         "{video}"
@@ -125,7 +149,14 @@ fn statistics_agree_with_relay() {
     let connection = connection(&running, "r");
     // Without STUN, which the relay counts.
     let packets = count(&connection, "packets-received");
-    assert!(packets > received && packets <= passed, "{connection}");
+    assert!(
+        packets > received && packets <= relayed.passed,
+        "{connection}"
+    );
+    // With DTLS, which the relay does not count.
+    let bytes = count(&connection, "bytes-received");
+    assert_close("bytes", bytes, relayed.passed_rtp_bytes, bytes / 20);
+    assert!(count(&video, "bytes-received") < bytes, "{video}");
     let round_trip: f64 = connection.get("round-trip-time").unwrap();
     assert!(round_trip >= 2.0 * delay.as_secs_f64(), "{connection}");
     assert!(round_trip < 5.0, "{connection}");

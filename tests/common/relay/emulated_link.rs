@@ -61,6 +61,8 @@ impl RateLimit {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PacketCounts {
     pub passed: u64,
+    /// Of RTP and RTCP packets that passed, without the headers of IP and UDP.
+    pub passed_rtp_bytes: u64,
     /// At random.
     pub lost: u64,
     /// Dropped by the full queue, or because too many packets were in flight.
@@ -138,6 +140,9 @@ impl EmulatedLink {
             return None;
         };
         self.counts.passed += 1;
+        if packet.first().is_some_and(is_rtp_or_rtcp) {
+            self.counts.passed_rtp_bytes += packet.len() as u64;
+        }
         let part = match self.conditions.shape {
             Jitter::Uniform => jitters[0],
             Jitter::Bell => jitters.iter().sum::<f64>() / 4.0,
@@ -200,6 +205,11 @@ impl EmulatedLink {
     fn draw(&mut self) -> f64 {
         (self.random.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
+}
+
+/// RFC 7983, 7: neither STUN nor DTLS.
+fn is_rtp_or_rtcp(first: &u8) -> bool {
+    (128..192).contains(first)
 }
 
 /// What the first of the RTCP packets in a datagram is: SRTCP leaves its header readable.
