@@ -3,6 +3,7 @@
 //! One session: elements that share it, commands and messages, and the resources of a process after
 //! many sessions.
 
+mod command_children;
 mod commands;
 mod hammer;
 mod replies;

@@ -20,6 +20,7 @@ const PROPERTIES: &[(&str, &str, bool)] = &[
     ("close-timeout", "guint", true),
     ("commands", "gchararray", true),
     ("connection-id", "guint", true),
+    ("control-rate", "guint", true),
     ("ice-transport-policy", "GstReactorIceTransportPolicy", true),
     ("jwt", "gchararray", true),
     ("last-error", "GstStructure", false),

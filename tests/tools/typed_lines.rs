@@ -63,6 +63,90 @@ fn commands_typed_as_json5_reach_model() {
 }
 
 #[test]
+fn commands_are_properties_of_children() {
+    reactor_tests::init();
+    let server = Server::playground();
+    let typed = "set_prompt::prompt=\"a forest at dawn\" set_brightness::value=0.5";
+    let mut launched = launch(&server, typed);
+    let has = |text| launched.output().contains(text);
+    wait_until("both commands", TIMEOUT, || {
+        has("reactor-reply, command=(string)set_prompt")
+            && has("reactor-reply, command=(string)set_brightness")
+    });
+    // A decoder is a child as well, and makes gst-launch-1.0 look again.
+    wait_until("a picture", TIMEOUT, || has("video-codec"));
+    std::thread::sleep(Duration::from_millis(300));
+    let expected = [serde_json::json!({"prompt": "a forest at dawn"})];
+    assert_eq!(messages(&launched, "prompt_changed"), expected);
+    launched.interrupt_group();
+    launched.assert_succeeds(TIMEOUT);
+    server.wait_for_state("ready", TIMEOUT);
+    let typed = "set_promt::prompt=x set_brightness::brightness=abc \
+                 set_prompt::prompt=\"it's a forest, at dawn 🌲\"";
+    let launched = launch(&server, typed);
+    wait_until("warnings", TIMEOUT, || {
+        let output = launched.output();
+        output.contains("the model has no command \"set_promt\"; it has set_prompt")
+            && output.contains("nothing was set of the command \"set_brightness\"")
+    });
+    expect_prompt(launched, &server, "it's a forest, at dawn 🌲");
+}
+
+/// What a program in Python does, as of the documentation of GstChildProxy.
+const PYTHON: &str = r#"
+import sys
+import gi
+gi.require_version("Gst", "1.0")
+from gi.repository import GLib, Gst
+Gst.init(None)
+pipeline = Gst.parse_launch(f"reactorsrc name=r local=true api-url={sys.argv[1]} ! fakesink")
+src = pipeline.get_by_name("r")
+loop = GLib.MainLoop()
+
+def added(proxy, child, name):
+    names = [spec.name for spec in child.list_properties()]
+    print(name, sorted(set(names) - {"name", "parent", "command-summary"}), flush=True)
+    if name == "set_prompt":
+        Gst.ChildProxy.set_property(src, "set_prompt::prompt", '''say "hello", it's me 🌲''')
+
+def message(bus, message):
+    structure = message.get_structure()
+    if structure and structure.get_name() == "reactor-message":
+        if structure.get_string("type") == "prompt_changed":
+            print(structure.get_string("data"), flush=True)
+            print("again:", src.get_child_by_name("set_prompt").props.prompt, flush=True)
+            loop.quit()
+
+src.connect("child-added", added)
+pipeline.get_bus().add_signal_watch()
+pipeline.get_bus().connect("message::element", message)
+pipeline.set_state(Gst.State.PLAYING)
+GLib.timeout_add_seconds(30, loop.quit)
+loop.run()
+pipeline.set_state(Gst.State.NULL)
+"#;
+
+#[test]
+fn python_sets_properties_of_children() {
+    let server = Server::playground();
+    // The system's own, which has GStreamer's bindings.
+    let mut python = Command::new("/usr/bin/python3");
+    python.args(["-c", PYTHON, &server.url()]);
+    let mut python = Process::start("typed-python", python);
+    python.assert_succeeds(2 * TIMEOUT);
+    let output = python.output();
+    for line in [
+        "set_resolution ['height', 'width']",
+        "fail ['trigger']",
+        "set_brightness ['brightness', 'value']",
+        r#"{"prompt":"say \"hello\", it's me 🌲"}"#,
+        r#"again: say "hello", it's me 🌲"#,
+    ] {
+        assert!(output.contains(line), "{line}: {output}");
+    }
+}
+
+#[test]
 fn commands_cut_by_gst_launch_are_explained() {
     // What everybody types first.
     let typed = r#"gst-launch-1.0 reactorsrc local=true \

@@ -17,6 +17,7 @@ use gst::prelude::*;
 use tokio::time::Instant;
 
 use super::{
+    command_children::CommandChildren,
     context::SessionContext,
     debug::CAT,
     event_thread::ReplyExecutor,
@@ -52,6 +53,8 @@ pub struct SessionMembership {
     /// To what the jitter buffer has grown, in milliseconds; 0 = not grown.
     grown_latency: AtomicU32,
     navigation: NavigationCommands,
+    /// The model's commands as children of the element.
+    pub commands: CommandChildren,
 }
 
 /// The session and the path of its replies, from READY -> PAUSED to PAUSED -> READY.
@@ -155,6 +158,7 @@ impl SessionMembership {
     /// Leaves the session; [`SessionMembership::wait_closed`] waits for its end.
     pub fn leave(&self) {
         self.state.end_generation();
+        self.commands.close();
         let joined = lock(&self.joined).take();
         if let Some(Joined { session, .. }) = joined {
             session.leave();
@@ -251,6 +255,34 @@ impl SessionMembership {
     pub fn report_refused(&self, element: &gst::Element, pad: &str, command: &str, error: Error) {
         let session_id = self.state.session_id();
         post_refused(element, pad, command, error, session_id.as_deref());
+    }
+
+    /// Sends a command that was set by its properties: by a control binding, whose
+    /// successes nobody waits for, or by hand.
+    pub(super) fn send_child_command(
+        &self,
+        element: &gst::Element,
+        command: ModelCommand,
+        by_binding: bool,
+    ) {
+        let reply_to = match by_binding {
+            true => ReplyTo::ErrorToBus(element.clone()),
+            false => ReplyTo::Bus(element.clone()),
+        };
+        self.queue_batch(element, vec![(command, reply_to)], ready_deadline());
+    }
+
+    /// Says on the bus that a value makes no command.
+    pub(super) fn refuse_child_command(&self, element: &gst::Element, name: &str, error: Error) {
+        let (_, reply) = self.prepare(ReplyTo::Bus(element.clone()), name);
+        reply.send(Err(error.during("send_command")));
+    }
+
+    /// Has parameters follow their control bindings: media of this stream time has
+    /// passed.
+    pub(super) fn follow_controls(&self, position: gst::ClockTime) {
+        let rate = self.state.settings().control_rate;
+        self.commands.follow(self, position, rate);
     }
 
     /// The session, if there is one, and the callback for the reply to a request

@@ -9,6 +9,7 @@ pub mod actions;
 mod bus;
 pub mod clip_structure;
 pub mod clock_bridge;
+pub mod command_children;
 mod context;
 mod control_actions;
 mod debug;

@@ -13,7 +13,6 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use strsim::levenshtein;
 
-#[allow(unused_imports, reason = "as above")]
 pub use self::parameters::{Parameter, ParameterType};
 use self::validator::{Validator, Violation, required};
 use super::{Code, Error, http::sanitize};
@@ -98,7 +97,6 @@ impl Schema {
     }
 
     /// What the model's author says about a command.
-    #[allow(dead_code, reason = "the properties and pads that read it follow")]
     pub fn summary(&self, command: &str) -> Option<String> {
         let path = format!("{PATHS}{command}");
         let post = self.document.get("paths")?.get(path)?.get("post")?;
@@ -144,6 +142,11 @@ impl Schema {
         })
     }
 
+    /// The error for a command that the model does not have.
+    pub fn unknown_command(&self, name: &str) -> Error {
+        invalid_command(self.describe_unknown(name))
+    }
+
     /// The message for a command that the model does not have.
     fn describe_unknown(&self, name: &str) -> String {
         let shown = shorten(name);
@@ -158,7 +161,7 @@ impl Schema {
     }
 
     /// The allowed parameters, for the end of a message.
-    fn describe_parameters(&self, command: &str) -> String {
+    pub fn describe_parameters(&self, command: &str) -> String {
         let Some(mut parameters) = self.parameters(command) else {
             return String::new();
         };

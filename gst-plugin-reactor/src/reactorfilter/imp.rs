@@ -15,7 +15,7 @@ use std::{
 use gst::{glib, prelude::*, subclass::prelude::*};
 
 use crate::{
-    element::{gobject, lifecycle::Lifecycle, lock},
+    element::{command_children::CommandChildren, gobject, lifecycle::Lifecycle, lock},
     gst_helpers::{debug_category, element_metadata},
     platform::{Code, Error},
     property::{self, Property, settings},
@@ -139,6 +139,22 @@ impl ReactorFilter {
                 None
             });
         }
+        for signal in ["child-added", "child-removed"] {
+            let weak = self.obj().downgrade();
+            self.src.connect(signal, false, move |args| {
+                let child = args.get(1)?.get::<glib::Object>().ok()?;
+                let name = args.get(2)?.get::<String>().ok()?;
+                let element = weak.upgrade()?;
+                if !CommandChildren::is_command(&child) {
+                    return None;
+                }
+                match signal {
+                    "child-added" => element.child_added(&child, &name),
+                    _ => element.child_removed(&child, &name),
+                }
+                None
+            });
+        }
         for name in [
             "status",
             "session-id",
@@ -155,6 +171,12 @@ impl ReactorFilter {
                 }
             });
         }
+    }
+
+    /// The commands as children, which the source makes.
+    fn commands(&self) -> Option<&CommandChildren> {
+        let membership = crate::reactorsrc::membership(&self.src);
+        membership.map(|membership| &membership.commands)
     }
 
     fn release_pads(&self) {
@@ -187,7 +209,7 @@ impl ObjectSubclass for ReactorFilter {
     const NAME: &'static str = "GstReactorFilter";
     type Type = super::ReactorFilter;
     type ParentType = gst::Bin;
-    type Interfaces = (gst::Preset,);
+    type Interfaces = (gst::ChildProxy, gst::Preset);
 
     fn with_class(class: &Self::Class) -> Self {
         let pad = |name: &str| match class.pad_template(name) {
@@ -256,7 +278,7 @@ impl ObjectImpl for ReactorFilter {
         }
         match pspec.name() {
             // Sent once, by the element that gets the replies.
-            name @ ("commands" | "navigation" | "on-gap") => {
+            name @ ("commands" | "control-rate" | "navigation" | "on-gap") => {
                 self.src.set_property_from_value(name, value);
             }
             name if is_of_sink(name) => self.sink.set_property_from_value(name, value),
@@ -356,6 +378,30 @@ impl ElementImpl for ReactorFilter {
             self.release_pads();
         }
         Ok(success)
+    }
+}
+
+/// The commands are those of the source, before the two elements themselves.
+impl ChildProxyImpl for ReactorFilter {
+    fn child_by_name(&self, name: &str) -> Option<glib::Object> {
+        let inside = || self.parent_child_by_name(name);
+        match self.commands() {
+            Some(commands) => commands.find(name, inside),
+            None => inside(),
+        }
+    }
+
+    fn child_by_index(&self, index: u32) -> Option<glib::Object> {
+        let inside = |index| self.parent_child_by_index(index);
+        match self.commands() {
+            Some(commands) => commands.nth(index, inside),
+            None => inside(index),
+        }
+    }
+
+    fn children_count(&self) -> u32 {
+        let commands = self.commands().map_or(0, CommandChildren::count);
+        commands + self.parent_children_count()
     }
 }
 

@@ -22,7 +22,7 @@ glib::wrapper! {
     /// The element; see its user documentation.
     pub struct ReactorFilter(ObjectSubclass<imp::ReactorFilter>)
         @extends gst::Bin, gst::Element, gst::Object,
-        @implements gst::Preset;
+        @implements gst::ChildProxy, gst::Preset;
 }
 
 /// Registers the element with the plugin.

@@ -97,6 +97,10 @@ impl ReactorSink {
                 }),
                 Err(error) => self.warn_refused(&track, error),
             },
+            SessionEvent::Schema(schema) => {
+                let commands = &self.membership.commands;
+                commands.update(self.obj().upcast_ref(), &schema);
+            }
             SessionEvent::Unpublished(track) => {
                 self.with_track(&track, |sink_pad| {
                     lock(&self.hold_delay).take();

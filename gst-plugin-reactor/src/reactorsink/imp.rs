@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     element::{
-        SessionMembership,
+        SessionMembership, command_children,
         event_thread::{self, EventQueue},
         gobject,
         lifecycle::Lifecycle,
@@ -161,6 +161,7 @@ impl ObjectSubclass for ReactorSink {
     const NAME: &'static str = "GstReactorSink";
     type Type = super::ReactorSink;
     type ParentType = gst::Bin;
+    type Interfaces = (gst::ChildProxy,);
 }
 
 impl ObjectImpl for ReactorSink {
@@ -171,6 +172,12 @@ impl ObjectImpl for ReactorSink {
         // A bin sends EOS to its sources: `gst-launch-1.0 -e` at Ctrl-C. This sink has
         // to hear of it first, because a file that it holds keeps its source from that.
         element.set_element_flags(gst::ElementFlags::SINK | gst::ElementFlags::SOURCE);
+        let commands = &self.membership.commands;
+        commands.attach(element.upcast_ref(), membership);
+    }
+
+    fn dispose(&self) {
+        self.membership.commands.dispose();
     }
 
     fn properties() -> &'static [glib::ParamSpec] {
@@ -212,10 +219,7 @@ impl ObjectImpl for ReactorSink {
 
     fn signals() -> &'static [glib::subclass::Signal] {
         static SIGNALS: LazyLock<Vec<glib::subclass::Signal>> = LazyLock::new(|| {
-            let mut signals = gobject::signals(|element| {
-                let sink = element.downcast_ref::<super::ReactorSink>()?;
-                Some(&sink.imp().membership)
-            });
+            let mut signals = gobject::signals(membership);
             signals.push(encoder_setup_signal());
             signals
         });
@@ -266,6 +270,7 @@ impl ElementImpl for ReactorSink {
         let sink_pad = SinkPad::new(element.upcast_ref(), template, &name, kind, send_event)
             .inspect_err(|error| gst::error!(CAT, imp = self, "no pad {name}: {error}"))
             .ok()?;
+        command_children::follow_media(sink_pad.pad.upcast_ref(), membership);
         let _ = sink_pad
             .pad
             .set_active(element.current_state() > gst::State::Ready);
@@ -330,7 +335,29 @@ impl ElementImpl for ReactorSink {
     }
 }
 
+impl ChildProxyImpl for ReactorSink {
+    fn child_by_name(&self, name: &str) -> Option<glib::Object> {
+        let inside = || self.parent_child_by_name(name);
+        self.membership.commands.find(name, inside)
+    }
+
+    fn child_by_index(&self, index: u32) -> Option<glib::Object> {
+        let inside = |index| self.parent_child_by_index(index);
+        self.membership.commands.nth(index, inside)
+    }
+
+    fn children_count(&self) -> u32 {
+        self.membership.commands.count() + self.parent_children_count()
+    }
+}
+
 impl BinImpl for ReactorSink {}
+
+/// Finds the session membership of an element.
+fn membership(element: &gst::Element) -> Option<&SessionMembership> {
+    let element = element.downcast_ref::<super::ReactorSink>()?;
+    Some(&element.imp().membership)
+}
 
 /// `encoder-setup(track, encoder)`: before a new encoder starts.
 pub(crate) fn encoder_setup_signal() -> glib::subclass::Signal {

@@ -70,7 +70,8 @@ use gst::{glib, prelude::*};
 glib::wrapper! {
     /// The element; see its user documentation.
     pub struct ReactorSink(ObjectSubclass<imp::ReactorSink>)
-        @extends gst::Bin, gst::Element, gst::Object;
+        @extends gst::Bin, gst::Element, gst::Object,
+        @implements gst::ChildProxy;
 }
 
 pub(crate) use imp::{encoder_setup_signal, pad_templates};

@@ -63,6 +63,10 @@ impl ReactorSrc {
                         self.update_latency();
                     }
                     SessionEvent::StatisticsDue => self.post_stats(),
+                    SessionEvent::Schema(schema) => {
+                        let commands = &self.membership.commands;
+                        commands.update(self.obj().upcast_ref(), &schema);
+                    }
                     // The others are about tracks to the model.
                     _ => {}
                 }

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     element::{
-        SessionMembership,
+        SessionMembership, command_children,
         event_thread::{self, EventQueue},
         gobject,
         lifecycle::Lifecycle,
@@ -215,6 +215,7 @@ impl ReactorSrc {
             set_linked,
             handle_event,
         );
+        command_children::follow_media(pad.pad.upcast_ref(), membership);
         let _ = pad.pad.set_active(true);
         Ok(pad)
     }
@@ -376,7 +377,7 @@ impl ObjectSubclass for ReactorSrc {
     const NAME: &'static str = "GstReactorSrc";
     type Type = super::ReactorSrc;
     type ParentType = gst::Bin;
-    type Interfaces = (gst::Preset, gst::URIHandler);
+    type Interfaces = (gst::ChildProxy, gst::Preset, gst::URIHandler);
 }
 
 impl ObjectImpl for ReactorSrc {
@@ -385,6 +386,12 @@ impl ObjectImpl for ReactorSrc {
         let element = self.obj();
         element.set_suppressed_flags(gst::ElementFlags::SOURCE | gst::ElementFlags::SINK);
         element.set_element_flags(gst::ElementFlags::SOURCE);
+        let commands = &self.membership.commands;
+        commands.attach(element.upcast_ref(), membership);
+    }
+
+    fn dispose(&self) {
+        self.membership.commands.dispose();
     }
 
     fn properties() -> &'static [glib::ParamSpec] {
@@ -519,6 +526,22 @@ impl ElementImpl for ReactorSrc {
             return true;
         }
         self.parent_send_event(event)
+    }
+}
+
+impl ChildProxyImpl for ReactorSrc {
+    fn child_by_name(&self, name: &str) -> Option<glib::Object> {
+        let inside = || self.parent_child_by_name(name);
+        self.membership.commands.find(name, inside)
+    }
+
+    fn child_by_index(&self, index: u32) -> Option<glib::Object> {
+        let inside = |index| self.parent_child_by_index(index);
+        self.membership.commands.nth(index, inside)
+    }
+
+    fn children_count(&self) -> u32 {
+        self.membership.commands.count() + self.parent_children_count()
     }
 }
 

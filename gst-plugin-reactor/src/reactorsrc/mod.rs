@@ -62,7 +62,7 @@ glib::wrapper! {
     /// The element; see its user documentation.
     pub struct ReactorSrc(ObjectSubclass<imp::ReactorSrc>)
         @extends gst::Bin, gst::Element, gst::Object,
-        @implements gst::Preset, gst::URIHandler;
+        @implements gst::ChildProxy, gst::Preset, gst::URIHandler;
 }
 
 pub(crate) use imp::{SourceSettings, membership, pad_templates};

@@ -4,6 +4,8 @@
 //! element answers the announcement of the tracks. Created on the driver's
 //! task. No state, and nothing that waits.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::{
@@ -11,7 +13,7 @@ use super::{
     codecs::Codec,
     machine::MachineEvent,
 };
-use crate::platform::{Error, track::Track};
+use crate::platform::{Error, schema::Schema, track::Track};
 
 /// What a session tells an element that takes part in it.
 #[derive(Debug)]
@@ -19,6 +21,9 @@ pub enum SessionEvent {
     /// The model's tracks: answer with
     /// [`Session::set_media_plan`](super::Session::set_media_plan).
     Tracks(Vec<Track>),
+    /// The schema of the model, of a session that this element has just joined or
+    /// that has replaced another one.
+    Schema(Arc<Schema>),
     /// The server's reply to `publish-track`: the codecs that it accepts on the
     /// input track, or why it refused.
     Published {

@@ -7,7 +7,7 @@
 mod client_stats;
 mod publishing;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{
     bitrate_allocator::{BitrateAllocator, BitrateLimits},
@@ -24,6 +24,7 @@ pub(super) use publishing::RETRY_INTERVAL;
 
 use crate::platform::{
     Code, Error,
+    schema::Schema,
     sdp::NegotiatedTrack,
     track::{Direction, Kind, Track},
 };
@@ -52,6 +53,8 @@ pub(super) struct Participants {
     by_id: HashMap<u64, ParticipantState>,
     /// The model's tracks, once they are known.
     tracks: Option<Vec<Track>>,
+    /// The model's schema, once it is known.
+    schema: Option<Arc<Schema>>,
     /// The transceivers of the offer, in the order of its m-lines. They stay as
     /// the first offer has them.
     transceivers: Option<Vec<TransceiverInit>>,
@@ -140,6 +143,9 @@ impl Participants {
         if let Some(tracks) = &self.tracks {
             events(SessionEvent::Tracks(tracks.clone()));
         }
+        if let Some(schema) = &self.schema {
+            events(SessionEvent::Schema(schema.clone()));
+        }
         let state = ParticipantState {
             events,
             // A clip receives and sends no track.
@@ -221,6 +227,16 @@ impl Participants {
     pub(super) fn announce_tracks(&mut self, tracks: Vec<Track>) {
         self.send_to_all(|| SessionEvent::Tracks(tracks.clone()));
         self.tracks = Some(tracks);
+    }
+
+    pub(super) fn announce_schema(&mut self, schema: Arc<Schema>) {
+        self.send_to_all(|| SessionEvent::Schema(schema.clone()));
+        self.schema = Some(schema);
+    }
+
+    /// The session has ended.
+    pub(super) fn forget_schema(&mut self) {
+        self.schema = None;
     }
 
     /// Stores which tracks an element receives and sends; returns its received

@@ -185,6 +185,12 @@ settings! {
             "Refuse to upload a larger file, in bytes (0 = no limit)",
             flags: PLAYING, inherited: false;
 
+        /// Per second of media.
+        control_rate: u32 = 10,
+            "control-rate", "Control rate",
+            "How often parameters that follow a control binding are sent at most, per second of media",
+            flags: PLAYING, range: (1, 100), inherited: false;
+
         navigation: Option<String> = None,
             "navigation", "Navigation",
             "Makes commands of the keys and the mouse of a video window: a JSON5 object, such as \

@@ -4,8 +4,6 @@
 //! know before anybody gives a value. Pure. It never decides whether a value is
 //! allowed; [`Schema::check`](super::Schema::check) does.
 
-#![allow(dead_code, reason = "the properties and pads that read it follow")]
-
 use serde_json::Value;
 
 use super::validator::{Limits, Validator, list, type_names};
@@ -89,6 +87,7 @@ impl Parameter {
         matches!(self.value_type, ParameterType::Text { .. })
     }
 
+    #[allow(dead_code, reason = "for pads that take files")]
     pub fn is_file(&self) -> bool {
         self.value_type == ParameterType::File
     }

@@ -70,13 +70,16 @@ impl Driver {
             // The next session, if there is one, has a schema of its own.
             MachineEvent::SessionId(_) => {
                 self.schema = None;
+                self.participants.forget_schema();
                 return;
             }
             MachineEvent::RuntimeMessage { name, data } if *name == "modelSchema" => {
                 let Ok(schema) = Schema::parse(data) else {
                     return;
                 };
-                self.schema = Some(Arc::new(schema));
+                let schema = Arc::new(schema);
+                self.participants.announce_schema(schema.clone());
+                self.schema = Some(schema);
                 self.readiness()
             }
             MachineEvent::Failed(_) | MachineEvent::Ended { .. } | MachineEvent::Closed => {
