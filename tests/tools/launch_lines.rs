@@ -75,7 +75,7 @@ fn log_tells_what_happens() {
         "status is Ready",
         "command echo: {\"text\":\"hello\"}",
         "command echo: message echoed: ",
-        "30/1 frames per second",
+        "frames per second, caps say 30/1",
         "/stop_session: 200 in ",
     ] {
         assert!(
