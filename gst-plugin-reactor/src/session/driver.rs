@@ -361,6 +361,11 @@ impl Driver {
         {
             self.step_machine(Input::LastReceived(at));
         }
+        if matches!(input, Input::Tick)
+            && let Some(at) = self.transport.last_arrival()
+        {
+            self.step_machine(Input::LastArrival(at));
+        }
         self.step_machine(input);
     }
 

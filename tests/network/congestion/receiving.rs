@@ -258,7 +258,28 @@ fn longest_gap(frames: &[Frame]) -> f64 {
 }
 
 #[test]
-fn link_that_carries_less_than_server_goes_down_to_is_bounded_until_it_carries_more() {
+fn link_narrow_from_the_start_is_bounded_before_pictures() {
+    let _alone = lock_network_and_registry(false);
+    let server = playground_720p();
+    let Some(_limit) = BandwidthLimit::new(400) else {
+        return;
+    };
+    let running = picture_and_sound(&server, "");
+    let reader = FrameReader::watch(&running.pad("i", "src"));
+    running.play();
+    reader.wait_for(90, TIMEOUT);
+    // The schema has shown what the link carries.
+    assert_eq!(reconnects(&running), 1);
+    // 20 ms. Without a bound, the first second's pictures wait for 0.3 s, and none follow.
+    let age = median_age(&reader, 90);
+    assert!(age < 250, "{age} ms");
+    let gap = longest_gap(&reader.frames());
+    assert!(gap < 2.0, "{gap} s without a picture");
+    running.assert_no_error();
+}
+
+#[test]
+fn step_down_is_bounded_until_the_link_carries_more() {
     let _alone = lock_network_and_registry(false);
     let server = playground_720p();
     let Some(limit) = BandwidthLimit::new(5000) else {
@@ -268,18 +289,22 @@ fn link_that_carries_less_than_server_goes_down_to_is_bounded_until_it_carries_m
     let reader = FrameReader::watch(&running.pad("i", "src"));
     running.play();
     reader.wait_for(90, TIMEOUT);
+    wait_until("the bitrate", TIMEOUT, || video_bitrate(&running) > 600_000);
     assert_eq!(reconnects(&running), 0, "the link is large enough");
-    limit.set(400);
+    limit.set(500);
     wait_until("a bound", TIMEOUT, || reconnects(&running) > 0);
     reader.wait_for(reader.len() + 60, TIMEOUT);
-    // 2 s. Without a bound it is 4 s and more, again and again.
+    // 1.6 s on a quiet machine. Without a bound it is 4 s and more, again and again.
     let gap = longest_gap(&reader.frames());
     assert!(gap < 3.8, "{gap} s without a picture");
     let bitrate = video_bitrate(&running);
-    assert!(bitrate < 400_000, "{bitrate}");
+    assert!(bitrate < 500_000, "{bitrate}");
     let before = reconnects(&running);
     limit.set(5000);
-    wait_until("no bound", TIMEOUT, || reconnects(&running) > before);
+    // The link is measured every other second.
+    wait_until("no bound", Duration::from_secs(20), || {
+        reconnects(&running) > before
+    });
     wait_until("the bitrate", TIMEOUT, || video_bitrate(&running) > 600_000);
     running.assert_no_error();
 }

@@ -40,7 +40,7 @@ const RETRY_RANGE: [Duration; 2] = [Duration::from_millis(100), Duration::from_s
 /// the path with 12 and with 24 Mbit/s before any feedback has arrived: the queue of
 /// a narrow link is full for 1 s. On a path that carries more, it sends 4.5 Mbit/s
 /// after 1 to 1.3 s with either (measured).
-const START_BITRATE: u32 = 500_000;
+pub(super) const START_BITRATE: u32 = 500_000;
 
 impl Machine {
     pub(super) fn start(&mut self) {
@@ -298,7 +298,7 @@ impl Machine {
 
     /// Posts the offer, once it is created and the connection has its number.
     fn post_offer(&mut self) {
-        let max_bitrate = self.receive_bound();
+        let (max_bitrate, start_bitrate) = (self.receive_bound(), self.start_bitrate());
         let Phase::Preparing(preparing) = &mut self.phase else {
             return;
         };
@@ -311,7 +311,7 @@ impl Machine {
             .set_server_version(preparing.descriptor.server_version.as_deref());
         self.offered_receive_bitrate = max_bitrate;
         let bitrates = sdp::ReceiveBitrates {
-            start: Some(START_BITRATE),
+            start: Some(start_bitrate),
             max_video: max_bitrate,
         };
         match complete_offer(offer, &self.planned_tracks, bitrates) {
@@ -459,6 +459,7 @@ impl Machine {
             && connecting.data
         {
             self.phase = Phase::Ready(Ready::new(self.now));
+            self.link_bound.end_draining();
             self.enter_ready();
             self.emit(MachineEvent::Status(Status::Ready));
             let text = match self.report_resumed() {

@@ -66,6 +66,7 @@ impl Machine {
             Input::ChannelOpened(channel) => self.channel_opened(channel),
             Input::FrameReceived(channel, frame) => self.frame_received(channel, frame),
             Input::LastReceived(at) => self.last_received(at),
+            Input::LastArrival(at) => self.link_bound.arrived(at),
             Input::TransportFailed(error) => self.transport_failed(error, false),
             Input::ConnectionClosed(error) => self.transport_failed(error, true),
             Input::SetTrackPaused { track, paused } => {

@@ -21,7 +21,15 @@ impl Machine {
     pub(super) fn enter_ready(&mut self) {
         let limit = self.policy.stall_limit.unwrap_or(NEVER);
         self.requests.start_probe(self.now, limit);
-        self.send_greeting();
+        if self.requests.version_known && self.schema_reported {
+            // A connection after the first: its answer would only take time on a
+            // narrow link.
+            self.requests
+                .notify(&ClientMessage::Ping, &mut self.actions);
+            self.resume_tracks();
+        } else {
+            self.send_greeting();
+        }
         self.requests.flush(self.now, &mut self.actions);
     }
 
@@ -50,7 +58,7 @@ impl Machine {
     }
 
     /// The tracks of a new connection are still paused.
-    fn resume_pending(&self) -> bool {
+    pub(super) fn resume_pending(&self) -> bool {
         matches!(&self.phase, Phase::Ready(ready) if ready.resume_by.is_some())
     }
 
@@ -67,10 +75,15 @@ impl Machine {
             return;
         };
         if self.now >= self.link_bound.deadline() {
-            return self.replace_for_link_bound();
+            return self.tick_draining();
         }
         if ready.resume_by.is_some_and(|at| self.now >= at) {
-            return self.resume_tracks();
+            if self.is_replaced_before_resuming() {
+                self.replace_for_link_bound();
+            } else {
+                self.resume_tracks();
+            }
+            return;
         }
         if self.now >= ready.next_ping {
             ready.next_ping = self.now + PING_INTERVAL;
@@ -112,7 +125,8 @@ impl Machine {
             return;
         }
         self.last_received(self.now);
-        if self.resume_pending() {
+        let is_replaced = self.is_replaced_before_resuming();
+        if self.resume_pending() && !is_replaced {
             self.resume_tracks();
         }
         match self
@@ -122,6 +136,9 @@ impl Machine {
             Ok(Some(received)) => self.message_received(received),
             Ok(None) => {}
             Err(error) => self.emit(MachineEvent::Warning(error)),
+        }
+        if is_replaced && self.resume_pending() {
+            self.replace_for_link_bound();
         }
     }
 

@@ -7,13 +7,16 @@
 //!
 //! The server estimates by itself what a link carries, but not below
 //! [`MIN_ESTIMATE`]. Where a queue stands although it sends no more than that, the
-//! session goes on with a bound. Whether the link carries more again is only seen
-//! by sending more, so the bound is lifted from time to time, unless the packets of
-//! a frame show that it would be in vain.
+//! session goes on with a bound. What the link carries is measured by the model's
+//! schema, a message of many packets that is requested without any other effect:
+//! at the start, before any media flows, and from time to time while there is a
+//! bound. Where the schema is too short for that, the bound is
+//! lifted from time to time.
 
 use std::time::Duration;
 
 use super::{
+    connect::START_BITRATE,
     state::{Machine, Phase, Ready},
     types::{Action, LinkState, NEVER},
 };
@@ -24,56 +27,107 @@ use crate::platform::{track::Direction, wire::ClientMessage};
 const MIN_ESTIMATE: u32 = 500_000;
 /// What arrives at that estimate, with the headers of UDP and IP, and at most.
 const MIN_ESTIMATE_RECEIVED: u32 = 580_000;
+/// What a link has to carry for the bound to be lifted.
+const ROOM: u32 = 640_000;
 /// The part of the link that video may take: sound, messages, retransmissions and
 /// keyframes need the rest.
 const LINK_SHARE: f64 = 0.75;
 /// With less there is no picture to speak of, in bits per second.
 const MIN_BOUND: u32 = 50_000;
-/// How long a queue has to stand: a link may be slow for a moment. On a new
-/// connection it is not waited for.
-const QUEUE_LIMIT: Duration = Duration::from_millis(200);
+/// A bound is raised by this factor or more: it costs pictures.
+const LEAST_RAISE: f64 = 1.25;
+/// How long after it is ready a connection is a new one: what the first message
+/// shows of the link counts.
 const NEW_CONNECTION: Duration = Duration::from_secs(4);
-/// How long the old connection goes on: its tracks are paused then, and the queue
-/// is shown.
-const DRAIN_TIME: Duration = Duration::from_millis(200);
-/// The least that the packets of a frame have to show, as a multiple of the bound.
-const LEAST_ROOM: f64 = 1.5;
-/// When a bound is lifted. The time doubles when the bound has to be lowered again
-/// soon.
+/// The old connection goes on until this time passes without a packet, since its
+/// tracks are paused then, and the queue is shown: longer than between two packets
+/// of sound.
+const DRAINED: Duration = Duration::from_millis(60);
+const DRAIN_INTERVAL: Duration = Duration::from_millis(20);
+const MAX_DRAIN_TIME: Duration = Duration::from_secs(1);
+/// How often the link is measured, which is a queue of its own on a narrow link: at
+/// first, and later after this part of the time for which there is a bound. What
+/// was narrow from the start is less likely to change.
+const MEASURE_AFTER: Duration = Duration::from_secs(2);
+const MAX_MEASURE_AFTER: Duration = Duration::from_secs(30);
+const WAS_WIDE: u32 = 4;
+const WAS_NARROW: u32 = 1;
+/// The number of measurements in turn that have to show the room.
+const MEASUREMENTS: u32 = 2;
+/// The next one follows at once.
+const CONFIRM_LIMIT: Duration = Duration::from_secs(2);
+/// How long a measurement may be the cause of a queue.
+const MEASUREMENT_QUEUE: Duration = Duration::from_secs(2);
+/// When a bound is lifted that cannot be measured. The time doubles when the bound
+/// has to be lowered again soon.
 const LIFT_AFTER: Duration = Duration::from_secs(12);
 const MAX_LIFT_AFTER: Duration = Duration::from_secs(600);
 const SOON: Duration = Duration::from_secs(20);
+/// The server probes with three times the first estimate: no more than the link
+/// carries. Its own is 4 Mbit/s.
+const START_SHARE: u32 = 3;
+const MAX_START_BITRATE: u32 = 4_000_000;
 
 /// The bound that the link makes necessary.
 #[derive(Debug)]
 pub(super) struct LinkBound {
     /// In bits per second.
     bitrate: Option<u32>,
-    /// Since when a queue stands.
-    queued_since: Option<Duration>,
+    /// When it was set.
     lowered: Duration,
     lifted: Option<Duration>,
     lift_after: Duration,
-    /// When to make the connection with the new bound.
-    replace_at: Option<Duration>,
+    /// What the link carries, if it was measured when the bound was lifted.
+    lifted_to: Option<u32>,
+    /// Since when the tracks are paused, for the connection with the new bound.
+    draining: Option<Duration>,
+    next_look: Duration,
+    /// When anything arrived last.
+    last_arrival: Duration,
+    measurement: Measurement,
+}
+
+/// Of what the link carries, while there is a bound.
+#[derive(Debug, Default)]
+struct Measurement {
+    /// The server's schema is long enough.
+    is_possible: bool,
+    requested: Option<Duration>,
+    least_interval: Duration,
+    /// [`WAS_WIDE`] or [`WAS_NARROW`].
+    patience: u32,
+    /// Counts those in turn that showed room.
+    confirmations: u32,
 }
 
 impl Default for LinkBound {
     fn default() -> Self {
         Self {
             bitrate: None,
-            queued_since: None,
             lowered: Duration::ZERO,
             lifted: None,
             lift_after: LIFT_AFTER,
-            replace_at: None,
+            lifted_to: None,
+            draining: None,
+            next_look: NEVER,
+            last_arrival: Duration::ZERO,
+            measurement: Measurement::default(),
         }
     }
 }
 
 impl LinkBound {
     pub(super) fn deadline(&self) -> Duration {
-        self.replace_at.unwrap_or(NEVER)
+        self.draining.map_or(NEVER, |_| self.next_look)
+    }
+
+    /// The connection was replaced, for whatever reason.
+    pub(super) fn end_draining(&mut self) {
+        self.draining = None;
+    }
+
+    pub(super) fn arrived(&mut self, at: Duration) {
+        self.last_arrival = self.last_arrival.max(at);
     }
 }
 
@@ -107,62 +161,132 @@ impl Machine {
         }
     }
 
+    /// The first estimate of the next connection, in bits per second.
+    pub(super) fn start_bitrate(&self) -> u32 {
+        let measured = self.link_bound.lifted_to.unwrap_or_default();
+        let start = (measured / START_SHARE).min(MAX_START_BITRATE);
+        start.max(START_BITRATE)
+    }
+
     pub(super) fn link_observed(&mut self, link: LinkState) {
         let Phase::Ready(Ready { since, .. }) = self.phase else {
             return;
         };
-        if self.link_bound.replace_at.is_some() {
+        if self.link_bound.draining.is_some() {
             return;
         }
-        if !link.queued {
-            self.link_bound.queued_since = None;
-            return self.lift_link_bound(link);
-        }
-        let queued_since = *self.link_bound.queued_since.get_or_insert(self.now);
         let is_new = self.now.saturating_sub(since) < NEW_CONNECTION;
-        let lasts = is_new || self.now.saturating_sub(queued_since) >= QUEUE_LIMIT;
+        if let Some(capacity) = link.measured {
+            return self.link_measured(capacity, is_new);
+        }
+        if !link.queued {
+            return self.look_for_room(link.capacity);
+        }
+        let requested = self.link_bound.measurement.requested;
+        let is_ours = requested.is_some_and(|at| self.now < at + MEASUREMENT_QUEUE);
         // The server itself lowers what is above its least estimate.
-        if lasts && link.received < MIN_ESTIMATE_RECEIVED {
-            self.lower_link_bound(link.received);
+        if !is_ours && link.received < MIN_ESTIMATE_RECEIVED {
+            let present = self.receive_bound().unwrap_or(u32::MAX);
+            self.lower_link_bound(share(link.received.min(present)), is_new);
         }
     }
 
-    fn lower_link_bound(&mut self, received: u32) {
-        let present = self.receive_bound().unwrap_or(u32::MAX);
-        let lowest = f64::from(received.min(present)) * LINK_SHARE;
-        let bound = (lowest as u32).max(MIN_BOUND);
-        if bound >= present {
+    fn link_measured(&mut self, capacity: u32, is_new: bool) {
+        self.link_bound.measurement.is_possible = true;
+        let Some(present) = self.link_bound.bitrate else {
+            if is_new && capacity < MIN_ESTIMATE_RECEIVED {
+                self.lower_link_bound(share(capacity), is_new);
+            }
+            return;
+        };
+        let measurement = &mut self.link_bound.measurement;
+        if !raises(present, capacity) {
+            measurement.confirmations = 0;
+            return;
+        }
+        measurement.confirmations += 1;
+        if measurement.confirmations >= MEASUREMENTS {
+            self.raise_link_bound(Some(capacity));
+        }
+    }
+
+    /// Requests what shows the capacity of the link.
+    fn measure_link(&mut self) {
+        self.link_bound.measurement.requested = Some(self.now);
+        self.requests.request_schema(self.now, &mut self.actions);
+    }
+
+    fn lower_link_bound(&mut self, bound: u32, is_new: bool) {
+        if self.receive_bound().is_some_and(|present| bound >= present) {
             return;
         }
         let link = &mut self.link_bound;
         let lifted = link.lifted.take();
+        let mut after = MEASURE_AFTER;
         if lifted.is_some_and(|lifted| self.now.saturating_sub(lifted) < SOON) {
             link.lift_after = (link.lift_after * 2).min(MAX_LIFT_AFTER);
+            after = link.lift_after.min(MAX_MEASURE_AFTER);
         }
+        let was_wide = !is_new && link.bitrate.is_none();
         link.bitrate = Some(bound);
+        link.lifted_to = None;
         link.lowered = self.now;
+        link.measurement = Measurement {
+            is_possible: link.measurement.is_possible,
+            requested: None,
+            least_interval: after,
+            patience: if was_wide { WAS_WIDE } else { WAS_NARROW },
+            confirmations: 0,
+        };
         self.change_link_bound();
     }
 
-    fn lift_link_bound(&mut self, link: LinkState) {
-        let Some(present) = self.link_bound.bitrate else {
+    /// Finds out whether the link carries more than the bound leaves to it, unless
+    /// the packets of frames hint that it does not.
+    fn look_for_room(&mut self, hint: Option<u32>) {
+        let link = &self.link_bound;
+        let Some(present) = link.bitrate else {
             return;
         };
-        let is_due = self.now.saturating_sub(self.link_bound.lowered) >= self.link_bound.lift_after;
-        let in_vain = f64::from(present) * LEAST_ROOM;
-        let in_vain = link
-            .capacity
-            .is_some_and(|capacity| f64::from(capacity) < in_vain);
-        if is_due && !in_vain {
-            self.link_bound.bitrate = None;
-            self.link_bound.lifted = Some(self.now);
-            self.change_link_bound();
+        if hint.is_some_and(|hint| !raises(present, hint)) {
+            return;
+        }
+        let measurement = &link.measurement;
+        if !measurement.is_possible {
+            if self.now.saturating_sub(link.lowered) >= link.lift_after {
+                self.raise_link_bound(None);
+            }
+            return;
+        }
+        let last = measurement.requested.unwrap_or(link.lowered);
+        let interval = last.saturating_sub(link.lowered) / measurement.patience.max(1);
+        let interval = interval.clamp(measurement.least_interval, MAX_MEASURE_AFTER);
+        let since = self.now.saturating_sub(last);
+        let is_to_be_confirmed = measurement.confirmations > 0 && since < CONFIRM_LIMIT;
+        if is_to_be_confirmed || since >= interval {
+            self.measure_link();
         }
     }
 
+    /// Lifts the bound, or raises it to what the link carries.
+    fn raise_link_bound(&mut self, capacity: Option<u32>) {
+        let raised = capacity.filter(|capacity| *capacity < ROOM);
+        let link = &mut self.link_bound;
+        link.bitrate = raised.map(share);
+        link.lifted = Some(self.now);
+        link.lifted_to = capacity;
+        link.lowered = self.now;
+        link.measurement.requested = None;
+        link.measurement.confirmations = 0;
+        self.change_link_bound();
+    }
+
     fn change_link_bound(&mut self) {
-        self.link_bound.queued_since = None;
         if self.receive_bound() == self.offered_receive_bitrate {
+            return;
+        }
+        if self.resume_pending() {
+            // Nothing flows yet. The message that showed it is still arriving.
             return;
         }
         // What the server sends until it hears of the next connection would fill
@@ -171,11 +295,31 @@ impl Machine {
             self.requests
                 .notify(&ClientMessage::PauseTrack(track), &mut self.actions);
         }
-        self.link_bound.replace_at = Some(self.now + DRAIN_TIME);
+        self.link_bound.draining = Some(self.now);
+        self.link_bound.next_look = self.now + DRAINED;
+    }
+
+    /// Whether the link makes a connection with another bound necessary before the
+    /// tracks of this one are resumed.
+    pub(super) fn is_replaced_before_resuming(&self) -> bool {
+        self.resume_pending()
+            && self.link_bound.bitrate.is_some()
+            && self.receive_bound() != self.offered_receive_bitrate
+    }
+
+    /// Makes the connection with the new bound, once the queue is gone.
+    pub(super) fn tick_draining(&mut self) {
+        let link = &mut self.link_bound;
+        let drained = self.now.saturating_sub(link.last_arrival) >= DRAINED;
+        let since = link.draining.unwrap_or(self.now);
+        if drained || self.now.saturating_sub(since) >= MAX_DRAIN_TIME {
+            return self.replace_for_link_bound();
+        }
+        link.next_look = self.now + DRAIN_INTERVAL;
     }
 
     pub(super) fn replace_for_link_bound(&mut self) {
-        self.link_bound.replace_at = None;
+        self.link_bound.draining = None;
         self.replace_connection_at_once();
     }
 
@@ -187,4 +331,14 @@ impl Machine {
         });
         received.map(|track| track.name.clone()).collect()
     }
+}
+
+/// The bound for a link that carries this.
+fn share(capacity: u32) -> u32 {
+    ((f64::from(capacity) * LINK_SHARE) as u32).max(MIN_BOUND)
+}
+
+/// Whether a link that carries this leaves room above a bound.
+fn raises(bound: u32, capacity: u32) -> bool {
+    capacity >= ROOM || f64::from(share(capacity)) >= f64::from(bound) * LEAST_RAISE
 }

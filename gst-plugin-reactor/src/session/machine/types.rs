@@ -132,6 +132,8 @@ pub enum Input {
     FrameReceived(Channel, WireFrame),
     /// Media was last received at this time.
     LastReceived(Duration),
+    /// Anything arrived last from the server's peer at this time.
+    LastArrival(Duration),
     /// The peer connection broke: ICE failed, a media element failed.
     TransportFailed(Error),
     /// The server took the peer connection down.
@@ -177,8 +179,12 @@ pub struct LinkState {
     /// no more than what arrives.
     pub queued: bool,
     /// What the link carries, in bits per second, if frames of several packets
-    /// showed that lately.
+    /// showed that lately: a hint, since the first packets of a frame may be
+    /// quicker than others.
     pub capacity: Option<u32>,
+    /// What the link carries, as a message of many packets shows that arrives
+    /// now.
+    pub measured: Option<u32>,
 }
 
 /// A track of the offer.

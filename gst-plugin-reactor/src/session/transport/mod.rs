@@ -14,6 +14,7 @@ mod handles;
 mod ice;
 mod jitter_latency;
 mod keyframe_requests;
+mod packet_train;
 mod peer_connection;
 mod picture_boundaries;
 mod playout_delay;
@@ -41,7 +42,10 @@ use std::{
 };
 
 use super::bridge::{TrackSenders, TrackTaps};
-use crate::{gst_helpers::internal, platform::Error};
+use crate::{
+    gst_helpers::internal,
+    platform::{Error, lock},
+};
 use handles::{LastReceived, MediaGate, NegotiatedTracks, ReportSender, TransportHandles};
 use thread::TransportThread;
 
@@ -91,6 +95,11 @@ impl Transport {
     /// [`Transport::new`].
     pub fn last_received(&self) -> Option<Duration> {
         self.0.last_received.get()
+    }
+
+    /// When anything arrived last from the server's peer, likewise.
+    pub fn last_arrival(&self) -> Option<Duration> {
+        lock(&self.0.receive_bandwidth).last_arrival()
     }
 
     /// Queues a command; it is not carried out after [`Transport::close`].

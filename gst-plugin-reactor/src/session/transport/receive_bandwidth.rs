@@ -9,20 +9,21 @@
 //! with the quickest packet of its stream. Where the least delay of a while is
 //! long, a queue stands, and what arrives is all that the link carries
 //! (draft-ietf-rmcat-gcc-02, 5; CoDel, RFC 8289, 3). A link without a queue shows
-//! its capacity by the distance of the packets of one frame, which the server sends
-//! at once.
+//! its capacity by the distance of packets that the server sends at once: those of
+//! a frame, which are few, or those of a large message (`packet_train`).
 
 use std::{
     collections::{HashMap, VecDeque},
     time::Duration,
 };
 
+use super::packet_train::{self, PacketTrain};
 use crate::session::machine::LinkState;
 
 /// The queue and the bitrate are those of this time.
-const WINDOW: Duration = Duration::from_millis(500);
+const WINDOW: Duration = Duration::from_millis(300);
 /// The least part of it that has to be known.
-const MIN_SPAN: Duration = Duration::from_millis(400);
+const MIN_SPAN: Duration = Duration::from_millis(250);
 const MIN_PACKETS: usize = 8;
 /// The least delay that is a queue: more than jitter.
 const QUEUE_DELAY: Duration = Duration::from_millis(100);
@@ -35,8 +36,8 @@ const BASE_SECONDS: usize = 20;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// While a queue stands.
 const QUEUE_INTERVAL: Duration = Duration::from_millis(100);
-/// The capacity is that of all the last pairs of packets together: a receiver that
-/// is late reads some of them at once.
+/// The capacity is the median of the last pairs of packets: a receiver that is late
+/// reads some of them at once.
 const MAX_PAIRS: usize = 20;
 const MIN_PAIRS: usize = 3;
 const PAIRS_AGE: Duration = Duration::from_secs(4);
@@ -45,13 +46,9 @@ const PAIRS_AGE: Duration = Duration::from_secs(4);
 const FULL_RATIO: f64 = 1.5;
 const MIN_FULL_PAIRS: usize = 5;
 const FULL_AGE: Duration = Duration::from_millis(700);
-/// The distance of smaller packets says more of the receiver than of the link.
-const MIN_PAIR_SIZE: u32 = 500;
 /// A network that lets packets overtake each other delays each by itself: how far
 /// apart they arrive says nothing of a queue, which reorders none. For this time.
 const REORDERED_AGE: Duration = Duration::from_secs(4);
-/// Packets that a receiver reads at once were this far apart, or less.
-const MIN_PAIR_GAP: Duration = Duration::from_micros(20);
 
 /// A packet that arrived.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +57,8 @@ pub(super) struct Arrival {
     pub at: Duration,
     /// In bytes, with the headers of UDP and IP.
     pub size: u32,
+    /// Of a data channel.
+    pub is_data: bool,
     /// Of media, but not of retransmissions, which are sent later.
     pub media: Option<MediaTime>,
 }
@@ -80,6 +79,7 @@ pub(super) struct ReceiveBandwidthEstimator {
     window: VecDeque<(Arrival, Option<i64>)>,
     /// When pairs of packets came, the size of the second, and their distance.
     pairs: VecDeque<(Duration, u32, Duration)>,
+    train: PacketTrain,
     assessed: Duration,
     /// When a packet last came after one that was sent later.
     reordered: Option<Duration>,
@@ -138,19 +138,23 @@ impl ReceiveBandwidthEstimator {
             stream.observe(arrival.at, media)
         });
         self.observe_pair(arrival);
+        let Arrival {
+            at, size, is_data, ..
+        } = arrival;
+        let measured = self.train.observe(at, size, is_data);
         self.window.push_back((arrival, delay));
         let begin = arrival.at.saturating_sub(WINDOW);
         while self.window.front().is_some_and(|(old, _)| old.at < begin) {
             self.window.pop_front();
         }
         let since = arrival.at.saturating_sub(self.assessed);
-        if since < QUEUE_INTERVAL {
+        if since < QUEUE_INTERVAL && measured.is_none() {
             return None;
         }
         let is_late = self.is_late();
         let received = self.received();
         let queued = is_late && self.is_full(arrival.at, received);
-        if !queued && since < INTERVAL {
+        if !queued && since < INTERVAL && measured.is_none() {
             return None;
         }
         self.assessed = arrival.at;
@@ -159,7 +163,13 @@ impl ReceiveBandwidthEstimator {
             received,
             queued,
             capacity: self.capacity(arrival.at),
+            measured,
         })
+    }
+
+    /// When the last packet arrived.
+    pub(super) fn last_arrival(&self) -> Option<Duration> {
+        self.window.back().map(|(arrival, _)| arrival.at)
     }
 
     /// Whether all packets were late at some time since the previous call.
@@ -174,8 +184,11 @@ impl ReceiveBandwidthEstimator {
         let Some(before) = before.filter(|before| key(before) == key(&arrival)) else {
             return;
         };
-        if key(&arrival).is_some() && arrival.size >= MIN_PAIR_SIZE {
-            let gap = arrival.at.saturating_sub(before.at).max(MIN_PAIR_GAP);
+        if key(&arrival).is_some() && arrival.size >= packet_train::MIN_SIZE {
+            let gap = arrival
+                .at
+                .saturating_sub(before.at)
+                .max(packet_train::MIN_GAP);
             self.pairs.push_back((arrival.at, arrival.size, gap));
             if self.pairs.len() > MAX_PAIRS {
                 self.pairs.pop_front();
@@ -210,13 +223,19 @@ impl ReceiveBandwidthEstimator {
             return false;
         }
         let begin = now.saturating_sub(FULL_AGE);
+        let rates = self.pair_rates(begin);
+        let upper = rates.get(rates.len() * 3 / 4);
+        let limit = f64::from(received) * FULL_RATIO;
+        rates.len() >= MIN_FULL_PAIRS && upper.is_some_and(|rate| *rate <= limit)
+    }
+
+    /// The rates of the pairs since then in bits per second, the least first.
+    fn pair_rates(&self, begin: Duration) -> Vec<f64> {
         let pairs = self.pairs.iter().filter(|(at, ..)| *at >= begin);
         let rate = |size: u32, gap: Duration| f64::from(size) * 8.0 / gap.as_secs_f64();
         let mut rates: Vec<f64> = pairs.map(|(_, size, gap)| rate(*size, *gap)).collect();
         rates.sort_unstable_by(f64::total_cmp);
-        let upper = rates.get(rates.len() * 3 / 4);
-        let limit = f64::from(received) * FULL_RATIO;
-        rates.len() >= MIN_FULL_PAIRS && upper.is_some_and(|rate| *rate <= limit)
+        rates
     }
 
     /// In bits per second.
@@ -232,13 +251,12 @@ impl ReceiveBandwidthEstimator {
     }
 
     /// In bits per second.
-    fn capacity(&mut self, now: Duration) -> Option<u32> {
-        let begin = now.saturating_sub(PAIRS_AGE);
-        self.pairs.retain(|(at, ..)| *at >= begin);
-        let bytes: u32 = self.pairs.iter().map(|(_, size, _)| *size).sum();
-        let time: Duration = self.pairs.iter().map(|(.., gap)| *gap).sum();
-        let rate = f64::from(bytes) * 8.0 / time.as_secs_f64();
-        (self.pairs.len() >= MIN_PAIRS).then_some(rate as u32)
+    fn capacity(&self, now: Duration) -> Option<u32> {
+        let rates = self.pair_rates(now.saturating_sub(PAIRS_AGE));
+        let median = rates
+            .get(rates.len() / 2)
+            .filter(|_| rates.len() >= MIN_PAIRS);
+        median.map(|rate| *rate as u32)
     }
 }
 
@@ -327,6 +345,7 @@ mod tests {
             out.push(Arrival {
                 at: self.busy + self.delay + Duration::from_micros(jitter),
                 size,
+                is_data: false,
                 media: Some(MediaTime {
                     ssrc,
                     sequence_number,

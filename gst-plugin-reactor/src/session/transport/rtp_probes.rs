@@ -42,6 +42,8 @@ pub(super) fn disable_rtpbin_sync(rtpbin: &gst::Element) {
 
 /// The headers of UDP and IPv4.
 const LOWER_HEADERS: usize = 28;
+/// The content type of SCTP's packets (RFC 8446, B.1; RFC 7983, 7).
+const DTLS_APPLICATION_DATA: u8 = 23;
 
 /// Shows the estimator of the link a packet that arrives from it, as it is on the
 /// wire: the headers of SRTP are not encrypted (RFC 3711, 3.1).
@@ -52,6 +54,7 @@ pub(super) fn observe_arrival(handles: &TransportHandles, packet: &gst::BufferRe
     let arrival = Arrival {
         at: handles.last_received.now(),
         size,
+        is_data: is_whole && header[0] == DTLS_APPLICATION_DATA,
         media: is_whole.then(|| media_time(&header, handles)).flatten(),
     };
     let link = lock(&handles.receive_bandwidth).observe(arrival);

@@ -72,6 +72,7 @@ fn queue(received: u32) -> Input {
         received,
         queued: true,
         capacity: None,
+        measured: None,
     })
 }
 
@@ -80,15 +81,30 @@ fn room(capacity: Option<u32>) -> Input {
         received: 250_000,
         queued: false,
         capacity,
+        measured: None,
+    })
+}
+
+fn measured(capacity: u32) -> Input {
+    Input::LinkObserved(LinkState {
+        received: 250_000,
+        queued: false,
+        capacity: None,
+        measured: Some(capacity),
     })
 }
 
 impl Harness {
-    /// The bound in the offer of the next connection, once that is ready.
-    fn offered_bound(&mut self) -> Option<String> {
-        self.now += ms(200);
+    /// The bound and the first estimate in the offer of the next connection in
+    /// kbit/s, once that is ready.
+    fn next_offer(&mut self) -> (Option<String>, String) {
+        self.now += DRAINED;
         let out = self.handle_labels(Input::Tick);
-        assert_eq!(out, "close interrupted connecting start described build");
+        assert_eq!(out, REPLACED);
+        self.offered()
+    }
+
+    fn offered(&mut self) -> (Option<String>, String) {
         let out = self.handle(Input::OfferCreated(Ok(local_offer())));
         let sdp = out.iter().find_map(|action| match action {
             Action::PostOffer { sdp, .. } => Some(sdp.clone()),
@@ -97,8 +113,17 @@ impl Harness {
         self.poll_answer(ANSWER);
         self.connect();
         let sdp = sdp.unwrap();
-        let mut lines = sdp.lines();
-        lines.find_map(|line| line.strip_prefix("b=AS:").map(str::to_owned))
+        let number = |name: &str| {
+            let (_, rest) = sdp.split_once(name)?;
+            let digits = rest.chars().take_while(char::is_ascii_digit);
+            Some(digits.collect::<String>())
+        };
+        let start = number("x-google-start-bitrate=").unwrap();
+        (number("\r\nb=AS:"), start)
+    }
+
+    fn next_bound(&mut self) -> Option<String> {
+        self.next_offer().0
     }
 
     fn observe(&mut self, link: &Input, times: u32) -> String {
@@ -109,49 +134,169 @@ impl Harness {
         }
         labels(&all)
     }
+
+    /// Whether the link is measured after this time, give or take a tenth.
+    fn is_measured_after(&mut self, seconds: u32) -> bool {
+        let after = (1u32..).find(|_| self.observe(&room(None), 1) == MEASURED);
+        after.unwrap().abs_diff(seconds * 10) <= seconds
+    }
 }
 
+const DRAINED: Duration = Duration::from_millis(60);
+const REPLACED: &str = "close interrupted connecting start described build";
 /// The video is paused.
 const ANEW: &str = "send";
+/// The schema is requested.
+const MEASURED: &str = "send";
 
 #[test]
-fn queue_of_new_connection_lowers_bound_at_once_and_again() {
+fn queue_lowers_bound_at_once_and_again() {
     let mut harness = Harness::resumed(unbounded());
     assert_eq!(harness.observe(&queue(400_000), 1), ANEW);
     // The connection is replaced once.
     assert_eq!(harness.observe(&queue(300_000), 1), "");
-    assert_eq!(harness.offered_bound().as_deref(), Some("300"));
+    assert_eq!(harness.next_bound().as_deref(), Some("300"));
     assert_eq!(harness.observe(&queue(380_000), 1), ANEW);
-    assert_eq!(harness.offered_bound().as_deref(), Some("225"));
+    assert_eq!(harness.next_bound().as_deref(), Some("225"));
     // The user's own bound is the upper limit.
     let mut harness = Harness::resumed(Policy {
         max_receive_bitrate: Some(200_000),
         ..unbounded()
     });
     assert_eq!(harness.observe(&queue(400_000), 1), ANEW);
-    assert_eq!(harness.offered_bound().as_deref(), Some("150"));
+    assert_eq!(harness.next_bound().as_deref(), Some("150"));
 }
 
 #[test]
-fn queue_that_server_can_lower_or_that_is_short_changes_nothing() {
+fn queue_that_server_can_lower_changes_nothing() {
     let mut harness = Harness::resumed(unbounded());
     assert_eq!(harness.observe(&queue(700_000), 30), "");
-    harness.observe(&room(None), 20);
-    // A queue for a moment, now and then.
-    for _ in 0..20 {
-        assert_eq!(harness.observe(&queue(400_000), 2), "");
-        assert_eq!(harness.observe(&room(Some(400_000)), 1), "");
-    }
-    assert_eq!(harness.observe(&queue(400_000), 3), ANEW);
-    let mut harness = Harness::resumed(unbounded());
-    assert_eq!(harness.observe(&room(Some(100_000_000)), 10), "");
+    assert_eq!(harness.observe(&room(Some(100_000_000)), 100), "");
+    assert_eq!(harness.observe(&measured(100_000_000), 10), "");
 }
 
 #[test]
-fn bound_is_lifted_after_a_while_and_later_if_that_was_wrong() {
+fn connection_is_replaced_once_the_queue_is_gone() {
     let mut harness = Harness::resumed(unbounded());
     harness.observe(&queue(400_000), 1);
-    harness.offered_bound();
+    let begin = harness.now;
+    // What the server sent before it heard of the pause is still arriving.
+    while harness.now < begin + ms(500) {
+        let at = harness.machine.deadline().unwrap();
+        assert!(at <= harness.now + DRAINED);
+        harness.handle(Input::LastArrival(at - ms(30)));
+        harness.now = at;
+        assert_eq!(harness.handle_labels(Input::Tick), "");
+    }
+    harness.now += DRAINED;
+    assert_eq!(harness.handle_labels(Input::Tick), REPLACED);
+    // It is not waited for without end.
+    let mut harness = Harness::resumed(unbounded());
+    harness.observe(&queue(400_000), 1);
+    harness.now += ms(1000);
+    harness.handle(Input::LastArrival(harness.now));
+    assert_eq!(harness.handle_labels(Input::Tick), REPLACED);
+    // A connection that is lost meanwhile has the new bound, too.
+    let mut harness = Harness::resumed(Policy {
+        reconnect: true,
+        ..unbounded()
+    });
+    harness.observe(&queue(400_000), 1);
+    harness.handle(Input::TransportFailed(broken()));
+    harness.handle(Input::SessionDescribed(Ok(descriptor(
+        "streaming",
+        "3.10.0",
+    ))));
+    assert_eq!(harness.offered().0.as_deref(), Some("300"));
+    harness.now += ms(1000);
+    assert!(!harness.handle_labels(Input::Tick).contains("close"));
+}
+
+#[test]
+fn narrow_link_is_bounded_before_any_media_flows() {
+    let mut harness = Harness::ready(unbounded());
+    assert_eq!(harness.observe(&measured(600_000), 1), "");
+    assert_eq!(harness.observe(&measured(400_000), 1), "");
+    // The message that shows it is complete.
+    let out = harness.receive_control(server::schema("ctrl_1"));
+    assert_eq!(labels(&out), format!("runtime {REPLACED}"));
+    assert_eq!(harness.offered(), (Some("300".into()), "500".into()));
+    // If its end is lost, after the limit for resuming the tracks.
+    let mut harness = Harness::ready(unbounded());
+    harness.observe(&measured(400_000), 1);
+    harness.now += ms(400);
+    assert_eq!(harness.handle_labels(Input::Tick), REPLACED);
+    // The user's own bound is low enough.
+    let mut harness = Harness::ready(Policy {
+        max_receive_bitrate: Some(300_000),
+        ..unbounded()
+    });
+    assert_eq!(harness.observe(&measured(400_000), 1), "");
+    let out = harness.receive_control(server::schema("ctrl_1"));
+    assert_eq!(labels(&out), "send runtime");
+    // What comes later shows what else the link carries at that time.
+    let mut harness = Harness::resumed(unbounded());
+    harness.now += ms(4000);
+    assert_eq!(harness.observe(&measured(400_000), 10), "");
+}
+
+#[test]
+fn link_that_is_measured_to_carry_more_is_not_bounded() {
+    let mut harness = Harness::ready(unbounded());
+    harness.observe(&measured(400_000), 1);
+    harness.receive_control(server::schema("ctrl_1"));
+    harness.offered();
+    // Narrow from the start: seldom.
+    for seconds in [2, 2, 4, 8, 16, 30, 30] {
+        assert!(harness.is_measured_after(seconds), "{seconds}");
+        // Its message is a queue of its own.
+        assert_eq!(harness.observe(&measured(420_000), 1), "");
+        assert_eq!(harness.observe(&queue(330_000), 1), "");
+        harness.now -= ms(200);
+    }
+    // One measurement is not enough.
+    assert!(harness.is_measured_after(30));
+    assert_eq!(harness.observe(&measured(6_000_000), 1), "");
+    assert_eq!(harness.observe(&room(None), 1), MEASURED);
+    assert_eq!(harness.observe(&measured(400_000), 1), "");
+    assert!(harness.is_measured_after(30));
+    assert_eq!(harness.observe(&measured(6_000_000), 1), "");
+    assert_eq!(harness.observe(&room(None), 1), MEASURED);
+    assert_eq!(harness.observe(&measured(6_000_000), 1), ANEW);
+    assert_eq!(harness.next_offer(), (None, "2000".into()));
+    // It was wrong: later the next time.
+    assert_eq!(harness.observe(&queue(400_000), 1), ANEW);
+    assert_eq!(harness.next_bound().as_deref(), Some("300"));
+    assert!(harness.is_measured_after(24));
+}
+
+#[test]
+fn link_that_was_wide_is_measured_often() {
+    let mut harness = Harness::resumed(unbounded());
+    harness.observe(&measured(50_000_000), 1);
+    harness.now += ms(4000);
+    harness.observe(&queue(400_000), 1);
+    harness.next_bound();
+    for _ in 0..4 {
+        assert!(harness.is_measured_after(2));
+        harness.observe(&measured(400_000), 1);
+        harness.now -= ms(100);
+    }
+    // The packets of frames show that it would be in vain.
+    assert_eq!(harness.observe(&room(Some(430_000)), 300), "");
+    // Somewhat more: another bound.
+    assert_eq!(harness.observe(&room(None), 1), MEASURED);
+    harness.observe(&measured(560_000), 1);
+    assert_eq!(harness.observe(&room(None), 1), MEASURED);
+    assert_eq!(harness.observe(&measured(560_000), 1), ANEW);
+    assert_eq!(harness.next_bound().as_deref(), Some("420"));
+}
+
+#[test]
+fn bound_that_cannot_be_measured_is_lifted_after_a_while() {
+    let mut harness = Harness::resumed(unbounded());
+    harness.observe(&queue(400_000), 1);
+    harness.next_bound();
     for seconds in [12, 24, 48] {
         // Its packets show that the link carries no more.
         let mut waited = 0;
@@ -161,9 +306,9 @@ fn bound_is_lifted_after_a_while_and_later_if_that_was_wrong() {
         }
         harness.observe(&room(Some(400_000)), 30);
         assert_eq!(harness.observe(&room(Some(900_000)), 1), ANEW);
-        assert_eq!(harness.offered_bound(), None);
+        assert_eq!(harness.next_bound(), None);
         // It was wrong.
         assert_eq!(harness.observe(&queue(400_000), 1), ANEW);
-        assert_eq!(harness.offered_bound().as_deref(), Some("300"));
+        assert_eq!(harness.next_bound().as_deref(), Some("300"));
     }
 }

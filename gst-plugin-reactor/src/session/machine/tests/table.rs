@@ -25,6 +25,7 @@ listed! { Variant, VARIANTS:
     TracksPlanned OfferCreated OfferPosted CandidateFound CandidatesGathered CandidatesPosted AnswerPolled PeerConnected PeerVerified ChannelOpened
     FrameReceived LastReceived TransportFailed ConnectionClosed SetTrackPaused PauseTrack Request SessionDescribed
     SessionEnded TransportClosed SetMaxReceiveBitrate LinkObserved
+    LastArrival
 }
 
 listed! { Sample, SAMPLES:
@@ -34,7 +35,7 @@ listed! { Sample, SAMPLES:
     PeerConnected VerifiedOk VerifiedErr OpenControl OpenData
     FrameModel FrameEnded FrameGarbage LastReceived TransportFailed ConnectionClosed ResumeTrack PauseTrack Request
     DescribedRunning DescribedOver DescribedGone DescribedErr EndedOk EndedErr TransportClosed Bound
-    Queue
+    Queue LastArrival
 }
 
 fn variant(input: &Input) -> Variant {
@@ -69,6 +70,7 @@ fn variant(input: &Input) -> Variant {
         Input::TransportClosed => Variant::TransportClosed,
         Input::SetMaxReceiveBitrate(_) => Variant::SetMaxReceiveBitrate,
         Input::LinkObserved(_) => Variant::LinkObserved,
+        Input::LastArrival(_) => Variant::LastArrival,
     }
 }
 
@@ -139,10 +141,12 @@ fn input(sample: Sample, harness: &Harness) -> Input {
         Sample::EndedErr => Input::SessionEnded(Err(network())),
         Sample::TransportClosed => Input::TransportClosed,
         Sample::Bound => Input::SetMaxReceiveBitrate(Some(600_000)),
+        Sample::LastArrival => Input::LastArrival(harness.now),
         Sample::Queue => Input::LinkObserved(LinkState {
             received: 400_000,
             queued: true,
             capacity: None,
+            measured: None,
         }),
     }
 }
@@ -228,6 +232,7 @@ const TABLE: [(Sample, [Rule; COLUMNS]); SAMPLES.len()] = {
     (TransportClosed, [____, ____, ____, ____, ____, ____, ____, ____, ____, transport_closed, ____]),
     (Bound,           [____, ____, ____, ____, ____, ____, bounded, ____, ____, ____, ____]),
     (Queue,           [____, ____, ____, ____, ____, ____, bounded_anew, ____, ____, ____, ____]),
+    (LastArrival,     [____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____]),
     ]
 };
 
@@ -339,7 +344,9 @@ fn bounded(state: State) -> Outcome {
 
 /// The video is paused first.
 fn bounded_anew(state: State) -> Outcome {
-    go(state, "send")
+    // Tracks that flow are paused.
+    let resting = state == State::Ready(ReadyState::Paused);
+    go(state, if resting { "" } else { "send" })
 }
 
 fn suspend(state: State) -> Outcome {
