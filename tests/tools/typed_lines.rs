@@ -76,8 +76,9 @@ fn commands_are_properties_of_children() {
     // A decoder is a child as well, and makes gst-launch-1.0 look again.
     wait_until("a picture", TIMEOUT, || has("video-codec"));
     std::thread::sleep(Duration::from_millis(300));
-    let expected = [serde_json::json!({"prompt": "a forest at dawn"})];
-    assert_eq!(messages(&launched, "prompt_changed"), expected);
+    let said = messages(&launched, "prompt_changed");
+    let prompts: Vec<_> = said.iter().map(|said| said["prompt"].as_str()).collect();
+    assert_eq!(prompts, [Some("a forest at dawn")]);
     launched.interrupt_group();
     launched.assert_succeeds(TIMEOUT);
     server.wait_for_state("ready", TIMEOUT);
@@ -139,7 +140,7 @@ fn python_sets_properties_of_children() {
         "set_resolution ['height', 'width']",
         "fail ['trigger']",
         "set_brightness ['brightness', 'value']",
-        r#"{"prompt":"say \"hello\", it's me 🌲"}"#,
+        r#""prompt":"say \"hello\", it's me 🌲""#,
         r#"again: say "hello", it's me 🌲"#,
     ] {
         assert!(output.contains(line), "{line}: {output}");
