@@ -265,6 +265,11 @@ where
     let weak = element.downgrade();
     let handle = move |item: Item<E>, dropped: u64| {
         let element = weak.upgrade();
+        // A message goes through the bins around the element, which may be finalized
+        // meanwhile: their bus holds no reference.
+        let _bins = element
+            .as_ref()
+            .map(|element| bins_around(element.upcast_ref()));
         if let Some(element) = element.as_ref().filter(|_| dropped > 0) {
             let by = "the application handles them";
             errors::warn_of_dropped_messages(element.upcast_ref(), by, dropped);
@@ -280,6 +285,10 @@ where
         state: Mutex::new(State::new()),
         handle: Box::new(handle),
     })))
+}
+
+fn bins_around(element: &gst::Element) -> Vec<gst::Object> {
+    std::iter::successors(element.parent(), GstObjectExt::parent).collect()
 }
 
 #[cfg(test)]
