@@ -93,7 +93,7 @@ impl Gate {
                 return gst::PadProbeReturn::Ok;
             }
             flow.dropped.fetch_add(1, Ordering::Relaxed);
-            gst::PadProbeReturn::Drop
+            gst::PadProbeReturn::Handled
         });
     }
 

@@ -72,7 +72,7 @@ fn probe(reddec: &gst::Element, negotiated: NegotiatedTracks) {
                 info.data = Some(gst::PadProbeData::Buffer(make_buffer(packet, &template)));
                 gst::PadProbeReturn::Ok
             }
-            Fate::Drop => gst::PadProbeReturn::Drop,
+            Fate::Drop => gst::PadProbeReturn::Handled,
         }
     });
 }

@@ -227,7 +227,7 @@ fn probe_packets(pad: &gst::Pad, forwarder: Forwarder, handles: &TransportHandle
             }
             _ => {}
         }
-        gst::PadProbeReturn::Drop
+        gst::PadProbeReturn::Handled
     });
 }
 
