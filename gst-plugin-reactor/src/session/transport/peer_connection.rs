@@ -93,6 +93,12 @@ impl PeerConnection {
         handle_bus(&pipeline, &handles);
 
         set_state(&pipeline, gst::State::Ready)?;
+        // The process may end as soon as `close-timeout` is over, and GStreamer with it:
+        // webrtcbin would find no elements for what follows.
+        if handles.gate.is_closed() {
+            let _ = pipeline.set_state(gst::State::Null);
+            return Err(Error::gpu(Code::Aborted, "closed while it was being made"));
+        }
         let bandwidth_estimator = BandwidthEstimator::install(&webrtcbin, &handles);
         let mut senders = RtpSenders::new(
             &pipeline,

@@ -135,6 +135,7 @@ impl TransportThread {
         let handles = self.handles.clone();
         match PeerConnection::new(latency, relay_only, handles, ice_servers, transceivers) {
             Ok(peer) => self.peer = Some(peer),
+            Err(_) if self.handles.gate.is_closed() => {}
             Err(error) => self.handles.reports.input(Input::OfferCreated(Err(error))),
         }
     }
