@@ -107,6 +107,6 @@ exec unshare --mount --pid --fork --kill-child bash -euc '
     exec chroot "$directory" setpriv --reuid "$account" --regid "$account" --init-groups \
         env -i HOME="$([[ $account == root ]] && echo /root || echo "/home/$account")" \
         PATH="$home/.cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" \
-        LANG=C.UTF-8 TERM="${TERM:-dumb}" RUSTUP_HOME="$home/.rustup" \
+        LANG=C.UTF-8 PIP_CERT=/etc/ssl/certs/ca-certificates.crt TERM="${TERM:-dumb}" RUSTUP_HOME="$home/.rustup" \
         sh -c '\''cd /home/tester/gst-plugin-reactor && exec "$@"'\'' sh "$@"
 ' in-debian "$directory" "$account" "$HOME" "$@"
