@@ -13,12 +13,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$root"
 . pipelines/lib/deps.sh
-
-die() {
-    echo "install.sh: $*" >&2
-    exit 2
-}
-usage() { sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; }
+. pipelines/lib/usage.sh
 
 user="" uninstall=""
 while (($#)); do
@@ -26,7 +21,7 @@ while (($#)); do
         --user) user=1 ;;
         --uninstall) uninstall=1 ;;
         -h | --help)
-            usage
+            print_usage
             exit
             ;;
         *) die "unknown option: $1 (--help lists them)" ;;

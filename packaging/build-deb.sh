@@ -14,10 +14,11 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 . pipelines/lib/deps.sh
+. pipelines/lib/usage.sh
 
 case ${1:-} in
     -h | --help)
-        sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
+        print_usage
         exit
         ;;
 esac

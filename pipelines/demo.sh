@@ -14,7 +14,7 @@ case ${1:-} in
     '') ;;
     --debug) profile=() ;;
     -h | --help)
-        sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "$0"
+        print_usage
         exit
         ;;
     *) die "unknown option: $1 (--help)" ;;

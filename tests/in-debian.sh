@@ -19,13 +19,8 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 . pipelines/lib/deps.sh
+. pipelines/lib/usage.sh
 cache=${REACTOR_CACHE:-$root/.cache}
-
-die() {
-    echo "in-debian.sh: $*" >&2
-    exit 2
-}
-usage() { sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; }
 
 account=root fresh=
 while (($#)); do
@@ -33,7 +28,7 @@ while (($#)); do
         --user) account=tester ;;
         --fresh) fresh=1 ;;
         -h | --help)
-            usage
+            print_usage
             exit
             ;;
         *) break ;;

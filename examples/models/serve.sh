@@ -20,6 +20,8 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=pipelines/lib/deps.sh
 . "$here/../../pipelines/lib/deps.sh"
+# shellcheck source=pipelines/lib/usage.sh
+. "$here/../../pipelines/lib/usage.sh"
 export REACTOR_CACHE=${REACTOR_CACHE:-$(cd "$here/../.." && pwd)/.cache}
 mkdir -p "$REACTOR_CACHE"
 REACTOR_CACHE=$(cd "$REACTOR_CACHE" && pwd)
@@ -27,10 +29,6 @@ REACTOR_CACHE=$(cd "$REACTOR_CACHE" && pwd)
 die() {
     echo "serve.sh: $*" >&2
     exit 1
-}
-
-usage() {
-    sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
 }
 
 model=playground host=127.0.0.1 port=8080 bench=
@@ -269,9 +267,9 @@ case $command in
         setup
         echo "$(venv_dir)/bin/python"
         ;;
-    help | -h | --help) usage ;;
+    help | -h | --help) print_usage ;;
     *)
-        usage >&2
+        print_usage >&2
         die "unknown command: $command"
         ;;
 esac

@@ -11,6 +11,7 @@
 # shellcheck disable=SC2154 # the script sets root
 . "$root/pipelines/lib/deps.sh"
 . "$root/pipelines/lib/plugin.sh"
+. "$root/pipelines/lib/usage.sh"
 
 SESSION_HELP="
 The session:
@@ -36,15 +37,10 @@ model's stream. The exit status is then 0. A failure prints a message and exits 
 status."
 
 usage() {
-    sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "$0"
+    print_usage
     echo "$SESSION_HELP"
     [[ -z $encodes ]] || echo "$ENCODING_HELP"
     echo "$END_HELP"
-}
-
-die() {
-    echo "${0##*/}: $*" >&2
-    exit 2
 }
 
 # --- options ------------------------------------------------------------------------
