@@ -92,11 +92,22 @@ impl PeerConnection {
         pipeline.add(&webrtcbin).map_err(internal)?;
         handle_bus(&pipeline, &handles);
 
+        // It has to be in NULL when it is released.
+        Self::start(pipeline.clone(), webrtcbin, handles, transceivers).inspect_err(|_| {
+            let _ = pipeline.set_state(gst::State::Null);
+        })
+    }
+
+    fn start(
+        pipeline: gst::Pipeline,
+        webrtcbin: gst::Element,
+        handles: TransportHandles,
+        transceivers: Vec<TransceiverInit>,
+    ) -> Result<Self, Error> {
         set_state(&pipeline, gst::State::Ready)?;
         // The process may end as soon as `close-timeout` is over, and GStreamer with it:
         // webrtcbin would find no elements for what follows.
         if handles.gate.is_closed() {
-            let _ = pipeline.set_state(gst::State::Null);
             return Err(Error::gpu(Code::Aborted, "closed while it was being made"));
         }
         let bandwidth_estimator = BandwidthEstimator::install(&webrtcbin, &handles);
