@@ -151,7 +151,8 @@ fn lost_packets_are_retransmitted() {
     );
 }
 
-/// Whether one of some times 60 frames is complete but for so many that the model emitted.
+/// Whether at most `missing` frames that the model emitted are absent in one of six spans of 60
+/// frames.
 fn is_nearly_complete(reader: &FrameReader, missing: usize) -> bool {
     let mut spans = (0..6).map(|_| {
         let first = reader.len();

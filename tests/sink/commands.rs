@@ -23,7 +23,7 @@ use serde_json::Value;
 
 use crate::support::{CAMERA, assert_stops_soon, sent};
 
-/// The model's messages of this type that an element has heard.
+/// Collects the data of the messages of type `wanted` that the element emits.
 fn hear(element: &gst::Element, wanted: &'static str) -> Arc<Mutex<Vec<Value>>> {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let list = heard.clone();

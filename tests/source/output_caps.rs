@@ -32,7 +32,7 @@ fn rate_of(caps: &gst::Caps) -> (i32, i32) {
     (rate.numer(), rate.denom())
 }
 
-/// Raw, converted, encoded, mixed and heard from one session.
+/// One session feeds raw video, a compositor, and sound that is converted.
 #[test]
 fn caps_have_nominal_rate_and_what_fits_is_not_converted() {
     let server = Server::playground();

@@ -21,7 +21,7 @@ const STANDARD_RATES: [i32; 12] = [5, 10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 12
 const MEASURED_TOLERANCE: f64 = 0.04;
 /// Two rates that differ by less than this part may stand for each other.
 const RATE_TOLERANCE: f64 = 0.15;
-/// So many intervals are a measurement.
+/// A measurement takes this number of intervals between pictures.
 const MEASURED_INTERVALS: usize = 30;
 
 /// The nominal rate: the model's own (`emission_fps`), or the one nearest to the

@@ -463,8 +463,8 @@ impl CommandStream {
         self.update();
     }
 
-    /// Something has changed: sends what is due, and lets the queue's thread go on if
-    /// it may.
+    /// Sends the commands that are due after a change of the state, and unblocks the
+    /// queue's thread if another buffer may follow.
     fn update(self: &Arc<Self>) {
         self.pump();
         let keeps_newest = self.keeps_newest();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! When the commands of a pad are sent: in order, so many at once and per second,
-//! the newest first to stay where they come too fast. Pure: time comes in, it
+//! When the commands of a pad are sent: in order, with a limit on those without a
+//! reply and on those per second. Where they come faster, the newest is kept. Pure: time comes in, it
 //! reads no clock.
 
 use std::{

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! What a buffer of the pad `messages` has of a message: all of it, or the value
-//! that a JSON pointer (RFC 6901) names, as JSON or as text. Pure.
+//! The content of a buffer of the pad `messages`: the whole message, or the value
+//! in it that a JSON pointer (RFC 6901) names, as JSON or as text. Pure.
 
 use gst::glib;
 use serde_json::Value;

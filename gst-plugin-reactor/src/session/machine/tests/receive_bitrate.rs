@@ -180,7 +180,7 @@ fn connection_is_replaced_once_the_queue_is_gone() {
     let mut harness = Harness::resumed(unbounded());
     harness.observe(&queue(400_000), 1);
     let begin = harness.now;
-    // What the server sent before it heard of the pause is still arriving.
+    // Packets arrive that the server sent before the pause message reached it.
     while harness.now < begin + ms(500) {
         let at = harness.machine.deadline().unwrap();
         assert!(at <= harness.now + DRAINED);
