@@ -6,23 +6,24 @@
 use std::time::Duration;
 
 use reactor_tests::{
+    TIMEOUT,
     link_down::exclusive_network,
     outages::DuplexPipeline,
+    pipeline::wait_until,
     proxy::Proxy,
     relay::{Direction, LinkConditions, Relay},
     server::Server,
 };
 
-/// How much more a timestamp may be ahead of its arrival than before the outage, in ms, and how far
-/// audio and video may be moved against each other. On a busy machine 195 ms were seen; if late
-/// packets set the time base, it is 273 ms and more.
-const APART: f64 = 220.0;
+/// How far a timestamp may be moved against its arrival, in ms: 6 ms were seen. If late packets set
+/// the time base, it is 273 ms and more.
+const MOVED: f64 = 60.0;
 /// How long the first packets after an outage have waited in a queue.
 const QUEUED: Duration = Duration::from_millis(400);
-/// If late packets set the time base, they do in each round. In one of them the machine may be too
-/// busy to send anything.
 const ROUNDS: usize = 5;
-const BUSY_ROUNDS: usize = 1;
+/// The pictures and the chunks of audio that are compared at least: after several outages the
+/// server sends few pictures.
+const COMPARED: usize = 10;
 
 /// The most that a timestamp is ahead of its arrival, in ms.
 fn max_lead(times: impl Iterator<Item = (gst::ClockTime, u32)>) -> f64 {
@@ -30,33 +31,18 @@ fn max_lead(times: impl Iterator<Item = (gst::ClockTime, u32)>) -> f64 {
     ahead.fold(f64::NEG_INFINITY, f64::max)
 }
 
-/// This for video and for audio; `None` if too little came.
-fn measure_leads(duplex: &DuplexPipeline) -> Option<[f64; 2]> {
+/// This for video and for audio. Unlike the distance of a sound from its picture, it does not
+/// depend on when the server sends either.
+fn measure_leads(duplex: &DuplexPipeline) -> [f64; 2] {
+    wait_until("pictures and sound", TIMEOUT, || {
+        duplex.frames().len() > COMPARED && duplex.chunks().len() > COMPARED
+    });
     let (frames, chunks) = (duplex.frames(), duplex.chunks());
-    if frames.len() <= 10 || chunks.len() <= 10 {
-        return None;
-    }
     let pictures = frames.iter().filter_map(|f| Some((f.pts?, f.seen)));
-    Some([
+    [
         max_lead(pictures),
         max_lead(chunks.iter().map(|p| (p.pts, p.seen))),
-    ])
-}
-
-/// Whether the timestamps are those of before, and if not, why.
-fn check_sync(duplex: &DuplexPipeline, usual: [f64; 2]) -> Result<(), String> {
-    let ahead = measure_leads(duplex).ok_or("too little came")?;
-    for (what, (now, usual)) in ["pictures", "sound"].iter().zip(ahead.iter().zip(usual)) {
-        let more = now - usual;
-        if more >= APART {
-            return Err(format!("{what} are {more:.0} ms ahead"));
-        }
-    }
-    let lag = duplex.lag().ok_or("no mark of sound has its picture")?;
-    if lag.added().abs() >= APART {
-        return Err(format!("{lag:?}"));
-    }
-    Ok(())
+    ]
 }
 
 /// The first packets are late. The later ones are not, and must not be timestamped as if they were.
@@ -67,8 +53,7 @@ fn audio_and_video_stay_in_sync_after_outages() {
     let proxy = Proxy::before(&server);
     let relay = Relay::behind(&proxy, 1);
     let duplex = DuplexPipeline::open(&proxy.url(), "local=true");
-    let usual = measure_leads(&duplex).unwrap();
-    let mut wrong = Vec::new();
+    let usual = measure_leads(&duplex);
     for round in 1..=ROUNDS {
         relay.set_down(true);
         std::thread::sleep(Duration::from_secs(2));
@@ -82,11 +67,15 @@ fn audio_and_video_stay_in_sync_after_outages() {
         std::thread::sleep(Duration::from_millis(300));
         relay.set(Direction::ToClient, LinkConditions::default());
         std::thread::sleep(Duration::from_millis(2500));
-        if let Err(what) = check_sync(&duplex, usual) {
-            wrong.push(format!("round {round}: {what}"));
+        let leads = measure_leads(&duplex);
+        for (what, (now, usual)) in ["pictures", "sound"].iter().zip(leads.iter().zip(usual)) {
+            let moved = now - usual;
+            assert!(
+                moved.abs() < MOVED,
+                "round {round}: {what} are {moved:.0} ms ahead"
+            );
         }
     }
-    assert!(wrong.len() <= BUSY_ROUNDS, "{wrong:?}");
     assert_eq!(relay.connections(), 1);
     duplex.running.stop();
 }
