@@ -23,6 +23,9 @@ The session:
                         '[{\"set_prompt\":{\"prompt\":\"a forest\"}}]'
   --on-gap MODE         what is sent while no media arrives, for example during an outage:
                         hold-last-frame (default), black or nothing"
+VIEW_HELP="The picture and the sound:
+  --record FILE.mp4     into a file, encoded, instead of a window and loudspeakers; an existing
+                        file is overwritten"
 ENCODING_HELP="The encoding:
   --bitrate KBIT        bitrate of the H.264 video in kbit/s (2500)
   --framerate N         the model's frames per second (30)
@@ -39,6 +42,7 @@ status."
 usage() {
     print_usage
     echo "$SESSION_HELP"
+    [[ -z $views ]] || echo "$VIEW_HELP"
     [[ -z $encodes ]] || echo "$ENCODING_HELP"
     echo "$END_HELP"
 }
@@ -49,6 +53,10 @@ source=() target='' bitrate=2500 framerate=30 speed_preset=veryfast size='' soun
 on_gap=hold-last-frame
 # Whether the output is encoded, and how many seconds the pipeline has to finish after EOS.
 encodes=1 eos_timeout=10
+# What the positional argument is (empty: there is none), and what to ask if it is missing.
+argument=output question='where to?'
+# Whether the model is played, or recorded with --record (see `play_or_record`).
+views='' record=''
 
 # need_number OPTION VALUE [MINIMUM]: fails unless the value is an integer >= MINIMUM (1).
 need_number() {
@@ -56,6 +64,9 @@ need_number() {
         die "$1 needs a number${3:+ of $3 or more}: $2"
     fi
 }
+
+# need_name OPTION VALUE: fails unless the value can be the name of a command.
+need_name() { [[ $2 =~ ^[A-Za-z_][A-Za-z0-9_.-]*$ ]] || die "$1 needs the name of a command: $2"; }
 
 # property NAME VALUE: prints a property in the syntax of gst-launch-1.0, quoted.
 property() {
@@ -85,19 +96,24 @@ parse_options() {
                 shift
                 ;;
             *)
-                [[ -z $target && -n $1 ]] || die "one output only (--help)"
+                [[ -n $argument ]] || die "not an option: $1 (--help lists the options)"
+                [[ -z $target && -n $1 ]] || die "one $argument only (--help)"
                 target=$1
                 ;;
         esac
         shift
     done
-    [[ -n $target ]] || die "where to? (--help)"
+    [[ -n $target || -z $argument ]] || die "$question (--help)"
 }
 
 common_option() {
     case $1 in
         --api-url | --model | --arguments | --commands) source+=("$(property "${1#--}" "$2")") ;;
         --on-gap) on_gap=$2 ;;
+        --record)
+            [[ -n $views ]] || die "unknown option: $1 (--help lists the options)"
+            record=$(mp4_path "$2") || exit
+            ;;
         *)
             if [[ -z $encodes ]] || ! encoding_option "$1" "$2"; then
                 own_option "$1" "$2" || die "unknown option: $1 (--help lists the options)"
@@ -124,12 +140,20 @@ encoding_option() {
 # Makes `target` an absolute path.
 absolute_target() { [[ $target == /* ]] || target=$PWD/$target; }
 
-# Makes `target` an absolute path, and fails unless it can be the name of an MP4 file.
-mp4_target() {
-    [[ $target == *?.mp4 && $target != */.mp4 ]] ||
-        die "not a name that ends in .mp4: $target"
+# mp4_path FILE: prints its absolute path, and fails unless it can be the name of an MP4 file.
+mp4_path() {
+    local path=$1
+    [[ $path == *?.mp4 && $path != */.mp4 ]] || die "not a name that ends in .mp4: $path"
+    [[ $path == /* ]] || path=$PWD/$path
+    [[ -d ${path%/*} ]] || die "no such directory: ${path%/*}"
+    printf %s "$path"
+}
+mp4_target() { target=$(mp4_path "$target") || exit; }
+
+# Makes `target` an absolute path, and fails unless it is a file that can be read.
+readable_target() {
+    [[ -f $target && -r $target ]] || die "not a file that can be read: $target"
     absolute_target
-    [[ -d ${target%/*} ]] || die "no such directory: ${target%/*}"
 }
 
 # --- the pipeline -------------------------------------------------------------------
@@ -169,6 +193,20 @@ playback_branches() {
     # shellcheck disable=SC2034 # for the script
     playback=(r. ! queue ! videoconvert ! autovideosink
         r. ! queue ! audioconvert ! audioresample ! autoaudiosink)
+}
+
+# Sets `streams` to branches that play the source `r`, or record it if --record says so.
+play_or_record() {
+    if [[ -z $record ]]; then
+        playback_branches || die "no display for a window: --record FILE.mp4 makes a file"
+        streams=("${playback[@]}")
+        return
+    fi
+    nominal_rate
+    encode mux.video_0 mux.audio_0
+    # The file can be played while it grows, except for its last second.
+    streams+=(mp4mux name=mux fragment-duration=1000 fragment-mode=first-moov-then-finalise !
+        filesink "$(property location "$record")")
 }
 
 # Uses the plugin that GStreamer finds. If it finds none, builds the checkout's.

@@ -156,13 +156,25 @@ pub fn assert_decodes(path: &Path) {
 /// repeating or dropping any to fit a frame rate.
 pub fn pictures(path: &Path) -> (usize, usize, Vec<u8>) {
     let video = stream(&probe(path), "video");
-    let pictures = run(Command::new("ffmpeg")
+    let pictures = decode_pictures(path, "null", "gray");
+    (video.width, video.height, pictures)
+}
+
+/// The mean colour (red, green, blue) of an area in each picture of a file.
+pub fn colours(path: &Path, [x, y, width, height]: [u32; 4]) -> Vec<[u8; 3]> {
+    let filter = format!("crop={width}:{height}:{x}:{y},scale=1:1:flags=area");
+    let colours = decode_pictures(path, &filter, "rgb24");
+    let colours = colours.chunks_exact(3);
+    colours.map(|colour| colour.try_into().unwrap()).collect()
+}
+
+fn decode_pictures(path: &Path, filter: &str, format: &str) -> Vec<u8> {
+    run(Command::new("ffmpeg")
         .args(["-nostdin", "-v", "error", "-i"])
         .arg(path)
-        .args(["-map", "0:v:0", "-fps_mode", "passthrough"])
+        .args(["-map", "0:v:0", "-vf", filter, "-fps_mode", "passthrough"])
         .args(["-enc_time_base", "-1"])
-        .args(["-f", "rawvideo", "-pix_fmt", "gray", "-"]));
-    (video.width, video.height, pictures)
+        .args(["-f", "rawvideo", "-pix_fmt", format, "-"]))
 }
 
 /// The counter in each picture of a file. Panics if one cannot be decoded.

@@ -20,55 +20,11 @@ use reactor_tests::{
     server::{Server, free_port, repository, serve_script},
 };
 
+use crate::support::{CONNECTED, TempDirectory, local, script};
+
 /// The largest offset of audio against video in seconds. Most of it is for a busy server, which
 /// plays audio from a queue and video at once.
 const APART: f64 = 0.3;
-const CONNECTED: &str = "Connected to the model";
-
-fn script(name: &str) -> Command {
-    let mut command = Command::new(repository().join("pipelines").join(name));
-    command.env_remove("REACTOR_API_KEY");
-    command.env_remove("REACTOR_JWT");
-    command
-}
-
-fn local(name: &str, server: &Server, options: &[&str], target: &Path) -> Command {
-    let mut command = script(name);
-    command.args(["--local", "--api-url", &server.url()]);
-    command.args(options).arg(target);
-    command
-}
-
-/// An empty directory that is removed when the test has passed. Its name contains characters that
-/// are special to shells, gst-launch-1.0 and printf.
-struct TempDirectory(PathBuf);
-
-impl TempDirectory {
-    fn new(name: &str) -> Self {
-        let name = format!("{name} {} \"it's\" 100%d \\ ! $x", std::process::id());
-        let path = scratch::directory().join(name);
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    /// All its files, sorted.
-    fn files(&self) -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(&self.0).unwrap();
-        let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-        files.sort();
-        files
-    }
-}
-
-impl Drop for TempDirectory {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
-}
-
 fn assert_streams(path: &Path) {
     let streams = media::probe(path);
     let [video, audio] = ["video", "audio"].map(|kind| media::stream(&streams, kind));
@@ -94,19 +50,22 @@ fn help_option_prints_usage() {
     assert_eq!(
         names,
         [
+            "camera.sh",
             "clip.sh",
             "demo.sh",
             "hls.sh",
             "record.sh",
             "rtmp.sh",
-            "snapshot.sh"
+            "show.sh",
+            "snapshot.sh",
+            "voice.sh",
         ]
     );
     for name in names.iter().filter(|name| *name != "demo.sh") {
         let output = script(name).arg("--help").output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success() && output.stderr.is_empty());
-        for said in [&format!("  {name} [OPTION...] "), "--local"] {
+        for said in [&format!("  {name} [OPTION...]"), "--local"] {
             assert!(text.contains(said), "{said}: {text}");
         }
         // The platform's recording is not encoded again, and a picture has no bitrate.
