@@ -31,7 +31,7 @@ python_tools() {
 gate_fmt() { cargo fmt --all --check; }
 
 gate_scripts() {
-    find .ci pipelines tests examples \( -name '*.sh' -o -path .ci/run \) -exec shellcheck {} +
+    find .ci install.sh packaging pipelines tests examples \( -name '*.sh' -o -path .ci/run \) -exec shellcheck {} +
 }
 
 gate_python() {

@@ -53,9 +53,12 @@ need_packages() {
     [ -n "$missing" ] || return 0
     echo "installing: $missing" >&2
     # shellcheck disable=SC2086 # a list of package names
-    as_root apt-get update -qq >&2 &&
-        as_root env DEBIAN_FRONTEND=noninteractive \
-            apt-get install -y -qq --no-install-recommends $missing >&2
+    if ! as_root apt-get update -qq >&2 ||
+        ! as_root env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -y -qq --no-install-recommends $missing >&2; then
+        echo "could not install what is needed; as root: apt-get install $missing" >&2
+        return 1
+    fi
 }
 
 # unpack_packages DIRECTORY PACKAGE...: unpacks the files of Debian packages without installing

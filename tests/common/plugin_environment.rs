@@ -38,6 +38,14 @@ fn plugin_path() -> PathBuf {
     path
 }
 
+/// The plugin's library.
+pub fn library() -> PathBuf {
+    std::env::split_paths(&plugin_path())
+        .map(|directory| directory.join("libgstreactor.so"))
+        .find(|file| file.exists())
+        .expect("a library in GST_PLUGIN_PATH")
+}
+
 /// For GST_REGISTRY: one file for all runs, as scanning all of GStreamer's plugins takes seconds.
 fn registry() -> PathBuf {
     let own = || scratch::directory().join("gstreamer-registry.bin");
