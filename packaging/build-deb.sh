@@ -8,13 +8,15 @@
 #
 # for the Debian that it runs on: the library goes where that system's GStreamer looks for plugins,
 # and the versions that it depends on are asked from that system's packages. Uses dpkg's own tools.
-# Installs what the build needs, where root or sudo permits.
+# Installs what the build needs, where root or sudo permits. The packages are reproducible: the same
+# sources, compilers and libraries give the same bytes, wherever and whenever they are built.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 . pipelines/lib/deps.sh
 . pipelines/lib/usage.sh
+. packaging/lib/shared.sh
 
 case ${1:-} in
     -h | --help)
@@ -40,10 +42,16 @@ fi
 architecture=$(dpkg --print-architecture)
 plugins=$(pkg-config --variable=pluginsdir gstreamer-1.0)
 
-# The build id is what joins the library and its symbols. A cdylib needs no path of this machine.
+# No time of this build: dpkg-deb and what compilers run take the changelog's.
+SOURCE_DATE_EPOCH=$(dpkg-parsechangelog -l packaging/debian/changelog -S Timestamp)
+export SOURCE_DATE_EPOCH
+# No path of this machine, in the library and in its symbols. The build id is what joins the two.
+target=${CARGO_TARGET_DIR:-$root/target}/debian-build
+cargo_home=${CARGO_HOME:-$HOME/.cargo}
+flags=" -ffile-prefix-map=$root=. -ffile-prefix-map=$cargo_home=cargo -ffile-prefix-map=$target=target"
+export CFLAGS="${CFLAGS:-}$flags" CXXFLAGS="${CXXFLAGS:-}$flags"
 export RUSTFLAGS="${RUSTFLAGS:-} -C link-arg=-Wl,--build-id=sha1 --remap-path-prefix=$root=.
-    --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo"
-target=${CARGO_TARGET_DIR:-$root/target}/package
+    --remap-path-prefix=$cargo_home=cargo --remap-path-prefix=$target=target"
 cargo build --release --locked --package gst-plugin-reactor --target-dir "$target"
 
 work=$(mktemp -d)
@@ -56,7 +64,6 @@ mkdir -p "$work/debian" "$tree$plugins" "$tree/usr/share/doc/$package" \
 
 library=$tree$plugins/libgstreactor.so
 install -m 644 "$target/release/libgstreactor.so" "$library"
-install -D -m 644 -t "$tree/usr/share/gstreamer-1.0/presets" "$root"/gst-plugin-reactor/presets/*.prs
 build_id=$(readelf -n "$library" | sed -n 's/.*Build ID: //p')
 debug=$symbols/usr/lib/debug/.build-id/${build_id:0:2}
 mkdir -p "$debug"
@@ -67,11 +74,15 @@ strip --strip-unneeded --remove-section=.comment --remove-section=.note "$librar
 # --- documents ---------------------------------------------------------------------------------
 
 documents=$tree/usr/share/doc/$package
+while IFS=$'\t' read -r source file; do
+    install -D -m 644 "$source" "$file"
+done < <(shared_files "$tree/usr/share/gstreamer-1.0/presets" "$documents")
+# Debian's names. Its policy has longer texts compressed, and the licence in `copyright`.
+rm "$documents/LICENSE"
+mv "$documents/CHANGELOG.md" "$documents/changelog"
 install -m 644 packaging/debian/copyright "$documents/copyright"
-install -m 644 README.md "$documents/README.md"
-gzip -9n <CHANGELOG.md >"$documents/changelog.gz"
-gzip -9n <packaging/debian/changelog >"$documents/changelog.Debian.gz"
-packaging/licenses.sh | gzip -9n >"$documents/third-party-licenses.txt.gz"
+install -m 644 packaging/debian/changelog "$documents/changelog.Debian"
+gzip -9n "$documents"/changelog "$documents"/changelog.Debian "$documents"/third-party-licenses.txt
 ln -s "$package" "$symbols/usr/share/doc/$package-dbgsym"
 
 # --- the packages ------------------------------------------------------------------------------
@@ -86,9 +97,10 @@ make_package() {
     shift 2
     mkdir -p "$directory/DEBIAN"
     (cd "$directory" && find . -path ./DEBIAN -prune -o -type f -printf '%P\0' |
-        sort -z | xargs -0 md5sum >DEBIAN/md5sums)
+        LC_ALL=C sort -z | xargs -0 md5sum >DEBIAN/md5sums)
     dpkg-gencontrol -p"$name" -P"$directory" -Tdebian/substvars -fdebian/files "$@"
-    find "$directory" -type d -exec chmod 755 {} +
+    chmod -R u=rwX,go=rX "$directory"
+    find "$directory" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
     dpkg-deb --root-owner-group --build "$directory" \
         "$output/${name}_${version}_$architecture.deb" >/dev/null
     echo "$output/${name}_${version}_$architecture.deb"
