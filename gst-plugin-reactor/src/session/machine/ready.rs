@@ -17,6 +17,11 @@ use crate::platform::{
     wire::{Channel, ClientMessage, Moderation, ServerMessage, WireFrame, WireVersion},
 };
 
+/// How long after they were resumed the tracks are resumed again where no media has
+/// come, which is usually there after 0.2 s; the time doubles up to the second.
+const RESUME_AGAIN: Duration = Duration::from_secs(1);
+const MAX_RESUME_AGAIN: Duration = Duration::from_secs(8);
+
 impl Machine {
     pub(super) fn enter_ready(&mut self) {
         let limit = self.policy.stall_limit.unwrap_or(NEVER);
@@ -45,7 +50,25 @@ impl Machine {
     fn resume_tracks(&mut self) {
         if let Phase::Ready(ready) = &mut self.phase {
             ready.resume_by = None;
+            ready.resume_again = Some((self.now + RESUME_AGAIN, RESUME_AGAIN * 2));
         }
+        self.send_resumes();
+    }
+
+    /// The runtime 3.10.0 forgets a resume when it cannot apply it at that moment
+    /// (seen on a busy machine: no packet for 30 s), and takes another one for what
+    /// it asks for. Where the track flows it does nothing.
+    fn resume_tracks_again(&mut self) {
+        if let Phase::Ready(ready) = &mut self.phase
+            && let Some((at, wait)) = &mut ready.resume_again
+        {
+            *at = self.now + *wait;
+            *wait = (*wait * 2).min(MAX_RESUME_AGAIN);
+        }
+        self.send_resumes();
+    }
+
+    fn send_resumes(&mut self) {
         for planned in &self.planned_tracks {
             let name = &planned.track.name;
             let paused = self.paused_tracks.get(name);
@@ -85,6 +108,9 @@ impl Machine {
             }
             return;
         }
+        if ready.resume_again.is_some_and(|(at, _)| self.now >= at) {
+            return self.resume_tracks_again();
+        }
         if self.now >= ready.next_ping {
             ready.next_ping = self.now + PING_INTERVAL;
             self.requests
@@ -110,7 +136,17 @@ impl Machine {
         }
     }
 
-    pub(super) fn last_received(&mut self, at: Duration) {
+    /// Media came at this time.
+    pub(super) fn media_received(&mut self, at: Duration) {
+        if let Phase::Ready(ready) = &mut self.phase
+            && at > ready.since
+        {
+            ready.resume_again = None;
+        }
+        self.last_received(at);
+    }
+
+    fn last_received(&mut self, at: Duration) {
         if let Phase::Ready(ready) = &mut self.phase
             && at > ready.last_received
         {

@@ -201,6 +201,8 @@ pub(super) struct Ready {
     pub(super) next_ping: Duration,
     /// When to resume the tracks at the latest; `None` once they are resumed.
     pub(super) resume_by: Option<Duration>,
+    /// When to resume them again unless media has come, and after what time then.
+    pub(super) resume_again: Option<(Duration, Duration)>,
 }
 
 #[derive(Debug)]
@@ -373,6 +375,7 @@ impl Ready {
             probed: false,
             next_ping: now + PING_INTERVAL,
             resume_by: Some(now + RESUME_LIMIT),
+            resume_again: None,
         }
     }
 
@@ -382,6 +385,7 @@ impl Ready {
             self.last_received + wait
         });
         let resume = self.resume_by.unwrap_or(NEVER);
-        watchdog.min(self.next_ping).min(resume)
+        let again = self.resume_again.map_or(NEVER, |(at, _)| at);
+        watchdog.min(self.next_ping).min(resume).min(again)
     }
 }

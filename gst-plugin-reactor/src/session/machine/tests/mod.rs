@@ -184,6 +184,8 @@ struct Harness {
     framing: Framing,
     /// A poll for the answer is pending.
     polling: bool,
+    /// No media comes, although the tracks are resumed.
+    silent: bool,
 }
 
 /// The offer is posted; times count from there.
@@ -204,6 +206,7 @@ impl Harness {
             ownership: Ownership::Created,
             framing: Framing::plain(),
             polling: false,
+            silent: false,
         }
     }
 
@@ -228,6 +231,11 @@ impl Harness {
             self.polling = false;
         }
         let out = self.machine.handle(self.now, input);
+        if let Phase::Ready(ready) = &mut self.machine.phase
+            && !self.silent
+        {
+            ready.resume_again = None;
+        }
         for (n, action) in out.iter().enumerate() {
             match action {
                 Action::PollAnswer { .. } => {

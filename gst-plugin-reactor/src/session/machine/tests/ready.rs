@@ -65,6 +65,23 @@ fn received_media_does_not_resume_tracks() {
 }
 
 #[test]
+fn tracks_are_resumed_again_until_media_comes() {
+    let mut harness = Harness::ready(without_stall_limit());
+    harness.silent = true;
+    let resume = harness.resume("main_video");
+    harness.run(100);
+    let out = harness.receive_control(server::schema("ctrl_1"));
+    assert_eq!(out[0], resume);
+    let out = harness.run(12_000);
+    let times = out.iter().filter(|(_, action)| *action == resume);
+    let times: Vec<_> = times.map(|(at, _)| *at).collect();
+    assert_eq!(times, [1100, 3100, 7100]);
+    harness.handle(Input::LastReceived(harness.now));
+    let out = harness.run(20_000);
+    assert!(out.iter().all(|(_, action)| *action != resume), "{out:?}");
+}
+
+#[test]
 fn pauses_before_the_first_resume_are_respected() {
     // Linked and unlinked before there is an offer, and while connecting.
     let mut harness = Harness::new(policy());
