@@ -25,7 +25,6 @@ use super::{
     navigation::NavigationCommands,
     reply::{ReplyHandler, ReplyTo, parse_arguments, post_refused},
     state::ElementState,
-    status::Status,
     upload_progress,
 };
 use crate::{
@@ -49,7 +48,7 @@ pub struct SessionMembership {
     pub context: SessionContext,
     joined: Mutex<Option<Joined>>,
     /// The session that was left last, until it is closed.
-    closing: Mutex<Option<Arc<Session>>>,
+    closing: Mutex<Option<Joined>>,
     /// To what the jitter buffer has grown, in milliseconds; 0 = not grown.
     grown_latency: AtomicU32,
     navigation: NavigationCommands,
@@ -160,20 +159,31 @@ impl SessionMembership {
         self.state.end_generation();
         self.commands.close();
         let joined = lock(&self.joined).take();
-        if let Some(Joined { session, .. }) = joined {
-            session.leave();
-            *lock(&self.closing) = Some(session);
+        if let Some(joined) = joined {
+            joined.session.leave();
+            *lock(&self.closing) = Some(joined);
         }
     }
 
     /// Waits at READY -> NULL until the session that was left is closed, at
     /// most `close-timeout`.
     pub fn wait_closed(&self, element: &gst::Element) {
-        let session = lock(&self.closing).take();
+        let left = lock(&self.closing).take();
         let limit = self.state.settings().close_limit();
-        wait_session_closed(element, session.as_deref(), limit);
-        self.state.publish_status(element, Status::Disconnected);
-        self.state.publish_session_id(element, None);
+        let session = left.as_ref().map(|joined| &*joined.session);
+        wait_session_closed(element, session, limit);
+        let announcements = self.state.forget_session();
+        if let Some(Joined { reply_executor, .. }) = left {
+            // Not here: what the application does then may wait for this state change.
+            let element = element.downgrade();
+            reply_executor(Box::new(move || {
+                if let Some(element) = element.upgrade() {
+                    for announcement in announcements {
+                        announcement.announce(&element);
+                    }
+                }
+            }));
+        }
         session::warm_up::wait_for_threads(limit);
         self.context.release();
     }

@@ -51,6 +51,27 @@ pub struct PublishedProperties {
     pub last_error: Option<gst::Structure>,
 }
 
+/// What the application is told of a change.
+#[derive(Default)]
+#[must_use]
+pub struct Announcement {
+    /// The names of properties.
+    changed: Vec<&'static str>,
+    message: Option<gst::Structure>,
+}
+
+impl Announcement {
+    /// Runs the application's code.
+    pub fn announce(self, element: &gst::Element) {
+        for name in self.changed {
+            element.notify(name);
+        }
+        if let Some(structure) = self.message {
+            bus::post(element, structure);
+        }
+    }
+}
+
 impl ElementState {
     /// The values of the shared properties.
     pub fn settings(&self) -> MutexGuard<'_, Settings> {
@@ -131,44 +152,55 @@ impl ElementState {
 
     /// Sets `status`, with a notification and a bus message if it changes.
     pub fn publish_status(&self, element: &gst::Element, status: Status) {
-        let id = {
-            let mut published = self.published();
-            if published.status == status {
-                return;
-            }
-            published.status = status;
-            published.session_id.clone()
-        };
-        element.notify("status");
-        if status == Status::Disconnected {
-            self.clear_description(element);
-        }
-        let structure = gst::Structure::builder("reactor-status")
-            .field("status", status)
-            .field("session-id", id)
-            .build();
-        bus::post(element, structure);
+        self.set_status(status).announce(element);
     }
 
     /// Sets `session-id`, with a notification if it changes.
     pub fn publish_session_id(&self, element: &gst::Element, id: Option<String>) {
-        let previous = std::mem::replace(&mut self.published().session_id, id.clone());
-        if previous != id {
-            element.notify("session-id");
+        self.set_session_id(id).announce(element);
+    }
+
+    /// Sets the properties of an element that has left its session. The application
+    /// is not told yet.
+    pub fn forget_session(&self) -> Vec<Announcement> {
+        vec![
+            self.set_status(Status::Disconnected),
+            self.set_session_id(None),
+        ]
+    }
+
+    fn set_status(&self, status: Status) -> Announcement {
+        let mut published = self.published();
+        if std::mem::replace(&mut published.status, status) == status {
+            return Announcement::default();
+        }
+        let mut changed = vec!["status"];
+        if status == Status::Disconnected {
+            // There is no connection.
+            let capabilities = published.capabilities.take();
+            if published.session_info.take().is_some() || capabilities.is_some() {
+                changed.extend(["capabilities", "session-info"]);
+            }
+        }
+        let structure = gst::Structure::builder("reactor-status")
+            .field("status", status)
+            .field("session-id", published.session_id.clone())
+            .build();
+        Announcement {
+            changed,
+            message: Some(structure),
         }
     }
 
-    /// Sets `capabilities` and `session-info` to nothing, with notifications: there
-    /// is no connection.
-    fn clear_description(&self, element: &gst::Element) {
-        let known = {
-            let mut published = self.published();
-            let capabilities = published.capabilities.take();
-            capabilities.is_some() | published.session_info.take().is_some()
-        };
-        if known {
-            element.notify("capabilities");
-            element.notify("session-info");
+    fn set_session_id(&self, id: Option<String>) -> Announcement {
+        let previous = std::mem::replace(&mut self.published().session_id, id.clone());
+        Announcement {
+            changed: if previous == id {
+                vec![]
+            } else {
+                vec!["session-id"]
+            },
+            message: None,
         }
     }
 
