@@ -57,7 +57,7 @@ fn watch(running: &TestPipeline, element: &str) -> Arc<Mutex<Seen>> {
 fn each_message_is_a_buffer_at_its_arrival() {
     let server = Server::playground();
     let running = TestPipeline::parse(&format!(
-        "reactorsrc local=true api-url={} name=r  r.messages ! fakesink name=m \
+        "reactorsrc local=true api-url={} name=r  r.messages ! fakesink name=m async=false \
          r.video_main_video ! queue ! fakesink name=v",
         server.url()
     ));

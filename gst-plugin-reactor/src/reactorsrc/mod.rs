@@ -37,7 +37,7 @@
  * gst-launch-1.0 -e reactorsrc local=true name=r  r. ! queue ! videoconvert ! x264enc ! h264parse ! mux.  r. ! queue ! audioconvert ! avenc_aac ! mux.  mp4mux name=mux ! filesink location=out.mp4
  * ]| Record it. Ctrl-C finishes the file.
  * |[
- * gst-launch-1.0 reactorsrc local=true name=r  r.messages ! filesink location=messages.json  r. ! videoconvert ! autovideosink
+ * gst-launch-1.0 reactorsrc local=true name=r  r.messages ! filesink location=messages.json async=false  r. ! videoconvert ! autovideosink
  * ]| Watch it, and write down what it says.
  */
 mod audio_pacing;

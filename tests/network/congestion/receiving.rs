@@ -68,11 +68,12 @@ fn link_narrower_than_video_shows_pictures() {
     running.assert_no_error();
 }
 
-/// The median age of the first frames, in milliseconds.
-fn median_age(reader: &FrameReader, frames: usize) -> u128 {
+/// What a quarter of the first frames are younger than, in milliseconds: in a queue that stands,
+/// all are old; where the machine is busy, some are.
+fn quartile_age(reader: &FrameReader, frames: usize) -> u128 {
     let mut ages: Vec<_> = reader.frames()[..frames].iter().map(Frame::age).collect();
     ages.sort_unstable();
-    ages[frames / 2].as_millis()
+    ages[frames / 4].as_millis()
 }
 
 #[test]
@@ -88,7 +89,7 @@ fn bound_within_narrow_link_shows_pictures_without_delay() {
     reader.wait_for(60, TIMEOUT);
     // 20 ms. Where the server probes the path with 10 Mbit/s at the start, these frames wait for
     // 0.3 to 0.6 s.
-    let age = median_age(&reader, 60);
+    let age = quartile_age(&reader, 60);
     assert!(age < 250, "{age} ms");
     running.assert_no_error();
 }
@@ -271,7 +272,7 @@ fn link_narrow_from_the_start_is_bounded_before_pictures() {
     // The schema has shown what the link carries.
     assert_eq!(reconnects(&running), 1);
     // 20 ms. Without a bound, the first second's pictures wait for 0.3 s, and none follow.
-    let age = median_age(&reader, 90);
+    let age = quartile_age(&reader, 90);
     assert!(age < 250, "{age} ms");
     let gap = longest_gap(&reader.frames());
     assert!(gap < 2.0, "{gap} s without a picture");
@@ -293,18 +294,17 @@ fn step_down_is_bounded_until_the_link_carries_more() {
     assert_eq!(reconnects(&running), 0, "the link is large enough");
     limit.set(500);
     wait_until("a bound", TIMEOUT, || reconnects(&running) > 0);
-    reader.wait_for(reader.len() + 60, TIMEOUT);
-    // 1.6 s on a quiet machine. Without a bound it is 4 s and more, again and again.
-    let gap = longest_gap(&reader.frames());
-    assert!(gap < 3.8, "{gap} s without a picture");
+    let bounded = reader.len();
+    reader.wait_for(bounded + 90, TIMEOUT);
+    // Without a bound it is 4 s and more, again and again.
+    let gap = longest_gap(&reader.frames()[bounded + 30..]);
+    assert!(gap < 3.0, "{gap} s without a picture");
     let bitrate = video_bitrate(&running);
     assert!(bitrate < 500_000, "{bitrate}");
     let before = reconnects(&running);
     limit.set(5000);
     // The link is measured every other second.
-    wait_until("no bound", Duration::from_secs(20), || {
-        reconnects(&running) > before
-    });
+    wait_until("no bound", TIMEOUT, || reconnects(&running) > before);
     wait_until("the bitrate", TIMEOUT, || video_bitrate(&running) > 600_000);
     running.assert_no_error();
 }
