@@ -32,6 +32,7 @@ pub mod resources;
 pub mod scratch;
 pub mod server;
 pub mod silent_ice_servers;
+pub mod terminal;
 pub mod tick_messages;
 mod traffic_control;
 

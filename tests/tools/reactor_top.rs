@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MIT
+
+//! `examples/reactor-top` in a terminal, looked at and typed into as its users do.
+
+use std::process::{Command, Stdio};
+
+use reactor_tests::{
+    TIMEOUT, plugin_environment,
+    process::send_signal,
+    server::{Server, free_port},
+    terminal::Terminal,
+};
+
+const USUAL: (u16, u16) = (100, 30);
+
+fn reactor_top(arguments: &[&str]) -> Command {
+    let mut command = plugin_environment::example("reactor-top");
+    command.args(arguments).env("REACTOR_API_KEY", "rk_unseen");
+    command.env("RUST_BACKTRACE", "0");
+    command.env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
+    command
+}
+
+/// Without sound: what libraries say where there is none is not looked at.
+fn playing(server: &Server) -> Command {
+    reactor_top(&["--no-audio", "--api-url", &server.url()])
+}
+
+fn submit(terminal: &Terminal, line: &str) {
+    terminal.type_text(line);
+    terminal.press("Enter");
+}
+
+#[test]
+fn typed_commands_get_their_replies_and_quit_leaves_nothing() {
+    let server = Server::playground();
+    let terminal = Terminal::start("reactor-top", &playing(&server), USUAL);
+    terminal.wait_for(" READY ", TIMEOUT);
+    terminal.wait_for("F1 lists them", TIMEOUT);
+    let ready = terminal.screen();
+    for said in [
+        "model playground",
+        &format!("server 127.0.0.1:{}", server.port),
+    ] {
+        assert!(ready.contains(said), "{said}:\n{ready}");
+    }
+    // Statistics are there, with the phases of connecting.
+    terminal.wait_for("640x360", TIMEOUT);
+    terminal.wait_for("bit/s", TIMEOUT);
+    terminal.wait_for("› ready ", TIMEOUT);
+
+    // The first Tab shows what there is, the next ones choose.
+    terminal.type_text("set_p");
+    terminal.press("Tab");
+    terminal.wait_for("set_paused  set_prompt", TIMEOUT);
+    terminal.press("Tab");
+    terminal.press("Tab");
+    terminal.wait_for("> set_prompt", TIMEOUT);
+    submit(&terminal, "it's a 🌲, at dawn");
+    terminal.wait_for("< set_prompt: done", TIMEOUT);
+    terminal.wait_for(r#""prompt":"it's a 🌲, at dawn"}"#, TIMEOUT);
+    submit(&terminal, "echo text='hello there'");
+    terminal.wait_for(
+        r#"< echo: echoed {"length":11,"text":"hello there"}"#,
+        TIMEOUT,
+    );
+    submit(&terminal, "{echo:{text:'JSON5'}}");
+    terminal.wait_for(r#""text":"JSON5"}"#, TIMEOUT);
+    submit(&terminal, "fail");
+    terminal.wait_for("! fail: told_to_fail: You asked for it.", TIMEOUT);
+    submit(&terminal, "set_promt x");
+    terminal.wait_for("did you mean set_prompt?", TIMEOUT);
+    submit(&terminal, "set_brightness 7");
+    terminal.wait_for("! set_brightness: invalid_command", TIMEOUT);
+    terminal.press("Up");
+    terminal.wait_for("> set_brightness 7", TIMEOUT);
+    terminal.press("Escape");
+
+    // A terminal that is too small for anything, a usual one again, and a great message.
+    terminal.resize((10, 3));
+    terminal.wait_until_gone("bit/s", TIMEOUT);
+    submit(&terminal, "blob 1000000");
+    terminal.resize(USUAL);
+    terminal.wait_for("< blob: blob_data", TIMEOUT);
+    assert!(!terminal.screen().contains("rk_unseen"));
+
+    submit(&terminal, "q");
+    let left = terminal.wait_for_end(TIMEOUT);
+    assert!(left.contains("ended with 0"), "{left}");
+    server.wait_for_state("ready", TIMEOUT);
+}
+
+/// A pipeline of the user's own, with what is sent and received; a server that is away for a
+/// while; Ctrl-C.
+#[test]
+fn outage_is_shown_until_connected_again() {
+    let server = Server::playground();
+    let url = format!("api-url={}", server.url());
+    let pipeline = format!(
+        "videotestsrc is-live=true ! video/x-raw,width=320,height=240 ! reactorfilter local=true \
+         {url} stall-timeout=1000 ! fakesink"
+    );
+    let words: Vec<_> = pipeline.split_whitespace().collect();
+    let terminal = Terminal::start("reactor-top", &reactor_top(&words), USUAL);
+    terminal.wait_for(" READY ", TIMEOUT);
+    terminal.wait_for("320x240", TIMEOUT);
+    server.signal(libc::SIGSTOP);
+    terminal.wait_for(" RECONNECTING ", TIMEOUT);
+    server.signal(libc::SIGCONT);
+    terminal.wait_for(" READY ", TIMEOUT);
+    terminal.wait_for("connected again after", TIMEOUT);
+    terminal.wait_for("outages 1", TIMEOUT);
+    terminal.press("C-c");
+    assert!(terminal.wait_for_end(TIMEOUT).contains("ended with 0"));
+    server.wait_for_state("ready", TIMEOUT);
+}
+
+/// Nobody listens; later somebody does. SIGTERM leaves a clean terminal as well.
+#[test]
+fn failure_is_shown_and_restart_plays() {
+    let port = free_port().to_string();
+    let url = format!("http://127.0.0.1:{port}");
+    let command = reactor_top(&["--no-audio", "--api-url", &url]);
+    let terminal = Terminal::start("reactor-top", &command, USUAL);
+    terminal.wait_for(" FAILED ", TIMEOUT);
+    terminal.wait_for("code: NETWORK_ERROR", TIMEOUT);
+    submit(&terminal, "echo {text:'x'}");
+    terminal.wait_for("there is no session to send it to", TIMEOUT);
+    submit(&terminal, ":restart");
+    terminal.wait_for("starting again", TIMEOUT);
+    terminal.wait_for(" FAILED ", TIMEOUT);
+    send_signal(terminal.program_pid("reactor-top"), libc::SIGTERM);
+    let left = terminal.wait_for_end(TIMEOUT);
+    assert!(left.contains("ended with 1"), "{left}");
+    assert!(left.contains("Error: model: "), "{left}");
+}
+
+#[test]
+fn what_cannot_work_is_said_before_the_screen() {
+    for (arguments, said) in [
+        (&["videotestsrc ! fakesink"][..], "no element of the plugin"),
+        (&["nonsense"], "no element \"nonsense\""),
+        (
+            &["reactorsrc", "api-key=rk_x", "!", "fakesink"],
+            "from the environment only",
+        ),
+        (&["--model", "x", "fakesink"], "cannot be used with"),
+    ] {
+        let terminal = Terminal::start("reactor-top", &reactor_top(arguments), USUAL);
+        let left = terminal.wait_for_end(TIMEOUT);
+        assert!(left.contains(said), "{said}:\n{left}");
+        assert!(!left.contains("ended with 0"), "{left}");
+    }
+    let mut piped = reactor_top(&[]);
+    let output = piped.stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("this needs a terminal"), "{text}");
+}
