@@ -218,7 +218,8 @@ find_plugin() {
     build_plugin --release
 }
 
-launched='' interrupted=''
+# The program with its options.
+launch=(gst-launch-1.0 -e) launched='' interrupted=''
 
 # Sends SIGINT to gst-launch-1.0 -e, which then sends EOS and waits until it has passed. A
 # second SIGINT would end it at once, so one is sent. After `eos_timeout` seconds it is killed.
@@ -243,7 +244,7 @@ run_pipeline() {
     trap finish INT TERM HUP
     # A process group of its own: a terminal's Ctrl-C is sent to this script only.
     set -m
-    gst-launch-1.0 -e reactorsrc name=r "on-gap=$on_gap" "${source[@]}" "$@" &
+    "${launch[@]}" reactorsrc name=r "on-gap=$on_gap" "${source[@]}" "$@" &
     launched=$!
     trap 'kill -KILL "$launched" 2>/dev/null || true' EXIT
     [[ -z $interrupted ]] || finish

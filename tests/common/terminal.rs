@@ -28,7 +28,8 @@ impl Terminal {
         let socket = std::env::temp_dir().join(format!("{name}-{}-{count}", std::process::id()));
         let terminal = Self { socket };
         // The path of a socket is short. What the terminal is afterwards is seen: the shell stays.
-        let shell = format!("echo before; \"$@\"; echo \"{ENDED} $?\"; stty -a; exec cat");
+        let shell =
+            format!("trap : INT; echo before; \"$@\"; echo \"{ENDED} $?\"; stty -a; exec cat");
         let mut tmux = terminal.tmux(&["new-session", "-d"]);
         tmux.args(["-x", &width.to_string(), "-y", &height.to_string()])
             .args(["--", "sh", "-c", &shell, "sh"])

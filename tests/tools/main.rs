@@ -9,6 +9,7 @@ mod inspect;
 mod installation;
 mod launch_lines;
 mod pipeline_scripts;
+mod play;
 mod reactor_top;
 mod recipes;
 mod save_clip;

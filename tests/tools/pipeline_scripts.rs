@@ -54,6 +54,7 @@ fn help_option_prints_usage() {
             "clip.sh",
             "demo.sh",
             "hls.sh",
+            "play.sh",
             "record.sh",
             "rtmp.sh",
             "show.sh",
