@@ -93,6 +93,62 @@ fn commands_are_properties_of_children() {
     expect_prompt(launched, &server, "it's a forest, at dawn 🌲");
 }
 
+#[test]
+fn pads_take_what_files_and_people_write() {
+    reactor_tests::init();
+    let server = Server::playground();
+    // A show of prompts, which ends by itself.
+    let show = TempFile::new("typed-show.srt");
+    let srt = "1\n00:00:00,200 --> 00:00:00,700\na forest, at dawn\n\n\
+               2\n00:00:01,000 --> 00:00:01,500\nit's \"blue\" 🌊\n\n";
+    std::fs::write(&show.0, srt).unwrap();
+    let sink = format!(
+        "exec gst-launch-1.0 -m reactorsink name=s local=true api-url={}",
+        server.url()
+    );
+    let start = |name: &str, line: &str| {
+        let mut shell = Command::new("bash");
+        shell.args(["-c", &format!("{sink} {line}")]);
+        Process::start_with_stdin(name, shell)
+    };
+    let line = format!(
+        "filesrc location={} ! subparse ! text/x-raw,format=utf8 ! s.command_set_prompt",
+        show.0.display()
+    );
+    let mut launched = start("typed-show", &line);
+    launched.assert_succeeds(2 * TIMEOUT);
+    let prompts = messages(&launched, "prompt_changed");
+    let prompts: Vec<_> = prompts.iter().map(|said| said["prompt"].as_str()).collect();
+    let expected = ["a forest, at dawn", "it's \"blue\" 🌊"];
+    assert_eq!(prompts, expected.map(Some));
+    // Each line typed is a prompt, and what the model says is a stream of its own.
+    let said = TempFile::new("typed-said.json");
+    let line = format!(
+        "fdsrc ! text/x-raw,format=utf8 ! s.command_set_prompt \
+         reactorsrc name=r  r.messages ! filesink async=false buffer-mode=unbuffered location={}",
+        said.0.display()
+    );
+    let mut launched = start("typed-lines", &line);
+    let said = || -> Vec<String> {
+        let text = std::fs::read_to_string(&said.0).unwrap_or_default();
+        let lines = text
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        let of_prompts = lines.filter(|said: &Value| said["type"] == "prompt_changed");
+        let prompts =
+            of_prompts.filter_map(|said| Some(said["data"]["prompt"].as_str()?.to_owned()));
+        prompts.collect()
+    };
+    launched.write("a forest\nit's a \"ship\", or ");
+    wait_until("the first line", TIMEOUT, || said() == ["a forest"]);
+    launched.write("two 🚢\n");
+    wait_until("the second line", TIMEOUT, || {
+        said() == ["a forest", "it's a \"ship\", or two 🚢"]
+    });
+    launched.interrupt_group();
+    launched.assert_succeeds(TIMEOUT);
+}
+
 /// What a program in Python does, as of the documentation of GstChildProxy.
 const PYTHON: &str = r#"
 import sys
