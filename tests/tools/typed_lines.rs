@@ -121,29 +121,22 @@ fn pads_take_what_files_and_people_write() {
     let prompts: Vec<_> = prompts.iter().map(|said| said["prompt"].as_str()).collect();
     let expected = ["a forest, at dawn", "it's \"blue\" 🌊"];
     assert_eq!(prompts, expected.map(Some));
-    // Each line typed is a prompt, and what the model says is a stream of its own.
+    // Each line typed is a prompt, and what the model says of it a text. The pads'
+    // properties are those of children.
     let said = TempFile::new("typed-said.json");
     let line = format!(
-        "fdsrc ! text/x-raw,format=utf8 ! s.command_set_prompt \
-         reactorsrc name=r  r.messages ! filesink async=false buffer-mode=unbuffered location={}",
+        "command_set_prompt::param=prompt fdsrc ! text/x-raw,format=utf8 ! s.command_set_prompt \
+         reactorsrc name=r messages::format=text messages::path=/data/prompt messages::duration=0 \
+         r.messages ! filesink async=false buffer-mode=unbuffered location={}",
         said.0.display()
     );
     let mut launched = start("typed-lines", &line);
-    let said = || -> Vec<String> {
-        let text = std::fs::read_to_string(&said.0).unwrap_or_default();
-        let lines = text
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok());
-        let of_prompts = lines.filter(|said: &Value| said["type"] == "prompt_changed");
-        let prompts =
-            of_prompts.filter_map(|said| Some(said["data"]["prompt"].as_str()?.to_owned()));
-        prompts.collect()
-    };
+    let said = || std::fs::read_to_string(&said.0).unwrap_or_default();
     launched.write("a forest\nit's a \"ship\", or ");
-    wait_until("the first line", TIMEOUT, || said() == ["a forest"]);
+    wait_until("the first line", TIMEOUT, || said() == "a forest");
     launched.write("two 🚢\n");
     wait_until("the second line", TIMEOUT, || {
-        said() == ["a forest", "it's a \"ship\", or two 🚢"]
+        said() == "a forestit's a \"ship\", or two 🚢"
     });
     launched.interrupt_group();
     launched.assert_succeeds(TIMEOUT);

@@ -20,6 +20,7 @@ mod inherited_settings;
 pub mod lifecycle;
 mod membership;
 mod navigation;
+pub mod pad_children;
 mod publish;
 mod reply;
 pub mod settings_pad;

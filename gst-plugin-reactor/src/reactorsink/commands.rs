@@ -15,7 +15,7 @@ use super::{
     imp::ReactorSink,
 };
 use crate::{
-    element::{Status, lifecycle::Lifecycle, lock},
+    element::{Status, lifecycle::Lifecycle, lock, pad_children},
     platform::Error,
     session::run_after,
 };
@@ -43,7 +43,7 @@ impl ReactorSink {
             .pad
             .set_active(element.current_state() > gst::State::Ready);
         lock(&self.command_streams).push(stream.clone());
-        if element.add_pad(&stream.pad).is_err() {
+        if pad_children::add(&*element, stream.pad.upcast_ref()).is_err() {
             self.release_command_pad(stream.pad.upcast_ref());
             return None;
         }
@@ -68,7 +68,7 @@ impl ReactorSink {
         // First, because whoever pushes may wait in there.
         stream.close(element.upcast_ref());
         let _ = stream.pad.set_active(false);
-        let _ = element.remove_pad(&stream.pad);
+        pad_children::remove(&*element, stream.pad.upcast_ref());
         true
     }
 

@@ -23,7 +23,7 @@ use crate::{
         event_thread::{self, EventQueue},
         gobject,
         lifecycle::Lifecycle,
-        lock, post, templates,
+        lock, pad_children, post, templates,
     },
     gst_helpers::{element_metadata, end_inputs},
     platform::{
@@ -337,17 +337,22 @@ impl ElementImpl for ReactorSink {
 
 impl ChildProxyImpl for ReactorSink {
     fn child_by_name(&self, name: &str) -> Option<glib::Object> {
-        let inside = || self.parent_child_by_name(name);
+        let element = self.obj();
+        let pad = || pad_children::find(element.upcast_ref(), name);
+        let inside = || pad().or_else(|| self.parent_child_by_name(name));
         self.membership.commands.find(name, inside)
     }
 
     fn child_by_index(&self, index: u32) -> Option<glib::Object> {
+        let element = self.obj();
         let inside = |index| self.parent_child_by_index(index);
-        self.membership.commands.nth(index, inside)
+        let pads = |index| pad_children::nth(element.upcast_ref(), index, inside);
+        self.membership.commands.nth(index, pads)
     }
 
     fn children_count(&self) -> u32 {
-        self.membership.commands.count() + self.parent_children_count()
+        let pads = pad_children::count(self.obj().upcast_ref());
+        self.membership.commands.count() + pads + self.parent_children_count()
     }
 }
 

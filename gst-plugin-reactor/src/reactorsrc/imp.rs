@@ -29,7 +29,7 @@ use crate::{
         event_thread::{self, EventQueue},
         gobject,
         lifecycle::Lifecycle,
-        lock, post, templates,
+        lock, pad_children, post, templates,
     },
     gst_helpers::{element_metadata, internal},
     platform::{
@@ -482,7 +482,7 @@ impl ElementImpl for ReactorSrc {
             .pad
             .set_active(element.current_state() > gst::State::Ready);
         *lock(&self.messages) = Some(stream.clone());
-        if element.add_pad(&stream.pad).is_err() {
+        if pad_children::add(&*element, stream.pad.upcast_ref()).is_err() {
             self.release_pad(stream.pad.upcast_ref());
             return None;
         }
@@ -498,7 +498,7 @@ impl ElementImpl for ReactorSrc {
             let element = self.obj();
             let _ = stream.pad.set_active(false);
             stream.close(element.upcast_ref());
-            let _ = element.remove_pad(&stream.pad);
+            pad_children::remove(&*element, stream.pad.upcast_ref());
         }
     }
 
@@ -531,17 +531,22 @@ impl ElementImpl for ReactorSrc {
 
 impl ChildProxyImpl for ReactorSrc {
     fn child_by_name(&self, name: &str) -> Option<glib::Object> {
-        let inside = || self.parent_child_by_name(name);
+        let element = self.obj();
+        let pad = || pad_children::find(element.upcast_ref(), name);
+        let inside = || pad().or_else(|| self.parent_child_by_name(name));
         self.membership.commands.find(name, inside)
     }
 
     fn child_by_index(&self, index: u32) -> Option<glib::Object> {
+        let element = self.obj();
         let inside = |index| self.parent_child_by_index(index);
-        self.membership.commands.nth(index, inside)
+        let pads = |index| pad_children::nth(element.upcast_ref(), index, inside);
+        self.membership.commands.nth(index, pads)
     }
 
     fn children_count(&self) -> u32 {
-        self.membership.commands.count() + self.parent_children_count()
+        let pads = pad_children::count(self.obj().upcast_ref());
+        self.membership.commands.count() + pads + self.parent_children_count()
     }
 }
 

@@ -20,7 +20,7 @@ use std::{
 use gst::{glib, prelude::*};
 
 use self::{child::ReactorCommand, class::CommandClass};
-use super::{SessionMembership, debug::CAT, errors};
+use super::{SessionMembership, debug::CAT, errors, pad_children};
 use crate::{
     platform::{Code, Error, schema::Schema},
     session::{lock, run_after},
@@ -327,7 +327,7 @@ impl Inner {
         let is_element = element
             .downcast_ref::<gst::Bin>()
             .is_some_and(|bin| bin.by_name(name).is_some());
-        if is_element {
+        if is_element || pad_children::find(element, name).is_some() {
             return;
         }
         let error = match schema.commands().any(|command| command == name) {
