@@ -2,7 +2,7 @@
 
 //! Threads, file descriptors and memory of this process.
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
 #[derive(Debug, Clone, Copy)]
 pub struct ProcessResources {
@@ -24,6 +24,23 @@ impl ProcessResources {
             heap_kib: heap_kib(),
         }
     }
+}
+
+/// How many descriptors there are of each kind: `socket`, `anon_inode:[eventfd]`, a path.
+pub fn descriptor_kinds() -> BTreeMap<String, usize> {
+    let mut kinds = BTreeMap::new();
+    for entry in fs::read_dir("/proc/self/fd")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        if let Ok(target) = fs::read_link(entry.path()) {
+            let target = target.to_string_lossy();
+            let kind = target.trim_end_matches(|c: char| c.is_ascii_digit() || "[]:".contains(c));
+            *kinds.entry(kind.to_owned()).or_default() += 1;
+        }
+    }
+    kinds
 }
 
 fn entries(directory: &str) -> usize {

@@ -24,7 +24,7 @@ use std::{
 use clap::Parser;
 use reactor_tests::{
     random::{SplitMix64, new_seed},
-    resources::ProcessResources,
+    resources::{ProcessResources, descriptor_kinds},
 };
 use world::World;
 
@@ -76,6 +76,9 @@ fn main() -> ExitCode {
         if is_over || (step + 1) % ROUND == 0 {
             world.clear();
             rounds.push(ProcessResources::now());
+            if options.verbose {
+                println!("descriptors: {:?}", descriptor_kinds());
+            }
         }
         if is_over {
             break;
@@ -112,7 +115,8 @@ fn check_growth(rounds: &[ProcessResources]) {
         let each: Vec<_> = rounds.iter().map(of).collect();
         println!("{name} after each round: {each:?}");
         if now > before + SLACK {
-            watch::complain(format!("{name} grew from {before} to {now}"));
+            let kinds = descriptor_kinds();
+            watch::complain(format!("{name} grew from {before} to {now}: {kinds:?}"));
         }
     }
 }
