@@ -82,6 +82,11 @@ install() {
         unpack_packages "$REACTOR_COTURN" coturn $(missing_libraries coturn) ||
             echo "no coturn: one test of cloud will fail" >&2
     fi
+    # The far side of pipelines/fanout.sh.
+    if [[ ! -e ${REACTOR_JANUS:-}/usr/bin/janus ]]; then
+        export REACTOR_JANUS=$REACTOR_CACHE/janus
+        unpack_janus "$REACTOR_JANUS" || echo "no janus: one test of tools will fail" >&2
+    fi
 }
 
 build() {

@@ -92,6 +92,37 @@ missing_libraries() {
         --no-breaks --no-replaces --no-enhances "$1" | grep '^lib' | sort -u)
 }
 
+# unpack_janus DIRECTORY: unpacks the media server that pipelines/fanout.sh feeds. Debian 13 does not
+# have it: there, Debian 12's package is taken, with all of its libraries but those of the compiler.
+unpack_janus() {
+    local directory=$1 apt=$1.apt libraries
+    apt-cache show janus >/dev/null 2>&1 || as_root apt-get update -qq >&2
+    if apt-cache show janus >/dev/null 2>&1; then
+        # shellcheck disable=SC2046 # a list of package names
+        unpack_packages "$directory" janus $(missing_libraries janus)
+        return
+    fi
+    mkdir -p "$apt/lists/partial" "$apt/dpkg"
+    : >"$apt/status"
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]" \
+        "http://deb.debian.org/debian bookworm main" >"$apt/sources.list"
+    cat >"$apt/apt.conf" <<END
+Dir::Etc::sourcelist "$apt/sources.list";
+Dir::Etc::sourceparts "-";
+Dir::State::lists "$apt/lists";
+Dir::State::status "$apt/status";
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
+END
+    (
+        export APT_CONFIG=$apt/apt.conf DPKG_ADMINDIR=$apt/dpkg
+        as_root env APT_CONFIG="$APT_CONFIG" apt-get update -qq >&2 || exit 1
+        libraries=$(missing_libraries janus | grep -vx -e libc6 -e 'libgcc-s1\|libstdc++6')
+        # shellcheck disable=SC2086 # a list of package names
+        unpack_packages "$directory" janus $libraries
+    )
+}
+
 # create_venv DIRECTORY PYTHON PIP_OPTION...: makes a virtual environment with the packages that
 # the options of `pip install` name, wheels only.
 create_venv() {

@@ -51,8 +51,9 @@ usage() {
 
 source=() target='' bitrate=2500 framerate=30 speed_preset=veryfast size='' sound=1
 on_gap=hold-last-frame
-# Whether the output is encoded, and how many seconds the pipeline has to finish after EOS.
-encodes=1 eos_timeout=10
+# Whether the output is encoded, whether one that is not takes --no-audio, and how many seconds the
+# pipeline has to finish after EOS.
+encodes=1 takes_sound='' eos_timeout=10
 # What the positional argument is (empty: there is none), and what to ask if it is missing.
 argument=output question='where to?'
 # Whether the model is played, or recorded with --record (see `play_or_record`).
@@ -87,7 +88,7 @@ parse_options() {
                 ;;
             --local) source+=(local=true) ;;
             --no-audio)
-                [[ -n $encodes ]] || die "this output is not encoded: $1"
+                [[ -n $encodes$takes_sound ]] || die "this output has no sound: $1"
                 sound=''
                 ;;
             --*)
@@ -218,8 +219,8 @@ find_plugin() {
     build_plugin --release
 }
 
-# The program with its options.
-launch=(gst-launch-1.0 -e) launched='' interrupted=''
+# The program with its options, and where its output goes.
+launch=(gst-launch-1.0 -e) output=1 launched='' interrupted=''
 
 # Sends SIGINT to gst-launch-1.0 -e, which then sends EOS and waits until it has passed. A
 # second SIGINT would end it at once, so one is sent. After `eos_timeout` seconds it is killed.
@@ -236,6 +237,27 @@ finish() {
     disown "$watchdog" # bash prints nothing when it ends
 }
 
+# For an output that has no end to be written, and whose sinks may miss EOS: does not wait for it,
+# neither when it is interrupted nor when the session ends.
+without_eos() {
+    launch=(gst-launch-1.0 -m)
+    exec {output}> >(until_session_ends)
+}
+
+# Prints what gst-launch-1.0 -m prints, but for the messages. When the one comes that the session
+# has ended, ends the script as SIGTERM does.
+until_session_ends() {
+    local line
+    trap '' INT TERM HUP
+    while IFS= read -r line; do
+        case $line in
+            *reactor-session-ended,*) kill -TERM $$ ;;
+            'Got message #'*) ;;
+            *) printf '%s\n' "$line" ;;
+        esac
+    done
+}
+
 # run_pipeline ELEMENT...: runs reactorsrc, named r, with the elements that follow.
 run_pipeline() {
     local status=0
@@ -244,7 +266,7 @@ run_pipeline() {
     trap finish INT TERM HUP
     # A process group of its own: a terminal's Ctrl-C is sent to this script only.
     set -m
-    "${launch[@]}" reactorsrc name=r "on-gap=$on_gap" "${source[@]}" "$@" &
+    "${launch[@]}" reactorsrc name=r "on-gap=$on_gap" "${source[@]}" "$@" >&"$output" &
     launched=$!
     trap 'kill -KILL "$launched" 2>/dev/null || true' EXIT
     [[ -z $interrupted ]] || finish

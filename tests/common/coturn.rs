@@ -78,7 +78,7 @@ impl Drop for Coturn {
 }
 
 /// The directory of the machine's libraries, by Debian's multiarch.
-fn multiarch() -> String {
+pub(crate) fn multiarch() -> String {
     format!("{}-linux-gnu", std::env::consts::ARCH)
 }
 

@@ -12,6 +12,7 @@ pub mod cloud;
 pub mod coturn;
 pub mod frames;
 pub mod http;
+pub mod janus;
 pub mod leaks;
 pub mod link_down;
 pub mod media;

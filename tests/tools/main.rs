@@ -4,6 +4,7 @@
 //! applications of `examples/`, each as a child process.
 
 mod documents;
+mod fanout;
 mod gst_launch;
 mod inspect;
 mod installation;

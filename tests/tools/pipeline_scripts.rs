@@ -53,6 +53,7 @@ fn help_option_prints_usage() {
             "camera.sh",
             "clip.sh",
             "demo.sh",
+            "fanout.sh",
             "hls.sh",
             "play.sh",
             "record.sh",
@@ -70,7 +71,7 @@ fn help_option_prints_usage() {
             assert!(text.contains(said), "{said}: {text}");
         }
         // The platform's recording is not encoded again, and a picture has no bitrate.
-        let has_bitrate = !["clip.sh", "snapshot.sh"].contains(&name.as_str());
+        let has_bitrate = !["clip.sh", "fanout.sh", "snapshot.sh"].contains(&name.as_str());
         assert_eq!(text.contains("--bitrate"), has_bitrate);
     }
 }
