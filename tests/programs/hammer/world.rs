@@ -30,8 +30,7 @@ const CLOSED: Duration = Duration::from_secs(20);
 /// A runtime gives a session up that its client does not end.
 const ORPHAN_TIMEOUT: &str = "3600";
 
-/// $ stands for the properties of the server, % for a queue that never blocks: whoever stops a
-/// source alone waits for a sink that waits for preroll, in GStreamer itself.
+/// $ stands for the properties of the server, % for a queue that never blocks, see [`unblock`].
 const LINES: [&str; 10] = [
     "reactorsrc $ ! % ! fakesink",
     "reactorsrc name=r $ r. ! % ! fakesink r. ! % ! fakesink",
@@ -162,6 +161,12 @@ impl Player {
             armed: Armed::default(),
             waits: line.contains("num-buffers"),
         };
+        for element in elements
+            .iter()
+            .filter(|element| element.name().starts_with("queue"))
+        {
+            unblock(element);
+        }
         watch::watch(player.pipeline.upcast_ref());
         for element in &player.reactors {
             player.watch_callbacks(element);
@@ -200,6 +205,21 @@ impl Player {
             }
         })
     }
+}
+
+/// Whoever stops a source alone waits for a sink that waits for preroll, in GStreamer itself: not
+/// behind a queue that drops, unless a query for an allocation waits for its turn in there.
+fn unblock(queue: &gst::Element) {
+    let pad = queue.static_pad("sink").expect("a pad");
+    pad.add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, |_, info| {
+        match info
+            .query()
+            .is_some_and(|query| query.type_() == gst::QueryType::Allocation)
+        {
+            true => gst::PadProbeReturn::Drop,
+            false => gst::PadProbeReturn::Ok,
+        }
+    });
 }
 
 /// All that the steps work on.
