@@ -11,7 +11,7 @@ use reactor_tests::{
     terminal::Terminal,
 };
 
-const USUAL: (u16, u16) = (100, 30);
+const USUAL: (u16, u16) = (150, 40);
 
 fn reactor_top(arguments: &[&str]) -> Command {
     let mut command = plugin_environment::example("reactor-top");
@@ -49,6 +49,10 @@ fn typed_commands_get_their_replies_and_quit_leaves_nothing() {
     terminal.wait_for("bit/s", TIMEOUT);
     terminal.wait_for("› ready ", TIMEOUT);
 
+    // Without a display the picture is here; the sound is not played, and measured.
+    terminal.wait_for("▀▀▀▀▀▀▀▀", TIMEOUT);
+    terminal.wait_for(" -23 dB", TIMEOUT);
+
     // The first Tab shows what there is, the next ones choose.
     terminal.type_text("set_p");
     terminal.press("Tab");
@@ -72,6 +76,11 @@ fn typed_commands_get_their_replies_and_quit_leaves_nothing() {
     terminal.wait_for("did you mean set_prompt?", TIMEOUT);
     submit(&terminal, "set_brightness 7");
     terminal.wait_for("! set_brightness: invalid_command", TIMEOUT);
+    submit(&terminal, "set_paused true");
+    terminal.wait_for(" READY, NO PICTURE ", TIMEOUT);
+    submit(&terminal, "set_paused false");
+    terminal.wait_for(" READY ", TIMEOUT);
+    submit(&terminal, "set_brightness 7");
     terminal.press("Up");
     terminal.wait_for("> set_brightness 7", TIMEOUT);
     terminal.press("Escape");
@@ -123,7 +132,7 @@ fn failure_is_shown_and_restart_plays() {
     let command = reactor_top(&["--no-audio", "--api-url", &url]);
     let terminal = Terminal::start("reactor-top", &command, USUAL);
     terminal.wait_for(" FAILED ", TIMEOUT);
-    terminal.wait_for("code: NETWORK_ERROR", TIMEOUT);
+    terminal.wait_for("NETWORK_ERROR; ", TIMEOUT);
     submit(&terminal, "echo {text:'x'}");
     terminal.wait_for("there is no session to send it to", TIMEOUT);
     submit(&terminal, ":restart");

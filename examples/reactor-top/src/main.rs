@@ -4,7 +4,7 @@
 //! and a line to type commands into.
 //!
 //! ```text
-//! cargo run --release -p reactor-top -- [--model NAME] [--api-url URL] [--no-video] [--no-audio]
+//! cargo run --release -p reactor-top -- [--model NAME] [--api-url URL] [--video WHERE] [--no-audio]
 //! cargo run --release -p reactor-top -- reactorsrc local=true ! videoconvert ! autovideosink
 //! ```
 //!
@@ -23,7 +23,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use gst::glib;
 
 use self::{
@@ -57,9 +57,9 @@ pub struct Options {
     #[arg(long, value_name = "NAME", conflicts_with = "pipeline")]
     model: Option<String>,
 
-    /// Open no window. Without a display there is none anyway.
-    #[arg(long, conflicts_with = "pipeline")]
-    no_video: bool,
+    /// Where the picture is: a window unless there is no display.
+    #[arg(long, value_name = "WHERE", conflicts_with = "pipeline")]
+    video: Option<Video>,
 
     /// Play no sound.
     #[arg(long, conflicts_with = "pipeline")]
@@ -68,6 +68,14 @@ pub struct Options {
     /// A pipeline as gst-launch-1.0 takes it, instead of the options above.
     #[arg(trailing_var_arg = true)]
     pipeline: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Video {
+    Window,
+    /// In coarse blocks, beside the messages.
+    Terminal,
+    None,
 }
 
 fn main() -> Result<()> {
@@ -82,6 +90,9 @@ fn main() -> Result<()> {
     ctrlc::set_handler(move || drop(signals.send(Input::Leave)))?;
     let secrets = SECRETS.iter().filter_map(|name| std::env::var(name).ok());
     let mut app = App::new(secrets.collect());
+    // What terminals with 2^24 colors set.
+    let colors = std::env::var("COLORTERM").unwrap_or_default();
+    app.has_true_color = ["truecolor", "24bit"].contains(&colors.as_str());
 
     let result = {
         let mut screen = Screen::open(sender.clone()).context("opening the terminal")?;

@@ -53,6 +53,9 @@ pub enum Input {
         source: String,
         text: String,
     },
+    Picture(Picture),
+    /// How loud each channel is.
+    Levels(Vec<Level>),
     /// The pipeline has failed.
     Failed {
         source: String,
@@ -87,6 +90,21 @@ pub enum Effect {
     Leave,
 }
 
+/// A small picture, a byte each for red, green and blue of a pixel, without padding.
+#[derive(Debug, Clone, Default)]
+pub struct Picture {
+    pub width: usize,
+    pub height: usize,
+    pub rgb: Vec<u8>,
+}
+
+/// How loud a channel is, in dB below full scale.
+#[derive(Debug, Clone, Copy)]
+pub struct Level {
+    pub rms: f64,
+    pub peak: f64,
+}
+
 /// Where the pipeline stands.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Run {
@@ -109,6 +127,11 @@ pub struct App {
     /// It ends as soon as the session is.
     pub is_leaving: bool,
     pub now: Moment,
+    /// The newest one, if it is to be seen here.
+    pub picture: Option<Picture>,
+    pub levels: Vec<Level>,
+    /// Whether the terminal has 2^24 colors instead of 256.
+    pub has_true_color: bool,
     next_id: u64,
 }
 
@@ -150,6 +173,8 @@ impl App {
                 }
             }
             Input::Started => self.run = Run::Playing,
+            Input::Picture(picture) => self.picture = Some(picture),
+            Input::Levels(levels) => self.levels = levels,
             Input::Log(line) => self.say(Kind::Log, &line),
             Input::Leave => return self.leave(),
         }

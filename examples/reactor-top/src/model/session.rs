@@ -170,9 +170,12 @@ impl Session {
                 main,
                 fields,
             } => {
-                match self.is_interrupted && main {
-                    true => self.stats.interrupt(),
-                    false => self.stats.update(&element, fields, main),
+                if self.is_interrupted && main {
+                    self.stats.interrupt();
+                } else {
+                    // Until it is ready there is nothing to draw.
+                    let is_drawn = main && self.ready_since.is_some();
+                    self.stats.update(&element, fields, is_drawn);
                 }
                 None
             }

@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde_json::{Map, Value};
 
+/// The gauge of the frames per second.
+const FRAMES: &str = "frames";
 /// How many values of a gauge are kept, one a second.
 const KEPT: usize = 300;
 
@@ -14,6 +16,8 @@ const KEPT: usize = 300;
 pub struct Gauge {
     pub name: &'static str,
     pub unit: Unit,
+    /// Whether a person should look at a value.
+    is_odd: fn(f64) -> bool,
     values: VecDeque<Option<f64>>,
 }
 
@@ -25,9 +29,20 @@ pub enum Unit {
 }
 
 impl Gauge {
-    fn new(name: &'static str, unit: Unit) -> Self {
-        let values = VecDeque::new();
-        Self { name, unit, values }
+    fn new(name: &'static str, unit: Unit, is_odd: fn(f64) -> bool) -> Self {
+        Self {
+            name,
+            unit,
+            is_odd,
+            values: VecDeque::new(),
+        }
+    }
+
+    /// Whether a person should look at it: the last two values are odd.
+    pub fn is_alarming(&self) -> bool {
+        let newest = self.values.iter().rev().take(2);
+        let odd = newest.filter(|value| value.is_some_and(self.is_odd));
+        odd.count() == 2
     }
 
     fn push(&mut self, value: Option<f64>) {
@@ -88,12 +103,14 @@ impl Default for Stats {
     fn default() -> Self {
         let gauge = Gauge::new;
         let gauges = vec![
-            gauge("received", Unit::BitsPerSecond),
-            gauge("sent", Unit::BitsPerSecond),
-            gauge("frames", Unit::PerSecond),
-            gauge("round trip", Unit::Seconds),
-            gauge("jitter", Unit::Seconds),
-            gauge("lost packets", Unit::PerSecond),
+            gauge("received", Unit::BitsPerSecond, |_| false),
+            gauge("sent", Unit::BitsPerSecond, |_| false),
+            gauge(FRAMES, Unit::PerSecond, |rate| rate < 1.0),
+            // A command and its effect are felt as one up to here.
+            gauge("round trip", Unit::Seconds, |time| time > 0.2),
+            // More than the jitter buffer's least latency.
+            gauge("jitter", Unit::Seconds, |jitter| jitter > 0.06),
+            gauge("lost packets", Unit::PerSecond, |lost| lost >= 1.0),
         ];
         Self {
             elements: BTreeMap::new(),
@@ -141,6 +158,12 @@ impl Stats {
         for gauge in &mut self.gauges {
             gauge.push(None);
         }
+    }
+
+    /// Whether a model's video has stopped, while everything else may go on.
+    pub fn has_no_picture(&self) -> bool {
+        let mut frames = self.gauges.iter().filter(|gauge| gauge.name == FRAMES);
+        frames.any(Gauge::is_alarming)
     }
 
     fn connection(&self) -> Option<&Value> {
@@ -223,6 +246,21 @@ pub mod tests {
         let names: Vec<_> = stats.tracks().iter().map(|(name, _)| *name).collect();
         assert_eq!(names, ["video_main_video", "audio_main_audio"]);
         assert_eq!(stats.number("ready-ms"), Some(561.6));
+    }
+
+    #[test]
+    fn stopped_picture_is_an_alarm() {
+        let mut stats = Stats::default();
+        let mut still = sample(0);
+        still["video_main_video"]["frames-per-second"] = 0.0.into();
+        stats.update("src", still.clone(), true);
+        assert!(!stats.has_no_picture());
+        stats.update("src", still, true);
+        assert!(stats.has_no_picture());
+        let alarms: Vec<_> = stats.gauges.iter().map(Gauge::is_alarming).collect();
+        assert_eq!(alarms, [false, false, true, false, false, false]);
+        stats.update("src", sample(0), true);
+        assert!(!stats.has_no_picture());
     }
 
     #[test]

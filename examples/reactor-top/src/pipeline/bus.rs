@@ -80,9 +80,12 @@ fn handle(
     }
 }
 
-/// A message of one of our elements.
+/// A message of one of our elements, or how loud it is by a `level`.
 fn session_message(sessions: &Sessions, message: &gst::Message, inputs: &Sender<Input>) {
     let Some(source) = message.src() else { return };
+    if let Some(levels) = message.structure().and_then(structure::levels) {
+        return send(inputs, Input::Levels(levels));
+    }
     let Some((index, is_main)) = sessions.find(source) else {
         return;
     };
@@ -149,7 +152,9 @@ fn element_event(s: &gst::StructureRef, is_main: bool) -> Option<SessionEvent> {
     Some(event)
 }
 
-/// An error with its details: the platform's code, the HTTP status, when to try again.
+/// What a person needs of an error's details, beside its message.
+const DETAILS: [&str; 4] = ["code", "http-status", "retry-after", "operation"];
+
 fn describe(
     error: &gst::glib::Error,
     details: Option<&gst::StructureRef>,
@@ -157,10 +162,10 @@ fn describe(
 ) -> String {
     let mut description = error.to_string();
     if let Some(details) = details {
-        let fields = details
-            .iter()
-            .filter(|(field, _)| !["message", "component"].contains(&field.as_str()));
-        for (field, _) in fields {
+        for field in DETAILS
+            .into_iter()
+            .filter(|field| details.has_field(*field))
+        {
             description += &format!("; {field}: {}", text(details, field));
         }
     } else if let Some(debug) = debug {

@@ -3,6 +3,7 @@
 //! The pipeline: made of the options, played, stopped and asked.
 
 mod bus;
+mod playback;
 mod requests;
 mod structure;
 
@@ -15,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use gst::prelude::*;
 use serde_json::{Map, Value};
 
@@ -98,7 +99,7 @@ impl Sessions {
 impl Player {
     pub fn new(options: &Options, inputs: &Sender<Input>) -> Result<Self> {
         let pipeline = match options.pipeline.is_empty() {
-            true => playing_pipeline(options)?,
+            true => playback::pipeline(options, inputs)?,
             false => parse(&options.pipeline)?,
         };
         let sessions = Sessions::default();
@@ -238,51 +239,6 @@ fn parse(words: &[String]) -> Result<gst::Pipeline> {
             Ok(pipeline)
         }
     }
-}
-
-/// The pipeline without a description: a model's tracks, played.
-fn playing_pipeline(options: &Options) -> Result<gst::Pipeline> {
-    let pipeline = gst::Pipeline::new();
-    let src = gst::ElementFactory::make("reactorsrc")
-        .name("model")
-        .property("local", options.model.is_none())
-        .property("model", &options.model)
-        .build()
-        .context("is GST_PLUGIN_PATH the directory of libgstreactor? no reactorsrc")?;
-    if let Some(url) = &options.api_url {
-        src.set_property("api-url", url);
-    }
-    pipeline.add(&src)?;
-    let has_display = ["DISPLAY", "WAYLAND_DISPLAY"]
-        .iter()
-        .any(|name| std::env::var_os(name).is_some());
-    let window = has_display && !options.no_video;
-    let sound = !options.no_audio;
-    let weak = pipeline.downgrade();
-    src.connect_pad_added(move |src, pad| {
-        if let Some(pipeline) = weak.upgrade()
-            && let Err(error) = play_track(&pipeline, pad, window, sound)
-        {
-            gst::element_error!(src, gst::CoreError::Pad, ("{error:#}"));
-        }
-    });
-    Ok(pipeline)
-}
-
-fn play_track(pipeline: &gst::Pipeline, pad: &gst::Pad, window: bool, sound: bool) -> Result<()> {
-    let video = pad.name().starts_with("video_");
-    let description = match video {
-        true if window => "queue ! videoconvert ! autovideosink",
-        false if sound => "queue ! audioconvert ! audioresample ! autoaudiosink",
-        // Decoded, for the statistics.
-        true => "queue ! capsfilter caps=video/x-raw(ANY) ! fakesink sync=true",
-        false => "queue ! capsfilter caps=audio/x-raw ! fakesink sync=true",
-    };
-    let branch = gst::parse::bin_from_description(description, true)?;
-    pipeline.add(&branch)?;
-    branch.sync_state_with_parent()?;
-    pad.link(&branch.static_pad("sink").context("no sink pad")?)?;
-    Ok(())
 }
 
 fn is_live_element(element: &gst::Element) -> bool {

@@ -5,6 +5,8 @@
 use gst::glib;
 use serde_json::{Map, Value};
 
+use crate::model::Level;
+
 /// All fields as JSON; a field of another type is its text.
 pub fn to_json(structure: &gst::StructureRef) -> Map<String, Value> {
     let fields = structure.iter();
@@ -54,6 +56,20 @@ pub fn nick(structure: &gst::StructureRef, field: &str) -> String {
     let value = structure.value(field).ok();
     let entry = value.and_then(|value| glib::EnumValue::from_value(value));
     entry.map_or_else(String::new, |(_, value)| value.nick().to_owned())
+}
+
+/// How loud each channel is, by the element `level`.
+pub fn levels(structure: &gst::StructureRef) -> Option<Vec<Level>> {
+    if structure.name() != "level" {
+        return None;
+    }
+    let values = |field: &str| {
+        let values = structure.get::<glib::ValueArray>(field).ok()?;
+        let values = values.iter().map(|value| value.get::<f64>());
+        values.collect::<Result<Vec<_>, _>>().ok()
+    };
+    let channels = values("rms")?.into_iter().zip(values("peak")?);
+    Some(channels.map(|(rms, peak)| Level { rms, peak }).collect())
 }
 
 /// `CODE: message`, of a structure such as the property `last-error`.

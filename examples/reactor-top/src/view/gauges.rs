@@ -51,13 +51,22 @@ pub fn draw(frame: &mut Frame, area: Rect, stats: &Stats) {
 
 fn draw_gauge(frame: &mut Frame, area: Rect, gauge: &Gauge) {
     let [label, bars] = Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(area);
-    let text = Line::from(vec![gauge.name.dim(), "  ".into(), gauge.text().bold()]);
+    let color = if gauge.is_alarming() {
+        Color::Red
+    } else {
+        Color::Cyan
+    };
+    let value = match gauge.is_alarming() {
+        true => gauge.text().bold().fg(color),
+        false => gauge.text().bold(),
+    };
+    let text = Line::from(vec![gauge.name.dim(), "  ".into(), value]);
     frame.render_widget(text, label);
     let sparkline = Sparkline::default()
         .data(gauge.bars(usize::from(bars.width)))
         .max(1000)
         .absent_value_symbol("×")
         .absent_value_style(Color::Red)
-        .fg(Color::Cyan);
+        .fg(color);
     frame.render_widget(sparkline, bars);
 }

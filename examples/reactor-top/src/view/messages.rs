@@ -67,28 +67,36 @@ fn look(kind: Kind) -> (&'static str, Style) {
     }
 }
 
-/// Cuts a text into rows of this width; the last one ends with an ellipsis if there is more.
+/// Cuts a text into rows of this width, at spaces where there are some; the last one ends with an
+/// ellipsis if there is more.
 fn wrap(text: &str, width: usize, max_rows: usize) -> Vec<String> {
-    let (mut rows, mut used) = (vec![String::new()], 0);
+    let mut rows = Vec::new();
+    let mut row = String::new();
     let span = Span::raw(text);
     for grapheme in span.styled_graphemes(Style::new()) {
-        let columns = Span::raw(grapheme.symbol).width();
-        if used + columns > width {
-            if rows.len() == max_rows || columns > width {
-                if let Some(last) = rows.last_mut().filter(|last| !last.is_empty()) {
-                    last.pop();
-                    last.push('…');
-                }
-                return rows;
+        let columns = columns(grapheme.symbol);
+        if columns > width {
+            continue;
+        }
+        if self::columns(&row) + columns > width {
+            if rows.len() + 1 >= max_rows {
+                row.pop();
+                row.push('…');
+                break;
             }
-            (used, _) = (0, rows.push(String::new()));
+            // A word that is longer than half a row, such as JSON, is cut.
+            let space = row.rfind(' ').filter(|at| *at > row.len() / 2);
+            let rest = row.split_off(space.map_or(row.len(), |at| at + 1));
+            rows.push(std::mem::replace(&mut row, rest));
         }
-        used += columns;
-        if let Some(last) = rows.last_mut() {
-            last.push_str(grapheme.symbol);
-        }
+        row.push_str(grapheme.symbol);
     }
+    rows.push(row);
     rows
+}
+
+fn columns(text: &str) -> usize {
+    Span::raw(text).width()
 }
 
 #[cfg(test)]
@@ -100,6 +108,7 @@ mod tests {
         assert_eq!(wrap("", 5, 2), [""]);
         assert_eq!(wrap("abcdefg", 3, 4), ["abc", "def", "g"]);
         assert_eq!(wrap("abcdefg", 3, 2), ["abc", "de…"]);
+        assert_eq!(wrap("a forest at dawn", 10, 4), ["a forest ", "at dawn"]);
         assert_eq!(wrap("🌲🌲🌲", 5, 2), ["🌲🌲", "🌲"]);
         assert_eq!(wrap("🌲", 1, 2), [""]);
         assert_eq!(wrap("abc", 0, 2), [""]);

@@ -5,6 +5,7 @@
 
 mod gauges;
 mod messages;
+mod picture;
 mod tracks;
 
 #[cfg(test)]
@@ -51,6 +52,10 @@ pub fn draw(frame: &mut Frame, app: &App) {
         gauges::draw(frame, gauges, &session.stats);
         tracks::draw(frame, tracks, &session.stats);
     }
+    let width = picture::width(app, messages);
+    let columns = Layout::horizontal([Constraint::Min(0), Constraint::Length(width)]);
+    let [messages, picture] = columns.spacing(u16::from(width > 0)).areas(messages);
+    picture::draw(frame, picture, app);
     messages::draw(frame, messages, &app.messages);
     frame.render_widget(hint_line(app), hint);
     draw_prompt(frame, prompt, app);
@@ -77,6 +82,10 @@ fn status_line(app: &App) -> Line<'_> {
     }
     if session.outages > 0 {
         spans.push(format!("  outages {}", session.outages).fg(Color::Yellow));
+    }
+    let waiting = session.pending.len();
+    if waiting > 0 {
+        spans.push(format!("  unanswered {waiting}").fg(Color::Yellow));
     }
     let title = session
         .schema
@@ -108,6 +117,9 @@ fn state(app: &App) -> (&str, Color) {
         Run::Playing => match session.map(|session| session.status.as_str()) {
             Some(_) if session.is_some_and(|session| session.is_interrupted) => {
                 ("RECONNECTING", Color::Red)
+            }
+            Some("ready") if session.is_some_and(|session| session.stats.has_no_picture()) => {
+                ("READY, NO PICTURE", Color::Red)
             }
             Some("ready") => ("READY", Color::Green),
             Some("connecting") => ("CONNECTING", Color::Yellow),

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::model::{
-    Input, Moment,
+    Input, Level, Moment, Picture,
     session::SessionEvent,
     stats,
     tests::{app, feed, type_line},
@@ -59,6 +59,28 @@ fn busy_app() -> App {
             },
         ),
     );
+    let rgb = [255, 0, 0].repeat(64 * 36);
+    feed(
+        &mut app,
+        Input::Picture(Picture {
+            width: 64,
+            height: 36,
+            rgb,
+        }),
+    );
+    feed(
+        &mut app,
+        Input::Levels(vec![
+            Level {
+                rms: -30.0,
+                peak: -10.0,
+            },
+            Level {
+                rms: f64::NEG_INFINITY,
+                peak: 0.0,
+            },
+        ]),
+    );
     app.now = Moment {
         elapsed: app.now.elapsed + Duration::from_secs(75),
         ..Moment::default()
@@ -82,8 +104,7 @@ fn everything_is_on_a_usual_screen() {
         "received  1.82 Mbit/s",
         "round trip  2.7 ms",
         "lost packets  1.0 /s",
-        "video_main_video",
-        "vp9dec     640x360   29.7  1.72 Mbit/s",
+        "video_main_video     640x360   29.7  1.72 Mbit/s",
         "12:00:00 > set_prompt a forest 🌲",
         "12:00:00 < set_prompt: done (10 ms)",
         "prompt_changed {\"prompt\":\"a forest",
@@ -145,4 +166,16 @@ fn failure_and_outage_are_seen() {
         rows[0].starts_with(" FAILED  model: nothing answers"),
         "{rows:?}"
     );
+}
+
+#[test]
+fn picture_and_loudness_are_beside_the_messages() {
+    let app = busy_app();
+    let rows = screen(&app, 120, 40);
+    let half_blocks = rows.iter().filter(|row| row.ends_with("▀▀▀▀▀▀▀▀")).count();
+    assert_eq!(half_blocks, 14, "{rows:#?}");
+    let text = rows.join("\n");
+    assert!(text.contains("██·") && text.contains("-30 dB"), "{text}");
+    assert!(text.contains("quiet"), "{text}");
+    assert!(!screen(&app, 60, 40).join("").contains('▀'));
 }

@@ -23,32 +23,55 @@ pub fn height(session: &Session) -> u16 {
     u16::try_from(count).map_or(u16::MAX, |count| if count == 0 { 0 } else { count + 1 })
 }
 
+/// Head, width and value of a column; the first ones are drawn in any case.
+type Column = (&'static str, u16, fn(&Fields) -> String);
+
+const COLUMNS: [Column; 9] = [
+    ("size", 9, size),
+    ("fps", 5, |fields| {
+        number(fields, &["frames-per-second"], |rate| format!("{rate:.1}"))
+    }),
+    ("bitrate", 11, |fields| {
+        number(fields, &["incoming-bitrate", "outgoing-bitrate"], |rate| {
+            Unit::BitsPerSecond.format(rate)
+        })
+    }),
+    ("lost", 6, |fields| number(fields, &["packets-lost"], whole)),
+    ("jitter", 8, |fields| {
+        number(fields, &["jitter"], |jitter| Unit::Seconds.format(jitter))
+    }),
+    ("dropped", 7, |fields| number(fields, &["dropped"], whole)),
+    ("freezes", 7, |fields| {
+        number(fields, &["freeze-count"], whole)
+    }),
+    ("codec", 5, |fields| text(fields, &["codec"])),
+    ("by", 14, |fields| {
+        text(
+            fields,
+            &["decoder-implementation", "encoder-implementation"],
+        )
+    }),
+];
+/// The width of a track's name.
+const NAME: u16 = 20;
+
 pub fn draw(frame: &mut Frame, area: Rect, stats: &Stats) {
-    let rows = stats.tracks().into_iter().map(|(name, fields)| {
-        Row::new([
-            name.to_owned(),
-            text(fields, &["codec"]),
-            text(
-                fields,
-                &["decoder-implementation", "encoder-implementation"],
-            ),
-            size(fields),
-            number(fields, &["frames-per-second"], |rate| format!("{rate:.1}")),
-            number(fields, &["incoming-bitrate", "outgoing-bitrate"], |rate| {
-                Unit::BitsPerSecond.format(rate)
-            }),
-            number(fields, &["packets-lost"], whole),
-            number(fields, &["jitter"], |jitter| Unit::Seconds.format(jitter)),
-            number(fields, &["dropped"], whole),
-            number(fields, &["freeze-count"], whole),
-        ])
+    let mut free = area.width.saturating_sub(NAME);
+    let columns = COLUMNS.iter().take_while(|(_, width, _)| {
+        let fits = free > *width;
+        free = free.saturating_sub(width + 1);
+        fits
     });
-    let head = [
-        "track", "codec", "by", "size", "fps", "bitrate", "lost", "jitter", "dropped", "freezes",
-    ];
-    let widths = [20, 5, 10, 9, 5, 11, 6, 8, 7, 7].map(Constraint::Max);
-    let table = Table::new(rows, widths).header(Row::new(head).dim());
-    frame.render_widget(table, area);
+    let columns: Vec<_> = columns.collect();
+    let rows = stats.tracks().into_iter().map(|(name, fields)| {
+        let values = columns.iter().map(|(_, _, value)| value(fields));
+        Row::new([name.to_owned()].into_iter().chain(values))
+    });
+    let head = columns.iter().map(|(head, ..)| *head);
+    let head = Row::new(["track"].into_iter().chain(head));
+    let widths = columns.iter().map(|(_, width, _)| *width);
+    let widths = [NAME].into_iter().chain(widths).map(Constraint::Length);
+    frame.render_widget(Table::new(rows, widths).header(head.dim()), area);
 }
 
 fn text(fields: &Fields, names: &[&str]) -> String {
