@@ -5,7 +5,7 @@
 #                          those that the encoding of messages matters to once more in wire v0
 #   tests/run.sh --quick   the unit tests, and one real pipeline per element
 #   tests/run.sh --slow    what takes longer than CI has: 100 outages, 200 interrupted processes,
-#                          10,000 random steps, 200 sessions in one process, the benchmarks
+#                          10,000 random steps, 10 minutes of command pads, 200 sessions in one process, the benchmarks
 #   tests/run.sh --test clip -- playlists::     only these; see tests/README.md for the names
 #
 # Installs what is missing and builds first; tests then run in a network namespace where that is
@@ -227,6 +227,7 @@ END
         part "interrupts" tests/netns.sh \
             "${CARGO_TARGET_DIR:-target}/debug/reactor-interrupts" --count 200 || status=$?
         part "hammer" tests/netns.sh "${CARGO_TARGET_DIR:-target}/debug/reactor-hammer" || status=$?
+        part "pads" tests/netns.sh "${CARGO_TARGET_DIR:-target}/debug/reactor-pads" || status=$?
         export REACTOR_CYCLES=200
         part "soak" in_namespace --test session -- resources:: || status=$?
         part "benchmarks" tests/bench.sh || status=$?

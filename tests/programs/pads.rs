@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: MIT
+
+//! Feeds the pads that take commands, reads the pad that has messages, and plays video both ways,
+//! all in one pipeline and for long: nothing may stall, and nothing may accumulate.
+//!
+//!     tests/netns.sh target/debug/reactor-pads [--seconds S]
+//!
+//! Serves the playground on the real runtime. Each second: prompts as text, JSON commands, a picture
+//! of the camera as reference image; now and then a command that takes 5 s, which delays those
+//! behind it and no frame.
+
+use std::{
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use clap::Parser;
+use gst::prelude::*;
+use gst_app::AppSrc;
+use reactor_tests::{
+    TIMEOUT,
+    frames::FrameReader,
+    pipeline::{TestPipeline, count_buffers, wait_until},
+    resources::ProcessResources,
+    server::Server,
+};
+
+/// The part of the time in which caches and pools are filled.
+const WARM: f64 = 0.2;
+/// Between two commands that take 5 s.
+const SLOW_EVERY: u64 = 20;
+/// The longest time without a frame; a busy server misses some.
+const STALL: f64 = 3.0;
+/// How much more there may be at the end than after the warm part: a pool's thread or descriptor,
+/// and what a queue happens to have.
+const MORE_THREADS: usize = 3;
+const MORE_DESCRIPTORS: usize = 3;
+const MORE_HEAP_KIB: usize = 4096;
+
+#[derive(Debug, Parser)]
+struct Options {
+    #[arg(long, default_value_t = 600)]
+    seconds: u64,
+}
+
+fn open(url: &str) -> TestPipeline {
+    let appsrc = |name: &str, caps: &str, pad: &str| {
+        format!(
+            "appsrc name={name} format=time is-live=true do-timestamp=true caps={caps} ! s.{pad} "
+        )
+    };
+    TestPipeline::launch(&format!(
+        "reactorsink name=s local=true api-url={url} videotestsrc is-live=true pattern=ball \
+         ! video/x-raw,format=I420,width=320,height=180,framerate=15/1 ! tee name=t ! queue \
+         ! s.video_camera t. ! queue ! videorate ! video/x-raw,framerate=1/1 ! jpegenc \
+         ! s.command_set_image {}{} reactorsrc name=r local=true api-url={url} r.video_main_video \
+         ! videoconvert ! video/x-raw,format=I420 ! identity name=i ! fakesink sync=false \
+         r.messages ! fakesink name=m async=false",
+        appsrc("prompts", "text/x-raw,format=utf8", "command_set_prompt"),
+        appsrc("commands", "application/x-json", "commands"),
+    ))
+}
+
+fn push(running: &TestPipeline, appsrc: &str, content: String) {
+    let appsrc = running.by_name(appsrc).downcast::<AppSrc>().unwrap();
+    appsrc
+        .push_buffer(gst::Buffer::from_slice(content.into_bytes()))
+        .unwrap();
+}
+
+/// Counts what the model says of its prompts.
+fn count_prompts(element: &gst::Element) -> Arc<AtomicU64> {
+    let count = Arc::new(AtomicU64::new(0));
+    let counted = count.clone();
+    element.connect("message", false, move |values| {
+        if values[1].get() == Ok("prompt_changed") {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+        None
+    });
+    count
+}
+
+/// The longest time between two frames, in seconds.
+fn longest_gap(reader: &FrameReader) -> f64 {
+    let frames = reader.frames();
+    let gaps = frames
+        .windows(2)
+        .map(|pair| pair[1].seen.wrapping_sub(pair[0].seen));
+    f64::from(gaps.max().unwrap_or_default()) / 1e6
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let server = Server::playground();
+    let running = open(&server.url());
+    let frames = FrameReader::watch(&running.pad("i", "src"));
+    let messages = count_buffers(&running.pad("m", "sink"));
+    let prompts = count_prompts(&running.by_name("s"));
+    frames.wait_for(30, TIMEOUT);
+    let (mut seconds, mut pushed, mut gap) = (0, 0, 0.0_f64);
+    let mut warm = None;
+    let begun = Instant::now();
+    while seconds < options.seconds {
+        for _ in 0..2 {
+            push(&running, "prompts", format!("prompt {pushed}\n"));
+            pushed += 1;
+        }
+        push(
+            &running,
+            "commands",
+            format!(r#"{{"echo":{{"text":"{seconds}"}}}}"#),
+        );
+        if seconds % SLOW_EVERY == 5 {
+            push(&running, "commands", r#"{"sleep":{"seconds":5}}"#.into());
+        }
+        seconds += 1;
+        std::thread::sleep((begun + Duration::from_secs(seconds)).duration_since(Instant::now()));
+        gap = gap.max(longest_gap(&frames));
+        if frames.len() > 300 {
+            // What lies between two lists is not seen.
+            frames.clear();
+        }
+        if warm.is_none() && seconds as f64 >= options.seconds as f64 * WARM {
+            warm = Some(ProcessResources::now());
+        }
+        if seconds % 60 == 0 {
+            println!("{seconds} s: {:?}", ProcessResources::now());
+        }
+    }
+    wait_until("an answer to each prompt", TIMEOUT, || {
+        prompts.load(Ordering::Relaxed) == pushed
+    });
+    let (before, now) = (warm.expect("a warm part"), ProcessResources::now());
+    let dropped: u64 = running.pad_stats("r", "messages").get("dropped").unwrap();
+    println!(
+        "{seconds} s: {pushed} prompts, {} messages ({dropped} dropped), longest gap {gap:.2} s, \
+         threads {} -> {}, descriptors {} -> {}, heap {} -> {} KiB",
+        messages(),
+        before.threads,
+        now.threads,
+        before.descriptors,
+        now.descriptors,
+        before.heap_kib,
+        now.heap_kib
+    );
+    running.stop();
+    let is_good = gap < STALL
+        && dropped == 0
+        && now.threads <= before.threads + MORE_THREADS
+        && now.descriptors <= before.descriptors + MORE_DESCRIPTORS
+        && now.heap_kib <= before.heap_kib + MORE_HEAP_KIB;
+    if is_good {
+        ExitCode::SUCCESS
+    } else {
+        println!("that is too much");
+        ExitCode::FAILURE
+    }
+}
