@@ -4,10 +4,13 @@
 
 use std::process::{Command, Stdio};
 
+use reactor_coordinator::CoordinatorSettings;
 use reactor_tests::{
-    TIMEOUT, plugin_environment,
+    TIMEOUT,
+    cloud::{KEY, start_coordinator, wait_closed},
+    plugin_environment,
     process::send_signal,
-    server::{Server, free_port},
+    server::{Server, free_port, repository},
     terminal::Terminal,
 };
 
@@ -70,6 +73,11 @@ fn typed_commands_get_their_replies_and_quit_leaves_nothing() {
     );
     submit(&terminal, "{echo:{text:'JSON5'}}");
     terminal.wait_for(r#""text":"JSON5"}"#, TIMEOUT);
+    let image = repository().join("docs/playground.jpg");
+    submit(&terminal, &format!("set_image {}", image.display()));
+    terminal.wait_for("< set_image: done", TIMEOUT);
+    submit(&terminal, "set_image nowhere.jpg");
+    terminal.wait_for("! set_image: ", TIMEOUT);
     submit(&terminal, "fail");
     terminal.wait_for("! fail: told_to_fail: You asked for it.", TIMEOUT);
     submit(&terminal, "set_promt x");
@@ -142,6 +150,24 @@ fn failure_is_shown_and_restart_plays() {
     let left = terminal.wait_for_end(TIMEOUT);
     assert!(left.contains("ended with 1"), "{left}");
     assert!(left.contains("Error: model: "), "{left}");
+}
+
+/// A model of the cloud, with the key in the environment, which is never seen. The window of the
+/// terminal is closed: the session is ended as well.
+#[test]
+fn cloud_session_ends_with_the_terminal() {
+    let server = Server::playground();
+    let coordinator = start_coordinator(&server, CoordinatorSettings::default());
+    let mut command = reactor_top(&["--model", "playground", "--api-url", &coordinator.url()]);
+    command.arg("--no-audio").env("REACTOR_API_KEY", KEY);
+    let terminal = Terminal::start("reactor-top", &command, USUAL);
+    terminal.wait_for(" READY ", TIMEOUT);
+    terminal.wait_for("F1 lists them", TIMEOUT);
+    submit(&terminal, &format!("echo text={KEY}"));
+    terminal.wait_for(r#"echoed {"length":7,"text":"•••"}"#, TIMEOUT);
+    drop(terminal);
+    assert_eq!(wait_closed(&coordinator, TIMEOUT).len(), 1);
+    server.wait_for_state("ready", TIMEOUT);
 }
 
 #[test]

@@ -6,7 +6,11 @@ use std::{
     io::{self, BufRead, BufReader, IsTerminal, PipeReader, Stdout, stdout},
     os::fd::{AsFd, OwnedFd},
     panic,
-    sync::{Mutex, mpsc::Sender},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc::Sender,
+    },
     thread,
 };
 
@@ -29,6 +33,10 @@ use crate::{
 /// Standard error as it was before it led to the screen.
 static STDERR: Mutex<Option<OwnedFd>> = Mutex::new(None);
 
+/// Whether the terminal is as it was. Restored twice, it would go back to where its cursor was and
+/// overwrite what was printed in between, such as a panic's message.
+static IS_RESTORED: AtomicBool = AtomicBool::new(true);
+
 #[derive(Debug)]
 pub struct Screen(Terminal<CrosstermBackend<Stdout>>);
 
@@ -37,6 +45,7 @@ impl Screen {
     pub fn open(sender: Sender<Input>) -> io::Result<Self> {
         restore_at_panic();
         enable_raw_mode()?;
+        IS_RESTORED.store(false, Ordering::SeqCst);
         // From here on it is restored.
         let mut screen = Self(Terminal::new(CrosstermBackend::new(stdout()))?);
         execute!(stdout(), EnterAlternateScreen, EnableBracketedPaste)?;
@@ -61,8 +70,11 @@ impl Drop for Screen {
     }
 }
 
-/// Restores the terminal. May be called more than once; errors have no remedy.
+/// Restores the terminal, the first time. Errors have no remedy.
 fn restore() {
+    if IS_RESTORED.swap(true, Ordering::SeqCst) {
+        return;
+    }
     let _ = execute!(stdout(), DisableBracketedPaste, LeaveAlternateScreen, Show);
     let _ = disable_raw_mode();
     let stderr = STDERR.lock().ok().and_then(|mut stderr| stderr.take());

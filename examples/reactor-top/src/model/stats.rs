@@ -209,7 +209,7 @@ pub mod tests {
 
     pub fn sample(lost: u64) -> Map<String, Value> {
         let sample = json!({
-            "session-ms": 130.2, "ready-ms": 561.6, "reconnects": 1, "outage-ms": 1200,
+            "session-ms": 130.2, "ready-ms": 561.6, "reconnects": 1, "outage-ms": 1200, "ends-in": 3723.4,
             "connection": {"round-trip-time": 0.0027, "incoming-bitrate": 1_815_440.2,
                 "outgoing-bitrate": 14_092.4, "protocol": "udp", "relay": false},
             "video_main_video": {"kind": "video", "frames-per-second": 29.7, "jitter": 0.0003,

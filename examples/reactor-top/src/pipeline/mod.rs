@@ -13,7 +13,7 @@ use std::{
         mpsc::{Sender, channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Result, bail};
@@ -282,6 +282,8 @@ fn send_stats(sessions: &Sessions, inputs: &Sender<Input>) {
             if let Some(tracks) = element.property::<Option<gst::Structure>>("tracks") {
                 add_codecs(&mut fields, &structure::to_json(&tracks));
             }
+            let ends_in = seconds_left(element.property("session-expiration"));
+            fields.extend(ends_in.map(|seconds| ("ends-in".to_owned(), seconds.into())));
             let event = SessionEvent::Stats {
                 element: element.name().into(),
                 main: position == 0,
@@ -290,6 +292,12 @@ fn send_stats(sessions: &Sessions, inputs: &Sender<Input>) {
             send(inputs, Input::Session(index, event));
         }
     }
+}
+
+/// From now until this Unix time in seconds; 0 is one that is not known.
+fn seconds_left(expiration: f64) -> Option<f64> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    (expiration > 0.0).then(|| (expiration - now.as_secs_f64()).max(0.0))
 }
 
 /// Gives each pad's statistics the codec of its track.

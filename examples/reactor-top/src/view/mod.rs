@@ -83,6 +83,7 @@ fn status_line(app: &App) -> Line<'_> {
     if session.outages > 0 {
         spans.push(format!("  outages {}", session.outages).fg(Color::Yellow));
     }
+    spans.extend(end_of_session(session));
     let waiting = session.pending.len();
     if waiting > 0 {
         spans.push(format!("  unanswered {waiting}").fg(Color::Yellow));
@@ -138,6 +139,21 @@ fn hours(duration: Duration) -> String {
         seconds / 60 % 60,
         seconds % 60
     )
+}
+
+/// From when on the end of the session is near, in seconds.
+const SOON: f64 = 300.0;
+
+/// When the platform will end the session.
+fn end_of_session(session: &Session) -> Option<Span<'static>> {
+    let seconds = session.stats.number("ends-in")?;
+    let left = Duration::try_from_secs_f64(seconds).ok()?;
+    let color = if seconds < SOON {
+        Color::Red
+    } else {
+        Color::Reset
+    };
+    Some(format!("  ends in {}", hours(left)).fg(color))
 }
 
 /// When each step of connecting was reached.

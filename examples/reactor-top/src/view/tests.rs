@@ -99,7 +99,7 @@ fn everything_is_on_a_usual_screen() {
     let rows = screen(&app, 100, 24);
     let text = rows.join("\n");
     for said in [
-        "READY  0:01:15  model playground  server localhost:8080  session abc",
+        "READY  0:01:15  ends in 1:02:03  model playground  server localhost:8080  session abc",
         "session 130 ms › ready 562 ms  udp, direct  reconnects 1, last outage 1.2 s",
         "received  1.82 Mbit/s",
         "round trip  2.7 ms",
