@@ -1,35 +1,49 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds the plugin, serves the playground on the local runtime and
-# plays its stream. Without a display, 5 s of it are recorded to reactor-demo.mp4 in the current
-# directory.
+# plays its stream in a window. Without a display, it records 5 s of it and makes one picture of six
+# moments of the recording.
 #
-#   demo.sh [--debug]    with --debug the plugin is built without optimization, which is faster
+#   demo.sh [--release] [--keep]
+#
+#   --release   builds the plugin with optimization, which takes 5 to 10 min on two cores
+#   --keep      puts reactor-demo.mp4 and reactor-demo.png into the current directory, where they
+#               replace those of an earlier demo; otherwise they are in target/demo until the next
+#
+# Prints how long each step takes: the first time 5 min on two cores, most of it for crates, then
+# less than a minute.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/pipelines/lib/output.sh"
+. "$root/pipelines/lib/progress.sh"
 serve=$root/examples/models/serve.sh
-output=$PWD/reactor-demo.mp4 profile=(--release)
-case ${1:-} in
-    '') ;;
-    --debug) profile=() ;;
-    -h | --help)
-        print_usage
-        exit
-        ;;
-    *) die "unknown option: $1 (--help)" ;;
-esac
-(($# < 2)) || die "one option only (--help)"
+directory=${CARGO_TARGET_DIR:-$root/target}/demo profile=()
+while (($#)); do
+    case $1 in
+        --release) profile=(--release) ;;
+        --keep) directory=$PWD ;;
+        -h | --help)
+            print_usage
+            exit
+            ;;
+        *) die "unknown option: $1 (--help)" ;;
+    esac
+    shift
+done
+recording=$directory/reactor-demo.mp4 sheet=$directory/reactor-demo.png
 
 # shellcheck disable=SC2086
-need_packages $BUILD_PACKAGES $RUN_PACKAGES
-build_plugin "${profile[@]}"
+progress "packages" 0 need_packages $BUILD_PACKAGES $RUN_PACKAGES
+progress "plugin" 0 build_plugin ${profile[@]+"${profile[@]}"}
+progress "local runtime" 60 "$serve" setup
 
-port='' gst=''
+port='' gst='' scratch=$(mktemp -d)
 leave() {
     trap '' INT TERM HUP
+    end_bar
     [[ -z $gst ]] || kill -KILL "$gst" 2>/dev/null || true
     [[ -z $port ]] || "$serve" stop --port "$port" >/dev/null
+    rm -rf "$scratch"
 }
 trap leave EXIT
 trap 'exit 130' INT
@@ -45,14 +59,7 @@ if playback_branches; then
     exit
 fi
 
-echo "no display: recording 5 s to $output"
-rm -f "$output"
-# env: a background command of a script ignores SIGINT by default, and SIGINT ends this one.
-env --default-signal=INT gst-launch-1.0 -e "${source[@]}" \
-    r. ! queue ! videoconvert ! x264enc tune=zerolatency ! h264parse ! mux. \
-    r. ! queue ! audioconvert ! audioresample ! avenc_aac ! mux. \
-    mp4mux name=mux ! filesink "location=$output" &
-gst=$!
+# --- without a display -------------------------------------------------------------------------
 
 ended() { ! kill -0 "$gst" 2>/dev/null; }
 # wait_until TENTHS COMMAND...: waits until the command succeeds or the pipeline has ended, for
@@ -62,22 +69,57 @@ wait_until() {
     shift
     while ((tenths-- > 0)) && ! "$@" && ! ended; do sleep 0.1; done
 }
-# The 5 s begin with the first bytes in the file, for which it waits 15 s at most.
-wait_until 150 test -s "$output"
-wait_until 50 false
-kill -INT "$gst" 2>/dev/null || true
-wait_until 100 false
-ended || {
-    echo "the pipeline did not end within 10 s" >&2
-    exit 1
-}
-status=0
-wait "$gst" || status=$?
-gst=
-((status == 0)) || exit "$status"
 
+record() {
+    local status=0
+    rm -f "$recording"
+    # env: a background command of a script ignores SIGINT by default, and SIGINT ends this one.
+    env --default-signal=INT gst-launch-1.0 -e "${source[@]}" \
+        r. ! queue ! videoconvert ! x264enc tune=zerolatency ! h264parse ! mux. \
+        r. ! queue ! audioconvert ! audioresample ! avenc_aac ! mux. \
+        mp4mux name=mux ! filesink "$(property location "$recording")" >"$scratch/log" 2>&1 &
+    gst=$!
+    # The 5 s begin with the first bytes in the file, for which it waits 15 s at most.
+    wait_until 150 test -s "$recording"
+    wait_until 50 false
+    kill -INT "$gst" 2>/dev/null || true
+    wait_until 100 false
+    ended || {
+        echo "the pipeline did not end within 10 s" >&2
+        return 1
+    }
+    wait "$gst" || status=$?
+    gst=''
+    ((status == 0)) || cat "$scratch/log" >&2
+    return "$status"
+}
+
+# Six moments of the recording in one picture, two rows of three.
+contact_sheet() {
+    local branches=() number=0 column row file places=()
+    # shellcheck disable=SC2054 # the commas are in caps
+    gst-launch-1.0 -q filesrc "$(property location "$recording")" ! decodebin ! videoconvert ! \
+        videorate ! video/x-raw,framerate=3/2 ! videoscale ! \
+        video/x-raw,width=426,height=240,pixel-aspect-ratio=1/1 ! \
+        pngenc ! multifilesink "location=$scratch/%d.png" || return 1
+    for file in "$scratch"/[0-5].png; do
+        [[ -e $file ]] || return 1
+        column=$((number % 3)) row=$((number / 3))
+        places+=("sink_$number::xpos=$((434 * column))" "sink_$number::ypos=$((248 * row))")
+        branches+=(filesrc "location=$file" ! pngdec ! imagefreeze num-buffers=1 ! "sheet.sink_$number")
+        number=$((number + 1))
+    done
+    gst-launch-1.0 -q compositor name=sheet background=black "${places[@]}" ! videoconvert ! \
+        pngenc snapshot=true ! filesink "$(property location "$sheet")" "${branches[@]}"
+}
+
+mkdir -p "$directory"
+progress "recording 5 s, as there is no display" 8 record
+progress "contact sheet" 5 contact_sheet
 if command -v gst-discoverer-1.0 >/dev/null; then
-    gst-discoverer-1.0 "$output"
+    gst-discoverer-1.0 "$recording"
 else
-    ffprobe -hide_banner "$output"
+    ffprobe -hide_banner "$recording"
 fi
+echo "recording: $recording"
+echo "six moments of it: $sheet"

@@ -77,19 +77,66 @@ fn help_option_prints_usage() {
 }
 
 #[test]
-fn demo_without_display_records_file() {
+fn demo_without_display_leaves_recording_and_contact_sheet() {
     let scrap = TempDirectory::new("demo");
-    let mut command = script("demo.sh");
-    command.arg("--debug").current_dir(&scrap.0);
-    command.env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
-    let mut demo = Process::start("demo", command);
-    demo.assert_succeeds(Duration::from_secs(120));
-    assert!(demo.output().contains("H.264"), "{}", demo.output());
-    let file = scrap.0.join("reactor-demo.mp4");
-    assert_streams(&file);
-    let counters = media::counters(&file);
+    let status = || {
+        let mut git = Command::new("git");
+        git.args(["status", "--porcelain"])
+            .current_dir(repository());
+        git.output().unwrap().stdout
+    };
+    let before = status();
+    let start = |name, keep: &[&str]| {
+        let mut command = script("demo.sh");
+        command.args(keep).current_dir(&scrap.0);
+        command.env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
+        Process::start(name, command)
+    };
+    let mut demos = [start("demo", &[]), start("demo-keep", &["--keep"])];
+    for demo in &mut demos {
+        demo.assert_succeeds(Duration::from_secs(180));
+        for said in [
+            "H.264",
+            "recording: ",
+            "six moments of it: ",
+            "contact sheet: ",
+        ] {
+            assert!(demo.output().contains(said), "{}", demo.output());
+        }
+    }
+    // What is not kept is nowhere in the checkout that git sees.
+    assert_eq!(status(), before);
+    let [recording, sheet] = ["reactor-demo.mp4", "reactor-demo.png"].map(|f| scrap.0.join(f));
+    assert_eq!(scrap.files(), [recording.clone(), sheet.clone()]);
+    assert_streams(&recording);
+    let counters = media::counters(&recording);
     media::assert_nearly_contiguous(&counters);
     assert!(counters.len() > 60, "{} pictures", counters.len());
+    // Its width and height, which a PNG has after the head of its first chunk.
+    let picture = std::fs::read(&sheet).unwrap();
+    assert_eq!(&picture[1..4], b"PNG");
+    let number = |at: usize| u32::from_be_bytes(picture[at..at + 4].try_into().unwrap());
+    assert_eq!([number(16), number(20)], [3 * 434 - 8, 2 * 248 - 8]);
+}
+
+/// The bar is for a terminal: `script` is one.
+#[test]
+fn progress_is_drawn_on_terminals_only() {
+    let steps = "set -e; . pipelines/lib/progress.sh; progress one 4 sleep 1; progress two 0 true; \
+                 progress three 0 false";
+    let run = |command: &mut Command| {
+        let output = command.current_dir(repository()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    let plain = run(Command::new("bash").args(["-c", steps]));
+    let words: String = plain.chars().filter(|c| !c.is_ascii_digit()).collect();
+    assert_eq!(words, "one:  s\ntwo:  s\nthree:  s, failed\n");
+    let quoted = format!("bash -c '{steps}'");
+    let drawn = run(Command::new("script").args(["-qec", &quoted, "/dev/null"]));
+    for said in ["one [", "...] ", "one: ", "two: ", " s, failed"] {
+        assert!(drawn.contains(said), "{drawn}");
+    }
 }
 
 #[test]
@@ -447,13 +494,13 @@ fn serve_status_sees_server_in_foreground() {
 fn demo_help_does_nothing_else() {
     let scratch = scratch::directory();
     for (option, expected, says) in [
-        ("--help", 0, "--debug"),
+        ("--help", 0, "--keep"),
         ("--nope", 2, "unknown option: --nope"),
     ] {
         let mut command = script("demo.sh");
         command.arg(option).current_dir(&scratch);
         let (code, text) = run_to_end(command);
         assert_eq!(code, Some(expected), "{text}");
-        assert!(text.contains(says) && text.len() < 1000, "{text}");
+        assert!(text.contains(says) && text.len() < 1200, "{text}");
     }
 }
