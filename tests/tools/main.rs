@@ -9,6 +9,7 @@ mod gst_launch;
 mod inspect;
 mod installation;
 mod launch_lines;
+mod mirror;
 mod pipeline_scripts;
 mod play;
 mod reactor_top;
