@@ -9,7 +9,7 @@
 #   --keep      puts reactor-demo.mp4 and reactor-demo.png into the current directory, where they
 #               replace those of an earlier demo; otherwise they are in target/demo until the next
 #
-# Prints how long each step takes: the first time 5 min on two cores, most of it for crates, then
+# Prints how long each step takes: the first time 3 min on two cores, most of it for crates, then
 # less than a minute.
 set -euo pipefail
 

@@ -5,7 +5,9 @@
 #                          those that the encoding of messages matters to once more in wire v0
 #   tests/run.sh --quick   the unit tests, and one real pipeline per element
 #   tests/run.sh --slow    what takes longer than CI has: 100 outages, 200 interrupted processes,
-#                          10,000 random steps, 10 minutes of command pads, 200 sessions in one process, the benchmarks
+#                          10,000 random steps, 10 minutes of command pads, 200 sessions in one
+#                          process, the benchmarks, the published crates with the oldest Rust,
+#                          installations in Debian 12 and 13
 #   tests/run.sh --test clip -- playlists::     only these; see tests/README.md for the names
 #
 # Installs what is missing and builds first; tests then run in a network namespace where that is
@@ -149,6 +151,20 @@ groups() {
     sed -n '/^\[\[test\]\]/{n;s/^name = "\(.*\)"/\1/p}' tests/Cargo.toml
 }
 
+# The crates as they are published, with the oldest Rust that they promise.
+oldest_rust() {
+    local version
+    version=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    command -v rustup >/dev/null || {
+        echo "no rustup: not checked with Rust $version"
+        return
+    }
+    rustup toolchain install "$version" --profile minimal --no-self-update || return 1
+    # Unpacks and builds what `cargo publish` would upload.
+    CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/oldest-rust cargo "+$version" package \
+        --allow-dirty -p dynamic-gobject -p gst-plugin-reactor
+}
+
 # What talks to the real server, in the older encoding of its messages.
 wire_v0() {
     REACTOR_TEST_WIRE=v0 in_namespace \
@@ -231,6 +247,10 @@ END
         export REACTOR_CYCLES=200
         part "soak" in_namespace --test session -- resources:: || status=$?
         part "benchmarks" tests/bench.sh || status=$?
+        part "oldest Rust" oldest_rust || status=$?
+        for debian in 12 13; do
+            part "Debian $debian" tests/install.sh "$debian" || status=$?
+        done
         ;;
     *)
         part "unit tests" unit_tests || status=$?

@@ -1,0 +1,166 @@
+#!/usr/bin/env bash
+# Installs the plugin in a Debian the way users do: install.sh 12|13 [WAY...]
+#
+#   user      ./install.sh --user, and --uninstall
+#   package   packaging/build-deb.sh, apt-get install, apt-get purge
+#   prefix    cargo cinstall into a directory of the user's
+#
+# All three if none is named. With each, gst-inspect-1.0 and a pipeline against the local runtime
+# run as an ordinary user; then the plugin is removed, and all files of the system are compared
+# with those from before. Prints what took how long. in-debian.sh makes the root directory and
+# keeps what is built there: the first time takes up to an hour on two cores, later ones minutes.
+# Needs root.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+. pipelines/lib/deps.sh
+. pipelines/lib/usage.sh
+
+# cargo-c that builds with the cargo of 2025; Debian 13 packages it, Debian 12's is from 2022.
+CARGO_C=0.10.11
+CHECKOUT=/home/tester/gst-plugin-reactor
+PREFIX=/home/tester/prefix
+PICTURE=/tmp/reactor-install.png
+
+# --- in the Debian -----------------------------------------------------------------------------
+
+# What an administrator installs first.
+inside_prepare() {
+    # shellcheck disable=SC2086 # lists of package names
+    need_packages $BUILD_PACKAGES $RUN_PACKAGES dpkg-dev python3-venv
+    [[ $(missing_packages "$@") == '' ]] || need_packages "$@"
+}
+
+# cargo-c from crates.io, where Debian's is too old.
+inside_cargo_c() {
+    [[ -x $HOME/.cargo/bin/cargo-cinstall ]] ||
+        cargo install --quiet --locked --debug --root "$HOME/.cargo" "cargo-c@$CARGO_C"
+}
+
+# Runs as the user who installed the plugin, or for whom it was installed.
+inside_play() {
+    local served port
+    gst-inspect-1.0 reactor | grep -E 'Filename|Version'
+    gst-inspect-1.0 reactorsrc | grep -q '"broadcast"' || die "the presets are not found"
+    served=$(examples/models/serve.sh start --port 0)
+    port=$(sed -n 's/.*port=\([0-9]*\).*/\1/p' <<<"$served")
+    # shellcheck disable=SC2064 # the port as it is now
+    trap "examples/models/serve.sh stop --port $port >/dev/null" EXIT
+    rm -f "$PICTURE"
+    timeout 120 gst-launch-1.0 -q reactorsrc local=true "api-url=http://127.0.0.1:$port" ! \
+        videoconvert ! pngenc snapshot=true ! filesink "location=$PICTURE"
+    [[ $(head -c 4 "$PICTURE" | tail -c 3) == PNG ]] || die "no picture"
+    rm "$PICTURE"
+    echo "a picture was received and decoded"
+}
+
+if [[ ${1:-} == --inside ]]; then
+    "inside_$2" "${@:3}"
+    exit
+fi
+
+# --- outside -----------------------------------------------------------------------------------
+
+case ${1:-} in
+    -h | --help)
+        print_usage
+        exit
+        ;;
+    12 | 13) debian=$1 ;;
+    *) die "which Debian? 12 or 13 (--help explains)" ;;
+esac
+shift
+(($#)) || set -- user package prefix
+directory=${REACTOR_CACHE:-$root/.cache}/debian-$debian
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+as_admin() { tests/in-debian.sh "$debian" "$@"; }
+as_user() { tests/in-debian.sh --user "$debian" "$@"; }
+# In a network namespace where libwebrtc and libnice find an address.
+play() { tests/netns.sh tests/in-debian.sh --user "$debian" "$@" tests/install.sh --inside play; }
+
+# timed WHAT COMMAND...
+timed() {
+    local what=$1 begin=$SECONDS
+    shift
+    "$@"
+    echo "== Debian $debian: $what: $((SECONDS - begin)) s"
+}
+
+# Prints all files of the Debian but the checkout, what cargo, pip and apt download, logs, and the
+# cache in which GStreamer notes what it found.
+files() {
+    (cd "$directory" && find . -xdev \( -path ".$CHECKOUT" -o -path ./home/tester/.cargo \
+        -o -path ./home/tester/.cache -o -path ./tmp -o -path ./var/cache -o -path ./var/log \
+        -o -path ./var/lib/apt -o -path ./run -o -path ./proc -o -path ./sys -o -path ./dev \) \
+        -prune -o -print | LC_ALL=C sort)
+}
+
+# GStreamer makes this directory itself, when a program lists presets.
+presets_directory() { as_user mkdir -p /home/tester/.local/share/gstreamer-1.0/presets; }
+
+# no_trace WAY: compares with the list that was made before.
+no_trace() {
+    files >"$scratch/after"
+    diff "$scratch/before" "$scratch/after" || die "$1 left this behind"
+    echo "== Debian $debian: $1: removed without a trace ($(wc -l <"$scratch/before") files)"
+}
+
+way_user() {
+    files >"$scratch/before"
+    timed "install.sh --user" as_user ./install.sh --user
+    play env
+    timed "install.sh --uninstall" as_user ./install.sh --uninstall
+    no_trace user
+}
+
+way_package() {
+    timed "build-deb.sh" as_user packaging/build-deb.sh
+    ls -l "$directory$CHECKOUT"/target/debian/
+    # What it depends on stays: so that this is there before, too.
+    install_package
+    purge_package
+    presets_directory
+    files >"$scratch/before"
+    timed "apt-get install" install_package
+    play env
+    timed "apt-get purge" purge_package
+    no_trace package
+}
+
+install_package() {
+    as_admin sh -c 'apt-get install -y -qq --no-install-recommends \
+        ./target/debian/gstreamer1.0-reactor_*.deb >/dev/null'
+}
+
+purge_package() { as_admin apt-get purge -y -qq gstreamer1.0-reactor >/dev/null; }
+
+# Without optimization: what is tested is what is put where, and the other ways build a release.
+way_prefix() {
+    if [[ $debian == 13 ]]; then
+        as_admin tests/install.sh --inside prepare cargo-c
+    else
+        as_admin tests/install.sh --inside prepare libssl-dev
+        timed "cargo-c" as_user tests/install.sh --inside cargo_c
+    fi
+    presets_directory
+    files >"$scratch/before"
+    timed "cargo cinstall" as_user env "PATH=/home/tester/.cargo/bin:$HOME/.cargo/bin:/usr/bin:/bin" \
+        cargo cinstall --debug --library-type=cdylib --package gst-plugin-reactor \
+        --prefix="$PREFIX" --libdir="$PREFIX/lib"
+    (cd "$directory$PREFIX" && find . -type f -exec ls -l {} +)
+    play env "GST_PLUGIN_PATH=$PREFIX/lib/gstreamer-1.0" \
+        "GST_PRESET_PATH=$PREFIX/share/gstreamer-1.0/presets"
+    # cargo-c has no way back: in a prefix of its own, the prefix is removed.
+    as_user rm -r "$PREFIX"
+    no_trace prefix
+}
+
+timed "packages" as_admin tests/install.sh --inside prepare
+timed "local runtime" as_user examples/models/serve.sh setup
+for way in "$@"; do
+    [[ $(type -t "way_$way") == function ]] || die "no such way: $way (--help explains)"
+    "way_$way"
+done
