@@ -328,6 +328,10 @@ impl App {
     /// What the line says so far: how the command is typed, or how to begin.
     pub fn hint(&self) -> String {
         let name = self.prompt.input.value().split_whitespace().next();
+        let newer = self.messages.hidden_below;
+        if newer > 0 && name.is_none() {
+            return format!("{newer} newer messages are below: PgDn");
+        }
         let session = self.session();
         let schema = session.and_then(|session| session.schema.as_ref());
         let command = name.and_then(|name| schema?.command(name));

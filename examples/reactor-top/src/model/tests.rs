@@ -227,6 +227,10 @@ fn next_session_is_steered() {
 fn hint_says_how_the_command_is_typed() {
     let mut app = app();
     assert!(app.hint().contains("F1 help"));
+    feed(&mut app, Input::Key(KeyCode::F(1).into()));
+    feed(&mut app, Input::Key(KeyCode::PageUp.into()));
+    assert_eq!(app.hint(), "5 newer messages are below: PgDn");
+    feed(&mut app, Input::Key(KeyCode::PageDown.into()));
     app.prompt.paste("set_brightness 0.");
     assert_eq!(
         app.hint(),
