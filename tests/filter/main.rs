@@ -70,6 +70,14 @@ fn filter_sends_camera_and_returns_model_video() {
         (300_000, 300_000)
     );
     assert!(children.by_name("src").is_some());
+    // Each of the two posts its own.
+    filter.set_property("stats-interval", 100u32);
+    for part in ["src", "sink"] {
+        running.wait_message(TIMEOUT, |message| {
+            let is_stats = message.structure()?.has_name("reactor-stats");
+            (is_stats && message.src()?.name() == part).then_some(())
+        });
+    }
     let status: gst::glib::Value = filter.property_value("status");
     assert_eq!(status.serialize().unwrap(), "ready");
 }

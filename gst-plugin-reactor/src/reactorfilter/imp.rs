@@ -408,13 +408,14 @@ impl ChildProxyImpl for ReactorFilter {
 impl BinImpl for ReactorFilter {
     fn handle_message(&self, message: gst::Message) {
         // Both elements post these messages of the session, and what is said of a
-        // property that both have: once is enough.
+        // property that both have: once is enough. Statistics are each one's own.
         let from_sink = message.src() == Some(self.sink.upcast_ref());
         if from_sink && message.type_() == gst::MessageType::Eos {
             self.drain();
         }
         let is_posted_twice = match message.view() {
-            gst::MessageView::Progress(_) | gst::MessageView::Element(_) => true,
+            gst::MessageView::Progress(_) => true,
+            gst::MessageView::Element(element) => !element.has_name("reactor-stats"),
             gst::MessageView::Warning(warning) => {
                 let property = warning
                     .details()
