@@ -92,12 +92,15 @@ missing_libraries() {
         --no-breaks --no-replaces --no-enhances "$1" | grep '^lib' | sort -u)
 }
 
+# is_packaged PACKAGE: whether apt knows a version. apt-cache succeeds for a name without one as well.
+is_packaged() { apt-cache show "$1" 2>/dev/null | grep -q '^Package:'; }
+
 # unpack_janus DIRECTORY: unpacks the media server that pipelines/fanout.sh feeds. Debian 13 does not
 # have it: there, Debian 12's package is taken, with all of its libraries but those of the compiler.
 unpack_janus() {
     local directory=$1 apt=$1.apt libraries
-    apt-cache show janus >/dev/null 2>&1 || as_root apt-get update -qq >&2
-    if apt-cache show janus >/dev/null 2>&1; then
+    is_packaged janus || as_root apt-get update -qq >&2
+    if is_packaged janus; then
         # shellcheck disable=SC2046 # a list of package names
         unpack_packages "$directory" janus $(missing_libraries janus)
         return

@@ -4,6 +4,7 @@
 //! viewers who watch a mountpoint of it through webrtcbin.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     net::UdpSocket,
     os::unix::fs::symlink,
@@ -45,7 +46,7 @@ impl Janus {
         configure(&directory, port, mountpoints);
         let log = File::create(directory.join("log")).expect("a log");
         let child = Command::new(root().join("usr/bin/janus"))
-            .env("LD_LIBRARY_PATH", libraries(&root()))
+            .env("LD_LIBRARY_PATH", library_path(&root()))
             .arg("--config")
             .arg(directory.join("janus.jcfg"))
             .arg("--configs-folder")
@@ -94,9 +95,10 @@ fn root() -> PathBuf {
     std::env::var_os("REACTOR_JANUS").map_or_else(|| "/".into(), PathBuf::from)
 }
 
-/// The directory of the libraries below a root.
-pub fn libraries(root: &Path) -> PathBuf {
-    root.join("usr/lib").join(multiarch())
+/// The directories of the libraries below a root.
+pub fn library_path(root: &Path) -> OsString {
+    let directories = ["usr/lib", "lib"].map(|it| root.join(it).join(multiarch()));
+    std::env::join_paths(directories).expect("no colons")
 }
 
 /// Only what is needed of its many plugins and transports. A session without requests stays.
@@ -107,7 +109,8 @@ fn configure(directory: &Path, port: u16, mountpoints: &str) {
     ] {
         let to = directory.join(kind);
         fs::create_dir_all(&to).expect("a directory");
-        let from = libraries(&root()).join("janus").join(kind).join(file);
+        let libraries = root().join("usr/lib").join(multiarch());
+        let from = libraries.join("janus").join(kind).join(file);
         symlink(from, to.join(file)).expect("a link");
     }
     let general = format!(
