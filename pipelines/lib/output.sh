@@ -160,8 +160,12 @@ readable_target() {
 # --- the pipeline -------------------------------------------------------------------
 
 # What a script sets for its output: properties of the queues, elements that set the frame rate
-# of raw video, and the keyframe interval in seconds.
-queue=() rate=() keyframe_interval=2
+# of raw video, the keyframe interval in seconds, and how often the stream repeats its parameter sets
+# (-1: with each keyframe, for players that join later).
+queue=() rate=() keyframe_interval=2 parameter_sets=0
+
+# The elements whose picture and sound are played or encoded: the source, unless a script mixes.
+picture=r. sound_of=r.
 
 # Keeps the timestamps and declares the frame rate. Without one, buffers have no duration, and
 # the last frame of an MP4 would have a duration of 0.
@@ -180,11 +184,12 @@ encode() {
         "caps=video/x-raw,width=${size%x*},height=${size#*x},pixel-aspect-ratio=1/1" !)
     # shellcheck disable=SC2054 # the commas are in caps
     # I420: from another chroma format x264enc makes a profile that few players support.
-    streams=(r. ! queue "${queue[@]}" ! videoconvert ! "${scale[@]}" "${rate[@]}"
+    streams=("$picture" ! queue "${queue[@]}" ! videoconvert ! "${scale[@]}" "${rate[@]}"
         capsfilter caps=video/x-raw,format=I420 ! x264enc tune=zerolatency "speed-preset=$speed_preset"
-        "bitrate=$bitrate" "key-int-max=$((keyframe_interval * framerate))" ! h264parse ! "$1")
+        "bitrate=$bitrate" "key-int-max=$((keyframe_interval * framerate))" !
+        h264parse "config-interval=$parameter_sets" ! "$1")
     # shellcheck disable=SC2054
-    [[ -z $sound ]] || streams+=(r. ! queue "${queue[@]}" ! audioconvert ! audioresample !
+    [[ -z $sound ]] || streams+=("$sound_of" ! queue "${queue[@]}" ! audioconvert ! audioresample !
         audio/x-raw,rate=48000,channels=2 ! avenc_aac bitrate=128000 ! aacparse ! "$2")
 }
 
@@ -192,8 +197,8 @@ encode() {
 playback_branches() {
     [[ -n ${DISPLAY:-}${WAYLAND_DISPLAY:-} ]] || return
     # shellcheck disable=SC2034 # for the script
-    playback=(r. ! queue ! videoconvert ! autovideosink
-        r. ! queue ! audioconvert ! audioresample ! autoaudiosink)
+    playback=("$picture" ! queue ! videoconvert ! autovideosink
+        "$sound_of" ! queue ! audioconvert ! audioresample ! autoaudiosink)
 }
 
 # Sets `streams` to branches that play the source `r`, or record it if --record says so.

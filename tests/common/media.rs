@@ -191,6 +191,16 @@ pub fn counters(path: &Path) -> Vec<u32> {
         .collect()
 }
 
+/// The codes, counter and time of emission, in an area of each picture of a file, where there is one.
+pub fn codes(path: &Path, [x, y, width, height]: [usize; 4]) -> Vec<Option<(u32, u32)>> {
+    let filter = format!("crop={width}:{height}:{x}:{y}");
+    let pictures = decode_pictures(path, &filter, "gray");
+    let pictures = pictures.chunks_exact(width * height);
+    pictures
+        .map(|picture| frames::decode_frame_code(picture, width, width, height))
+        .collect()
+}
+
 /// The counter in each picture of a file that the platform recorded: at a fixed rate, so that some
 /// are repeated; the first may be black.
 pub fn recorded_counters(path: &Path) -> Vec<u32> {

@@ -51,6 +51,7 @@ fn help_option_prints_usage() {
         names,
         [
             "camera.sh",
+            "chain.sh",
             "clip.sh",
             "demo.sh",
             "fanout.sh",
@@ -59,7 +60,9 @@ fn help_option_prints_usage() {
             "record.sh",
             "rtmp.sh",
             "show.sh",
+            "side-by-side.sh",
             "snapshot.sh",
+            "srt.sh",
             "voice.sh",
         ]
     );

@@ -13,10 +13,10 @@ use std::{
 
 use gst::prelude::*;
 use reactor_tests::{
-    TIMEOUT, media,
+    TIMEOUT, audio, media,
     pipeline::{TestPipeline, wait_for_status, wait_until},
     process::Process,
-    server::Server,
+    server::{Server, free_port},
 };
 
 use crate::support::{CONNECTED, TempDirectory, local, script};
@@ -231,4 +231,107 @@ fn wrong_input_says_what_to_do() {
         assert_eq!(status.code(), Some(2), "{name} {arguments:?}: {output}");
         assert!(output.contains(said), "{said}: {output}");
     }
+}
+
+/// Receives by SRT for three seconds, into a file.
+fn receive_srt(url: &str, file: &Path) -> Process {
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args([
+        "-nostdin", "-v", "fatal", "-i", url, "-t", "3", "-c", "copy",
+    ]);
+    Process::start("srt-viewer", {
+        ffmpeg.arg(file);
+        ffmpeg
+    })
+}
+
+#[test]
+fn srt_serves_players_and_calls_servers() {
+    let server = Server::playground();
+    let scrap = TempDirectory::new("srt");
+    let start = |url: &str| {
+        let mut srt = Process::start("srt", local("srt.sh", &server, &[], Path::new(url)));
+        srt.wait_for_output(CONNECTED, TIMEOUT);
+        srt
+    };
+    let stop = |mut srt: Process| {
+        srt.signal(libc::SIGTERM);
+        srt.assert_succeeds(TIMEOUT);
+        server.wait_for_state("ready", TIMEOUT);
+    };
+    let [listening, calling] = [free_port(), free_port()];
+
+    // A server that waits for the stream.
+    let seen = scrap.0.join("server.ts");
+    let url = format!("srt://127.0.0.1:{calling}");
+    let mut far = receive_srt(&format!("{url}?mode=listener"), &seen);
+    let srt = start(&url);
+    far.assert_succeeds(2 * TIMEOUT);
+    stop(srt);
+    assert_transport_stream(&seen);
+
+    // A player that comes later, with a passphrase.
+    let seen = scrap.0.join("player.ts");
+    let secret = "passphrase=ten letters or more";
+    let srt = start(&format!("srt://:{listening}?mode=listener&{secret}"));
+    let mut player = receive_srt(&format!("srt://127.0.0.1:{listening}?{secret}"), &seen);
+    player.assert_succeeds(2 * TIMEOUT);
+    stop(srt);
+    assert_transport_stream(&seen);
+}
+
+fn assert_transport_stream(file: &Path) {
+    let streams = media::probe(file);
+    let codecs = ["video", "audio"].map(|kind| media::stream(&streams, kind).codec);
+    assert_eq!(codecs, ["h264", "aac"]);
+    media::assert_decodes(file);
+    assert!(media::packets(file, "v")[0].is_key);
+    let counters = media::counters(file);
+    assert!(counters.len() > 30 && counters.is_sorted(), "{counters:?}");
+    audio::assert_playground_tone(&media::samples(file)[audio::RATE as usize / 2..]);
+}
+
+#[test]
+fn two_models_are_mixed_and_chained() {
+    let servers = [Server::playground(), Server::playground()];
+    let other = servers[1].url();
+    let scrap = TempDirectory::new("two");
+    let record = |name: &str, options: &[&str]| {
+        let file = scrap.0.join(format!("{name}.mp4"));
+        let mut command = script(name);
+        command.args(["--local", "--api-url", &servers[0].url()]);
+        command.args(options).arg("--record").arg(&file);
+        let mut process = Process::start(name, command);
+        for server in &servers {
+            server.wait_for_state("streaming", TIMEOUT);
+        }
+        thread::sleep(Duration::from_secs(3));
+        process.interrupt_group();
+        process.assert_succeeds(TIMEOUT);
+        for server in &servers {
+            server.wait_for_state("ready", TIMEOUT);
+        }
+        file
+    };
+    let file = record("side-by-side.sh", &["--right-api-url", &other]);
+    let halves = [0, 640].map(|x| {
+        let codes = media::codes(&file, [x, 0, 640, 360]);
+        let codes: Vec<_> = codes.into_iter().flatten().collect();
+        assert!(codes.len() > 30, "{x}: {codes:?}");
+        assert!(codes.is_sorted_by_key(|code| code.0), "{x}: {codes:?}");
+        codes
+    });
+    assert!(halves[0].iter().all(|code| !halves[1].contains(code)));
+    assert!(media::samples(&file).iter().any(|sample| *sample > 2000));
+
+    // What is white in the first model's picture is black in the second's, in the lower left.
+    let white = "[{set_brightness:{brightness:1}}]";
+    let file = record(
+        "chain.sh",
+        &["--from-api-url", &other, "--from-commands", white],
+    );
+    let colours = media::colours(&file, [40, 220, 130, 70]);
+    let black = |colour: &[u8; 3]| colour.iter().all(|part| *part < 40);
+    assert!(!black(&colours[0]), "{colours:?}");
+    assert!(black(colours.last().unwrap()), "{colours:?}");
 }
