@@ -97,7 +97,8 @@ fn demo_without_display_leaves_recording_and_contact_sheet() {
     };
     let mut demos = [start("demo", &[]), start("demo-keep", &["--keep"])];
     for demo in &mut demos {
-        demo.assert_succeeds(Duration::from_secs(180));
+        // Where the plugin alone has not been built yet, they build it.
+        demo.assert_succeeds(Duration::from_secs(600));
         for said in [
             "H.264",
             "recording: ",
