@@ -8,8 +8,9 @@
 #
 # for the Debian that it runs on: the library goes where that system's GStreamer looks for plugins,
 # and the versions that it depends on are asked from that system's packages. Uses dpkg's own tools.
-# Installs what the build needs, where root or sudo permits. The packages are reproducible: the same
-# sources, compilers and libraries give the same bytes, wherever and whenever they are built.
+# Installs what the build needs, where root or sudo permits. The packages have no path, user, time,
+# umask or locale of the build in them: around one library, two runs give the same bytes. Whether two
+# builds of the library do has not been shown.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
