@@ -146,6 +146,8 @@ way_prefix() {
         timed "cargo-c" as_user tests/install.sh --inside cargo_c
     fi
     presets_directory
+    # Of a run that failed.
+    as_user rm -rf "$PREFIX"
     files >"$scratch/before"
     timed "cargo cinstall" as_user env "PATH=/home/tester/.cargo/bin:$HOME/.cargo/bin:/usr/bin:/bin" \
         cargo cinstall --debug --library-type=cdylib --package gst-plugin-reactor \
