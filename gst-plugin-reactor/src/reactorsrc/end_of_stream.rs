@@ -120,8 +120,13 @@ impl ReactorSrc {
 
     /// The streams of this generation ended a while ago.
     pub(super) fn check_end(&self, generation: u64) {
-        if self.membership.state.is_current(generation)
-            && let Err(error) = self.require_fed()
+        if !self.membership.state.is_current(generation) {
+            return;
+        }
+        // A stop meanwhile takes the pads away that fed the others.
+        let fed = self.require_fed();
+        if let Err(error) = fed
+            && self.membership.state.is_current(generation)
         {
             self.fail(&error);
         }
@@ -162,13 +167,17 @@ impl ReactorSrc {
 
     /// Warns, once the session is ready, if the application has linked nothing, or an
     /// element of the pipeline still waits for a stream: a pad's name may be wrong.
-    pub(super) fn warn_if_unlinked(&self) {
+    pub(super) fn warn_if_unlinked(&self, generation: u64) {
         let text = match self.unfed_element() {
             _ if !self.is_linked() => "no pad is linked, so nothing is received".to_owned(),
             Some(unfed) => format!("nothing is linked to {}", unfed.name()),
             None => return,
         };
         let text = format!("{text}: {}", self.pad_names());
+        // A stop meanwhile takes the pads away.
+        if !self.membership.state.is_current(generation) {
+            return;
+        }
         let error = Error::api(Code::Other("NOTHING_LINKED".into()), text);
         let id = self.membership.state.session_id();
         errors::post_warning(self.obj().upcast_ref(), &error, id.as_deref());

@@ -50,7 +50,7 @@ impl ReactorSrc {
                     Some(Outcome::Resumed) | None => {}
                 }
                 if is_ready && self.membership.state.is_current(generation) {
-                    self.warn_if_unlinked();
+                    self.warn_if_unlinked(generation);
                 }
             }
             SourceEvent::Session(generation, event)
