@@ -105,8 +105,11 @@ fn statistics_agree_with_relay() {
     });
     let running = network.parse("reactorsrc name=r latency=300 {server} ! fakesink name=sink");
     running.play();
-    wait_until("packets and a round trip", TIMEOUT, || {
-        network.video_packets() > 600 && connection(&running, "r").has_field("round-trip-time")
+    // Forward error correction may recover each of the first losses.
+    wait_until("packets, a round trip, a retransmission", TIMEOUT, || {
+        network.video_packets() > 600
+            && connection(&running, "r").has_field("round-trip-time")
+            && count(&video(&running), "retransmitted-packets-received") > 0
     });
     let asked = |rtcp| network.relay.rtcp_packets(Direction::ToServer, rtcp);
     let keyframe_requests = || asked(FULL_INTRA_REQUEST) + asked(PICTURE_LOSS_INDICATION);
