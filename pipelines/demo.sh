@@ -83,9 +83,9 @@ record() {
     wait_until 150 test -s "$recording"
     wait_until 50 false
     kill -INT "$gst" 2>/dev/null || true
-    wait_until 100 false
+    wait_until 300 false
     ended || {
-        echo "the pipeline did not end within 10 s" >&2
+        echo "the pipeline did not end within 30 s" >&2
         return 1
     }
     wait "$gst" || status=$?
