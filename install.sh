@@ -51,8 +51,8 @@ installed=$documents/installed
 
 # --- the list of what was installed ------------------------------------------------------------
 
-# file_line FILE: its line in the list.
-file_line() { echo "file $(cksum <"$1") $1"; }
+# file_line FILE [PATH]: its line in the list, as a file of this path.
+file_line() { echo "file $(cksum <"$1") ${2:-$1}"; }
 
 is_listed() { [[ -e $installed ]] && grep -qxF -- "$1" "$installed"; }
 
@@ -78,7 +78,7 @@ install_file() {
         printf '%s\n' "${made[@]}" >>"$installed"
         made=()
     fi
-    add_to_list "file $(cksum <"$1") $2"
+    add_to_list "$(file_line "$1" "$2")"
     # A running process may have the old library mapped: replaced as a whole, not written into.
     cp "$1" "$2.new"
     chmod 644 "$2.new"

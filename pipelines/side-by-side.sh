@@ -41,7 +41,6 @@ width=${each%x*} height=${each#*x}
 fit=(videoconvert ! videoscale add-borders=true !
     "video/x-raw,width=$width,height=$height,pixel-aspect-ratio=1/1")
 # Each has a session of its own, and neither waits for the other, which may wait for a GPU.
-# audiomixer of 1.22 gives nothing with ignore-inactive-pads.
 source+=(session=left)
 run_pipeline reactorsrc name=q session=right "on-gap=$on_gap" "${right[@]}" \
     compositor name=both background=black ignore-inactive-pads=true "sink_1::xpos=$width" ! \

@@ -175,6 +175,14 @@ impl FrameReader {
     }
 }
 
+/// The longest time between the arrivals of two frames, in seconds.
+pub fn longest_gap(frames: &[Frame]) -> f64 {
+    let gaps = frames
+        .windows(2)
+        .map(|pair| pair[1].seen.wrapping_sub(pair[0].seen));
+    f64::from(gaps.max().unwrap_or_default()) / 1e6
+}
+
 /// Panics if a frame is repeated or out of order, or if more are missing than the few that an
 /// overloaded server drops before it encodes them.
 pub fn assert_nearly_contiguous(frames: &[Frame]) {

@@ -16,6 +16,7 @@ pub mod janus;
 pub mod leaks;
 pub mod link_down;
 pub mod media;
+pub mod model_messages;
 pub mod mp4;
 pub mod network_interfaces;
 pub mod nginx;

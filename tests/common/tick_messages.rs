@@ -7,10 +7,9 @@ use std::{
     time::Duration,
 };
 
-use gst::prelude::*;
 use serde::Deserialize;
 
-use crate::pipeline::wait_until;
+use crate::{model_messages, pipeline::wait_until};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct Tick {
@@ -25,18 +24,7 @@ pub struct TickMessages(Arc<Mutex<Vec<Tick>>>);
 
 impl TickMessages {
     pub fn watch(element: &gst::Element) -> Self {
-        let ticks = Self::default();
-        let list = ticks.0.clone();
-        element.connect("message", false, move |values| {
-            let name = values[1].get::<String>().expect("a name");
-            let json = values[2].get::<String>().expect("JSON");
-            if name == "tick" {
-                let tick = serde_json::from_str(&json).expect("a tick");
-                list.lock().unwrap().push(tick);
-            }
-            None
-        });
-        ticks
+        Self(model_messages::collect(element, "tick"))
     }
 
     pub fn all(&self) -> Vec<Tick> {

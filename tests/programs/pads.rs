@@ -23,7 +23,7 @@ use gst::prelude::*;
 use gst_app::AppSrc;
 use reactor_tests::{
     TIMEOUT,
-    frames::FrameReader,
+    frames::{FrameReader, longest_gap},
     pipeline::{TestPipeline, count_buffers, wait_until},
     resources::ProcessResources,
     server::Server,
@@ -85,15 +85,6 @@ fn count_prompts(element: &gst::Element) -> Arc<AtomicU64> {
     count
 }
 
-/// The longest time between two frames, in seconds.
-fn longest_gap(reader: &FrameReader) -> f64 {
-    let frames = reader.frames();
-    let gaps = frames
-        .windows(2)
-        .map(|pair| pair[1].seen.wrapping_sub(pair[0].seen));
-    f64::from(gaps.max().unwrap_or_default()) / 1e6
-}
-
 fn main() -> ExitCode {
     let options = Options::parse();
     let server = Server::playground();
@@ -123,7 +114,7 @@ fn main() -> ExitCode {
         std::thread::sleep((begun + Duration::from_secs(seconds)).duration_since(Instant::now()));
         // What nobody reads would accumulate.
         while bus.pop().is_some() {}
-        gap = gap.max(longest_gap(&frames));
+        gap = gap.max(longest_gap(&frames.frames()));
         if frames.len() > 300 {
             // What lies between two lists is not seen.
             frames.clear();

@@ -14,6 +14,7 @@ use reactor_tests::{
     TIMEOUT,
     camera_view::Colour,
     frames::FrameReader,
+    model_messages,
     pipeline::{TestPipeline, count_buffers, wait_until},
     proxy::{Proxy, Rule, RuntimeRoute},
     scratch::TempFile,
@@ -22,22 +23,6 @@ use reactor_tests::{
 use serde_json::Value;
 
 use crate::support::{CAMERA, assert_stops_soon, sent};
-
-/// Collects the data of the messages of type `wanted` that the element emits.
-fn hear(element: &gst::Element, wanted: &'static str) -> Arc<Mutex<Vec<Value>>> {
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let list = heard.clone();
-    element.connect("message", false, move |values| {
-        let (name, json): (String, String) = (values[1].get().unwrap(), values[2].get().unwrap());
-        if name == wanted {
-            list.lock()
-                .unwrap()
-                .push(serde_json::from_str(&json).unwrap());
-        }
-        None
-    });
-    heard
-}
 
 /// The texts of a member of each message.
 fn texts(heard: &Mutex<Vec<Value>>, member: &str) -> Vec<String> {
@@ -97,7 +82,7 @@ fn show_from_subtitles_is_played_in_time() {
         proxy.url(),
         show.0.display()
     ));
-    let prompts = hear(&running.by_name("s"), "prompt_changed");
+    let prompts = model_messages::collect(&running.by_name("s"), "prompt_changed");
     running.play();
     wait_until("three prompts", TIMEOUT, || {
         prompts.lock().unwrap().len() == 3
@@ -147,7 +132,10 @@ fn buffers_become_commands_or_are_refused() {
     let running = TestPipeline::parse(&line);
     let sink = running.by_name("s");
     assert!(sink.request_pad_simple("command_").is_none());
-    let (echoes, prompts) = (hear(&sink, "echoed"), hear(&sink, "prompt_changed"));
+    let (echoes, prompts) = (
+        model_messages::collect(&sink, "echoed"),
+        model_messages::collect(&sink, "prompt_changed"),
+    );
     // Lines without timestamps, before anything is connected, spread over buffers.
     for part in ["one\ntwo\r\n\nthr", "ee\n@file:/etc/passwd\n"] {
         push(&running, "lines", part, None);
@@ -311,7 +299,7 @@ fn commands_do_not_keep_a_pipeline_from_stopping() {
     }
     // Afterwards it works as before.
     proxy.reset();
-    let prompts = hear(&running.by_name("s"), "prompt_changed");
+    let prompts = model_messages::collect(&running.by_name("s"), "prompt_changed");
     running.play();
     push(&running, "lines", "last\n", None);
     wait_until("the prompt", TIMEOUT, || {

@@ -8,7 +8,7 @@ use gst::prelude::*;
 use gst_video::prelude::*;
 use gstreactor::FrameMeta;
 use reactor_tests::{
-    TIMEOUT, frames,
+    TIMEOUT, frames, model_messages,
     pipeline::{TestPipeline, wait_until},
     server::Server,
 };
@@ -143,19 +143,7 @@ fn camera(
          ! {between} reactorsink name=s local=true api-url={}",
         server.url()
     ));
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let list = heard.clone();
-    running
-        .by_name("s")
-        .connect("message", false, move |values| {
-            if values[1].get::<String>().unwrap() == "camera_metadata" {
-                let json = values[2].get::<String>().unwrap();
-                list.lock()
-                    .unwrap()
-                    .push(serde_json::from_str(&json).unwrap());
-            }
-            None
-        });
+    let heard = model_messages::collect(&running.by_name("s"), "camera_metadata");
     let number = Mutex::new(0);
     let pad = running.pad("t", "src");
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {

@@ -6,11 +6,10 @@ use std::process::Command;
 
 use reactor_tests::{TIMEOUT, process::Process, server::Server, terminal::Terminal};
 
-use crate::support::script;
+use crate::support::{local_model, script};
 
 fn play(server: &Server, options: &[&str]) -> Command {
-    let mut command = script("play.sh");
-    command.args(["--local", "--api-url", &server.url(), "--picture", "none"]);
+    let mut command = local_model("play.sh", server, &["--picture", "none"]);
     command.args(options);
     command
 }

@@ -56,7 +56,7 @@ fn typed_commands_get_their_replies_and_quit_leaves_nothing() {
     terminal.wait_for("▀▀▀▀▀▀▀▀", TIMEOUT);
     terminal.wait_for(" -23 dB", TIMEOUT);
 
-    // The first Tab shows what there is, the next ones choose.
+    // The first Tab lists the commands that begin so; each further Tab inserts the next of them.
     terminal.type_text("set_p");
     terminal.press("Tab");
     terminal.wait_for("set_paused  set_prompt", TIMEOUT);

@@ -11,15 +11,15 @@ use std::{
     time::Duration,
 };
 
-use gst::prelude::*;
 use reactor_tests::{
-    TIMEOUT, audio, media,
+    TIMEOUT, audio, media, model_messages,
     pipeline::{TestPipeline, wait_for_status, wait_until},
     process::Process,
     server::{Server, free_port},
 };
+use serde::Deserialize;
 
-use crate::support::{CONNECTED, TempDirectory, local, script};
+use crate::support::{CONNECTED, TempDirectory, local, local_model, script};
 
 /// How long a script goes on after the last thing that it is to show.
 const AFTERWARDS: Duration = Duration::from_secs(1);
@@ -27,7 +27,12 @@ const AFTERWARDS: Duration = Duration::from_secs(1);
 /// Another participant of the session: it hears the model, and keeps the session between scripts.
 struct Listener {
     running: TestPipeline,
-    prompts: Arc<Mutex<Vec<String>>>,
+    prompts: Arc<Mutex<Vec<PromptChanged>>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PromptChanged {
+    prompt: String,
 }
 
 impl Listener {
@@ -36,19 +41,8 @@ impl Listener {
             "reactorsrc name=r local=true api-url={} r.messages ! fakesink",
             server.url()
         ));
-        let prompts = Arc::new(Mutex::new(Vec::new()));
-        let list = prompts.clone();
         let source = running.by_name("r");
-        source.connect("message", false, move |values| {
-            let (name, json): (String, String) =
-                (values[1].get().unwrap(), values[2].get().unwrap());
-            if name == "prompt_changed" {
-                let said: serde_json::Value = serde_json::from_str(&json).unwrap();
-                let prompt = said["prompt"].as_str().unwrap();
-                list.lock().unwrap().push(prompt.to_owned());
-            }
-            None
-        });
+        let prompts = model_messages::collect(&source, "prompt_changed");
         running.play();
         wait_for_status(&source, "ready", TIMEOUT);
         Self { running, prompts }
@@ -60,8 +54,9 @@ impl Listener {
             assert!(!process.has_ended(), "{}", process.output());
             self.prompts.lock().unwrap().len() >= prompts.len()
         });
-        assert_eq!(*self.prompts.lock().unwrap(), prompts);
-        self.prompts.lock().unwrap().clear();
+        let heard: Vec<_> = self.prompts.lock().unwrap().drain(..).collect();
+        let heard: Vec<_> = heard.iter().map(|said| &said.prompt).collect();
+        assert_eq!(heard, prompts);
     }
 }
 
@@ -166,9 +161,13 @@ fn voice_becomes_prompt(server: &Server, scrap: &TempDirectory, listener: &Liste
 
 fn camera_is_reference_image(server: &Server, scrap: &TempDirectory) {
     let file = scrap.0.join("camera.mp4");
-    let mut command = script("camera.sh");
-    command.args(["--local", "--api-url", &server.url(), "--every", "1"]);
-    command.args(["--camera", "videotestsrc is-live=true pattern=red"]);
+    let options = [
+        "--every",
+        "1",
+        "--camera",
+        "videotestsrc is-live=true pattern=red",
+    ];
+    let mut command = local_model("camera.sh", server, &options);
     command.arg("--record").arg(&file);
     let mut camera = Process::start("camera", command);
     camera.wait_for_output(CONNECTED, TIMEOUT);
@@ -298,9 +297,8 @@ fn two_models_are_mixed_and_chained() {
     let scrap = TempDirectory::new("two");
     let record = |name: &str, options: &[&str]| {
         let file = scrap.0.join(format!("{name}.mp4"));
-        let mut command = script(name);
-        command.args(["--local", "--api-url", &servers[0].url()]);
-        command.args(options).arg("--record").arg(&file);
+        let mut command = local_model(name, &servers[0], options);
+        command.arg("--record").arg(&file);
         let mut process = Process::start(name, command);
         for server in &servers {
             server.wait_for_state("streaming", TIMEOUT);

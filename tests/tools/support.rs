@@ -24,10 +24,17 @@ pub(crate) fn script(name: &str) -> Command {
 }
 
 /// A script with the local runtime as its model.
-pub(crate) fn local(name: &str, server: &Server, options: &[&str], target: &Path) -> Command {
+pub(crate) fn local_model(name: &str, server: &Server, options: &[&str]) -> Command {
     let mut command = script(name);
     command.args(["--local", "--api-url", &server.url()]);
-    command.args(options).arg(target);
+    command.args(options);
+    command
+}
+
+/// This with the script's argument.
+pub(crate) fn local(name: &str, server: &Server, options: &[&str], target: &Path) -> Command {
+    let mut command = local_model(name, server, options);
+    command.arg(target);
     command
 }
 

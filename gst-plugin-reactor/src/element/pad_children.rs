@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 
-//! The pads that have properties, as children of their element (GstChildProxy), so
-//! that gst-launch-1.0 can set them: `messages::format=text`.
+//! The children of a live element (GstChildProxy): the model's commands, before the
+//! pads that have properties, before the elements inside. Pads are among them so
+//! that gst-launch-1.0 can set their properties: `messages::format=text`.
 
-use gst::{glib, prelude::*};
+use gst::{glib, prelude::*, subclass::prelude::*};
+
+use super::lifecycle::Lifecycle;
 
 /// Whether a pad has properties of its own.
 fn has_properties(pad: &gst::Pad) -> bool {
@@ -22,20 +25,33 @@ pub fn find(element: &gst::Element, name: &str) -> Option<glib::Object> {
     pad.map(Cast::upcast)
 }
 
-pub fn count(element: &gst::Element) -> u32 {
+fn count(element: &gst::Element) -> u32 {
     u32::try_from(pads(element).count()).unwrap_or(u32::MAX)
 }
 
-/// The pad with this index, and after the pads what is `inside`.
-pub fn nth(
-    element: &gst::Element,
-    index: u32,
-    inside: impl FnOnce(u32) -> Option<glib::Object>,
-) -> Option<glib::Object> {
-    match pads(element).nth(index as usize) {
+/// For `ChildProxyImpl::child_by_name`.
+pub fn child_by_name<T: Lifecycle + ChildProxyImpl>(imp: &T, name: &str) -> Option<glib::Object> {
+    let object = imp.obj();
+    let pad = || find(object.upcast_ref(), name);
+    let inside = || pad().or_else(|| imp.parent_child_by_name(name));
+    imp.membership().commands.find(name, inside)
+}
+
+/// For `ChildProxyImpl::child_by_index`.
+pub fn child_by_index<T: Lifecycle + ChildProxyImpl>(imp: &T, index: u32) -> Option<glib::Object> {
+    let object = imp.obj();
+    let element = object.upcast_ref();
+    let others = |index: u32| match pads(element).nth(index as usize) {
         Some(pad) => Some(pad.upcast()),
-        None => inside(index.checked_sub(count(element))?),
-    }
+        None => imp.parent_child_by_index(index.checked_sub(count(element))?),
+    };
+    imp.membership().commands.nth(index, others)
+}
+
+/// For `ChildProxyImpl::children_count`.
+pub fn children_count<T: Lifecycle + ChildProxyImpl>(imp: &T) -> u32 {
+    let pads = count(imp.obj().upcast_ref());
+    imp.membership().commands.count() + pads + imp.parent_children_count()
 }
 
 /// Adds a pad to its element, and says that there is another child.

@@ -337,22 +337,15 @@ impl ElementImpl for ReactorSink {
 
 impl ChildProxyImpl for ReactorSink {
     fn child_by_name(&self, name: &str) -> Option<glib::Object> {
-        let element = self.obj();
-        let pad = || pad_children::find(element.upcast_ref(), name);
-        let inside = || pad().or_else(|| self.parent_child_by_name(name));
-        self.membership.commands.find(name, inside)
+        pad_children::child_by_name(self, name)
     }
 
     fn child_by_index(&self, index: u32) -> Option<glib::Object> {
-        let element = self.obj();
-        let inside = |index| self.parent_child_by_index(index);
-        let pads = |index| pad_children::nth(element.upcast_ref(), index, inside);
-        self.membership.commands.nth(index, pads)
+        pad_children::child_by_index(self, index)
     }
 
     fn children_count(&self) -> u32 {
-        let pads = pad_children::count(self.obj().upcast_ref());
-        self.membership.commands.count() + pads + self.parent_children_count()
+        pad_children::children_count(self)
     }
 }
 

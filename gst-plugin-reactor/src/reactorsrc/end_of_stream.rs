@@ -121,9 +121,7 @@ impl ReactorSrc {
 
     /// The streams of this generation ended a while ago.
     pub(super) fn check_end(&self, generation: u64) {
-        if self.membership.state.is_current(generation)
-            && let Err(error) = self.require_fed(generation)
-        {
+        if let Err(error) = self.require_fed(generation) {
             self.fail(&error);
         }
     }

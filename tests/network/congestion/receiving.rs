@@ -11,7 +11,7 @@ use std::{
 use gst::prelude::*;
 use reactor_tests::{
     bandwidth_limit::BandwidthLimit,
-    frames::{Frame, FrameReader},
+    frames::{Frame, FrameReader, longest_gap},
     pipeline::{TestPipeline, wait_until},
     proxy::{Proxy, Rule, RuntimeRoute},
     relay::{Direction, Relay, RtcpType},
@@ -248,14 +248,6 @@ fn bound_on_received_video_applies_at_start_and_while_playing() {
     wait_for_bitrate("a lower bound", &is_below(380_000));
     assert_eq!(reconnects(&running), 2);
     running.assert_no_error();
-}
-
-/// The longest time without a picture, in seconds.
-fn longest_gap(frames: &[Frame]) -> f64 {
-    let gaps = frames
-        .windows(2)
-        .map(|pair| pair[1].seen.wrapping_sub(pair[0].seen));
-    f64::from(gaps.max().unwrap_or_default()) / 1e6
 }
 
 #[test]
