@@ -128,9 +128,10 @@ fn show_has_each_prompt_at_its_time(server: &Server, scrap: &TempDirectory, list
     assert!(apart[1].abs_diff(45) < 15, "{shown:?}");
 }
 
-/// Prints a line for each half second of sound that it hears, and listens on after the last.
+/// Prints a line for each one and a half seconds of sound that it hears, since a recording may begin
+/// after the sound, and listens on after the last.
 const TRANSCRIBER: &str = "while read -r line <&3 && \
-    (($(head -c 16000 | wc -c) == 16000)); do echo \"$line\"; done 3<utterances; cat >/dev/null";
+    (($(head -c 48000 | wc -c) == 48000)); do echo \"$line\"; done 3<utterances; cat >/dev/null";
 
 fn voice_becomes_prompt(server: &Server, scrap: &TempDirectory, listener: &Listener) {
     let file = scrap.0.join("voice.mp4");
