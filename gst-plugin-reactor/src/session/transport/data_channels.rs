@@ -39,6 +39,7 @@ impl DataChannels {
         webrtcbin: &gst::Element,
         handles: &TransportHandles,
     ) -> Result<Self, Error> {
+        take_errors(webrtcbin, &handles.reports);
         Ok(Self {
             control: create_channel(webrtcbin, Channel::Control, &handles.reports)?,
             data: create_channel(webrtcbin, Channel::Data, &handles.reports)?,
@@ -104,6 +105,33 @@ pub(super) fn detach(webrtcbin: &gst::Element) {
         }
         let _ = sink.set_active(false);
     }
+}
+
+/// Gives the elements inside the channels a bus of their own.
+///
+/// The bin that webrtcbin puts around each drops error messages without freeing them, with the
+/// element that they name, and then closes a channel whose elements may be gone (GStreamer before
+/// 1.29.2). An element that sends while the connection is taken down has such an error.
+fn take_errors(webrtcbin: &gst::Element, reports: &ReportSender) {
+    let Some(bin) = webrtcbin.downcast_ref::<gst::Bin>() else {
+        return;
+    };
+    let reports = reports.clone();
+    bin.connect_deep_element_added(move |_, parent, element| {
+        if parent.type_().name() != "WebRTCErrorIgnoreBin" {
+            return;
+        }
+        let reports = reports.clone();
+        let bus = gst::Bus::new();
+        bus.set_sync_handler(move |_, message| {
+            if let gst::MessageView::Error(error) = message.view() {
+                let error = error.error();
+                reports.fail(disconnected(format!("a data channel failed: {error}")));
+            }
+            gst::BusSyncReply::Drop
+        });
+        element.set_bus(Some(&bus));
+    });
 }
 
 fn create_channel(
