@@ -183,8 +183,14 @@ pub fn longest_gap(frames: &[Frame]) -> f64 {
     f64::from(gaps.max().unwrap_or_default()) / 1e6
 }
 
-/// Panics if a frame is repeated or out of order, or if more are missing than the few that an
-/// overloaded server drops before it encodes them.
+/// How many frames an overloaded server may drop before it encodes them. With two busy processes
+/// beside it on two processors the runtime 3.10.0 dropped up to 10 of 115; that no frame is missing
+/// is for `raw_video_has_no_missing_frame` to say.
+pub fn dropped_by_busy_server(frames: usize) -> u32 {
+    4 + frames as u32 / 8
+}
+
+/// Panics if a frame is repeated or out of order, or if more are missing than a busy server drops.
 pub fn assert_nearly_contiguous(frames: &[Frame]) {
     let mut missing = 0;
     for pair in frames.windows(2) {
@@ -192,9 +198,8 @@ pub fn assert_nearly_contiguous(frames: &[Frame]) {
         assert!(now > before, "frame {now} follows {before}");
         missing += now - before - 1;
     }
-    let allowed = 2 + frames.len() as u32 / 30;
     assert!(
-        missing <= allowed,
+        missing <= dropped_by_busy_server(frames.len()),
         "{missing} of {} are missing",
         frames.len()
     );
