@@ -161,6 +161,31 @@ pub(super) struct TransportHandles {
     pub receive_bandwidth: Arc<Mutex<ReceiveBandwidthEstimator>>,
 }
 
+impl TransportHandles {
+    pub(super) fn new(
+        commands: mpsc::Sender<TransportCommand>,
+        epoch: Instant,
+        reports: ReportSender,
+        taps: TrackTaps,
+        track_senders: TrackSenders,
+    ) -> Self {
+        Self {
+            reports,
+            commands,
+            taps,
+            track_senders,
+            last_received: Arc::new(LastReceived::new(epoch)),
+            gate: MediaGate::default(),
+            negotiated: NegotiatedTracks::default(),
+            rtp_clock: Arc::default(),
+            jitter_buffers: Arc::default(),
+            retransmission_timing: Arc::default(),
+            counters: Arc::default(),
+            receive_bandwidth: Arc::default(),
+        }
+    }
+}
+
 /// Whether media may pass.
 #[derive(Default, Clone)]
 pub(super) struct MediaGate {

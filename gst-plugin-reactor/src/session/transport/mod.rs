@@ -36,7 +36,7 @@ mod transport_cc;
 mod ulpfec;
 
 use std::{
-    sync::{Arc, mpsc},
+    sync::mpsc,
     thread::Builder,
     time::{Duration, Instant},
 };
@@ -46,7 +46,7 @@ use crate::{
     gst_helpers::internal,
     platform::{Error, lock},
 };
-use handles::{LastReceived, MediaGate, NegotiatedTracks, ReportSender, TransportHandles};
+use handles::{ReportSender, TransportHandles};
 use thread::TransportThread;
 
 pub use handles::bridge_clock;
@@ -69,20 +69,8 @@ impl Transport {
         track_senders: TrackSenders,
     ) -> Result<Self, Error> {
         let (commands, receiver) = mpsc::channel();
-        let handles = TransportHandles {
-            reports: ReportSender(reporter),
-            commands,
-            taps,
-            track_senders,
-            last_received: Arc::new(LastReceived::new(epoch)),
-            gate: MediaGate::default(),
-            negotiated: NegotiatedTracks::default(),
-            rtp_clock: Arc::default(),
-            jitter_buffers: Arc::default(),
-            retransmission_timing: Arc::default(),
-            counters: Arc::default(),
-            receive_bandwidth: Arc::default(),
-        };
+        let handles =
+            TransportHandles::new(commands, epoch, ReportSender(reporter), taps, track_senders);
         let thread = TransportThread::new(config, handles.clone());
         Builder::new()
             .name("reactor-peer".into())

@@ -5,6 +5,8 @@
 //! run on its own "pc" thread, and bus messages on any thread: both only queue
 //! reports and commands. Nothing of this pipeline's bus reaches the user's.
 
+use std::{sync::mpsc, time::Duration};
+
 use gst::{glib, prelude::*};
 use gst_webrtc::{
     WebRTCICEGatheringState, WebRTCPeerConnectionState, WebRTCRTPTransceiver,
@@ -54,6 +56,10 @@ const WEBRTCBIN_PARTS: [&str; 7] = [
     "sctpdec",
 ];
 
+/// How long webrtcbin may take to make an offer and the elements for it: some
+/// 5 ms on an idle machine.
+const OFFER_LIMIT: Duration = Duration::from_secs(5);
+
 /// Dropping it shuts the pipeline down.
 pub(super) struct PeerConnection {
     // Dropped before webrtcbin, whose disposal would use the channels after
@@ -65,6 +71,8 @@ pub(super) struct PeerConnection {
     senders: RtpSenders,
     remb: Remb,
     bandwidth_estimator: Option<BandwidthEstimator>,
+    /// Disconnected once the local description is set, or cannot be.
+    offering: mpsc::Receiver<()>,
     handles: TransportHandles,
 }
 
@@ -129,6 +137,7 @@ impl PeerConnection {
         let receivers = RtpReceivers::new(transceivers.into_iter().map(|init| init.track));
         receivers.connect_pad_added(&pipeline, &webrtcbin, &handles);
 
+        let (offered, offering) = mpsc::channel();
         let peer = Self {
             channels,
             pipeline,
@@ -137,14 +146,16 @@ impl PeerConnection {
             senders,
             remb,
             bandwidth_estimator,
+            offering,
             handles,
         };
         set_state(&peer.pipeline, gst::State::Playing)?;
-        peer.create_offer();
+        peer.create_offer(offered);
         Ok(peer)
     }
 
-    fn create_offer(&self) {
+    /// `offered` is dropped when that is over.
+    fn create_offer(&self, offered: mpsc::Sender<()>) {
         let handles = self.handles.clone();
         let webrtcbin = self.webrtcbin.downgrade();
         let promise = gst::Promise::with_change_func(move |reply| {
@@ -159,6 +170,7 @@ impl PeerConnection {
             let commands = handles.commands.clone();
             let set = gst::Promise::with_change_func(move |_| {
                 let _ = commands.send(TransportCommand::LocalDescriptionSet);
+                drop(offered);
             });
             webrtcbin.emit_by_name::<()>("set-local-description", &[&offer, &set]);
         });
@@ -270,6 +282,10 @@ impl Drop for PeerConnection {
             bus.unset_sync_handler();
             bus.set_flushing(true);
         }
+        // webrtcbin's own thread adds elements for the local description. One that it
+        // starts while webrtcbin stops is never freed: nicesrc, and with it libnice's
+        // agent and three descriptors (1.22).
+        let _ = self.offering.recv_timeout(OFFER_LIMIT);
         if let Some(bandwidth_estimator) = &self.bandwidth_estimator {
             bandwidth_estimator.unlock_state();
         }
@@ -391,4 +407,53 @@ fn set_state(pipeline: &gst::Pipeline, state: gst::State) -> Result<(), Error> {
         .set_state(state)
         .map(|_| ())
         .map_err(|_| internal(format!("the private pipeline does not go to {state:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::Arc,
+        thread::sleep,
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+    use crate::session::{
+        bridge::{TrackSenders, TrackTaps},
+        transport::handles::ReportSender,
+    };
+
+    const SLOW: Duration = Duration::from_millis(200);
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn webrtcbin_that_adds_elements_for_the_offer_is_not_stopped_meanwhile() {
+        gst::init().unwrap();
+        let webrtcbin = make("webrtcbin").unwrap();
+        let pipeline = gst::Pipeline::new();
+        pipeline.add(&webrtcbin).unwrap();
+        let (sender, states) = mpsc::channel();
+        let bin = webrtcbin.downcast_ref::<gst::Bin>().unwrap();
+        bin.connect_deep_element_added(move |bin, _, element| {
+            if element.factory().is_some_and(|f| f.name() == "nicesrc") {
+                let states = || (bin.current_state(), bin.pending_state());
+                let _ = sender.send(states());
+                sleep(SLOW);
+                let _ = sender.send(states());
+            }
+        });
+        let (commands, _received) = mpsc::channel();
+        let handles = TransportHandles::new(
+            commands,
+            Instant::now(),
+            ReportSender(Arc::new(|_| {})),
+            TrackTaps::default(),
+            TrackSenders::default(),
+        );
+        let peer = PeerConnection::start(pipeline, webrtcbin, handles, Vec::new()).unwrap();
+        let before = states.recv_timeout(LIMIT).unwrap();
+        drop(peer);
+        assert_eq!(before.0, gst::State::Playing);
+        assert_eq!(states.recv_timeout(LIMIT), Ok(before));
+    }
 }
