@@ -5,7 +5,7 @@
 # in several sessions at once and on lossy networks, and fetch a long recording, in turn, from the
 # playground on the same servers. The cost of encoding is measured, too. Figures are medians;
 # ratios are of pairs of one run. Options go to tests/bench/compare.py (--only, --runs, --seconds,
-# --size); a full run takes about 50 minutes. It prints figures and judges nothing.
+# --size, --plots); a full run takes about 50 minutes. It prints figures and judges nothing.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -19,6 +19,9 @@ serve=$root/examples/models/serve.sh
 "$serve" setup
 "$serve" setup --bench
 python=$("$serve" python --bench)
+if [[ " $* " == *" --plots"* ]]; then
+    "$python" -m pip install --quiet -r tests/bench/requirements-plots.txt
+fi
 cargo build --release -p reactor-tests --bin bench --bin reactor-relay
 target=${CARGO_TARGET_DIR:-$root/target}
 exec tests/netns.sh "$python" tests/bench/compare.py "$serve" "$target/release/bench" "$@"

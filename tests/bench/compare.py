@@ -15,7 +15,9 @@ lossy       as receive, by default settings, on networks that lose packets, both
             of its own, which its clients share (20 s by default, from the first frame on)
 narrow      as receive, through a link of 400, 700 and 1500 kbit/s with a queue of 30000 bytes (tc,
             in the namespace of tests/netns.sh): ours by default and with max-receive-bitrate, and
-            the official client (20 s by default, from the moment at which the session is ready)
+            the official client (20 s by default, from the moment at which the session is ready).
+            Then a link of 5000 kbit/s that carries 500 from 8 s to 18 s (35 s). --plots DIRECTORY
+            draws each client's latency, frames and bit rate over time as SVG
 ice         connecting through the stand-in for the cloud, which lists no ICE servers, or a STUN
             and a TURN server (UDP and TCP) that do not answer: a process's first connection, and
             the median of three more
@@ -30,10 +32,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pictures
+import plots
 from machine import Share
 
 HERE = Path(__file__).resolve().parent
@@ -84,6 +88,9 @@ NARROW = (
 ICE = ("connect_ms", "first_frame_ms", "connect_again_ms", "first_frame_again_ms")
 # The rate of the link and the bound that is set, bit/s.
 LINKS = ((400_000, 300_000), (700_000, 600_000), (1_500_000, 1_300_000))
+# What a link carries from a time on, s: bit/s.
+STEPS = {0: 5_000_000, 8: 500_000, 18: 5_000_000}
+STEP_SECONDS = 35
 # Networks of reactor-relay, both ways.
 NETWORKS = {
     "5 % loss, 40 ms jitter": ("--loss", "0.05", "--jitter", "40"),
@@ -234,34 +241,43 @@ class Bench:
         show(pairs, LOSSY, OURS)
 
     def narrow(self, size: str) -> None:
-        options = self._options
-        seconds = options.seconds or 20
+        seconds = self._options.seconds or 20
         for rate, bound in LINKS:
-            names = ("default", "bounded", "official")
-            runs = []
-            for _ in range(options.runs):
-                runs.append([])
-                for name in names:
-                    server = serve(options.serve, *size.split("x"))
-                    url = f"http://127.0.0.1:{server['port']}"
-                    properties = f"max-receive-bitrate={bound}" if name == "bounded" else ""
-                    command = [options.bench, "narrow", url, str(seconds), "0", properties]
-                    if name == "official":
-                        script = str(HERE / "official_narrow.py")
-                        command = [sys.executable, script, "--url", url, "--seconds", str(seconds)]
-                    try:
-                        with Link(rate):
-                            runs[-1].append(measure(command, seconds + 120))
-                    finally:
-                        stop = [options.serve, "stop", "--port", server["port"]]
-                        subprocess.run(stop, check=False, stdout=subprocess.DEVNULL)
-                print(json.dumps(dict(zip(names, runs[-1]))), flush=True)
-            print(f"\nnarrow: {rate // 1000} kbit/s, {size}, 30 frames/s, {seconds} s")
-            print(f"{'':20}" + "".join(f"{name:>26}" for name in names))
-            for figure in NARROW:
-                columns = ([run[figure] for run in column] for column in zip(*runs))
-                texts = (", ".join(str(value) for value in column) for column in columns)
-                print(f"{figure:20}" + "".join(f"{text:>26}" for text in texts), flush=True)
+            clients = {"default": "", "bounded": f"max-receive-bitrate={bound}", "official": None}
+            self._narrow(f"{rate // 1000} kbit/s", size, seconds, {0: rate}, clients)
+        steps = " - ".join(str(rate // 1000) for rate in STEPS.values())
+        clients = {"default": "", "official": None}
+        self._narrow(f"{steps} kbit/s", size, STEP_SECONDS, STEPS, clients)
+
+    def _narrow(self, title: str, size: str, seconds: float, steps: dict, clients: dict) -> None:
+        """`clients` are the names and our element's properties; the official client has none."""
+        options = self._options
+        runs = []
+        for n in range(options.runs):
+            runs.append([])
+            for properties in clients.values():
+                server = serve(options.serve, *size.split("x"))
+                url = f"http://127.0.0.1:{server['port']}"
+                command = [options.bench, "narrow", url, str(seconds), "0", properties]
+                if properties is None:
+                    script = str(HERE / "official_narrow.py")
+                    command = [sys.executable, script, "--url", url, "--seconds", str(seconds)]
+                try:
+                    with Link(steps):
+                        runs[-1].append(measure(command, seconds + 120))
+                finally:
+                    stop = [options.serve, "stop", "--port", server["port"]]
+                    subprocess.run(stop, check=False, stdout=subprocess.DEVNULL)
+            series = {name: run.pop("series") for name, run in zip(clients, runs[-1])}
+            print(json.dumps(dict(zip(clients, runs[-1]))), flush=True)
+            if options.plots:
+                plots.draw(options.plots, f"narrow, {title}, run {n + 1}", series)
+        print(f"\nnarrow: {title}, {size}, 30 frames/s, {seconds} s")
+        print(f"{'':20}" + "".join(f"{name:>26}" for name in clients))
+        for figure in NARROW:
+            columns = ([run[figure] for run in column] for column in zip(*runs))
+            texts = (", ".join(str(value) for value in column) for column in columns)
+            print(f"{figure:20}" + "".join(f"{text:>26}" for text in texts), flush=True)
 
     def ice(self, size: str) -> None:
         bench = self._options.bench
@@ -327,23 +343,34 @@ class Network(Serving):
 
 
 class Link:
-    """Limits the rate of lo while the context is entered, as tests/common/bandwidth_limit.rs."""
+    """Limits the rate of lo while the context is entered, as tests/common/bandwidth_limit.rs.
+    `steps` are what it carries from a time on, s: bit/s, 0 the first.
+    """
 
-    def __init__(self, bits_per_second: int) -> None:
+    def __init__(self, steps: dict[int, int]) -> None:
         if not Path("/sys/class/net/reactor0").exists():
             sys.exit("narrow: only in the network of tests/netns.sh")
-        self._rate = bits_per_second
+        self._first = steps[0]
+        later = ((at, rate) for at, rate in steps.items() if at)
+        self._timers = [threading.Timer(at, self._shape, ["change", rate]) for at, rate in later]
+
+    def _shape(self, verb: str, rate: int) -> None:
+        shape = f"class {verb} dev lo parent 1: classid 1:1 htb rate {rate}bit"
+        self._tc(f"{shape} burst 3000 quantum 3000")
+
+    def _tc(self, command: str) -> None:
+        subprocess.run(["tc", *command.split()], check=True)
 
     def __enter__(self) -> None:
-        shape = f"class add dev lo parent 1: classid 1:1 htb rate {self._rate}bit"
-        for command in (
-            "qdisc add dev lo root handle 1: htb default 1",
-            f"{shape} burst 3000 quantum 3000",
-            "qdisc add dev lo parent 1:1 handle 10: bfifo limit 30000",
-        ):
-            subprocess.run(["tc", *command.split()], check=True)
+        self._tc("qdisc add dev lo root handle 1: htb default 1")
+        self._shape("add", self._first)
+        self._tc("qdisc add dev lo parent 1:1 handle 10: bfifo limit 30000")
+        for timer in self._timers:
+            timer.start()
 
     def __exit__(self, *_) -> None:
+        for timer in self._timers:
+            timer.cancel()
         subprocess.run(["tc", "qdisc", "del", "dev", "lo", "root"], check=False)
 
 
@@ -382,6 +409,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--seconds", type=float, help="of each run [10, lossy: 20]")
     parser.add_argument("--latency", type=int, default=10, help="our jitter buffer, ms")
+    parser.add_argument("--plots", metavar="DIRECTORY", type=Path, help="SVG of narrow's runs")
     parser.add_argument("--size", action="append", help="WIDTHxHEIGHT, may be repeated")
     parser.add_argument("--segments", type=int, default=3600, help="of 2 s, of the clip")
     options = parser.parse_args()

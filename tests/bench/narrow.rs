@@ -19,6 +19,8 @@ use crate::{
 };
 
 const READY_LIMIT: Duration = Duration::from_secs(30);
+/// How often the bytes that arrived are read.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// `properties` are set on the element.
 pub fn run(options: &Options, properties: &str) -> Value {
@@ -37,7 +39,11 @@ pub fn run(options: &Options, properties: &str) -> Value {
     running.play();
     wait_for_status(&running.by_name("r"), "ready", READY_LIMIT);
     let (ready, begin) = (started.elapsed(), monotonic_us());
-    let (cpu, window) = cpu_over(options.window);
+    let (bytes, (cpu, window)) = std::thread::scope(|scope| {
+        let sampler = scope.spawn(|| sample_bytes(&running.by_name("r"), options.window));
+        let measured = cpu_over(options.window);
+        (sampler.join().unwrap_or_default(), measured)
+    });
     let frames = reader.frames();
     let stats: gst::Structure = running.by_name("r").property("stats");
     running.stop();
@@ -57,7 +63,26 @@ pub fn run(options: &Options, properties: &str) -> Value {
         "seconds": window.as_secs_f64(),
         "buffer_ms": stats.get::<u32>("latency-ms").ok(),
         "per_second": per_second(&seen, &ages, window),
+        "series": {
+            "frames": Vec::from_iter(seen.iter().map(|ms| round(*ms)).zip(ages.iter().map(|ms| round(*ms)))),
+            "bytes": bytes,
+        },
     })
+}
+
+/// The bytes of video that have arrived, each with its time in ms.
+fn sample_bytes(element: &gst::Element, window: Duration) -> Vec<(f64, u64)> {
+    let begin = Instant::now();
+    let mut samples = Vec::new();
+    while begin.elapsed() < window {
+        let stats: gst::Structure = element.property("stats");
+        let pad = stats.get::<gst::Structure>("video_main_video").ok();
+        let bytes = pad.and_then(|pad| pad.get::<u64>("bytes").ok());
+        let at = begin.elapsed().as_secs_f64() * 1000.0;
+        samples.push((round(at), bytes.unwrap_or_default()));
+        std::thread::sleep(SAMPLE_INTERVAL);
+    }
+    samples
 }
 
 fn age_ms(frame: &Frame) -> f64 {

@@ -31,6 +31,16 @@ class Meter:
             self.frames.append((now, ms_since(now, emitted)))
 
 
+async def sample_bytes(reactor: Reactor, begin: float, seconds: float) -> list[list]:
+    samples = []
+    while time.monotonic() - begin < seconds:
+        stats = await reactor.get_stats()
+        received = [s.bytes_received or 0 for s in stats.inbound if s.kind == "video"]
+        samples.append([round((time.monotonic() - begin) * 1000, 2), sum(received)])
+        await asyncio.sleep(0.5)
+    return samples
+
+
 def per_second(frames: list[tuple[float, float]], seconds: int) -> list[list]:
     ages = [[age for seen, age in frames if int(seen / 1000) == n] for n in range(seconds)]
     return [[len(of_second), percentile(of_second, 0.5)] for of_second in ages]
@@ -49,7 +59,7 @@ async def main() -> int:
     try:
         ready, begin = time.monotonic(), now_us()
         cpu = cpu_seconds()
-        await asyncio.sleep(options.seconds)
+        samples = await sample_bytes(reactor, ready, options.seconds)
         cpu, window = cpu_seconds() - cpu, time.monotonic() - ready
         received = list(meter.frames)
     finally:
@@ -71,6 +81,10 @@ async def main() -> int:
                 "cpu_seconds": round(cpu, 2),
                 "seconds": round(window, 3),
                 "per_second": per_second(frames, int(options.seconds)),
+                "series": {
+                    "frames": [[round(seen, 2), age] for seen, age in frames],
+                    "bytes": samples,
+                },
             }
         )
     )
