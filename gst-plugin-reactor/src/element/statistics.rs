@@ -24,6 +24,10 @@ pub fn connection(statistics: &ConnectionStatistics) -> gst::Structure {
             "available-outgoing-bitrate",
             statistics.available_outgoing_bitrate.map(f64::from),
         )
+        .field_if_some(
+            "available-incoming-bitrate",
+            statistics.available_incoming_bitrate.map(f64::from),
+        )
         .field_if_some("incoming-bitrate", received.bitrate)
         .field_if_some("outgoing-bitrate", sent.bitrate)
         .field("packets-received", received.packets)

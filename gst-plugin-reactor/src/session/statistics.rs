@@ -15,6 +15,8 @@ pub struct ConnectionStatistics {
     pub round_trip_time: Option<f64>,
     /// The bandwidth estimate for what is sent, in bits per second.
     pub available_outgoing_bitrate: Option<u32>,
+    /// What the link was last seen to carry down, in bits per second.
+    pub available_incoming_bitrate: Option<u32>,
     pub candidate_pair: Option<CandidatePair>,
     /// As in `RTCDtlsTransportState`.
     pub dtls_state: Option<String>,

@@ -68,6 +68,16 @@ const SOON: Duration = Duration::from_secs(20);
 const START_SHARE: u32 = 3;
 const MAX_START_BITRATE: u32 = 4_000_000;
 
+/// A queue that stands for longer is not lowered by the server itself: what it sends
+/// is bounded by messages then, to this part of what passes.
+const QUEUE_LIMIT: Duration = Duration::from_secs(1);
+const REMB_SHARE: f64 = 0.85;
+/// Without a queue, that bound is raised in steps, until no more than a part of it
+/// arrives.
+const REMB_STEP_AFTER: Duration = Duration::from_secs(2);
+const REMB_STEP: f64 = 1.25;
+const REMB_UNUSED: f64 = 0.5;
+
 /// The bound that the link makes necessary.
 #[derive(Debug)]
 pub(super) struct LinkBound {
@@ -85,6 +95,10 @@ pub(super) struct LinkBound {
     /// When anything arrived last.
     last_arrival: Duration,
     measurement: Measurement,
+    /// Since when a queue stands that the server itself should lower.
+    queued_since: Option<Duration>,
+    /// The bound by messages on this connection, and when it was set.
+    remb: Option<(u32, Duration)>,
 }
 
 /// Of what the link carries, while there is a bound.
@@ -112,6 +126,8 @@ impl Default for LinkBound {
             next_look: NEVER,
             last_arrival: Duration::ZERO,
             measurement: Measurement::default(),
+            queued_since: None,
+            remb: None,
         }
     }
 }
@@ -124,6 +140,7 @@ impl LinkBound {
     /// The connection was replaced, for whatever reason.
     pub(super) fn end_draining(&mut self) {
         self.draining = None;
+        (self.queued_since, self.remb) = (None, None);
     }
 
     pub(super) fn arrived(&mut self, at: Duration) {
@@ -153,9 +170,9 @@ impl Machine {
         let (wanted, offered) = (self.receive_bound(), self.offered_receive_bitrate);
         match wanted {
             // The offer's bound is enough; one by messages is lifted.
-            _ if wanted == offered => self.actions.push(Action::SetMaxReceiveBitrate(None)),
+            _ if wanted == offered => self.send_receive_bound(None),
             Some(bitrate) if bitrate >= MIN_ESTIMATE && offered.is_none_or(|o| bitrate <= o) => {
-                self.actions.push(Action::SetMaxReceiveBitrate(wanted));
+                self.send_receive_bound(wanted);
             }
             _ => self.replace_connection(),
         }
@@ -180,15 +197,56 @@ impl Machine {
             return self.link_measured(capacity, is_new);
         }
         if !link.queued {
+            self.raise_remb(link.received);
             return self.look_for_room(link.capacity);
         }
         let requested = self.link_bound.measurement.requested;
         let is_ours = requested.is_some_and(|at| self.now < at + MEASUREMENT_QUEUE);
-        // The server itself lowers what is above its least estimate.
-        if !is_ours && link.received < MIN_ESTIMATE_RECEIVED {
+        if link.received >= MIN_ESTIMATE_RECEIVED {
+            self.lower_remb(link.received);
+        } else if !is_ours {
             let present = self.receive_bound().unwrap_or(u32::MAX);
             self.lower_link_bound(share(link.received.min(present)), is_new);
         }
+    }
+
+    /// Bounds what the server sends by messages, in bits per second: to this and
+    /// to what the link makes necessary.
+    fn send_receive_bound(&mut self, bitrate: Option<u32>) {
+        let remb = self.link_bound.remb.map(|(bitrate, _)| bitrate);
+        let bound = [bitrate, remb].into_iter().flatten().min();
+        self.actions.push(Action::SetMaxReceiveBitrate(bound));
+    }
+
+    /// The server lowers what is above its least estimate by itself, unless a queue
+    /// stands for a long time.
+    fn lower_remb(&mut self, received: u32) {
+        let link = &mut self.link_bound;
+        let since = *link.queued_since.get_or_insert(self.now);
+        let present = link.remb.map_or(u32::MAX, |(bitrate, _)| bitrate);
+        let bitrate = ((f64::from(received) * REMB_SHARE) as u32).max(MIN_ESTIMATE);
+        if self.now.saturating_sub(since) >= QUEUE_LIMIT && bitrate < present {
+            link.queued_since = None;
+            self.set_remb(Some(bitrate));
+        }
+    }
+
+    fn raise_remb(&mut self, received: u32) {
+        self.link_bound.queued_since = None;
+        let Some((bitrate, set)) = self.link_bound.remb else {
+            return;
+        };
+        if self.now.saturating_sub(set) >= REMB_STEP_AFTER {
+            let is_unused = f64::from(received) < f64::from(bitrate) * REMB_UNUSED;
+            let raised = (f64::from(bitrate) * REMB_STEP) as u32;
+            self.set_remb((!is_unused).then_some(raised));
+        }
+    }
+
+    fn set_remb(&mut self, bitrate: Option<u32>) {
+        self.link_bound.remb = bitrate.map(|bitrate| (bitrate, self.now));
+        let users = self.receive_bound();
+        self.send_receive_bound(users.filter(|_| users != self.offered_receive_bitrate));
     }
 
     fn link_measured(&mut self, capacity: u32, is_new: bool) {

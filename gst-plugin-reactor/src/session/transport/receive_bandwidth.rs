@@ -81,6 +81,8 @@ pub(super) struct ReceiveBandwidthEstimator {
     pairs: VecDeque<(Duration, u32, Duration)>,
     train: PacketTrain,
     assessed: Duration,
+    /// What the link carries, in bits per second, or more.
+    available: Option<u32>,
     /// When a packet last came after one that was sent later.
     reordered: Option<Duration>,
     /// All packets were late at some time since [`Self::take_late`].
@@ -159,12 +161,22 @@ impl ReceiveBandwidthEstimator {
         }
         self.assessed = arrival.at;
         self.was_late |= is_late;
+        // Only what fills the link shows how little it carries.
+        let filled = measured.or(queued.then_some(received));
+        let arrives = (since >= INTERVAL).then_some(received);
+        self.available = filled.or(self.available.max(arrives));
         Some(LinkState {
             received,
             queued,
             capacity: self.capacity(arrival.at),
             measured,
         })
+    }
+
+    /// What the link was last seen to carry, in bits per second: what passed when
+    /// it was full, or more that arrived since.
+    pub(super) fn available(&self) -> Option<u32> {
+        self.available
     }
 
     /// When the last packet arrived.
@@ -397,6 +409,14 @@ mod tests {
             let state = path.run(ms(1500)).queued().expect("a queue");
             let error = state.received.abs_diff(capacity);
             assert!(error < capacity / 10, "{capacity}: {state:?}");
+            let available = path.estimator.available().expect("an estimate");
+            let error = available.abs_diff(capacity);
+            assert!(error < capacity / 5, "{capacity}: {available}");
+            // The link carries more: at least what arrives.
+            path.capacity = 20_000_000;
+            path.run(ms(5000));
+            let available = path.estimator.available().expect("an estimate");
+            assert!(available >= sent, "{available} of {sent}");
         }
     }
 

@@ -51,6 +51,7 @@ pub(super) fn read(
     ConnectionStatistics {
         round_trip_time,
         available_outgoing_bitrate: None,
+        available_incoming_bitrate: lock(&handles.receive_bandwidth).available(),
         candidate_pair: candidate_pair(&reports),
         dtls_state,
         ice_state,

@@ -170,9 +170,45 @@ fn queue_lowers_bound_at_once_and_again() {
 #[test]
 fn queue_that_server_can_lower_changes_nothing() {
     let mut harness = Harness::resumed(unbounded());
-    assert_eq!(harness.observe(&queue(700_000), 30), "");
-    assert_eq!(harness.observe(&room(Some(100_000_000)), 100), "");
+    for _ in 0..10 {
+        assert_eq!(harness.observe(&queue(700_000), 10), "");
+        assert_eq!(harness.observe(&room(Some(100_000_000)), 10), "");
+    }
     assert_eq!(harness.observe(&measured(100_000_000), 10), "");
+}
+
+#[test]
+fn queue_that_server_does_not_lower_is_bounded_by_messages() {
+    let bounded = |bitrate| vec![Action::SetMaxReceiveBitrate(bitrate)];
+    let mut harness = Harness::resumed(unbounded());
+    harness.observe(&queue(1_000_000), 10);
+    harness.now += ms(100);
+    assert_eq!(harness.handle(queue(1_000_000)), bounded(Some(850_000)));
+    // It takes a while.
+    assert_eq!(harness.observe(&queue(900_000), 9), "");
+    assert_eq!(harness.observe(&queue(700_000), 2), "bound");
+    // The user's own bound is kept.
+    assert_eq!(harness.handle(bound(Some(520_000))), bounded(Some(520_000)));
+    assert_eq!(harness.handle(bound(None)), bounded(Some(595_000)));
+    let sending = Input::LinkObserved(LinkState {
+        received: 600_000,
+        queued: false,
+        capacity: None,
+        measured: None,
+    });
+    harness.now += ms(2000);
+    assert_eq!(harness.handle(sending.clone()), bounded(Some(743_750)));
+    assert_eq!(harness.observe(&sending, 19), "");
+    harness.now += ms(100);
+    assert_eq!(harness.handle(sending.clone()), bounded(Some(929_687)));
+    harness.now += ms(2000);
+    assert_eq!(harness.handle(sending.clone()), bounded(Some(1_162_108)));
+    harness.now += ms(2000);
+    assert_eq!(harness.handle(sending.clone()), bounded(Some(1_452_635)));
+    harness.now += ms(2000);
+    // The server does not send that much.
+    assert_eq!(harness.handle(sending.clone()), bounded(None));
+    assert_eq!(harness.observe(&sending, 100), "");
 }
 
 #[test]
