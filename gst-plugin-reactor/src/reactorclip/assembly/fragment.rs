@@ -14,6 +14,7 @@ use mp4_atom::{Tfdt, Tfhd, Trun, TrunEntry};
 use super::{
     errors::corrupt,
     init_section::{ClipTrack, InitSection},
+    timescale::is_plausible,
 };
 use crate::platform::{
     Error,
@@ -36,9 +37,8 @@ pub(super) struct Sample {
 
 /// sample_is_non_sync_sample in a sample's flags.
 const NON_SYNC_SAMPLE: u32 = 0x0001_0000;
-/// The largest time that is accepted, in units of a time scale; larger ones
-/// could overflow.
-const MAX_TIME: u64 = 1 << 50;
+/// The samples that one segment may have: of PCM, one for every tick, 20 s.
+const MAX_SAMPLES: usize = 1 << 20;
 
 /// The samples of each track, in the order of the initialization section.
 pub(super) fn read_samples(
@@ -59,6 +59,7 @@ fn parse(init_section: &InitSection, segment: &Bytes) -> Result<Vec<Vec<Sample>>
         segment,
         media: media.map(|found| found.body.clone()).collect(),
         samples: vec![Vec::new(); init_section.tracks.len()],
+        count: 0,
     };
     let mut fragments = found.iter().filter(|found| found.is(b"moof")).peekable();
     if fragments.peek().is_none() {
@@ -87,6 +88,8 @@ struct FragmentReader<'a> {
     /// The bodies of the mdat boxes, as offsets in the segment.
     media: Vec<Range<usize>>,
     samples: Vec<Vec<Sample>>,
+    /// All of them, by what the headers say.
+    count: usize,
 }
 
 impl FragmentReader<'_> {
@@ -134,9 +137,10 @@ impl FragmentReader<'_> {
                     .checked_add_signed(offset as isize)
                     .ok_or("its data begin before it")?;
             }
-            // Each sample has at least one byte.
-            if trun.samples.len() > self.segment.len() {
-                return Err("it counts more samples than it has bytes".into());
+            // A count is a few bytes, whatever it is, and its samples may all be one byte.
+            self.count += trun.samples.len();
+            if self.count > MAX_SAMPLES.min(self.segment.len()) {
+                return Err("it counts more samples than it can have".into());
             }
             for entry in trun.samples.iter() {
                 let sample = self.read_sample(track, &tfhd, &entry, dts, &mut at)?;
@@ -174,13 +178,13 @@ impl FragmentReader<'_> {
                 "{size} bytes of a sample at byte {start} are not in its media data"
             ));
         }
-        if dts > MAX_TIME {
-            return Err("its time is beyond all bounds".into());
-        }
+        let time = i64::try_from(dts)
+            .ok()
+            .filter(|time| is_plausible(*time, track.timescale));
+        let dts = time.ok_or("its time is beyond all bounds")? + track.edit_offset;
         *at = end;
         let data = self.segment.slice(start..end);
         check_nal_units(track, &data)?;
-        let dts = dts as i64 + track.edit_offset;
         Ok(Sample {
             data,
             dts,

@@ -12,7 +12,7 @@ use super::{
     caps,
     debug::CAT,
     errors::{invalid, unsupported},
-    timescale::scale,
+    timescale::{is_plausible, scale},
 };
 use crate::platform::{
     Error,
@@ -176,6 +176,10 @@ fn parse_track(
         Some(found) => found.decode()?,
         None => Elst::default(),
     };
+    let edit_offset = edit_offset(&edits, movie.timescale, media.timescale);
+    if !is_plausible(edit_offset, media.timescale) {
+        return Err("its edit list is beyond all bounds".into());
+    }
     let defaults = defaults.iter().find(|trex| trex.track_id == id);
     // Its entries are boxes, after version, flags and count.
     let stsd = trak.descendant(&[b"mdia", b"minf", b"stbl", b"stsd"]);
@@ -185,7 +189,7 @@ fn parse_track(
         kind,
         timescale: media.timescale,
         format: entry.map_or("nothing known".into(), |entry| entry.kind.to_string()),
-        edit_offset: edit_offset(&edits, movie.timescale, media.timescale),
+        edit_offset,
         defaults: defaults.cloned().unwrap_or_default(),
         caps: gst::Caps::new_empty(),
         nal_length_size: None,

@@ -10,7 +10,7 @@ use super::{
     errors::{corrupt, invalid},
     fragment::Sample,
     init_section::InitSection,
-    timescale::{to_ns, to_ticks},
+    timescale::{MAX_NS, is_plausible, to_ns, to_ticks},
 };
 use crate::platform::{Error, track::Kind};
 
@@ -82,10 +82,13 @@ impl PresentationTimeline {
             self.begin_part(samples);
         }
         self.segments += 1;
-        self.last_duration = i64::try_from(duration.as_nanos()).unwrap_or(0);
-        self.playlist_duration += self.last_duration;
+        self.last_duration = i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+        self.playlist_duration = self.playlist_duration.saturating_add(self.last_duration);
         for (track, samples) in self.tracks.iter_mut().zip(samples) {
             let offset = to_ticks(self.offset, track.timescale);
+            if !is_plausible(offset, track.timescale) {
+                return Err(endless());
+            }
             for sample in samples.iter_mut() {
                 sample.dts += offset;
                 sample.pts += offset;
@@ -99,6 +102,9 @@ impl PresentationTimeline {
         let ends = self.tracks.iter().filter(|track| track.last_dts.is_some());
         let end = ends.min_by_key(|track| track.kind != Kind::Video);
         self.end = end.map_or(self.end, |track| track.end);
+        if self.end > MAX_NS {
+            return Err(endless());
+        }
         self.media_duration = self.media_duration.max(self.end - self.begin);
         Ok(())
     }
@@ -118,7 +124,7 @@ impl PresentationTimeline {
     /// The new part begins where the one before ended.
     fn begin_part(&mut self, samples: &mut [Vec<Sample>]) {
         let begin = self.begin_of(samples);
-        self.tolerance += self.last_duration;
+        self.tolerance = self.tolerance.saturating_add(self.last_duration);
         if self.is_empty() {
             self.begin = begin;
             self.end = begin;
@@ -157,7 +163,7 @@ impl PresentationTimeline {
         if self.is_empty() {
             return Err(invalid("the clip has no segments"));
         }
-        let tolerance = self.tolerance + self.last_duration;
+        let tolerance = self.tolerance.saturating_add(self.last_duration);
         let difference = (self.playlist_duration - self.media_duration).abs();
         if self.playlist_duration > 0 && difference > tolerance {
             let seconds = |ns: i64| ns as f64 / 1e9;
@@ -169,6 +175,10 @@ impl PresentationTimeline {
         }
         Ok(())
     }
+}
+
+fn endless() -> Error {
+    corrupt("the segments play for longer than anything can")
 }
 
 impl TrackTimeline {

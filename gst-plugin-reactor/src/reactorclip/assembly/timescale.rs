@@ -3,6 +3,17 @@
 //! Conversion of times between time scales (ISO/IEC 14496-12, 3.1). Pure
 //! functions.
 
+/// The largest time of a recording, in units of its time scale and in nanoseconds: from
+/// any epoch, and so that sums of a few of them cannot overflow.
+const MAX_TICKS: i64 = 1 << 50;
+pub(super) const MAX_NS: i64 = 1 << 61;
+
+/// Whether a time, which may be negative, is not beyond all bounds.
+pub(super) fn is_plausible(ticks: i64, timescale: u32) -> bool {
+    let is_below = |time: i64, limit: i64| (-limit..=limit).contains(&time);
+    is_below(ticks, MAX_TICKS) && is_below(to_ns(ticks, timescale), MAX_NS)
+}
+
 /// Nanoseconds from units of a time scale, to the nearest.
 pub(super) fn to_ns(ticks: i64, timescale: u32) -> i64 {
     scale(ticks, 1_000_000_000, timescale)
@@ -18,7 +29,7 @@ pub(super) fn to_ticks(ns: i64, timescale: u32) -> i64 {
 pub(super) fn scale(value: i64, to: u32, from: u32) -> i64 {
     let (to, from) = (i128::from(to), i128::from(from.max(1)));
     let scaled = (i128::from(value) * to + from / 2).div_euclid(from);
-    i64::try_from(scaled).unwrap_or(i64::MAX)
+    scaled.clamp(i64::MIN.into(), i64::MAX.into()) as i64
 }
 
 /// A movie time scale in which the times of all tracks are exact, if there is

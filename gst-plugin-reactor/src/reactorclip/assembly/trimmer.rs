@@ -13,7 +13,7 @@ use super::{
     errors::unsupported,
     fragment::Sample,
     init_section::InitSection,
-    timescale::{to_ns, to_ticks},
+    timescale::{MAX_NS, to_ns, to_ticks},
     window::Window,
 };
 use crate::platform::{Error, track::Kind};
@@ -130,7 +130,8 @@ impl Trimmer {
     /// offset (the audio encoder's priming, the reordering).
     fn find_zero(&mut self, samples: &[Vec<Sample>], duration: Duration) {
         let duration = i64::try_from(duration.as_nanos()).unwrap_or(0);
-        let start = (self.requested.start * 1e9) as i64;
+        let ns = |seconds: f64| ((seconds * 1e9) as i64).min(MAX_NS);
+        let start = ns(self.requested.start);
         let first = samples.get(self.lead).and_then(|samples| samples.first());
         if let (Some(track), Some(first)) = (self.tracks.get(self.lead), first)
             && track.kind == Kind::Video
@@ -141,7 +142,7 @@ impl Trimmer {
                 self.zero = offset;
             }
         }
-        let end = (self.requested.end * 1e9) as i64;
+        let end = ns(self.requested.end);
         self.window = Some((start + self.zero, end + self.zero));
     }
 
@@ -237,7 +238,7 @@ impl TrackBuffer {
     /// can be decoded.
     fn find_keyframe(&self, start: i64) -> usize {
         let start = to_ticks(start, self.timescale);
-        let before = |s: &Sample| s.sync && s.pts <= start + s.duration / 2;
+        let before = |s: &Sample| s.sync && s.pts <= start.saturating_add(s.duration / 2);
         self.pending.iter().rposition(before).unwrap_or(0)
     }
 

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::media::*;
+use super::{
+    super::{fragment::read_samples, init_section::InitSection},
+    media::*,
+};
 use crate::platform::{
     mp4_boxes::{Mp4Box, all_boxes},
     recording::ClipSegment,
@@ -72,20 +75,20 @@ fn boxes_damaged_do_not_panic_or_hang() {
     let recording = made(H264, "320x180", 2);
     let whole = &recording.segments[0];
     let index = find(whole, b"mdat").body.start;
-    let header = super::super::init_section::InitSection::parse(&recording.init_section).unwrap();
+    let header = InitSection::parse(&recording.init_section).unwrap();
     for at in (0..index).step_by(3) {
         for value in [0, 0x7f, 0xff] {
             let mut bytes = whole.to_vec();
             bytes[at] = value;
             // Either result will do.
-            let _ = super::super::fragment::read_samples(&header, &bytes.into());
+            let _ = read_samples(&header, &bytes.into());
         }
     }
     for at in 0..recording.init_section.len() {
         for value in [0, 0xff] {
             let mut bytes = recording.init_section.to_vec();
             bytes[at] = value;
-            let _ = super::super::init_section::InitSection::parse(&bytes.into());
+            let _ = InitSection::parse(&bytes.into());
         }
     }
 }
@@ -121,6 +124,61 @@ fn segments_with_gap_are_refused() {
     let mut clip = recording.clip(0..2);
     clip.push(segment(&recording.segments[1]));
     fails(clip, "CHUNK_FETCH_FAILED", "goes back by");
+}
+
+/// A box of these bytes.
+fn atom(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
+    let size = u32::try_from(8 + body.len()).unwrap();
+    [&size.to_be_bytes(), kind.as_slice(), body].concat()
+}
+
+/// Numbers of 32 bits, one after the other.
+fn numbers(numbers: &[u32]) -> Vec<u8> {
+    numbers.iter().flat_map(|n| n.to_be_bytes()).collect()
+}
+
+#[test]
+fn samples_sharing_bytes_take_no_memory() {
+    const COUNT: u32 = 6000;
+    let recording = recording(H264);
+    // Of the audio track: 1 byte and 1 tick for each sample; from the same byte each time.
+    let tfhd = atom(b"tfhd", &numbers(&[0x02_0018, 2, 1, 1]));
+    let tfdt = atom(b"tfdt", &numbers(&[0, 0]));
+    let trun = |offset| atom(b"trun", &numbers(&[1, COUNT, offset]));
+    let fragment = |runs: usize, offset: u32| {
+        let traf = [tfhd.clone(), tfdt.clone(), trun(offset).repeat(runs)].concat();
+        let moof = atom(b"moof", &atom(b"traf", &traf));
+        let data = atom(b"mdat", &vec![0; COUNT as usize]);
+        (
+            u32::try_from(moof.len()).unwrap() + 8,
+            [moof, data].concat(),
+        )
+    };
+    for (runs, is_accepted) in [(1, true), (100, false)] {
+        let (offset, _) = fragment(runs, 0);
+        let (_, bytes) = fragment(runs, offset);
+        let header = InitSection::parse(&recording.init_section).unwrap();
+        let samples = read_samples(&header, &bytes.into());
+        assert_eq!(samples.is_ok(), is_accepted, "{runs}");
+        if let Err(error) = samples {
+            assert!(error.message.contains("more samples than"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn times_beyond_all_bounds_are_refused() {
+    let late = |bytes: &mut Vec<u8>| {
+        let at = bytes.windows(4).position(|kind| kind == b"tfdt").unwrap();
+        bytes[at + 8..at + 16].copy_from_slice(&(1u64 << 49).to_be_bytes());
+    };
+    fails(damaged(late), "CHUNK_FETCH_FAILED", "beyond all bounds");
+    let mut clip = recording(H264).clip(0..2);
+    clip[1].duration = Duration::MAX;
+    fails(clip.clone(), "CHUNK_FETCH_FAILED", "the playlist says");
+    clip[2].duration = Duration::MAX;
+    clip[2] = discontinuous(clip[2].clone());
+    assert!(assemble(clip, Some((0.0, 1e300))).is_ok());
 }
 
 #[test]
