@@ -6,6 +6,9 @@
 //! when GStreamer loads the plugin. It does nothing else.
 
 mod element;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gst_helpers;
 mod meta;
 mod platform;

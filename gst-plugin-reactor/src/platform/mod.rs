@@ -10,6 +10,8 @@ pub mod commands;
 pub mod coordinator;
 pub mod endpoint;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod http;
 pub mod json_text;
 mod local_file;

@@ -11,6 +11,8 @@
 mod download;
 mod errors;
 mod events;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod limits;
 mod location;
 mod media_playlist;

@@ -102,17 +102,8 @@ impl Signaling {
         let reply = self
             .call(Method::GET, &["ice_servers"], "ice_servers", None)
             .await?;
-        let list: IceServers = serde_json::from_value(reply.json()?)
-            .map_err(|_| reply.protocol_error("the list of ICE servers is malformed"))?;
-        let server = |server: WireIceServer| {
-            let (username, password) = server.credentials.map(|c| (c.username, c.password)).unzip();
-            IceServer {
-                uris: server.uris,
-                username,
-                password,
-            }
-        };
-        Ok(list.ice_servers.into_iter().map(server).collect())
+        parse_ice_servers(reply.json()?)
+            .ok_or_else(|| reply.protocol_error("the list of ICE servers is malformed"))
     }
 
     /// Reserves a connection and returns its id.
@@ -237,6 +228,20 @@ impl Signaling {
         };
         self.endpoint.send(call).await
     }
+}
+
+/// The servers in the reply to a request for them; `None` if it is malformed.
+pub fn parse_ice_servers(reply: Value) -> Option<Vec<IceServer>> {
+    let server = |server: WireIceServer| {
+        let (username, password) = server.credentials.map(|c| (c.username, c.password)).unzip();
+        IceServer {
+            uris: server.uris,
+            username,
+            password,
+        }
+    };
+    let list: IceServers = serde_json::from_value(reply).ok()?;
+    Some(list.ice_servers.into_iter().map(server).collect())
 }
 
 fn client_info() -> Value {

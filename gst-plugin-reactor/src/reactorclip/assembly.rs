@@ -14,6 +14,8 @@ mod debug;
 mod edit_list;
 mod errors;
 mod fragment;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod init_section;
 mod movie_writer;
 mod muxer;

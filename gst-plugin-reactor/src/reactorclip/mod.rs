@@ -44,6 +44,9 @@ mod progress;
 mod request_timing;
 mod settings;
 
+#[cfg(any(test, fuzzing))]
+pub use assembly::fuzzing;
+
 use gst::{glib, prelude::*};
 
 glib::wrapper! {

@@ -47,6 +47,8 @@ mod end_of_stream;
 mod event;
 mod event_handler;
 mod frame_rate;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod gap_filler;
 mod imp;
 mod messages;

@@ -39,6 +39,8 @@ pub use replies::{Reply, ReplyCallback, UploadCallback};
 pub use runtime::{Timer, run_after, run_blocking, run_repeatedly, runtime};
 pub use track_state::TrackState;
 pub use transport::bridge_clock;
+#[cfg(any(test, fuzzing))]
+pub use transport::fuzzing;
 
 pub use crate::platform::lock;
 

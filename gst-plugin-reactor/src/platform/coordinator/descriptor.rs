@@ -101,7 +101,7 @@ impl SessionDescriptor {
         }
     }
 
-    pub(super) fn from_value(raw: Value) -> Result<Self, String> {
+    pub(in crate::platform) fn from_value(raw: Value) -> Result<Self, String> {
         let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
         let required = |name: &str| {
             text(raw.get(name))

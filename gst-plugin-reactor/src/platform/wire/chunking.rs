@@ -124,6 +124,15 @@ impl Reassembler {
         }
     }
 
+    /// The bytes that are kept for a message that is not complete.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn held(&self) -> usize {
+        match &self.state {
+            State::Partial { payload, .. } => payload.len(),
+            State::Idle | State::Skipping => 0,
+        }
+    }
+
     /// Takes a frame of the channel, and returns the message that it completes.
     pub fn push(&mut self, frame: WireFrame) -> Result<Option<WireFrame>, Error> {
         if let Framing::Plain { .. } = self.framing {

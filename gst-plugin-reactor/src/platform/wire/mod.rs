@@ -11,6 +11,8 @@
 pub mod chunking;
 mod client_stats;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod message;
 mod pending_requests;
 mod proto;

@@ -123,7 +123,7 @@ impl<'a> Address<'a> {
     }
 }
 
-fn stun_uri(server: &IceServer) -> Option<String> {
+pub(super) fn stun_uri(server: &IceServer) -> Option<String> {
     server.uris.iter().find_map(|uri| {
         let address = Address::parse(uri)?;
         (address.scheme == "stun").then(|| format!("stun://{}", address.host))
@@ -136,7 +136,7 @@ fn stun_uri(server: &IceServer) -> Option<String> {
 /// `None` for `turns:`, since libnice 0.1.21 sends TLS traffic in the clear, which
 /// no such server answers; and for any URI that webrtcbin would refuse, since it
 /// might log the password.
-fn turn_uri(server: &IceServer, uri: &str) -> Option<String> {
+pub(super) fn turn_uri(server: &IceServer, uri: &str) -> Option<String> {
     let address = Address::parse(uri).filter(|address| address.scheme == "turn")?;
     let escape = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
     let user = escape(server.username.as_deref()?);

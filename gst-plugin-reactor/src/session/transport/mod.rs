@@ -10,6 +10,8 @@ mod bandwidth_estimator;
 mod counters;
 mod data_channels;
 mod frame_trailer;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod handles;
 mod ice;
 mod jitter_latency;
