@@ -6,6 +6,7 @@
 #   python:     ruff, of Python scripts and their format (ruff.toml)
 #   links:      files that the documents name exist
 #   deny:       cargo-deny, licences, banned crates and sources of the dependencies (deny.toml)
+#   dependencies: each direct dependency has its reasons in docs/dependencies.md
 #   clippy:     all targets of the workspace, warnings are errors
 #   doc:        cargo doc with private items, warnings are errors
 #
@@ -73,6 +74,10 @@ gate_deny() {
     cargo fetch --quiet --locked && "$tools/cargo-deny" --offline --workspace check "${checks[@]}"
 }
 
+gate_dependencies() {
+    cargo metadata --quiet --format-version 1 --locked | python3 tests/dependencies.py
+}
+
 gate_clippy() { cargo clippy --quiet --workspace --all-targets --locked -- -D warnings; }
 
 gate_doc() {
@@ -84,7 +89,7 @@ gate_doc() {
 log=$(mktemp) || exit 1
 trap 'rm -f "$log"' EXIT
 failed=()
-(($#)) || set -- fmt scripts python links deny clippy doc
+(($#)) || set -- fmt scripts python links deny dependencies clippy doc
 for gate in "$@"; do
     declare -F "gate_$gate" >/dev/null || {
         echo "gates.sh: no gate is called $gate" >&2
@@ -92,7 +97,7 @@ for gate in "$@"; do
     }
     notice='' start=$SECONDS result=ok
     "gate_$gate" >"$log" 2>&1 || { result=FAILED && failed+=("$gate"); }
-    printf 'gate %-10s %-6s %3d s%s\n' "$gate" "$result" $((SECONDS - start)) "${notice:+  $notice}"
+    printf 'gate %-12s %-6s %3d s%s\n' "$gate" "$result" $((SECONDS - start)) "${notice:+  $notice}"
     [[ $result == ok ]] || cat "$log"
 done
 ((${#failed[@]} == 0)) || {
