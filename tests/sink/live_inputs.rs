@@ -65,7 +65,8 @@ fn live_input_does_not_block_on_frozen_server() {
 #[test]
 fn pause_stops_input_and_keeps_session() {
     let server = Server::playground();
-    let running = parse_sink(&server.url(), CAMERA, "");
+    let camera = CAMERA.replace("video/x-raw", "capsfilter name=c caps=video/x-raw");
+    let running = parse_sink(&server.url(), &camera, "");
     running.play();
     for _ in 0..2 {
         let before = sent(&running, "video_0");
@@ -80,6 +81,15 @@ fn pause_stops_input_and_keeps_session() {
         assert_eq!(server.session_state(), "streaming");
         running.play();
     }
+    // The sink alone: the camera goes on, also in another size.
+    running.by_name("s").set_state(gst::State::Paused).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let made = count_buffers(&running.pad("c", "src"));
+    let caps = gst::Caps::builder("video/x-raw")
+        .field("width", 640)
+        .build();
+    running.by_name("c").set_property("caps", caps);
+    wait_until("more pictures", TIMEOUT, || made() > 15);
     assert_stops_soon(&running);
     server.wait_for_state("ready", TIMEOUT);
 }

@@ -120,6 +120,27 @@ impl Gate {
         });
     }
 
+    /// Has a live stream ask for no allocation while the sink does not play. The queue
+    /// passes that query in its turn, which comes when the sink plays: a camera whose
+    /// format changes would wait, and with it whoever stops it.
+    pub fn refuse_to_wait(&self, pad: &gst::GhostPad, sink: &gst_app::AppSink) {
+        let Some(entry) = self.queue.static_pad("sink") else {
+            return;
+        };
+        let (pad, sink) = (pad.downgrade(), sink.downgrade());
+        entry.add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, move |_, info| {
+            let query = info.query().map(gst::QueryRef::type_);
+            if query == Some(gst::QueryType::Allocation)
+                && let (Some(pad), Some(sink)) = (pad.upgrade(), sink.upgrade())
+                && sink.current_state() < gst::State::Playing
+                && is_live(&pad)
+            {
+                return gst::PadProbeReturn::Drop;
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+
     /// Whether a stream that is not live waits for the gate to open.
     pub fn is_holding(&self) -> bool {
         lock(&self.hold_probe).is_some() && !self.flow.is_live.load(Ordering::Acquire)

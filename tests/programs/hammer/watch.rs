@@ -84,7 +84,7 @@ fn end_if_stuck() {
 
 /// Prints the state of an element and of what is in it, without any lock that an operation may
 /// hold for long.
-fn print_states(element: &gst::Element, depth: usize) {
+pub fn print_states(element: &gst::Element, depth: usize) {
     let (current, pending) = (element.current_state(), element.pending_state());
     let locked = if element.is_locked_state() {
         ", locked"

@@ -355,6 +355,11 @@ fn end(player: &Player) {
     watch::timed("the end of a pipeline", || {
         if player.pipeline.set_state(gst::State::Null).is_err() {
             watch::complain("a pipeline refuses NULL".into());
+            watch::print_states(player.pipeline.upcast_ref(), 0);
+            let bus = player.pipeline.bus().expect("a bus");
+            while let Some(message) = bus.pop_filtered(&[gst::MessageType::Error]) {
+                println!("{message:?}");
+            }
         }
     });
     for element in &player.reactors {
