@@ -151,6 +151,23 @@ mod tests {
     }
 
     #[test]
+    fn debug_text_begins_with_component_and_code() {
+        gst::init().unwrap();
+        let element = gst::ElementFactory::make("fakesink").build().unwrap();
+        let error = Error::gpu(Code::Disconnected, "gone");
+        for severity in [Severity::Error, Severity::Warning] {
+            let message = build_message(&element, &error, details(&error, None), severity);
+            let (text, debug) = match message.view() {
+                gst::MessageView::Error(error) => (error.error(), error.debug()),
+                gst::MessageView::Warning(warning) => (warning.error(), warning.debug()),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(text.message(), "gone");
+            assert_eq!(debug.unwrap(), "[gpu:DISCONNECTED] gone");
+        }
+    }
+
+    #[test]
     fn error_details_carry_known_fields() {
         gst::init().unwrap();
         let error = Error::api(Code::RateLimited, "slow down")

@@ -48,6 +48,9 @@ fn outage_resumes_session_on_new_connection() {
     let resumed = loopback.wait_resumed();
     let outage = resumed.get::<u64>("outage-ms").unwrap();
     assert!(outage > 3000, "{outage}");
+    let source = loopback.source();
+    let last: gst::Structure = wait_for(TIMEOUT, "last-error", || source.property("last-error"));
+    assert_eq!(last.get::<&str>("code").unwrap(), "DISCONNECTED");
     loopback.wait_for_more();
     assert_eq!(loopback.session_id(), id);
     assert_eq!(loopback.ticks.next(TIMEOUT).clients, 1);
@@ -312,17 +315,25 @@ fn actions_in_any_state_are_answered_and_no_error() {
             server.url()
         ));
         let element = running.by_name("r");
-        let mut replies = all(&element);
+        // There is no session yet.
+        for reply in all(&element) {
+            let code = reply.error_code(TIMEOUT);
+            assert_eq!(code.as_deref(), Some("INVALID_STATE"));
+        }
         running.pipeline.set_state(gst::State::Ready).unwrap();
-        replies.extend(all(&element));
+        let mut replies = all(&element);
         running.play();
         std::thread::sleep(Duration::from_millis(wait));
         replies.extend(all(&element));
-        // What the application asked for is never an error.
         running.wait_element("reactor-session-ended", TIMEOUT);
         replies.extend(all(&element));
-        running.stop();
+        // What the application asked for is never an error. The replies come after what the
+        // element says of the end, and NULL empties the bus.
+        for reply in replies.drain(..) {
+            reply.wait(TIMEOUT);
+        }
         running.assert_no_error();
+        running.stop();
         replies.extend(all(&element));
         for reply in replies {
             reply.wait(TIMEOUT);

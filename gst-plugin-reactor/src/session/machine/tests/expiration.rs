@@ -79,6 +79,9 @@ fn joined_session_is_reported_with_what_was_ignored() {
     let mut harness = Harness::opening(expecting("m")).ownership(Ownership::Joined);
     let out = harness.open_session();
     assert!(out.contains(&joined));
+    let text = "Joined the session that already runs".to_owned();
+    let progress = MachineEvent::Progress(Progress::Continue(text));
+    assert!(out.contains(&Action::Emit(progress)), "{out:?}");
     assert_eq!(warnings(&out), ["ARGUMENTS_IGNORED"]);
     let mut harness = Harness::opening(expecting("another"));
     let out = harness.open_session();

@@ -289,4 +289,10 @@ fn suspended_session_refuses_requests() {
     // They wait again for the next connection.
     harness.handle(Input::Reconnect { token: 8 });
     assert_eq!(harness.handle(request(3, command("c"))), []);
+    // But not if there is none.
+    let out = harness.handle(Input::Disconnect {
+        token: 10,
+        recoverable: true,
+    });
+    assert!(refusals(&out).contains(&(3, Code::Disconnected)), "{out:?}");
 }
