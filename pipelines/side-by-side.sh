@@ -41,12 +41,13 @@ width=${each%x*} height=${each#*x}
 fit=(videoconvert ! videoscale add-borders=true !
     "video/x-raw,width=$width,height=$height,pixel-aspect-ratio=1/1")
 # Each has a session of its own, and neither waits for the other, which may wait for a GPU. Without
-# ignore-inactive-pads: with it, a mixer of 1.22 that is to mix before any pad has data ends its stream.
+# ignore-inactive-pads: with it, a mixer of 1.22 that is to mix before any pad has data ends its
+# stream. Without it, its second picture sometimes has the time of the first, which videorate drops.
 source+=(session=left)
 run_pipeline reactorsrc name=q session=right "on-gap=$on_gap" "${right[@]}" \
     compositor name=both background=black "sink_1::xpos=$width" ! \
-    capsfilter name=picture \
-    "caps=video/x-raw,width=$((2 * width)),height=$height,framerate=$framerate/1" \
+    "video/x-raw,format=I420,width=$((2 * width)),height=$height,framerate=$framerate/1" ! \
+    videorate name=picture skip-to-first=true \
     r. ! queue ! "${fit[@]}" ! both.sink_0 \
     q. ! queue ! "${fit[@]}" ! both.sink_1 \
     audiomixer name=sound \

@@ -183,9 +183,11 @@ encode() {
     [[ -z $size ]] || scale=(videoscale add-borders=true ! capsfilter
         "caps=video/x-raw,width=${size%x*},height=${size#*x},pixel-aspect-ratio=1/1" !)
     # shellcheck disable=SC2054 # the commas are in caps
-    # I420: from another chroma format x264enc makes a profile that few players support.
-    streams=("$picture" ! queue "${queue[@]}" ! videoconvert ! "${scale[@]}" "${rate[@]}"
-        capsfilter caps=video/x-raw,format=I420 ! x264enc tune=zerolatency "speed-preset=$speed_preset"
+    # I420: from another chroma format x264enc makes a profile that few players support. Before the
+    # frame rate is set: capssetter says upstream that it takes any format.
+    streams=("$picture" ! queue "${queue[@]}" ! videoconvert ! "${scale[@]}"
+        capsfilter caps=video/x-raw,format=I420 ! "${rate[@]}" x264enc tune=zerolatency
+        "speed-preset=$speed_preset"
         "bitrate=$bitrate" "key-int-max=$((keyframe_interval * framerate))" !
         h264parse "config-interval=$parameter_sets" ! "$1")
     # shellcheck disable=SC2054
