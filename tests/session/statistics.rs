@@ -3,7 +3,7 @@
 //! The property `stats` and the message `reactor-stats`: against what a relay between element and
 //! runtime counts, at their interval, and after a reconnection; and what the platform is told.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 use reactor_tests::{
@@ -94,6 +94,15 @@ fn assert_close(what: &str, value: u64, expected: u64, tolerance: u64) {
     assert!(difference <= tolerance, "{what}: {value}, not {expected}");
 }
 
+/// What a player does that misses a picture, this many times in a second.
+fn request_keyframes(sink: &gst::Pad, count: u32) {
+    for _ in 0..count {
+        let request = gst_video::UpstreamForceKeyUnitEvent::builder().build();
+        assert!(sink.push_event(request));
+        std::thread::sleep(Duration::from_secs(1) / count);
+    }
+}
+
 #[test]
 fn statistics_agree_with_relay() {
     let network = Network::new();
@@ -114,11 +123,15 @@ fn statistics_agree_with_relay() {
     let asked = |rtcp| network.relay.rtcp_packets(Direction::ToServer, rtcp);
     let keyframe_requests = || asked(FULL_INTRA_REQUEST) + asked(PICTURE_LOSS_INDICATION);
     let before = keyframe_requests();
-    let request = gst_video::UpstreamForceKeyUnitEvent::builder().build();
-    assert!(running.pad("sink", "sink").push_event(request));
+    let begun = Instant::now();
+    request_keyframes(&running.pad("sink", "sink"), 100);
     wait_until("a keyframe request", TIMEOUT, || {
         keyframe_requests() > before
     });
+    // At most one in 1.5 round trips, which are 80 ms, and in 150 ms.
+    let intervals = begun.elapsed().as_millis() as u64 / 150;
+    let requests = keyframe_requests() - before;
+    assert!(requests <= 2 + intervals, "{requests} in {intervals} intervals");
     // Nothing arrives any more, so that the last reading is complete.
     network.relay.set_down(true);
     let sent = network.video_packets();

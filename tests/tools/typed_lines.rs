@@ -75,6 +75,9 @@ fn commands_are_properties_of_children() {
     });
     // A decoder is a child as well, and makes gst-launch-1.0 look again.
     wait_until("a picture", TIMEOUT, || has("video-codec"));
+    wait_until("the model's word", TIMEOUT, || {
+        !messages(&launched, "prompt_changed").is_empty()
+    });
     std::thread::sleep(Duration::from_millis(300));
     let said = messages(&launched, "prompt_changed");
     let prompts: Vec<_> = said.iter().map(|said| said["prompt"].as_str()).collect();
