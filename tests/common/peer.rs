@@ -4,6 +4,7 @@
 //! only, close the connection or refuse on demand.
 
 mod connection;
+mod hostile;
 mod messages;
 mod offer;
 mod routes;
@@ -21,6 +22,7 @@ use tokio::sync::oneshot;
 
 use crate::pipeline::wait_for;
 use connection::Connection;
+pub use hostile::Tamper;
 pub use messages::{ClientMessage, ReceivedMessage};
 pub use offer::{Offer, Section};
 
@@ -68,6 +70,8 @@ pub struct PeerConfig {
     pub announces_ssrc: bool,
     /// The answer rejects the data channels' m-section.
     pub rejects_channels: bool,
+    /// Messages of the data channels are framed, up to this size in bytes.
+    pub chunking: Option<usize>,
 }
 
 impl PeerConfig {
@@ -84,6 +88,7 @@ impl PeerConfig {
             v0_only: false,
             announces_ssrc: true,
             rejects_channels: false,
+            chunking: None,
         }
     }
 
@@ -116,6 +121,8 @@ struct PeerState {
     connection: Mutex<Option<Arc<Connection>>>,
     /// The client's candidates that the connection does not have yet: index of the m-line, text.
     candidates: Mutex<Vec<(u32, String)>>,
+    /// All of the client's candidates that did not come in an offer.
+    trickled: Mutex<Vec<String>>,
     received: Mutex<Vec<ReceivedMessage>>,
     /// Whether the client's first message was binary.
     binary: Mutex<Option<bool>>,
@@ -141,6 +148,7 @@ impl Peer {
             answer: Mutex::default(),
             connection: Mutex::default(),
             candidates: Mutex::default(),
+            trickled: Mutex::default(),
             received: Mutex::default(),
             binary: Mutex::default(),
         });

@@ -5,6 +5,7 @@
 
 mod answers;
 mod health;
+mod hostile_peer;
 mod http;
 mod server;
 mod settings;

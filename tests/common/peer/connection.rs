@@ -5,7 +5,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, Weak,
+        Arc, Mutex, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -18,7 +18,9 @@ use gst_webrtc::{
     WebRTCRTPTransceiverDirection, WebRTCSDPType, WebRTCSessionDescription,
 };
 
-use super::{Encoding, HEIGHT, Offer, PeerState, Section, WIDTH, log, messages};
+use super::{
+    Encoding, HEIGHT, Offer, PeerState, Section, WIDTH, hostile::Tampering, log, messages,
+};
 
 /// webrtcbin may never report that gathering is complete.
 const GATHERING_LIMIT: Duration = Duration::from_secs(2);
@@ -33,7 +35,8 @@ pub(super) struct Connection {
     tracks: HashMap<String, Sender>,
     /// The offer is applied: candidates can be added.
     negotiated: AtomicBool,
-    webrtcbin: gst::Element,
+    pub(super) tampering: OnceLock<Tampering>,
+    pub(super) webrtcbin: gst::Element,
     pipeline: gst::Pipeline,
 }
 
@@ -61,6 +64,11 @@ pub(super) async fn open(shared: &Arc<PeerState>, offer: &Offer) -> Result<()> {
         let (_port, rest) = data.split_once(' ').context("a port")?;
         answer = format!("{media}m=application 0 {rest}");
     }
+    if let Some(size) = shared.config.chunking {
+        let line = format!("a=x-reactor-dc-chunking:1 max-message-size={size}\r\n");
+        let media = answer.find("m=").context("an m-line")?;
+        answer.insert_str(media, &line);
+    }
     log(format!("answer:\n{answer}"));
     shared.set_state("streaming");
     *shared.answer.lock().unwrap() = Some(answer);
@@ -80,6 +88,7 @@ impl Connection {
             channels: Mutex::default(),
             tracks: HashMap::new(),
             negotiated: AtomicBool::new(false),
+            tampering: OnceLock::new(),
             webrtcbin,
             pipeline,
         };

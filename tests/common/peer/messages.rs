@@ -58,6 +58,10 @@ fn handle_frame(weak: &Weak<PeerState>, channel: &WebRTCDataChannel, frame: Fram
         return;
     };
     let label = channel.label().unwrap_or_default();
+    let frame = match frame {
+        Frame::Binary(bytes) if shared.config.chunking.is_some() => unframed(&bytes),
+        frame => frame,
+    };
     let binary = matches!(frame, Frame::Binary(_));
     let (id, message) = match &frame {
         Frame::Text(text) => (String::new(), read_v0(&label, text)),
@@ -78,12 +82,18 @@ fn handle_frame(weak: &Weak<PeerState>, channel: &WebRTCDataChannel, frame: Fram
     match &message {
         ClientMessage::Resume(track) => connection::set_flowing(weak, track, true),
         ClientMessage::Pause(track) => connection::set_flowing(weak, track, false),
-        ClientMessage::RequestSchema if binary => send(channel, Frame::Binary(v1::schema(&id))),
-        ClientMessage::RequestSchema => send(channel, v0("runtime", "modelSchema", &openapi())),
-        ClientMessage::Command { name, .. } if binary => {
-            send(channel, Frame::Binary(v1::reply(&id, name)));
+        ClientMessage::RequestSchema if binary => {
+            send(&shared, channel, Frame::Binary(v1::schema(&id)))
         }
-        ClientMessage::Command { name, data } => send(channel, v0("application", name, data)),
+        ClientMessage::RequestSchema => {
+            send(&shared, channel, v0("runtime", "modelSchema", &openapi()))
+        }
+        ClientMessage::Command { name, .. } if binary => {
+            send(&shared, channel, Frame::Binary(v1::reply(&id, name)));
+        }
+        ClientMessage::Command { name, data } => {
+            send(&shared, channel, v0("application", name, data))
+        }
         ClientMessage::Ping | ClientMessage::Other => {}
     }
 }
@@ -96,10 +106,24 @@ pub(super) fn send_model_message(shared: &Arc<PeerState>, name: &str, data: &Val
         true => Frame::Binary(v1::message(name)),
         false => v0("application", name, data),
     };
-    send(&channel, frame);
+    send(shared, &channel, frame);
 }
 
-fn send(channel: &WebRTCDataChannel, frame: Frame) {
+/// The message in the only frame of it (flag 2: text).
+fn unframed(bytes: &[u8]) -> Frame {
+    match bytes.split_first() {
+        Some((2, text)) => Frame::Text(String::from_utf8_lossy(text).into_owned()),
+        Some((_, bytes)) => Frame::Binary(bytes.to_vec()),
+        None => Frame::Binary(Vec::new()),
+    }
+}
+
+fn send(shared: &PeerState, channel: &WebRTCDataChannel, frame: Frame) {
+    let frame = match frame {
+        frame if shared.config.chunking.is_none() => frame,
+        Frame::Text(text) => Frame::Binary([&[2], text.as_bytes()].concat()),
+        Frame::Binary(bytes) => Frame::Binary([&[0], bytes.as_slice()].concat()),
+    };
     let sent = match frame {
         Frame::Text(text) => channel.send_string_full(Some(&text)),
         Frame::Binary(bytes) => channel.send_data_full(Some(&glib::Bytes::from_owned(bytes))),

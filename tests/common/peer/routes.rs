@@ -140,6 +140,8 @@ async fn candidates(State(shared): State<Arc<PeerState>>, Json(body): Json<Value
     let Some(list) = list.iter().map(read).collect::<Option<Vec<_>>>() else {
         return refusal(StatusCode::UNPROCESSABLE_ENTITY, "unreadable candidate");
     };
+    let texts = list.iter().map(|(_, text)| text.clone());
+    shared.trickled.lock().unwrap().extend(texts);
     shared.candidates.lock().unwrap().extend(list);
     if let Some(connection) = shared.connection() {
         connection.add_candidates(&shared);
