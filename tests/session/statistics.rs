@@ -131,7 +131,10 @@ fn statistics_agree_with_relay() {
     // At most one in 1.5 round trips, which are 80 ms, and in 150 ms.
     let intervals = begun.elapsed().as_millis() as u64 / 150;
     let requests = keyframe_requests() - before;
-    assert!(requests <= 2 + intervals, "{requests} in {intervals} intervals");
+    assert!(
+        requests <= 2 + intervals,
+        "{requests} in {intervals} intervals"
+    );
     // Nothing arrives any more, so that the last reading is complete.
     network.relay.set_down(true);
     let sent = network.video_packets();
