@@ -21,6 +21,11 @@ use reactor_tests::scratch;
 /// The longest that an operation may take.
 const LIMIT: Duration = Duration::from_secs(5);
 
+/// What rtpsession of GStreamer before 1.23.1 says when a source joins while it makes its
+/// first report of what is sent: it gives its lock away then, to ask for the clock rate (mended by
+/// its commit 6675ed9a). Seen twice in 200,000 steps; the report is made a little later.
+const KNOWN: &str = "g_hash_table_foreach: assertion 'version == hash_table->version' failed";
+
 static OPERATIONS: Mutex<BTreeMap<u64, (Instant, String)>> = Mutex::new(BTreeMap::new());
 static WATCHED: Mutex<Vec<glib::WeakRef<gst::Element>>> = Mutex::new(Vec::new());
 static COMPLAINTS: AtomicUsize = AtomicUsize::new(0);
@@ -36,7 +41,11 @@ pub fn start() {
         if matches!(level, glib::LogLevel::Error | glib::LogLevel::Critical) {
             let domain = domain.unwrap_or_default();
             let at = Backtrace::force_capture();
-            complain(format!("{domain}: {text}\n{at}"));
+            let is_known = text == KNOWN && gst::version() < (1, 23, 1, 0);
+            match is_known {
+                true => println!("known: {text}"),
+                false => complain(format!("{domain}: {text}\n{at}")),
+            }
         }
         glib::log_default_handler(domain, level, Some(text));
     });

@@ -4,8 +4,8 @@
 //! one connection at a time. An element that leaves unpublishes its track. That a
 //! connection itself is gone the server (3.10) notices only when libwebrtc's checks of
 //! the address have failed, after some 6 s, whatever the client says at its end:
-//! measured 6.5 s without a word, 7.2 s after `close_notify` of DTLS, 6.1 s after an
-//! ABORT of SCTP, 5.9 s after both, 7.6 s after closing the channels and
+//! measured 6.6 s without a word, 7.2 s after `close_notify` of DTLS, 6.1 s after an
+//! ABORT of SCTP, 6.1 s after both, 7.7 s after closing the channels and
 //! `close_notify`, 5.7 s for the official client. So a refused track is requested
 //! again for a while.
 
