@@ -35,6 +35,8 @@ pub enum Encoding {
     H264,
     Vp8,
     Vp9,
+    /// Needs rtpav1pay, which is not in GStreamer 1.22.
+    Av1,
     Opus,
 }
 
@@ -45,6 +47,7 @@ impl Encoding {
             Self::H264 => "H264",
             Self::Vp8 => "VP8",
             Self::Vp9 => "VP9",
+            Self::Av1 => "AV1",
             Self::Opus => "OPUS",
         }
     }

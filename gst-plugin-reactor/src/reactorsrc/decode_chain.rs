@@ -9,6 +9,7 @@
 
 use gst::prelude::*;
 
+use super::decode_errors::{is_fragile, watch_input};
 use crate::{
     gst_helpers::{frame_size, internal, make, remove_elements, sync_states},
     platform::{Code, Error, track::Kind},
@@ -157,6 +158,9 @@ impl DecodeChain {
             }
             configure(&decoder);
             self.decoder = Some(CodecImplementation::of(&factory));
+            if let Some(input) = self.src_pad().filter(|_| is_fragile(&factory)) {
+                watch_input(&input);
+            }
             self.append(bin, decoder)?;
             self.media_pad = self.src_pad();
             return Ok(());

@@ -15,6 +15,7 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 
 use super::{
     debug::CAT,
+    decode_errors,
     event::SourceEvent,
     gap_filler::{self, OnGap},
     messages::{self, MessageStream},
@@ -543,7 +544,13 @@ impl ChildProxyImpl for ReactorSrc {
     }
 }
 
-impl BinImpl for ReactorSrc {}
+impl BinImpl for ReactorSrc {
+    fn handle_message(&self, message: gst::Message) {
+        if !decode_errors::tolerate(&message) {
+            self.parent_handle_message(message);
+        }
+    }
+}
 
 pub(crate) fn pad_templates() -> &'static [gst::PadTemplate] {
     static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {

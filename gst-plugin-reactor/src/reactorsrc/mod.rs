@@ -43,6 +43,7 @@
 mod audio_pacing;
 mod debug;
 mod decode_chain;
+mod decode_errors;
 mod end_of_stream;
 mod event;
 mod event_handler;

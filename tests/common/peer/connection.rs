@@ -291,6 +291,10 @@ fn chain(encoding: Encoding) -> String {
         Encoding::Vp9 => {
             "vp9enc name=encoder deadline=1 cpu-used=8 keyframe-max-dist=300 ! rtpvp9pay"
         }
+        Encoding::Av1 => {
+            "av1enc name=encoder cpu-used=8 usage-profile=realtime keyframe-max-dist=30 ! \
+             av1parse ! rtpav1pay"
+        }
         Encoding::Opus => "opusenc ! rtpopuspay",
     };
     format!("{source} ! valve name=gate drop=true ! {encoder}")
