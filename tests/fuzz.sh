@@ -34,19 +34,22 @@ cargo +nightly --version >/dev/null 2>&1 ||
     rustup toolchain install nightly --profile minimal --no-self-update
 command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
 cargo +nightly fuzz build
+host=$(rustc +nightly -vV | sed -n 's/^host: //p')
 
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 # GStreamer's own types live until the process ends.
-export logs seconds ASAN_OPTIONS=detect_leaks=0 GST_REGISTRY=$logs/registry.bin
+export logs seconds host ASAN_OPTIONS=detect_leaks=0 GST_REGISTRY=$logs/registry.bin
 
 # New inputs go into the first directory, seeds come from both.
 fuzz_target() {
     local target=$1 status=0 last
-    mkdir "$logs/$target.corpus" "$logs/$target.tmp"
-    TMPDIR=$logs/$target.tmp cargo +nightly fuzz run "$target" \
-        "$logs/$target.corpus" "fuzz/corpus/$target" -- -max_total_time="$seconds" -timeout=20 \
-        -rss_limit_mb=2048 >"$logs/$target" 2>&1 || status=$?
+    mkdir -p "$logs/$target.corpus" "$logs/$target.tmp" "fuzz/artifacts/$target"
+    # Not through cargo, which would look at all sources again for each.
+    TMPDIR=$logs/$target.tmp "fuzz/target/$host/release/$target" \
+        "$logs/$target.corpus" "fuzz/corpus/$target" -max_total_time="$seconds" -timeout=20 \
+        -rss_limit_mb=2048 -artifact_prefix="fuzz/artifacts/$target/" >"$logs/$target" 2>&1 ||
+        status=$?
     last=$(grep -E '^#[0-9]+.* cov: ' "$logs/$target" | tail -n 1)
     printf '%-14s %10s inputs, %6s edges%s\n' "$target" \
         "$(sed -n 's/^#\([0-9]*\).*/\1/p' <<<"$last")" \
