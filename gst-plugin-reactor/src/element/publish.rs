@@ -9,7 +9,10 @@ use std::time::Duration;
 use gst::prelude::*;
 
 use super::{bus, debug::CAT, errors, membership::SessionMembership};
-use crate::{platform::Error, session::MachineEvent};
+use crate::{
+    platform::Error,
+    session::{MachineEvent, Progress},
+};
 
 /// What the element itself has to act on after an event.
 #[derive(Debug)]
@@ -57,7 +60,12 @@ impl SessionMembership {
                     .field("session-id", state.session_id());
                 bus::post(element, structure.build());
             }
-            MachineEvent::Progress(progress) => bus::post_progress(element, progress),
+            MachineEvent::Progress(progress) => {
+                if matches!(progress, Progress::Start(_)) {
+                    state.wait_for_playing();
+                }
+                bus::post_progress(element, progress);
+            }
             MachineEvent::Message { name, data } => {
                 bus::post_json(element, "message", "reactor-message", &name, &data);
             }

@@ -22,8 +22,10 @@ use crate::{
 
 /// gst-launch-1.0 misses an error that is posted before its main loop runs,
 /// and then waits forever (seen with 1.22). It goes to PLAYING from that loop,
-/// so errors wait for PLAYING, at most for this time.
-const ERROR_DELAY_LIMIT: Duration = Duration::from_millis(500);
+/// so errors wait for PLAYING, at most for this time. So does the begin of progress:
+/// what gst-launch-1.0 hears of in PAUSED it waits for to be complete, with all of the pipeline,
+/// which would last as long as the wait for a GPU.
+const PLAYING_WAIT_LIMIT: Duration = Duration::from_millis(500);
 
 /// The state of an element, apart from its session.
 #[derive(Default)]
@@ -105,12 +107,12 @@ impl ElementState {
         self.playing_changed.notify_all();
     }
 
-    /// Waits for PLAYING, at most [`ERROR_DELAY_LIMIT`]: an error that is
-    /// posted then reaches the application.
+    /// Waits for PLAYING, at most [`PLAYING_WAIT_LIMIT`]: what is
+    /// posted then reaches the application, and does not hold it back.
     pub fn wait_for_playing(&self) {
         let playing = lock(&self.playing);
         let changed = &self.playing_changed;
-        drop(changed.wait_timeout_while(playing, ERROR_DELAY_LIMIT, |playing| !*playing));
+        drop(changed.wait_timeout_while(playing, PLAYING_WAIT_LIMIT, |playing| !*playing));
     }
 
     /// The number of the current generation.
