@@ -36,6 +36,11 @@ pub enum OnGap {
     HoldLastFrame,
     #[enum_value(name = "Black: black pictures and silence", nick = "black")]
     Black,
+    #[enum_value(
+        name = "Stall: no GAP events either, for fallbackswitch and fallbacksrc, which take those for data",
+        nick = "stall"
+    )]
+    Stall,
 }
 
 impl EnumField for OnGap {}
@@ -71,7 +76,7 @@ pub fn start_timer(mut fill: impl FnMut() -> bool + Send + 'static) -> Result<Ti
 /// Installs a probe that turns the GAP events on this pad, which has raw data,
 /// into pictures or silence.
 pub fn install(pad: &gst::Pad, kind: Kind, on_gap: OnGap) {
-    if on_gap == OnGap::None {
+    if matches!(on_gap, OnGap::None | OnGap::Stall) {
         return;
     }
     let filler = Arc::new(Mutex::new(GapFiller::new(kind, on_gap)));

@@ -98,7 +98,7 @@ impl ReactorSrc {
                 return false;
             };
             let tracks = imp.tracks();
-            let gaps = tracks.iter().map(|track| track.stream.send_gap(now));
+            let gaps = tracks.iter().map(|track| track.send_gap(now));
             let messages = imp.messages().is_some_and(|stream| stream.send_gap(now));
             gaps.fold(messages, |any, gap| any | gap)
         })

@@ -119,6 +119,12 @@ impl TrackPad {
         }
     }
 
+    /// Has the stream send a GAP event, if there is a gap and it is to be seen.
+    /// Returns whether there is.
+    pub fn send_gap(&self, now: gst::ClockTime) -> bool {
+        self.on_gap != OnGap::Stall && self.stream.send_gap(now)
+    }
+
     /// Makes the elements for a stream of these caps, and starts the stream with
     /// these tags; `emission_fps` is the model's nominal frame rate, if it is known.
     /// Fails when downstream does not accept the stream, or when no installed

@@ -293,7 +293,7 @@ mod tests {
             ("reactor://m?latency=1", "from 10 to 10000"),
             (
                 "reactor://m?on-gap=white",
-                "one of none, hold-last-frame, black",
+                "one of none, hold-last-frame, black, stall",
             ),
             ("reactor://m?model=n", "more than once"),
             ("reactor://%ff", "UTF-8"),

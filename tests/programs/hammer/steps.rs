@@ -122,6 +122,7 @@ fn set_property(world: &mut World, random: &mut SplitMix64) {
         ("check-commands", "true"),
         ("on-gap", "black"),
         ("on-gap", "hold-last-frame"),
+        ("on-gap", "stall"),
         ("commands", r#"[{"echo":{"text":"start"}},{"no_such":{}}]"#),
         ("commands", "this is no JSON"),
         ("navigation", r#"{"mouse-move":{"echo":{"text":"$x"}}}"#),
