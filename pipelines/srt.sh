@@ -19,14 +19,5 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/pipelines/lib/output.sh"
 
 parse_options "$@"
-form='^srt://[^/?]*:[0-9]+/?([?].*)?$'
-[[ $target =~ $form ]] || die "not like srt://HOST:PORT: $target"
-
-queue=(leaky=downstream max-size-time=500000000 max-size-buffers=0 max-size-bytes=0)
-parameter_sets=-1
-constant_rate
-encode mux.sink_65 mux.sink_66
-# 7 packets of a transport stream fit into one of SRT. sync is off: what the muxer outputs is sent
-# at once.
-run_pipeline "${streams[@]}" mpegtsmux name=mux alignment=7 latency=1500000000 ! \
-    srtsink wait-for-connection=false sync=false "$(property uri "$target")"
+to_srt
+run_pipeline "${streams[@]}"

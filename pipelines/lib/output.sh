@@ -12,6 +12,7 @@
 . "$root/pipelines/lib/deps.sh"
 . "$root/pipelines/lib/plugin.sh"
 . "$root/pipelines/lib/usage.sh"
+. "$root/pipelines/lib/destinations.sh"
 
 SESSION_HELP="
 The session:
@@ -22,7 +23,7 @@ The session:
   --commands JSON       commands that are sent when the session is ready, such as
                         '[{\"set_prompt\":{\"prompt\":\"a forest\"}}]'
   --on-gap MODE         what is sent while no media arrives, for example during an outage:
-                        hold-last-frame (default), black or nothing"
+                        hold-last-frame (default), black, none or stall"
 VIEW_HELP="The picture and the sound:
   --record FILE.mp4     into a file, encoded, instead of a window and loudspeakers; an existing
                         file is overwritten"
@@ -210,11 +211,8 @@ play_or_record() {
         streams=("${playback[@]}")
         return
     fi
-    nominal_rate
-    encode mux.video_0 mux.audio_0
-    # The file can be played while it grows, except for its last second.
-    streams+=(mp4mux name=mux fragment-duration=1000 fragment-mode=first-moov-then-finalise !
-        filesink "$(property location "$record")")
+    target=$record
+    to_mp4
 }
 
 # Uses the plugin that GStreamer finds. If it finds none, builds the checkout's.
@@ -247,12 +245,18 @@ finish() {
 # For an output that has no end to be written, and whose sinks may miss EOS: does not wait for it,
 # neither when it is interrupted nor when the session ends.
 without_eos() {
-    launch=(gst-launch-1.0 -m)
+    launch=(gst-launch-1.0)
+    end_with_session
+}
+
+# For a pipeline that goes on without the session's media: when the session ends, ends the script as
+# SIGTERM does.
+end_with_session() {
+    launch+=(-m)
     exec {output}> >(until_session_ends)
 }
 
-# Prints what gst-launch-1.0 -m prints, but for the messages. When the one comes that the session
-# has ended, ends the script as SIGTERM does.
+# Prints what gst-launch-1.0 -m prints, but for the messages.
 until_session_ends() {
     local line
     trap '' INT TERM HUP

@@ -3,6 +3,7 @@
 //! What users run: `gst-inspect-1.0`, `gst-launch-1.0`, the scripts of `pipelines/` and the
 //! applications of `examples/`, each as a child process.
 
+mod bumper;
 mod documents;
 mod fanout;
 mod gst_launch;

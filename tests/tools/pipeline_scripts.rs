@@ -50,6 +50,7 @@ fn help_option_prints_usage() {
     assert_eq!(
         names,
         [
+            "bumper.sh",
             "camera.sh",
             "chain.sh",
             "clip.sh",

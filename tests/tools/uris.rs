@@ -10,6 +10,7 @@ use reactor_tests::{
     cloud::{KEY, start_coordinator},
     media,
     pipeline::wait_until,
+    plugin_environment,
     process::Process,
     scratch::TempFile,
     server::Server,
@@ -69,6 +70,36 @@ fn players_play_uri_of_local_runtime() {
         launch.assert_succeeds(TIMEOUT);
         assert_shows_model(&picture.0);
     }
+}
+
+#[test]
+fn fallbacksrc_plays_uri() {
+    let server = Server::playground();
+    let picture = TempFile::new("fallbacksrc.jpg");
+    let mut command = Command::new("gst-launch-1.0");
+    plugin_environment::add_fallbackswitch(&mut command);
+    let line = format!(
+        "fallbacksrc uri=reactor+{}?on-gap=stall ! video/x-raw ! videoconvert ! jpegenc ! \
+         multifilesink location={}",
+        server.url(),
+        picture.0.display()
+    );
+    command.args(line.split_whitespace());
+    let mut launch = Process::start("fallbacksrc", command);
+    // The pictures of fallbacksrc itself are black, and of another size.
+    wait_until("a picture of the model", TIMEOUT, || {
+        assert!(!launch.has_ended(), "{}", launch.output());
+        let mut probe = Command::new("ffprobe");
+        probe.args(["-v", "quiet", "-of", "csv=p=0"]);
+        probe
+            .args(["-show_entries", "stream=width"])
+            .arg(&picture.0);
+        probe.output().unwrap().stdout.starts_with(b"640")
+    });
+    launch.interrupt_group();
+    launch.assert_succeeds(TIMEOUT);
+    assert_shows_model(&picture.0);
+    server.wait_for_state("ready", TIMEOUT);
 }
 
 #[test]

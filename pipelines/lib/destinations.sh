@@ -1,0 +1,43 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154 # the variables are those of output.sh
+# Where the scripts send H.264 and AAC. Sourced by output.sh. Each function sets `streams` to
+# branches that encode the picture and the sound and send them to `target`.
+
+# What is live is dropped rather than late.
+live_queue=(leaky=downstream max-size-time=500000000 max-size-buffers=0 max-size-bytes=0)
+
+is_rtmp() { [[ $1 =~ ^rtmps?:// ]]; }
+is_srt() { [[ $1 == srt://* ]]; }
+
+# The muxers interleave both streams and wait up to their latency (1.5 s) for a late one: during
+# an outage the replacement media begins with the half second that its detection took. sync is
+# off so that the sinks send at once what the muxers output.
+
+to_rtmp() {
+    [[ $target =~ ^rtmps?://[^/]+/[^/]+/.+ ]] || die "not like rtmp://HOST/APPLICATION/STREAM: $target"
+    queue=("${live_queue[@]}")
+    constant_rate
+    encode mux.video mux.audio
+    streams+=(flvmux name=mux streamable=true latency=1500000000 !
+        rtmp2sink sync=false "$(property location "$target")")
+}
+
+to_srt() {
+    local form='^srt://[^/?]*:[0-9]+/?([?].*)?$'
+    [[ $target =~ $form ]] || die "not like srt://HOST:PORT: $target"
+    queue=("${live_queue[@]}")
+    parameter_sets=-1
+    constant_rate
+    encode mux.sink_65 mux.sink_66
+    # 7 packets of a transport stream fit into one of SRT.
+    streams+=(mpegtsmux name=mux alignment=7 latency=1500000000 !
+        srtsink wait-for-connection=false sync=false "$(property uri "$target")")
+}
+
+# Into an MP4 file, which can be played while it grows, except for its last second.
+to_mp4() {
+    nominal_rate
+    encode mux.video_0 mux.audio_0
+    streams+=(mp4mux name=mux fragment-duration=1000 fragment-mode=first-moov-then-finalise !
+        filesink "$(property location "$target")")
+}

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT
+
+//! `pipelines/bumper.sh`: what is seen and heard while a model waits for a GPU, and during an outage.
+
+use std::{fs, path::Path, process::Command, thread, time::Duration};
+
+use reactor_coordinator::{Coordinator, CoordinatorSettings, GpuWait};
+use reactor_tests::{
+    TIMEOUT, audio,
+    cloud::{KEY, start_coordinator_before, wait_closed},
+    http, media,
+    pipeline::wait_until,
+    plugin_environment,
+    process::Process,
+    proxy::Proxy,
+    relay::{LinkConditions, Relay},
+    server::Server,
+};
+
+use crate::support::{CONNECTED, TempDirectory, script};
+
+/// How long the model's packets are lost: longer than `--after` and shorter than `stall-timeout`,
+/// so that the connection survives.
+const OUTAGE: Duration = Duration::from_millis(3500);
+const FRAMES_PER_SECOND: usize = 30;
+/// The bumper's tone, in Hz, and the model's.
+const BUMPER_TONE: f64 = 1500.0;
+const MODEL_TONE: f64 = 440.0;
+/// Both have an amplitude of 0.1. A busy server sends less sound than pictures.
+const HEARD: f64 = 0.05;
+
+/// What is in a picture of the recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    Bumper,
+    Model,
+}
+
+/// What is shown, one after the other, and for how many pictures.
+fn sequence(file: &Path) -> Vec<(Shown, usize)> {
+    let codes = media::codes(file, [0, 0, 640, 360]);
+    let colours = media::colours(file, [0, 0, 640, 360]);
+    assert_eq!(codes.len(), colours.len());
+    let mut sequence: Vec<(Shown, usize)> = Vec::new();
+    for (code, [red, green, blue]) in codes.into_iter().zip(colours) {
+        let is_red = red > 200 && green < 60 && blue < 60;
+        assert!(code.is_some() != is_red, "{code:?} {red} {green} {blue}");
+        let shown = if is_red { Shown::Bumper } else { Shown::Model };
+        match sequence.last_mut() {
+            Some(last) if last.0 == shown => last.1 += 1,
+            _ => sequence.push((shown, 1)),
+        }
+    }
+    sequence
+}
+
+/// Waits until more of the recording is written.
+fn record_more(file: &Path, process: &mut Process) {
+    let length = || fs::metadata(file).map_or(0, |file| file.len());
+    for _ in 0..2 {
+        let before = length();
+        wait_until("more of the recording", TIMEOUT, || {
+            assert!(!process.has_ended(), "{}", process.output());
+            length() > before
+        });
+    }
+}
+
+/// A bumper in red with a tone.
+fn start(coordinator: &Coordinator, mixer: &str, file: &Path) -> Process {
+    let mut command: Command = script("bumper.sh");
+    plugin_environment::add_fallbackswitch(&mut command);
+    command.env("REACTOR_API_KEY", KEY);
+    command.args(["--model", "playground", "--api-url", &coordinator.url()]);
+    command.args(["--size", "640x360", "--mixer", mixer]);
+    command.args(["--bumper", "videotestsrc is-live=true pattern=red"]);
+    let tone = format!("audiotestsrc is-live=true volume=0.1 freq={BUMPER_TONE}");
+    command.args(["--sound", &tone]).arg(file);
+    Process::start("bumper", command)
+}
+
+/// Records the bumper, the model, the bumper and the model.
+fn record(coordinator: &Coordinator, relay: &Relay, mixer: &str, file: &Path) {
+    coordinator.set_waiting(GpuWait::forever());
+    let mut bumper = start(coordinator, mixer, file);
+    bumper.wait_for_output("Waiting for a GPU", TIMEOUT);
+    record_more(file, &mut bumper);
+    coordinator.set_waiting(GpuWait::default());
+    bumper.wait_for_output(CONNECTED, TIMEOUT);
+    record_more(file, &mut bumper);
+    relay.set_both(LinkConditions {
+        loss: 1.0,
+        ..LinkConditions::default()
+    });
+    thread::sleep(OUTAGE);
+    relay.set_both(LinkConditions::default());
+    for _ in 0..3 {
+        record_more(file, &mut bumper);
+    }
+    bumper.interrupt_group();
+    bumper.assert_succeeds(TIMEOUT);
+    wait_closed(coordinator, TIMEOUT);
+    media::assert_decodes(file);
+}
+
+/// Looks at the recording; `is_mixed` is whether the bumper is heard with the model.
+fn assert_shown(file: &Path, is_mixed: bool) {
+    let sequence = sequence(file);
+    let order: Vec<_> = sequence.iter().map(|(shown, _)| *shown).collect();
+    use Shown::{Bumper, Model};
+    assert_eq!(order, [Bumper, Model, Bumper, Model], "{sequence:?}");
+    assert!(sequence.iter().all(|part| part.1 > 5), "{sequence:?}");
+    let samples = media::samples(file);
+    // The amplitudes of both tones in each twentieth of a second.
+    let heard = |tone| {
+        let parts = samples.chunks_exact(audio::RATE as usize / 20);
+        let amplitudes = parts.map(|part| audio::amplitude(part, tone));
+        amplitudes.collect::<Vec<_>>()
+    };
+    let [bumper, model] = [BUMPER_TONE, MODEL_TONE].map(heard);
+    let mut begin = 0;
+    let mut is_heard = false;
+    for (shown, pictures) in sequence {
+        let at = |picture: usize| picture * 20 / FRAMES_PER_SECOND;
+        let parts = bumper
+            .iter()
+            .zip(&model)
+            .map(|(bumper, model)| (*bumper > HEARD, *model > HEARD));
+        let mut parts = parts.take(at(begin + pictures)).skip(at(begin));
+        match shown {
+            Bumper => assert!(
+                parts.any(|part| part == (true, false)),
+                "{bumper:?} {model:?}"
+            ),
+            Model => is_heard |= parts.any(|part| part == (is_mixed, true)),
+        }
+        begin += pictures;
+    }
+    assert!(is_heard, "{bumper:?} {model:?}");
+}
+
+#[test]
+fn bumper_is_shown_until_model_is_there_and_during_outage() {
+    let server = Server::playground();
+    let proxy = Proxy::before(&server);
+    let relay = Relay::behind(&proxy, 1);
+    let coordinator = start_coordinator_before(proxy.url(), CoordinatorSettings::default());
+    let scrap = TempDirectory::new("bumper");
+    for (mixer, is_mixed) in [("mix", true), ("switch", false)] {
+        let file = scrap.0.join(format!("{mixer}.mp4"));
+        record(&coordinator, &relay, mixer, &file);
+        assert_shown(&file, is_mixed);
+    }
+}
+
+/// The bumper itself has no end.
+#[test]
+fn bumper_ends_with_session() {
+    let server = Server::playground();
+    let coordinator = start_coordinator_before(server.url(), CoordinatorSettings::default());
+    let scrap = TempDirectory::new("bumper-ends");
+    let file = scrap.0.join("ends.mp4");
+    let mut bumper = start(&coordinator, "mix", &file);
+    bumper.wait_for_output(CONNECTED, TIMEOUT);
+    record_more(&file, &mut bumper);
+    let stop = format!("{}/stop_session", server.url());
+    http::post(&stop, r#"{"reason":"test"}"#).unwrap();
+    bumper.assert_succeeds(TIMEOUT);
+    media::assert_decodes(&file);
+}
