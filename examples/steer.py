@@ -23,7 +23,7 @@ import gi
 gi.require_version("Gst", "1.0")
 from gi.repository import GLib, Gst  # noqa: E402
 
-EOS_TIMEOUT = 10  # seconds that the pipeline has to finish the file after EOS was sent
+EOS_TIMEOUT = 30  # seconds that the pipeline has to finish the file after EOS was sent
 
 ADVICE = {
     Gst.ResourceError.OPEN_READ: "is the runtime running? examples/models/serve.sh run",
@@ -96,7 +96,7 @@ class Steer:
         video = pad.get_name().startswith("video_")
         if self.mux:
             description = (
-                "queue ! videoconvert ! x264enc tune=zerolatency ! h264parse"
+                "queue ! videoconvert ! x264enc tune=zerolatency speed-preset=veryfast ! h264parse"
                 if video
                 else "queue ! audioconvert ! audiorate ! avenc_aac ! aacparse"
             )

@@ -188,7 +188,8 @@ impl Steer {
     }
 
     fn assert_succeeds(&mut self) {
-        self.process.assert_succeeds(TIMEOUT);
+        // What waits for the encoder is encoded first.
+        self.process.assert_succeeds(2 * TIMEOUT);
     }
 
     /// Panics unless the file is complete, with audio, and longer than `at_least` seconds.

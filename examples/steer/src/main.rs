@@ -22,7 +22,7 @@ use clap::Parser;
 use gst::{glib, prelude::*};
 
 /// How long the pipeline has to finish the file after EOS was sent.
-const EOS_TIMEOUT: Duration = Duration::from_secs(10);
+const EOS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Steers a real-time generative model: type prompts, or /COMMAND {JSON}.
 #[derive(Debug, Parser)]
@@ -127,7 +127,9 @@ fn add_muxer(pipeline: &gst::Pipeline, file: &Path) -> Result<gst::Element> {
 fn link_track(pipeline: &gst::Pipeline, mux: Option<&gst::Element>, pad: &gst::Pad) -> Result<()> {
     let video = pad.name().starts_with("video_");
     let description = match (video, mux.is_some()) {
-        (true, true) => "queue ! videoconvert ! x264enc tune=zerolatency ! h264parse",
+        (true, true) => {
+            "queue ! videoconvert ! x264enc tune=zerolatency speed-preset=veryfast ! h264parse"
+        }
         (false, true) => "queue ! audioconvert ! audiorate ! avenc_aac ! aacparse",
         (true, false) => "queue ! videoconvert ! autovideosink",
         (false, false) => "queue ! audioconvert ! audioresample ! autoaudiosink",
