@@ -4,7 +4,14 @@
 
 use std::process::Command;
 
-use reactor_tests::{TIMEOUT, process::Process, server::Server, terminal::Terminal};
+use reactor_coordinator::CoordinatorSettings;
+use reactor_tests::{
+    TIMEOUT,
+    cloud::{KEY, start_coordinator, wait_closed},
+    process::Process,
+    server::Server,
+    terminal::Terminal,
+};
 
 use crate::support::{local_model, script};
 
@@ -19,6 +26,7 @@ fn lines_are_prompts_as_they_are_entered() {
     let server = Server::playground();
     typed_lines_are_prompts(&server);
     lines_of_a_script_are_commands(&server);
+    lines_reach_model_of_cloud(&server);
 }
 
 /// In a terminal, from which a background process may not read. Ctrl-C ends it, and what is typed
@@ -66,6 +74,23 @@ fn lines_of_a_script_are_commands(server: &Server) {
     play.signal(libc::SIGTERM);
     play.assert_succeeds(TIMEOUT);
     server.wait_for_state("ready", TIMEOUT);
+}
+
+/// The key is in the environment, and is not printed.
+fn lines_reach_model_of_cloud(server: &Server) {
+    let coordinator = start_coordinator(server, CoordinatorSettings::default());
+    let mut command = script("play.sh");
+    command.env("REACTOR_API_KEY", KEY);
+    command.args(["--picture", "none", "--model", "playground", "--api-url"]);
+    command.arg(coordinator.url());
+    let mut play = Process::start_with_stdin("play-cloud", command);
+    play.write("a forest, far away\n");
+    play.wait_for_output(r#""prompt":"a forest, far away"}"#, TIMEOUT);
+    play.signal(libc::SIGTERM);
+    play.assert_succeeds(TIMEOUT);
+    assert!(!play.output().contains(KEY), "{}", play.output());
+    // One session, which the script ended.
+    assert_eq!(wait_closed(&coordinator, TIMEOUT).len(), 1);
 }
 
 #[test]
