@@ -34,8 +34,9 @@ pub trait Lifecycle: ElementImpl {
     /// Posts an error of a session that may still be starting; see
     /// `ElementState::wait_for_playing`.
     fn fail_when_playing(&self, error: &Error) {
-        self.membership().state.wait_for_playing();
-        self.fail(error);
+        if self.membership().state.wait_for_playing() {
+            self.fail(error);
+        }
     }
 
     fn start_or_fail(&self) -> Result<(), gst::StateChangeError> {

@@ -85,7 +85,9 @@ impl SessionMembership {
                 return Some(Outcome::Interrupted);
             }
             MachineEvent::Lost(error) => {
-                state.wait_for_playing();
+                if !state.wait_for_playing() {
+                    return None;
+                }
                 self.post_interrupted(element, Some(error.clone()));
                 return Some(Outcome::Lost(error));
             }
@@ -98,8 +100,7 @@ impl SessionMembership {
                 return Some(Outcome::Ended { reason, requested });
             }
             MachineEvent::Failed(error) => {
-                state.wait_for_playing();
-                return Some(Outcome::Failed(error));
+                return state.wait_for_playing().then_some(Outcome::Failed(error));
             }
             MachineEvent::Closed => {}
         }

@@ -107,12 +107,19 @@ impl ElementState {
         self.playing_changed.notify_all();
     }
 
-    /// Waits for PLAYING, at most [`PLAYING_WAIT_LIMIT`]: what is
-    /// posted then reaches the application, and does not hold it back.
-    pub fn wait_for_playing(&self) {
+    /// Waits for PLAYING, at most [`PLAYING_WAIT_LIMIT`]: what is posted then
+    /// reaches the application, and does not hold it back. Returns whether the
+    /// element was not stopped meanwhile.
+    pub fn wait_for_playing(&self) -> bool {
+        let generation = self.generation();
         let playing = lock(&self.playing);
         let changed = &self.playing_changed;
-        drop(changed.wait_timeout_while(playing, PLAYING_WAIT_LIMIT, |playing| !*playing));
+        drop(
+            changed.wait_timeout_while(playing, PLAYING_WAIT_LIMIT, |playing| {
+                !*playing && self.is_current(generation)
+            }),
+        );
+        self.is_current(generation)
     }
 
     /// The number of the current generation.
@@ -131,9 +138,11 @@ impl ElementState {
         self.generation.fetch_add(1, Ordering::AcqRel) + 1
     }
 
-    /// Ends the current generation at a stop.
+    /// Ends the current generation at a stop, and wakes who waits for PLAYING.
     pub fn end_generation(&self) {
+        let _playing = lock(&self.playing);
         self.generation.fetch_add(1, Ordering::AcqRel);
+        self.playing_changed.notify_all();
     }
 
     /// Posts an error: the element cannot go on.
@@ -254,4 +263,27 @@ fn track_structure(tracks: &[TrackState]) -> gst::Structure {
         all = all.field(track.name.as_str(), structure.build());
     }
     all.build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_of_element_that_is_stopped_is_not_posted() {
+        let state = ElementState::default();
+        state.begin_generation();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| state.wait_for_playing());
+            // It may begin to wait at any moment.
+            while !waiting.is_finished() {
+                state.end_generation();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert!(!waiting.join().unwrap());
+        });
+        state.begin_generation();
+        state.set_playing(true);
+        assert!(state.wait_for_playing());
+    }
 }

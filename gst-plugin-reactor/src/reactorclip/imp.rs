@@ -147,8 +147,9 @@ impl ReactorClip {
     }
 
     pub(super) fn fail(&self, error: &Error) {
-        self.state.wait_for_playing();
-        self.state.fail(self.obj().upcast_ref(), error);
+        if self.state.wait_for_playing() {
+            self.state.fail(self.obj().upcast_ref(), error);
+        }
     }
 }
 
