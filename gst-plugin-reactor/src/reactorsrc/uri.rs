@@ -87,7 +87,11 @@ fn parse_server(scheme: &str, location: &str) -> Result<Assignments, String> {
 fn decode(text: &str) -> Result<String, String> {
     let decoded = percent_decode_str(text).decode_utf8();
     let decoded = decoded.map_err(|_| "the URI is not in UTF-8")?;
-    Ok(decoded.into_owned())
+    // GLib's texts end there, and glib-rs panics on it.
+    match decoded.contains('\0') {
+        true => Err("the URI holds a zero byte (%00)".into()),
+        false => Ok(decoded.into_owned()),
+    }
 }
 
 /// Why a query must not have this name.
@@ -297,6 +301,8 @@ mod tests {
             ),
             ("reactor://m?model=n", "more than once"),
             ("reactor://%ff", "UTF-8"),
+            ("reactor://%00", "zero byte"),
+            ("reactor://m?commands=[%00]", "zero byte"),
         ] {
             let error = set(uri).unwrap_err();
             assert!(error.contains(why), "{uri}: {error}");
