@@ -147,6 +147,8 @@ fn hostile_messages_leave_picture_and_session() {
             peer.send_bytes(label, &bytes);
         }
     }
+    // What GLib's texts cannot hold.
+    peer.send_model_message("zero\0byte", &json!({ "a\0b": "\0" }));
     session.check("malformed messages");
     wait_for_message(&session, "after_malformed");
 

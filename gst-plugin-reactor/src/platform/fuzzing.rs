@@ -54,6 +54,7 @@ pub fn capabilities(data: &[u8]) {
         return;
     };
     assert!(!session.session_id.is_empty() && !session.state.is_empty());
+    assert!(!json_text::has_zero_byte(&session.raw));
     // Both may be true of no state.
     assert!(!(session.is_live() && session.is_terminal()));
     let Some(capabilities) = session.capabilities else {

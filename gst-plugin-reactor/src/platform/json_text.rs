@@ -87,6 +87,19 @@ pub fn resolve_file(text: String, what: &str) -> Result<String, Error> {
         .map_err(|_| failed(format!("\"{}\" is not UTF-8", sanitize(path))))
 }
 
+/// Whether a text or a name in a document of the server's holds a zero byte: GLib's texts
+/// end there, and glib-rs panics on it.
+pub fn has_zero_byte(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_zero_byte),
+        Value::Object(members) => members
+            .iter()
+            .any(|(name, value)| name.contains('\0') || has_zero_byte(value)),
+        _ => false,
+    }
+}
+
 /// Whether a shell or gst-launch has cut the text: it ends within a string or a
 /// word, or with brackets open.
 pub fn looks_cut(text: &str) -> bool {

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::platform::{
     Code, Error,
     http::{HttpResponse, sanitize},
+    json_text::has_zero_byte,
     track::Track,
 };
 
@@ -102,6 +103,9 @@ impl SessionDescriptor {
     }
 
     pub(in crate::platform) fn from_value(raw: Value) -> Result<Self, String> {
+        if has_zero_byte(&raw) {
+            return Err("the session description holds a zero byte".to_owned());
+        }
         let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
         let required = |name: &str| {
             text(raw.get(name))

@@ -227,6 +227,25 @@ pub enum ServerMessage {
     Unknown,
 }
 
+impl ServerMessage {
+    /// Whether one of its texts holds a zero byte: GLib's texts end there, and glib-rs
+    /// panics on it. What the model says is JSON, and written out with escapes.
+    pub(super) fn has_zero_byte(&self) -> bool {
+        let any = |texts: &[&String]| texts.iter().any(|text| text.contains('\0'));
+        match self {
+            Self::ClipReady(clip) => any(&[&clip.session_id, &clip.kind, &clip.playlist_url]),
+            Self::ClipFailed { reason } | Self::SessionEnded { reason } => any(&[reason]),
+            Self::Moderation(it) => {
+                any(&[&it.action, &it.input_kind, &it.command, &it.message])
+                    || any(&it.categories.iter().collect::<Vec<_>>())
+            }
+            Self::Model { name, .. } => any(&[name]),
+            Self::Error { code, message } => any(&[code, message]),
+            Self::Schema(_) | Self::PublishGranted | Self::Ack | Self::Unknown => false,
+        }
+    }
+}
+
 /// The role of a message in an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MessageRole {

@@ -26,6 +26,7 @@ use super::{Code, Error};
 
 pub use chunking::{Framing, Reassembler};
 pub use client_stats::{ClientEnvironment, ClientStats, ClientTrackStats, FrameStage, Metrics};
+use frame::undecodable;
 pub use frame::{Channel, WireFrame, WireVersion};
 #[cfg(test)]
 pub use message::UploadReferences;
@@ -73,10 +74,15 @@ pub fn encode(
 
 /// Decodes a message of the server's, of either version.
 pub fn decode(channel: Channel, frame: &WireFrame) -> Result<InboundMessage, Error> {
-    match WireVersion::sniff(frame) {
+    let inbound = match WireVersion::sniff(frame) {
         WireVersion::V1 => v1::decode(channel, frame.as_bytes()),
         WireVersion::V0 => v0::decode(channel, frame.as_bytes()),
+    }?;
+    if inbound.message.has_zero_byte() {
+        let why = "a text in it holds a zero byte";
+        return Err(undecodable(inbound.version, channel, frame.len(), why));
     }
+    Ok(inbound)
 }
 
 #[cfg(test)]
@@ -185,6 +191,23 @@ mod tests {
                 ));
             }
         }
+    }
+
+    #[test]
+    fn zero_byte_in_text_is_refused() {
+        for text in [
+            r#"{"scope":"application","data":{"type":"a\u0000b","data":{}}}"#,
+            r#"{"scope":"runtime","data":{"type":"sessionEnded","data":{"reason":"a\u0000"}}}"#,
+        ] {
+            let frame = WireFrame::Text(text.into());
+            let whole = WireFrame::Text(text.replace(r"\u0000", ""));
+            assert!(decode(Channel::Data, &whole).is_ok(), "{text}");
+            let error = decode(Channel::Data, &frame).unwrap_err();
+            assert_eq!(error.code, Code::DecodeFailed);
+            assert!(error.message.contains("zero byte"), "{error}");
+        }
+        let data = r#"{"scope":"application","data":{"type":"a","data":{"a\u0000b":"\u0000"}}}"#;
+        assert!(decode(Channel::Data, &WireFrame::Text(data.into())).is_ok());
     }
 
     #[test]
