@@ -33,6 +33,7 @@ const WINDOW: usize = 1024;
 
 /// An answer with candidates, to each of the offers.
 pub fn sdp_answer(data: &[u8]) {
+    assert!(gst::init().is_ok(), "GStreamer starts");
     static OFFERED: OnceLock<Vec<Vec<OfferedSection>>> = OnceLock::new();
     let offered = OFFERED.get_or_init(|| {
         let offers = OFFERS.iter().map(|offer| offered_sections(offer));
