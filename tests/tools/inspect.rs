@@ -191,6 +191,12 @@ Gst.init(None)
 src = Gst.ElementFactory.make('reactorsrc')
 assert src.load_preset('broadcast')
 assert src.props.max_latency == 0 and src.props.on_gap.value_nick == 'hold-last-frame'
+# What a session has only once is the same for both.
+for name in ['low-latency', 'broadcast', 'unstable-network']:
+    source, sink = [Gst.ElementFactory.make(kind) for kind in ['reactorsrc', 'reactorsink']]
+    assert source.load_preset(name) and sink.load_preset(name)
+    for shared in ['latency', 'max-latency', 'stall-timeout', 'restart-session', 'max-sdp-attempts']:
+        assert source.get_property(shared) == sink.get_property(shared), (name, shared)
 src.props.latency = 333
 src.props.model = 'reactor/helios'
 src.props.api_key = 'rk_secret'
@@ -206,7 +212,7 @@ assert 'latency=333' in saved and 'secret' not in saved, saved
 
 #[test]
 fn presets_are_listed_loaded_and_saved_without_secrets() {
-    for factory in ["reactorsrc", "reactorfilter"] {
+    for factory in ["reactorsrc", "reactorsink", "reactorfilter"] {
         let shown = inspect(factory, &[]);
         let (_, presets) = shown.split_once("Presets:").expect("presets");
         for name in ["low-latency", "broadcast", "unstable-network"] {

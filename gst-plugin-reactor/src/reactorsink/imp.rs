@@ -161,7 +161,7 @@ impl ObjectSubclass for ReactorSink {
     const NAME: &'static str = "GstReactorSink";
     type Type = super::ReactorSink;
     type ParentType = gst::Bin;
-    type Interfaces = (gst::ChildProxy,);
+    type Interfaces = (gst::ChildProxy, gst::Preset);
 }
 
 impl ObjectImpl for ReactorSink {
@@ -228,6 +228,8 @@ impl ObjectImpl for ReactorSink {
 }
 
 impl GstObjectImpl for ReactorSink {}
+
+impl PresetImpl for ReactorSink {}
 
 impl ElementImpl for ReactorSink {
     fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {

@@ -71,7 +71,7 @@ glib::wrapper! {
     /// The element; see its user documentation.
     pub struct ReactorSink(ObjectSubclass<imp::ReactorSink>)
         @extends gst::Bin, gst::Element, gst::Object,
-        @implements gst::ChildProxy;
+        @implements gst::ChildProxy, gst::Preset;
 }
 
 pub(crate) use imp::{encoder_setup_signal, pad_templates};
