@@ -88,12 +88,12 @@ picture=picture. sound_of=sound.
 source+=(restart-session=true)
 
 if is_rtmp "$target"; then
-    to_rtmp
+    to_rtmp "$target"
 elif is_srt "$target"; then
-    to_srt
+    to_srt "$target"
 else
     mp4_target
-    to_mp4
+    to_mp4 "$target"
 fi
 from_model=(r. ! queue ! "${fit[@]}" ! "$raw" ! "both.$model_input")
 [[ -z $model_sound ]] || from_model+=(r. ! queue ! "${resample[@]}" ! "$sound_caps" !

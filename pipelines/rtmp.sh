@@ -16,5 +16,5 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/pipelines/lib/output.sh"
 
 parse_options "$@"
-to_rtmp
+to_rtmp "$target"
 run_pipeline "${streams[@]}"

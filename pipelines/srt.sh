@@ -19,5 +19,5 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/pipelines/lib/output.sh"
 
 parse_options "$@"
-to_srt
+to_srt "$target"
 run_pipeline "${streams[@]}"

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154 # the variables are those of output.sh
-# Where the scripts send H.264 and AAC. Sourced by output.sh. Each function sets `streams` to
-# branches that encode the picture and the sound and send them to `target`.
+# Where the scripts send H.264 and AAC. Sourced by output.sh. Each to_FORM TARGET sets `streams` to
+# branches that encode the picture and the sound and send them there.
 
 # What is live is dropped rather than late.
 live_queue=(leaky=downstream max-size-time=500000000 max-size-buffers=0 max-size-bytes=0)
@@ -14,24 +14,24 @@ is_srt() { [[ $1 == srt://* ]]; }
 # off so that the sinks send at once what the muxers output.
 
 to_rtmp() {
-    [[ $target =~ ^rtmps?://[^/]+/[^/]+/.+ ]] || die "not like rtmp://HOST/APPLICATION/STREAM: $target"
+    [[ $1 =~ ^rtmps?://[^/]+/[^/]+/.+ ]] || die "not like rtmp://HOST/APPLICATION/STREAM: $1"
     queue=("${live_queue[@]}")
     constant_rate
     encode mux.video mux.audio
     streams+=(flvmux name=mux streamable=true latency=1500000000 !
-        rtmp2sink sync=false "$(property location "$target")")
+        rtmp2sink sync=false "$(property location "$1")")
 }
 
 to_srt() {
     local form='^srt://[^/?]*:[0-9]+/?([?].*)?$'
-    [[ $target =~ $form ]] || die "not like srt://HOST:PORT: $target"
+    [[ $1 =~ $form ]] || die "not like srt://HOST:PORT: $1"
     queue=("${live_queue[@]}")
     parameter_sets=-1
     constant_rate
     encode mux.sink_65 mux.sink_66
     # 7 packets of a transport stream fit into one of SRT.
     streams+=(mpegtsmux name=mux alignment=7 latency=1500000000 !
-        srtsink wait-for-connection=false sync=false "$(property uri "$target")")
+        srtsink wait-for-connection=false sync=false "$(property uri "$1")")
 }
 
 # Into an MP4 file, which can be played while it grows, except for its last second.
@@ -39,5 +39,5 @@ to_mp4() {
     nominal_rate
     encode mux.video_0 mux.audio_0
     streams+=(mp4mux name=mux fragment-duration=1000 fragment-mode=first-moov-then-finalise !
-        filesink "$(property location "$target")")
+        filesink "$(property location "$1")")
 }

@@ -211,8 +211,7 @@ play_or_record() {
         streams=("${playback[@]}")
         return
     fi
-    target=$record
-    to_mp4
+    to_mp4 "$record"
 }
 
 # Uses the plugin that GStreamer finds. If it finds none, builds the checkout's.

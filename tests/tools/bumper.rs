@@ -105,7 +105,9 @@ fn record(coordinator: &Coordinator, relay: &Relay, mixer: &str, file: &Path) {
 
 /// Looks at the recording; `is_mixed` is whether the bumper is heard with the model.
 fn assert_shown(file: &Path, is_mixed: bool) {
-    let sequence = sequence(file);
+    let mut sequence = sequence(file);
+    // The model may end before the bumper does.
+    sequence.truncate(4);
     let order: Vec<_> = sequence.iter().map(|(shown, _)| *shown).collect();
     use Shown::{Bumper, Model};
     assert_eq!(order, [Bumper, Model, Bumper, Model], "{sequence:?}");
