@@ -5,11 +5,12 @@
 
 use std::{
     env,
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
+    sync::OnceLock,
 };
 
 use crate::{scratch, server::repository};
@@ -32,6 +33,15 @@ pub fn set(command: &mut Command) -> &mut Command {
 
 /// Has a program find fallbackswitch and fallbacksrc as well, which cargo builds for the tests.
 pub fn add_fallbackswitch(command: &mut Command) -> &mut Command {
+    // Tests of a process run side by side.
+    static PREPARED: OnceLock<(OsString, PathBuf)> = OnceLock::new();
+    let (path, registry) = PREPARED.get_or_init(prepare_fallbackswitch);
+    command.env("GST_PLUGIN_PATH", path);
+    command.env("GST_REGISTRY", registry)
+}
+
+/// Returns the path of the plugins, and a registry.
+fn prepare_fallbackswitch() -> (OsString, PathBuf) {
     let directory = scratch::directory().join("fallbackswitch");
     fs::create_dir_all(&directory).expect("a directory");
     let link = directory.join("libgstfallbackswitch.so");
@@ -43,8 +53,7 @@ pub fn add_fallbackswitch(command: &mut Command) -> &mut Command {
     if !registry_of_its_own.exists() {
         let _ = fs::copy(registry(), &registry_of_its_own);
     }
-    command.env("GST_PLUGIN_PATH", path);
-    command.env("GST_REGISTRY", registry_of_its_own)
+    (path, registry_of_its_own)
 }
 
 /// The newest: those of earlier builds stay next to it.
