@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! `pipelines/bumper.sh`: what is seen and heard while a model waits for a GPU, and during an outage.
+//! Tests of `pipelines/bumper.sh`. Its recording must show the bumper's picture, and hold the bumper's
+//! tone, while the model waits for a GPU and while the model's packets are lost.
 
 use std::{fs, path::Path, process::Command, thread, time::Duration};
 
@@ -103,7 +104,8 @@ fn record(coordinator: &Coordinator, relay: &Relay, mixer: &str, file: &Path) {
     media::assert_decodes(file);
 }
 
-/// Looks at the recording; `is_mixed` is whether the bumper is heard with the model.
+/// Panics unless the recording shows bumper, model, bumper and model, each with its tone. With
+/// `is_mixed`, the model's parts hold the bumper's tone, too.
 fn assert_shown(file: &Path, is_mixed: bool) {
     let mut sequence = sequence(file);
     // The model may end before the bumper does.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use gst::prelude::*;
+use gst_webrtc::WebRTCDataChannel;
 
 use super::{Peer, connection::Connection};
 
@@ -83,25 +84,30 @@ impl Peer {
         self.shared.connection().expect("a connection")
     }
 
+    fn channel(&self, label: &str) -> WebRTCDataChannel {
+        self.connected().channel(label).expect("the channel")
+    }
+
     /// Sends a binary message that is what it is: without encoding or framing.
     ///
     /// Panics if there is no such channel.
     pub fn send_bytes(&self, label: &str, bytes: &[u8]) {
-        let channel = self.connected().channel(label).expect("the channel");
         let bytes = gst::glib::Bytes::from_owned(bytes.to_vec());
-        channel.send_data_full(Some(&bytes)).expect("sent");
+        self.channel(label)
+            .send_data_full(Some(&bytes))
+            .expect("sent");
     }
 
-    /// Sends a text message that is what it is.
+    /// Sends this text as a message, whether it is valid or not.
     pub fn send_text(&self, label: &str, text: &str) {
-        let channel = self.connected().channel(label).expect("the channel");
-        channel.send_string_full(Some(text)).expect("sent");
+        self.channel(label)
+            .send_string_full(Some(text))
+            .expect("sent");
     }
 
     /// The bytes of a channel that wait to be sent.
     pub fn buffered(&self, label: &str) -> u64 {
-        let channel = self.connected().channel(label).expect("the channel");
-        channel.buffered_amount()
+        self.channel(label).buffered_amount()
     }
 
     /// Changes the packets of all tracks from now on, or no more.
@@ -109,7 +115,7 @@ impl Peer {
         self.connected().tamper(tamper);
     }
 
-    /// Sends RTCP, encrypted as all of it.
+    /// Sends an RTCP packet. The peer encrypts it, as it does its own RTCP packets.
     pub fn send_rtcp(&self, packet: &[u8]) {
         let peer = self.connected().leaving("send_rtcp_src_0").peer();
         let buffer = gst::Buffer::from_slice(packet.to_vec());
