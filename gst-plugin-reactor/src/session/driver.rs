@@ -356,10 +356,9 @@ impl Driver {
                 self.signaling = None;
             }
         }
-        if matches!(input, Input::Tick)
-            && let Some(at) = self.transport.last_received()
-        {
-            self.step_machine(Input::LastReceived(at));
+        if matches!(input, Input::Tick) {
+            let tracks = self.transport.last_received();
+            self.step_machine(Input::LastReceived(tracks));
         }
         if matches!(input, Input::Tick)
             && let Some(at) = self.transport.last_arrival()

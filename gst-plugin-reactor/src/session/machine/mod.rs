@@ -12,6 +12,7 @@ mod ready;
 mod receive_bitrate;
 mod recover;
 mod requests;
+mod resumed_tracks;
 mod state;
 mod suspended;
 mod trickle;
@@ -65,7 +66,7 @@ impl Machine {
             Input::PeerVerified(result) => self.peer_verified(result),
             Input::ChannelOpened(channel) => self.channel_opened(channel),
             Input::FrameReceived(channel, frame) => self.frame_received(channel, frame),
-            Input::LastReceived(at) => self.media_received(at),
+            Input::LastReceived(tracks) => self.media_received(&tracks),
             Input::LastArrival(at) => self.link_bound.arrived(at),
             Input::TransportFailed(error) => self.transport_failed(error, false),
             Input::ConnectionClosed(error) => self.transport_failed(error, true),

@@ -17,11 +17,6 @@ use crate::platform::{
     wire::{Channel, ClientMessage, Moderation, ServerMessage, WireFrame, WireVersion},
 };
 
-/// How long after they were resumed the tracks are resumed again where no media has
-/// come, which is usually there after 0.2 s; the time doubles up to the second.
-const RESUME_AGAIN: Duration = Duration::from_secs(1);
-const MAX_RESUME_AGAIN: Duration = Duration::from_secs(8);
-
 impl Machine {
     pub(super) fn enter_ready(&mut self) {
         let limit = self.policy.stall_limit.unwrap_or(NEVER);
@@ -50,33 +45,13 @@ impl Machine {
     fn resume_tracks(&mut self) {
         if let Phase::Ready(ready) = &mut self.phase {
             ready.resume_by = None;
-            ready.resume_again = Some((self.now + RESUME_AGAIN, RESUME_AGAIN * 2));
         }
-        self.send_resumes();
-    }
-
-    /// The runtime 3.10.0 forgets a resume when it cannot apply it at that moment
-    /// (seen on a busy machine: no packet for 30 s), and takes another one for what
-    /// it asks for. Where the track flows it does nothing.
-    fn resume_tracks_again(&mut self) {
-        if let Phase::Ready(ready) = &mut self.phase
-            && let Some((at, wait)) = &mut ready.resume_again
-        {
-            *at = self.now + *wait;
-            *wait = (*wait * 2).min(MAX_RESUME_AGAIN);
-        }
-        self.send_resumes();
-    }
-
-    fn send_resumes(&mut self) {
-        for planned in &self.planned_tracks {
-            let name = &planned.track.name;
-            let paused = self.paused_tracks.get(name);
-            let paused = paused.copied().unwrap_or(planned.paused);
-            if !paused && !self.user_paused_tracks.contains(name) {
-                self.requests
-                    .notify(&ClientMessage::ResumeTrack(name.clone()), &mut self.actions);
-            }
+        let tracks = self.planned_tracks.iter().map(|p| &p.track.name);
+        let needed =
+            |track: &&String| !self.is_unneeded(track) && !self.user_paused_tracks.contains(*track);
+        let tracks: Vec<String> = tracks.filter(needed).cloned().collect();
+        for track in tracks {
+            self.send_track_paused(track, false);
         }
     }
 
@@ -108,8 +83,9 @@ impl Machine {
             }
             return;
         }
-        if ready.resume_again.is_some_and(|(at, _)| self.now >= at) {
-            return self.resume_tracks_again();
+        for track in ready.resumed_tracks.take_due(self.now) {
+            self.requests
+                .notify(&ClientMessage::ResumeTrack(track), &mut self.actions);
         }
         if self.now >= ready.next_ping {
             ready.next_ping = self.now + PING_INTERVAL;
@@ -136,14 +112,14 @@ impl Machine {
         }
     }
 
-    /// Media came at this time.
-    pub(super) fn media_received(&mut self, at: Duration) {
-        if let Phase::Ready(ready) = &mut self.phase
-            && at > ready.since
-        {
-            ready.resume_again = None;
+    /// Media of these tracks came last at these times.
+    pub(super) fn media_received(&mut self, tracks: &[(String, Duration)]) {
+        for (track, at) in tracks {
+            if let Phase::Ready(ready) = &mut self.phase {
+                ready.resumed_tracks.received(track, *at);
+            }
+            self.last_received(*at);
         }
-        self.last_received(at);
     }
 
     fn last_received(&mut self, at: Duration) {
@@ -278,13 +254,21 @@ impl Machine {
     }
 
     fn send_track_paused(&mut self, track: String, paused: bool) {
-        if matches!(self.phase, Phase::Ready(_)) && !self.resume_pending() {
-            let message = match paused {
-                true => ClientMessage::PauseTrack(track),
-                false => ClientMessage::ResumeTrack(track),
-            };
-            self.requests.notify(&message, &mut self.actions);
+        let now = self.now;
+        let Phase::Ready(ready) = &mut self.phase else {
+            return;
+        };
+        if ready.resume_by.is_some() {
+            return;
         }
+        let message = if paused {
+            ready.resumed_tracks.paused(&track);
+            ClientMessage::PauseTrack(track)
+        } else {
+            ready.resumed_tracks.resumed(&track, now);
+            ClientMessage::ResumeTrack(track)
+        };
+        self.requests.notify(&message, &mut self.actions);
     }
 
     /// Whether no element needs the track.

@@ -11,6 +11,7 @@ use std::{
 use super::{
     receive_bitrate::LinkBound,
     requests::Requests,
+    resumed_tracks::ResumedTracks,
     trickle::Trickle,
     types::{Action, MachineEvent, NEVER, PlannedTrack, Policy, Progress},
 };
@@ -201,8 +202,7 @@ pub(super) struct Ready {
     pub(super) next_ping: Duration,
     /// When to resume the tracks at the latest; `None` once they are resumed.
     pub(super) resume_by: Option<Duration>,
-    /// When to resume them again unless media has come, and after what time then.
-    pub(super) resume_again: Option<(Duration, Duration)>,
+    pub(super) resumed_tracks: ResumedTracks,
 }
 
 #[derive(Debug)]
@@ -375,7 +375,7 @@ impl Ready {
             probed: false,
             next_ping: now + PING_INTERVAL,
             resume_by: Some(now + RESUME_LIMIT),
-            resume_again: None,
+            resumed_tracks: ResumedTracks::default(),
         }
     }
 
@@ -385,7 +385,7 @@ impl Ready {
             self.last_received + wait
         });
         let resume = self.resume_by.unwrap_or(NEVER);
-        let again = self.resume_again.map_or(NEVER, |(at, _)| at);
+        let again = self.resumed_tracks.deadline();
         watchdog.min(self.next_ping).min(resume).min(again)
     }
 }

@@ -130,8 +130,8 @@ pub enum Input {
     ChannelOpened(Channel),
     /// A message of a data channel, not decoded.
     FrameReceived(Channel, WireFrame),
-    /// Media was last received at this time.
-    LastReceived(Duration),
+    /// When media of each track was last received, of those that have any.
+    LastReceived(Vec<(String, Duration)>),
     /// Anything arrived last from the server's peer at this time.
     LastArrival(Duration),
     /// The peer connection broke: ICE failed, a media element failed.

@@ -6,6 +6,7 @@
 //! no module that does.
 
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     sync::{
         Arc, LazyLock, Mutex, OnceLock,
@@ -24,7 +25,7 @@ use super::{
 use crate::{
     gst_helpers::debug_category,
     platform::{
-        Error, sdp,
+        Error, lock, sdp,
         sdp::{Fingerprint, NegotiatedAnswer, NegotiatedTrack, RedundancyFormat},
         signaling::IceServer,
         wire::{Channel, WireFrame},
@@ -213,30 +214,55 @@ impl MediaGate {
     }
 }
 
-/// When media was last received.
+/// When media of each track was last received.
 pub(super) struct LastReceived {
     epoch: Instant,
-    /// Since `epoch`; 0 for never.
-    milliseconds: AtomicU64,
+    /// Locked to add a track or to read them all.
+    tracks: Mutex<BTreeMap<String, Arc<AtomicU64>>>,
+}
+
+/// The time of one track: milliseconds since `epoch`.
+pub(super) struct TrackReceived {
+    epoch: Instant,
+    milliseconds: Arc<AtomicU64>,
+}
+
+impl TrackReceived {
+    pub(super) fn mark(&self) {
+        let now = self.epoch.elapsed().as_millis() as u64;
+        self.milliseconds.store(now, Ordering::Relaxed);
+    }
 }
 
 impl LastReceived {
     pub(super) fn new(epoch: Instant) -> Self {
         Self {
             epoch,
-            milliseconds: AtomicU64::new(0),
+            tracks: Mutex::default(),
         }
     }
 
-    pub(super) fn mark(&self) {
-        let now = self.now().as_millis() as u64;
-        self.milliseconds.store(now.max(1), Ordering::Relaxed);
+    /// Where to mark the times of a track whose first packet is here.
+    pub(super) fn track(&self, name: &str) -> TrackReceived {
+        let received = TrackReceived {
+            epoch: self.epoch,
+            milliseconds: lock(&self.tracks)
+                .entry(name.to_owned())
+                .or_default()
+                .clone(),
+        };
+        received.mark();
+        received
     }
 
-    /// Since `epoch`.
-    pub(super) fn get(&self) -> Option<Duration> {
-        let milliseconds = self.milliseconds.load(Ordering::Relaxed);
-        (milliseconds != 0).then(|| Duration::from_millis(milliseconds))
+    /// The time of each track that has any media, since `epoch`.
+    pub(super) fn tracks(&self) -> Vec<(String, Duration)> {
+        let tracks = lock(&self.tracks);
+        let times = tracks.iter().map(|(name, milliseconds)| {
+            let milliseconds = milliseconds.load(Ordering::Relaxed);
+            (name.clone(), Duration::from_millis(milliseconds))
+        });
+        times.collect()
     }
 
     /// The time since `epoch`.

@@ -81,10 +81,10 @@ impl Transport {
         Ok(Self(handles))
     }
 
-    /// When media was last received: the time since the `epoch` of
+    /// When media of each track was last received: the time since the `epoch` of
     /// [`Transport::new`].
-    pub fn last_received(&self) -> Option<Duration> {
-        self.0.last_received.get()
+    pub fn last_received(&self) -> Vec<(String, Duration)> {
+        self.0.last_received.tracks()
     }
 
     /// When anything arrived last from the server's peer, likewise.

@@ -12,7 +12,7 @@ use gst_webrtc::WebRTCRTPTransceiver;
 
 use super::{
     frame_trailer,
-    handles::{CAT, MediaGate, NegotiatedTracks, TransportHandles, bridge_clock},
+    handles::{CAT, MediaGate, NegotiatedTracks, TrackReceived, TransportHandles, bridge_clock},
     keyframe_requests::KeyframeRequests,
     rtp_probes::{self, PACKETS},
 };
@@ -127,7 +127,8 @@ impl RtpReceiver {
         };
         let counters = &handles.counters;
         counters.find_receiver(&self.track.name, pad);
-        probe_packets(pad, forwarder.clone(), handles);
+        let received = handles.last_received.track(&self.track.name);
+        probe_packets(pad, forwarder.clone(), received, handles);
         if forwarder.is_video {
             space_keyframe_requests(pad, &forwarder.keyframe_requests, handles);
         }
@@ -203,11 +204,15 @@ fn keyframe_request() -> gst::Event {
 
 /// Before the depayloader: marks packets for stall detection, sets their times,
 /// and diverts them to a tap that wants packets instead of frames.
-fn probe_packets(pad: &gst::Pad, forwarder: Forwarder, handles: &TransportHandles) {
-    let last_received = handles.last_received.clone();
+fn probe_packets(
+    pad: &gst::Pad,
+    forwarder: Forwarder,
+    received: TrackReceived,
+    handles: &TransportHandles,
+) {
     let rtp_clock = handles.rtp_clock.clone();
     pad.add_probe(PACKETS, move |pad, info| {
-        last_received.mark();
+        received.mark();
         rtp_probes::retime_packets(&rtp_clock, info);
         let Some(consumer) = forwarder.consumer(true) else {
             return gst::PadProbeReturn::Ok;

@@ -83,12 +83,12 @@ fn received_media_restarts_the_watchdog() {
     for _ in 0..100 {
         harness.now += ms(1400);
         harness.machine_pings();
-        harness.handle(Input::LastReceived(harness.now));
+        harness.handle(media("main_video", harness.now));
         assert_eq!(harness.handle_labels(Input::Tick), "");
     }
     // Media arrives between ticks: its arrival time counts.
     harness.now += ms(1000);
-    harness.handle(Input::LastReceived(harness.now - ms(400)));
+    harness.handle(media("main_video", harness.now - ms(400)));
     harness.mark();
     assert_eq!(harness.run_labels(2600), "1100 send, 2600 describe");
 }
@@ -99,8 +99,8 @@ fn older_reception_time_is_ignored() {
     let first = harness.now;
     harness.machine_pings();
     assert_eq!(harness.run_labels(1500), "1600 send");
-    harness.handle(Input::LastReceived(first));
-    harness.handle(Input::LastReceived(first - ms(50)));
+    harness.handle(media("main_video", first));
+    harness.handle(media("main_video", first - ms(50)));
     assert_eq!(harness.run_labels(1500), "3100 describe");
 }
 

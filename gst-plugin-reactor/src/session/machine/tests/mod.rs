@@ -45,6 +45,11 @@ const START: Duration = Duration::from_secs(7);
 const ID: &str = "s-1";
 const CONNECTION: u32 = 5029;
 
+/// Media of a track came last at this time.
+fn media(track: &str, at: Duration) -> Input {
+    Input::LastReceived(vec![(track.to_owned(), at)])
+}
+
 fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
@@ -234,7 +239,7 @@ impl Harness {
         if let Phase::Ready(ready) = &mut self.machine.phase
             && !self.silent
         {
-            ready.resume_again = None;
+            ready.resumed_tracks = Default::default();
         }
         for (n, action) in out.iter().enumerate() {
             match action {

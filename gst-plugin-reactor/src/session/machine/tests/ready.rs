@@ -60,25 +60,52 @@ fn any_first_message_resumes_tracks() {
 fn received_media_does_not_resume_tracks() {
     let mut harness = Harness::ready(policy());
     harness.run(100);
-    assert_eq!(harness.handle_labels(Input::LastReceived(harness.now)), "");
+    assert_eq!(harness.handle_labels(media("main_video", harness.now)), "");
     assert_eq!(harness.run_labels(400), "500 send");
 }
 
 #[test]
-fn tracks_are_resumed_again_until_media_comes() {
+fn each_track_is_resumed_again_until_it_flows() {
     let mut harness = Harness::ready(without_stall_limit());
     harness.silent = true;
-    let resume = harness.resume("main_video");
+    let [video, audio] = ["main_video", "main_audio"].map(|track| harness.resume(track));
+    let times = |out: Vec<(u64, Action)>, resume: &Action| -> Vec<u64> {
+        let times = out.into_iter().filter(|(_, action)| action == resume);
+        times.map(|(at, _)| at).collect()
+    };
+    harness.handle(Input::SetTrackPaused {
+        track: "main_audio".into(),
+        paused: false,
+    });
     harness.run(100);
     let out = harness.receive_control(server::schema("ctrl_1"));
-    assert_eq!(out[0], resume);
+    assert_eq!(out[..2], [video.clone(), audio.clone()]);
+    // The other track's media says nothing of this one.
+    harness.run(500);
+    harness.handle(media("main_audio", harness.now));
     let out = harness.run(12_000);
-    let times = out.iter().filter(|(_, action)| *action == resume);
-    let times: Vec<_> = times.map(|(at, _)| *at).collect();
-    assert_eq!(times, [1100, 3100, 7100]);
-    harness.handle(Input::LastReceived(harness.now));
+    assert!(times(out.clone(), &audio).is_empty());
+    assert_eq!(times(out, &video), [1100, 3100, 7100]);
+    harness.handle(media("main_video", harness.now));
     let out = harness.run(20_000);
-    assert!(out.iter().all(|(_, action)| *action != resume), "{out:?}");
+    assert!(times(out, &video).is_empty());
+
+    // So is one that is resumed later, and none that is paused meanwhile.
+    for paused in [true, false] {
+        harness.handle(Input::SetTrackPaused {
+            track: "main_video".into(),
+            paused,
+        });
+    }
+    let before = harness.time();
+    let out = harness.run(2000);
+    assert_eq!(times(out, &video), [before + 1000]);
+    harness.handle(Input::SetTrackPaused {
+        track: "main_video".into(),
+        paused: true,
+    });
+    let out = harness.run(20_000);
+    assert!(times(out, &video).is_empty());
 }
 
 #[test]

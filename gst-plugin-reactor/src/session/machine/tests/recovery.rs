@@ -306,7 +306,7 @@ fn repeated_losses_are_retried_with_backoff() {
     harness.receive_control(server::schema("ctrl_9"));
     for _ in 0..11 {
         harness.now += ms(1000);
-        harness.handle(Input::LastReceived(harness.now));
+        harness.handle(media("main_video", harness.now));
         harness.handle(Input::Tick);
     }
     assert_eq!(

@@ -123,7 +123,7 @@ fn input(sample: Sample, harness: &Harness) -> Input {
         Sample::FrameModel => frame(Channel::Data, server::model("", "pong", 1.0)),
         Sample::FrameEnded => frame(Channel::Control, server::session_ended("bye")),
         Sample::FrameGarbage => frame(Channel::Control, server::garbage()),
-        Sample::LastReceived => Input::LastReceived(harness.now),
+        Sample::LastReceived => media("main_video", harness.now),
         Sample::TransportFailed => Input::TransportFailed(broken()),
         Sample::ConnectionClosed => Input::ConnectionClosed(broken()),
         Sample::ResumeTrack => set_paused("main_audio", false),
