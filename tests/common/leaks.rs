@@ -5,7 +5,7 @@
 /// Environment with which a process reports live objects at its end.
 pub const ENVIRONMENT: [(&str, &str); 3] = [
     ("GST_TRACERS", "leaks"),
-    ("GST_DEBUG", "GST_TRACER:7"),
+    ("GST_DEBUG", "GST_TRACER:7,reactor*:INFO"),
     ("GST_DEBUG_NO_COLOR", "1"),
 ];
 

@@ -4,6 +4,8 @@
 //! test.
 
 use std::{
+    fs::File,
+    io::{Read, Seek},
     net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -18,9 +20,14 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// A journal that says nothing for this time has been read.
 const EVENTS_SILENCE: Duration = Duration::from_secs(1);
 
+/// How many of the last lines of a server's log a failed test prints.
+const LOG_LINES: usize = 60;
+
 #[derive(Debug)]
 pub struct Server {
     child: Child,
+    /// Without a name; `None` if the server logs to standard error.
+    log: Option<File>,
     host: String,
     pub port: u16,
 }
@@ -45,11 +52,15 @@ impl Server {
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null());
+        let mut log = None;
         if std::env::var_os("REACTOR_TEST_SERVER_LOG").is_none() {
-            command.stderr(Stdio::null());
+            let file = tempfile::tempfile().expect("a temporary file");
+            command.stderr(file.try_clone().expect("another descriptor of it"));
+            log = Some(file);
         }
         let mut server = Self {
             child: command.spawn().expect("the serve script runs"),
+            log,
             host: host.to_owned(),
             port,
         };
@@ -115,6 +126,20 @@ impl Server {
             .collect()
     }
 
+    /// Prints the end of the log: why a test failed may be in it.
+    fn print_log(&mut self) {
+        let Some(log) = &mut self.log else {
+            return;
+        };
+        let mut bytes = Vec::new();
+        if log.rewind().is_ok() && log.read_to_end(&mut bytes).is_ok() {
+            let text = String::from_utf8_lossy(&bytes);
+            let lines: Vec<_> = text.lines().collect();
+            let last = &lines[lines.len().saturating_sub(LOG_LINES)..];
+            println!("the server's log ends:\n{}", last.join("\n"));
+        }
+    }
+
     /// Waits until the session is in this state; panics after `limit`.
     pub fn wait_for_state(&self, state: &str, limit: Duration) {
         let deadline = Instant::now() + limit;
@@ -138,6 +163,9 @@ impl Drop for Server {
         self.signal(libc::SIGCONT);
         self.signal(libc::SIGKILL);
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            self.print_log();
+        }
     }
 }
 
