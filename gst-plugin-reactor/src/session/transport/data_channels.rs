@@ -54,14 +54,18 @@ impl DataChannels {
             Channel::Control => &self.control,
             Channel::Data => &self.data,
         };
+        let label = channel.label();
         for frame in frames {
+            // GStreamer before 1.23.1 does not free what it refuses for that reason.
+            if target.ready_state() != WebRTCDataChannelState::Open {
+                return Err(disconnected(format!("the {label} channel is closed")));
+            }
             let sent = match frame {
                 WireFrame::Text(text) => target.send_string_full(Some(&text)),
                 WireFrame::Binary(bytes) => {
                     target.send_data_full(Some(&glib::Bytes::from_owned(bytes)))
                 }
             };
-            let label = channel.label();
             sent.map_err(|error| disconnected(format!("sending on the {label} channel: {error}")))?;
         }
         Ok(())
