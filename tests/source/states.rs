@@ -4,7 +4,11 @@
 //! connects.
 
 use std::{
-    sync::{Arc, Mutex, mpsc},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 
@@ -12,7 +16,7 @@ use gst::{glib, prelude::*};
 use reactor_tests::{
     TIMEOUT,
     frames::{Frame, FrameReader, assert_nearly_contiguous, monotonic_us},
-    pipeline::{TestPipeline, enum_nick, status, wait_for_status, wait_until},
+    pipeline::{TestPipeline, count_buffers, enum_nick, status, wait_for_status, wait_until},
     server::Server,
 };
 
@@ -83,6 +87,40 @@ fn assert_timely(running: &TestPipeline, frames: &[Frame]) {
             "PTS {pts}, seen at {seen}"
         );
     }
+}
+
+/// PLAYING comes after the element has found the video not needed yet, and before it tells the
+/// session so.
+#[test]
+fn playing_while_tracks_are_planned_receives_all() {
+    let server = Server::playground();
+    let running = parse(
+        &server,
+        "r.video_main_video ! fakesink name=video sync=false \
+         r.audio_main_audio ! fakesink name=audio sync=false",
+    );
+    let planning = Arc::new(AtomicBool::new(false));
+    let begun = planning.clone();
+    let element = running.by_name("r");
+    element.connect_no_more_pads(move |_| begun.store(true, Ordering::SeqCst));
+    let pipeline = running.pipeline.downgrade();
+    let sinks = ["video", "audio"].map(|name| running.pad(name, "sink"));
+    // The audio's format is asked for after the video's.
+    sinks[1].add_probe(gst::PadProbeType::QUERY_BOTH, move |_, info| {
+        let query = info.query().map(|query| query.type_());
+        if query == Some(gst::QueryType::Caps) && planning.swap(false, Ordering::SeqCst) {
+            let pipeline = pipeline.upgrade().expect("a pipeline");
+            let play = std::thread::spawn(move || pipeline.set_state(gst::State::Playing));
+            play.join().expect("no panic").expect("a state change");
+        }
+        gst::PadProbeReturn::Ok
+    });
+    let counts = sinks.each_ref().map(count_buffers);
+    set_state(&running, gst::State::Paused);
+    for (count, what) in counts.iter().zip(["pictures", "sound"]) {
+        wait_until(what, TIMEOUT, || count() >= 5);
+    }
+    running.stop();
 }
 
 #[test]

@@ -104,6 +104,10 @@ impl ReactorSrc {
         if let Some(session) = self.membership.session() {
             session.set_media_plan(plan);
         }
+        // The plan may be older than what the session was told while it was made.
+        for track in self.tracks() {
+            self.update_need(&track.stream.track.name, &track.pad);
+        }
     }
 
     /// Adds a pad for each track; the application links them meanwhile.

@@ -54,7 +54,14 @@ pub struct ReactorSrc {
     messages: Arc<Mutex<Option<Arc<MessageStream>>>>,
     pub(super) model: Mutex<ModelInfo>,
     pub(super) uri: Mutex<SourceUri>,
+    /// Held while it is found out whether a track is needed and the session is told, so
+    /// that what it is told last is what is true.
+    need_order: Mutex<NeedOrder>,
 }
+
+/// Orders what the session is told of the tracks.
+#[derive(Debug, Default)]
+struct NeedOrder;
 
 settings! {
     /// The properties that only this element has.
@@ -85,6 +92,18 @@ impl ReactorSrc {
     /// Whether the model should not send the track of this pad now.
     pub(super) fn is_paused(&self, pad: &impl IsA<gst::Pad>) -> bool {
         !(self.membership.state.is_playing() && pad.is_linked())
+    }
+
+    /// Tells the session whether the model should send the track of this pad now; returns
+    /// whether it should not.
+    pub(super) fn update_need(&self, track: &str, pad: &impl IsA<gst::Pad>) -> bool {
+        let session = self.membership.session();
+        let _order = lock(&self.need_order);
+        let paused = self.is_paused(pad);
+        if let Some(session) = session {
+            session.set_track_paused(track, paused);
+        }
+        paused
     }
 
     fn start_gap_timer(&self) -> Result<Timer, Error> {
@@ -182,14 +201,12 @@ impl ReactorSrc {
         let weak = self.downgrade();
         let name = stream.track.name.clone();
         let weak_stream = Arc::downgrade(&stream);
-        let set_linked = move |linked: bool| {
+        let set_linked = move |pad: &gst::GhostPad, linked: bool| {
             if let Some(stream) = weak_stream.upgrade() {
                 stream.set_linked(linked);
             }
-            if let Some(imp) = weak.upgrade()
-                && let Some(session) = imp.membership.session()
-            {
-                session.set_track_paused(&name, !(linked && imp.membership.state.is_playing()));
+            if let Some(imp) = weak.upgrade() {
+                imp.update_need(&name, pad);
             }
         };
         let weak = self.downgrade();
@@ -361,13 +378,9 @@ impl Lifecycle for ReactorSrc {
     /// Resumes the tracks of the linked pads, or pauses all.
     fn set_playing(&self, playing: bool) {
         self.membership.state.set_playing(playing);
-        if let Some(session) = self.membership.session() {
-            for track in self.tracks() {
-                let paused = self.is_paused(&track.pad);
-                session.set_track_paused(&track.stream.track.name, paused);
-                if paused {
-                    track.stream.counters.begin_anew();
-                }
+        for track in self.tracks() {
+            if self.update_need(&track.stream.track.name, &track.pad) {
+                track.stream.counters.begin_anew();
             }
         }
     }

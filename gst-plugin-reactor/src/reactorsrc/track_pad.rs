@@ -66,7 +66,7 @@ impl TrackPad {
         (stream_id_prefix, group): (&str, gst::GroupId),
         (on_gap, for_any): (OnGap, OutputFormat),
         latency: impl Fn() -> gst::ClockTime + Send + Sync + 'static,
-        set_linked: impl Fn(bool) + Send + Sync + Clone + 'static,
+        set_linked: impl Fn(&gst::GhostPad, bool) + Send + Sync + Clone + 'static,
         handle_event: impl Fn(&gst::EventRef, (u32, u32)) -> bool + Send + Sync + 'static,
     ) -> Self {
         let name = format!("{}_{}", stream.track.kind.as_str(), stream.track.name);
@@ -88,8 +88,8 @@ impl TrackPad {
             })
             .build();
         let set_unlinked = set_linked.clone();
-        pad.connect_linked(move |_, _| set_linked(true));
-        pad.connect_unlinked(move |_, _| set_unlinked(false));
+        pad.connect_linked(move |pad, _| set_linked(pad, true));
+        pad.connect_unlinked(move |pad, _| set_unlinked(pad, false));
         Self {
             stream_id: format!("{stream_id_prefix}/{name}"),
             stream,
