@@ -3,10 +3,14 @@
 //! Starts and stops a reactorsrc many times in one process. Prints, after each cycle, one line of
 //! JSON with the threads, descriptors and memory of the process.
 //!
-//!     reactor-cycle URL COUNT [camera|together]
+//!     reactor-cycle URL COUNT [camera|filter|together] [READY]
 //!
-//! With `camera` there is a reactorsink as well. With `together` each receives the video alone, and
+//! With `camera` there is a reactorsink as well, with `filter` a reactorfilter instead and a
+//! reactorclip, whose clip is then saved again by its URL. With `together` each receives the video alone, and
 //! none is stopped before the last has started.
+//!
+//! READY is the time in seconds that each pipeline stays in READY: what the first connection of a
+//! process needs is made then, which takes long under valgrind.
 //!
 //! With GST_TRACERS=leaks and GST_DEBUG=GST_TRACER:7 GStreamer lists at the end the objects that
 //! were not freed.
@@ -15,29 +19,40 @@ use std::time::Duration;
 
 use gst::prelude::*;
 use reactor_tests::{
+    actions::send_command,
     frames::FrameReader,
     pipeline::{TestPipeline, wait_until},
     resources::ProcessResources,
 };
 
 const FRAMES: usize = 5;
-const TIMEOUT: Duration = Duration::from_secs(20);
+/// Under valgrind all takes 50 times as long.
+const TIMEOUT: Duration = Duration::from_secs(120);
 const SETTLE: Duration = Duration::from_millis(200);
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let usage = "usage: reactor-cycle URL COUNT [camera|together]";
+    let usage = "usage: reactor-cycle URL COUNT [camera|filter|together] [READY]";
     let url = arguments.next().expect(usage);
     let count: u32 = arguments.next().map_or(20, |n| n.parse().expect(usage));
     let mode = arguments.next();
+    let ready = arguments.next().map_or(0, |n| n.parse().expect(usage));
+    let ready = Duration::from_secs(ready);
     let mut together = Vec::new();
     for cycle in 1..=count {
-        let held = if mode.as_deref() == Some("together") {
-            together.push(start(&url));
-            settled(5)
-        } else {
-            once(&url, mode.as_deref() == Some("camera"));
-            settled(1)
+        let held = match mode.as_deref() {
+            Some("together") => {
+                together.push(start(&url, ready));
+                settled(5)
+            }
+            Some("filter") => {
+                filter_once(&url, ready);
+                settled(1)
+            }
+            mode => {
+                once(&url, mode == Some("camera"), ready);
+                settled(1)
+            }
         };
         println!(
             "{}",
@@ -70,17 +85,17 @@ fn settled(readings: usize) -> ProcessResources {
     readings.min_by_key(|held| held.threads).expect("a reading")
 }
 
-fn start(url: &str) -> TestPipeline {
+fn start(url: &str, ready: Duration) -> TestPipeline {
     let running = TestPipeline::parse(&format!(
         "reactorsrc local=true api-url={url} ! fakesink name=video sync=false"
     ));
     let reader = FrameReader::watch(&running.pad("video", "sink"));
-    running.play();
+    play(&running, ready);
     reader.wait_for(FRAMES, TIMEOUT);
     running
 }
 
-fn once(url: &str, camera: bool) {
+fn once(url: &str, camera: bool, ready: Duration) {
     let mut line = format!(
         "reactorsrc name=r local=true api-url={url} \
          r.video_main_video ! fakesink name=video sync=false \
@@ -94,11 +109,46 @@ fn once(url: &str, camera: bool) {
     }
     let running = TestPipeline::parse(&line);
     let reader = FrameReader::watch(&running.pad("video", "sink"));
-    running.play();
+    play(&running, ready);
     reader.wait_for(FRAMES, TIMEOUT);
     if camera {
         wait_until("pictures sent", TIMEOUT, || sent(&running) >= FRAMES as u64);
     }
+    end(&running);
+}
+
+fn filter_once(url: &str, ready: Duration) {
+    let running = TestPipeline::parse(&format!(
+        "videotestsrc is-live=true ! video/x-raw,width=320,height=180,framerate=15/1 \
+         ! reactorfilter name=f local=true api-url={url} ! videoconvert \
+         ! video/x-raw,format=I420 ! fakesink name=video sync=false \
+         reactorclip name=c request=now duration=1 ! fakesink sync=false"
+    ));
+    let reader = FrameReader::watch(&running.pad("video", "sink"));
+    play(&running, ready);
+    reader.wait_for(FRAMES, TIMEOUT);
+    send_command(&running.by_name("f"), "echo", r#"{"text":"x"}"#).wait_ok(TIMEOUT);
+    running.wait_element("reactor-clip", TIMEOUT);
+    let clip: gst::Structure = running.by_name("c").property("clip");
+    let playlist: String = clip.get("playlist-url").expect("a playlist");
+    let saving = TestPipeline::launch(&format!(
+        "reactorclip local=true playlist-url=\"{playlist}\" ! fakesink sync=false"
+    ));
+    saving.wait_eos(TIMEOUT);
+    end(&saving);
+    end(&running);
+}
+
+fn play(running: &TestPipeline, ready: Duration) {
+    running
+        .pipeline
+        .set_state(gst::State::Ready)
+        .expect("READY");
+    std::thread::sleep(ready);
+    running.play();
+}
+
+fn end(running: &TestPipeline) {
     running.stop();
     let bus = running.pipeline.bus().unwrap();
     bus.set_flushing(true);

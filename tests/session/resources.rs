@@ -128,3 +128,9 @@ fn source_and_sink_cycles_leave_no_object() {
     let (_, log) = run(3, &["camera"], &leaks::ENVIRONMENT);
     leaks::assert_none(&log);
 }
+
+#[test]
+fn filter_and_clip_cycles_leave_no_object() {
+    let (_, log) = run(1, &["filter"], &leaks::ENVIRONMENT);
+    leaks::assert_none(&log);
+}
