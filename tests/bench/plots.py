@@ -1,12 +1,24 @@
-"""Draws what clients received over time, each in a column: latency, frames and bit rate."""
+"""Draws what clients received over time, each in a column: latency, frames and bit rate.
+
+As a program it draws the samples of reactor-soak: plots.py CSV PLOT (.svg or .png).
+"""
 
 from __future__ import annotations
 
+import csv
 import itertools
 import re
+import sys
 from pathlib import Path
 
 PANELS = ("latency, ms", "frames per second", "kbit/s")
+# The columns of a soak in each panel, and how many of their unit make one of the panel's.
+SOAK_PANELS = {
+    "memory, MB": {"heap_kib": 1024, "rss_kib": 1024},
+    "threads, descriptors": {"threads": 1, "descriptors": 1},
+    "latency, ms": {"latency_ms": 1},
+    "connections, clips": {"connections": 1, "clips": 1},
+}
 
 
 def draw(directory: Path, title: str, clients: dict[str, dict]) -> None:
@@ -39,6 +51,34 @@ def draw(directory: Path, title: str, clients: dict[str, dict]) -> None:
     print(f"plot: {directory / name}.svg", flush=True)
 
 
+def draw_soak(samples: Path, plot: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    with samples.open() as lines:
+        rows = list(csv.DictReader(lines))
+    figure, axes = pyplot.subplots(
+        len(SOAK_PANELS), 1, sharex=True, figsize=(12, 11), layout="constrained"
+    )
+    for panel, (label, columns) in zip(axes, SOAK_PANELS.items(), strict=True):
+        for column, unit in columns.items():
+            # A sample without a picture has no latency.
+            points = [
+                (float(row["seconds"]) / 60, float(row[column]) / unit)
+                for row in rows
+                if row[column]
+            ]
+            panel.plot(*zip(*points, strict=True), ".-", markersize=2, linewidth=0.6, label=column)
+        panel.set_ylabel(label)
+        panel.legend(loc="upper left")
+    axes[-1].set_xlabel("minutes")
+    figure.suptitle(f"{samples.name}: {len(rows)} samples")
+    figure.savefig(plot)
+    print(f"plot: {plot}", flush=True)
+
+
 def per_second(frames: list[tuple[float, float]]) -> tuple[list[int], list[int]]:
     last = int(max((seen for seen, _ in frames), default=0))
     seconds = list(range(last + 1))
@@ -52,3 +92,7 @@ def bit_rates(samples: list[list[float]]) -> tuple[list[float], list[float]]:
         for a, b in itertools.pairwise(samples)
     ]
     return [at for at, _ in pairs], [rate for _, rate in pairs]
+
+
+if __name__ == "__main__":
+    draw_soak(Path(sys.argv[1]), Path(sys.argv[2]))

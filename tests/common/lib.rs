@@ -9,6 +9,7 @@ pub mod bandwidth_limit;
 pub mod camera_view;
 pub mod clips;
 pub mod cloud;
+pub mod command_pads;
 pub mod coturn;
 pub mod frames;
 pub mod http;
@@ -37,6 +38,8 @@ pub mod silent_ice_servers;
 pub mod terminal;
 pub mod tick_messages;
 mod traffic_control;
+pub mod trend;
+pub mod watch;
 
 use std::{sync::Once, time::Duration};
 

@@ -25,6 +25,7 @@ const LOG_LINES: usize = 60;
 
 #[derive(Debug)]
 pub struct Server {
+    command: Command,
     child: Child,
     /// Without a name; `None` if the server logs to standard error.
     log: Option<File>,
@@ -60,6 +61,7 @@ impl Server {
         }
         let mut server = Self {
             child: command.spawn().expect("the serve script runs"),
+            command,
             log,
             host: host.to_owned(),
             port,
@@ -67,6 +69,19 @@ impl Server {
         server.raise_priority();
         server.wait_until_healthy();
         server
+    }
+
+    /// Starts another server on the port of this one, which is dead. Does not wait until it is
+    /// healthy: a client that is waiting for it may be quicker.
+    pub fn start_again(&mut self) {
+        self.child = self.command.spawn().expect("the serve script runs");
+        self.raise_priority();
+    }
+
+    pub fn kill(&mut self) {
+        // SIGKILL ends a stopped process, too.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     /// A server that waits for a processor drops pictures before it encodes them, which is not what
@@ -159,10 +174,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // A stopped process cannot handle another signal.
-        self.signal(libc::SIGCONT);
-        self.signal(libc::SIGKILL);
-        let _ = self.child.wait();
+        self.kill();
         if std::thread::panicking() {
             self.print_log();
         }

@@ -20,19 +20,17 @@ use std::{
 
 use clap::Parser;
 use gst::prelude::*;
-use gst_app::AppSrc;
 use reactor_tests::{
     TIMEOUT,
-    frames::{FrameReader, longest_gap},
-    pipeline::{TestPipeline, count_buffers, wait_until},
+    command_pads::{CommandPads, PROMPTS},
+    frames::longest_gap,
+    pipeline::{count_buffers, wait_until},
     resources::ProcessResources,
     server::Server,
 };
 
 /// The part of the time in which caches and pools are filled.
 const WARM: f64 = 0.2;
-/// Between two commands that take 5 s.
-const SLOW_EVERY: u64 = 20;
 /// The longest time without a frame; a busy server misses some.
 const STALL: f64 = 3.0;
 /// How much more there may be at the end than after the warm part: a pool's thread or descriptor,
@@ -45,31 +43,6 @@ const MORE_HEAP_KIB: usize = 4096;
 struct Options {
     #[arg(long, default_value_t = 600)]
     seconds: u64,
-}
-
-fn open(url: &str) -> TestPipeline {
-    let appsrc = |name: &str, caps: &str, pad: &str| {
-        format!(
-            "appsrc name={name} format=time is-live=true do-timestamp=true caps={caps} ! s.{pad} "
-        )
-    };
-    TestPipeline::launch(&format!(
-        "reactorsink name=s local=true api-url={url} videotestsrc is-live=true pattern=ball \
-         ! video/x-raw,format=I420,width=320,height=180,framerate=15/1 ! tee name=t ! queue \
-         ! s.video_camera t. ! queue ! videorate ! video/x-raw,framerate=1/1 ! jpegenc \
-         ! s.command_set_image {}{} reactorsrc name=r local=true api-url={url} r.video_main_video \
-         ! videoconvert ! video/x-raw,format=I420 ! identity name=i ! fakesink sync=false \
-         r.messages ! fakesink name=m async=false",
-        appsrc("prompts", "text/x-raw,format=utf8", "command_set_prompt"),
-        appsrc("commands", "application/x-json", "commands"),
-    ))
-}
-
-fn push(running: &TestPipeline, appsrc: &str, content: String) {
-    let appsrc = running.by_name(appsrc).downcast::<AppSrc>().unwrap();
-    appsrc
-        .push_buffer(gst::Buffer::from_slice(content.into_bytes()))
-        .unwrap();
 }
 
 /// Counts what the model says of its prompts.
@@ -88,28 +61,18 @@ fn count_prompts(element: &gst::Element) -> Arc<AtomicU64> {
 fn main() -> ExitCode {
     let options = Options::parse();
     let server = Server::playground();
-    let running = open(&server.url());
-    let frames = FrameReader::watch(&running.pad("i", "src"));
+    let pads = CommandPads::parse(&format!("local=true api-url={}", server.url()));
+    let (running, frames) = (&pads.running, &pads.frames);
     let messages = count_buffers(&running.pad("m", "sink"));
     let prompts = count_prompts(&running.by_name("s"));
+    running.play();
     frames.wait_for(30, TIMEOUT);
     let bus = running.pipeline.bus().expect("a bus");
-    let (mut seconds, mut pushed, mut gap) = (0, 0, 0.0_f64);
+    let (mut seconds, mut gap) = (0, 0.0_f64);
     let mut warm = None;
     let begun = Instant::now();
     while seconds < options.seconds {
-        for _ in 0..2 {
-            push(&running, "prompts", format!("prompt {pushed}\n"));
-            pushed += 1;
-        }
-        push(
-            &running,
-            "commands",
-            format!(r#"{{"echo":{{"text":"{seconds}"}}}}"#),
-        );
-        if seconds % SLOW_EVERY == 5 {
-            push(&running, "commands", r#"{"sleep":{"seconds":5}}"#.into());
-        }
+        pads.push_second(seconds);
         seconds += 1;
         std::thread::sleep((begun + Duration::from_secs(seconds)).duration_since(Instant::now()));
         // What nobody reads would accumulate.
@@ -126,6 +89,7 @@ fn main() -> ExitCode {
             println!("{seconds} s: {:?}", ProcessResources::now());
         }
     }
+    let pushed = seconds * PROMPTS;
     wait_until("an answer to each prompt", TIMEOUT, || {
         prompts.load(Ordering::Relaxed) == pushed
     });

@@ -2,9 +2,10 @@
 
 //! The relay for people, and for clients that are not written in Rust: prints the URL that replaces
 //! the runtime's, relays until its standard input ends, and then prints one line of JSON with the
-//! packet counts.
+//! packet counts. Each line of the input is a change: `down` drops all packets, `up` does not, and
+//! `rate KBIT` sets another bandwidth (0: no limit).
 
-use std::{io::Read, time::Duration};
+use std::time::Duration;
 
 use clap::Parser;
 use reactor_tests::{
@@ -74,8 +75,8 @@ impl Options {
                 Jitter::Uniform
             },
             in_order: self.in_order,
-            rate: self.rate.map(|kbits| RateLimit {
-                bits_per_second: kbits * 1000,
+            rate: self.rate.filter(|kbits| *kbits > 0).map(|kbits| RateLimit {
+                bits_per_second: kbits.saturating_mul(1000),
                 burst: 3_000,
                 queue: self.queue,
             }),
@@ -84,12 +85,14 @@ impl Options {
 }
 
 fn main() {
-    let options = Options::parse();
+    let mut options = Options::parse();
     let proxy = Proxy::before_url(&options.url);
     let relay = Relay::behind(&proxy, options.seed);
     relay.set_both(options.conditions());
     println!("{}", proxy.url());
-    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    for line in std::io::stdin().lines().map_while(Result::ok) {
+        change(&relay, &mut options, &line);
+    }
     println!(
         "{}",
         json!({
@@ -98,6 +101,20 @@ fn main() {
             "server": counts(&relay, Direction::ToServer),
         })
     );
+}
+
+/// Does what a line of the input says.
+fn change(relay: &Relay, options: &mut Options, line: &str) {
+    let words: Vec<_> = line.split_whitespace().collect();
+    match words[..] {
+        ["down"] => relay.set_down(true),
+        ["up"] => relay.set_down(false),
+        ["rate", kbits] if kbits.parse::<u32>().is_ok() => {
+            options.rate = kbits.parse().ok();
+            relay.set_both(options.conditions());
+        }
+        _ => eprintln!("not down, up or rate KBIT: {line}"),
+    }
 }
 
 fn counts(relay: &Relay, direction: Direction) -> Value {

@@ -12,7 +12,6 @@
 
 mod promises;
 mod steps;
-mod watch;
 mod world;
 
 use std::{
@@ -25,6 +24,7 @@ use clap::Parser;
 use reactor_tests::{
     random::{SplitMix64, new_seed},
     resources::{ProcessResources, descriptor_kinds},
+    watch,
 };
 use world::World;
 

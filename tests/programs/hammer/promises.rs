@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::watch;
+use reactor_tests::watch;
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 static SUCCEEDED: AtomicU64 = AtomicU64::new(0);

@@ -17,9 +17,10 @@ use reactor_tests::{
     pipeline::status,
     random::SplitMix64,
     server::Server,
+    watch,
 };
 
-use super::{promises, watch};
+use super::promises;
 
 /// The pipelines at most.
 const MAX_PIPELINES: usize = 3;

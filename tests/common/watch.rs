@@ -15,8 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::scratch;
 use gst::{glib, prelude::*};
-use reactor_tests::scratch;
 
 /// The longest that an operation may take.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -76,7 +76,7 @@ fn end_if_stuck() {
         }
     }
     // Into a file: this process stands still meanwhile, and could not read a pipe.
-    let path = scratch::path("hammer-threads.txt");
+    let path = scratch::path("threads.txt");
     let file = File::create(&path).expect("a file");
     let gdb = Command::new("gdb")
         .args(["-p", &std::process::id().to_string(), "-batch"])
