@@ -2,6 +2,10 @@
 # Builds the plugin and makes GStreamer find it. To be sourced, with $root set.
 
 # build_plugin [--release]: sets and exports GST_PLUGIN_PATH and GST_PRESET_PATH.
+#
+# REACTOR_BUILD says what cargo builds, if not the plugin alone. Cargo chooses other features of the
+# dependencies for the plugin alone than for the workspace, and others again where tests are built, and
+# each of these builds takes the place of the other's library: it would be built anew each time.
 build_plugin() {
     local profile=debug library directory target=${CARGO_TARGET_DIR:-$root/target}
     [ "${1:-}" != --release ] || profile=release
@@ -9,7 +13,8 @@ build_plugin() {
         echo "building the plugin needs Rust: https://rustup.rs" >&2
         return 1
     fi
-    (cd "$root" && cargo build -p gst-plugin-reactor "$@") || return 1
+    # shellcheck disable=SC2086 # options
+    (cd "$root" && cargo build ${REACTOR_BUILD:--p gst-plugin-reactor} "$@") || return 1
     case $(uname) in
         Darwin) library=libgstreactor.dylib ;;
         *) library=libgstreactor.so ;;

@@ -23,6 +23,8 @@ pub fn set(command: &mut Command) -> &mut Command {
         ("GST_PLUGIN_PATH", plugin_path()),
         ("GST_PRESET_PATH", presets),
         ("GST_REGISTRY", registry()),
+        // A script that builds the plugin finds it built.
+        ("REACTOR_BUILD", "--workspace --all-targets".into()),
     ] {
         if command.get_envs().all(|(set, _)| set != name) {
             command.env(name, value);
