@@ -27,10 +27,17 @@ fn uploads(server: &Server) -> UploadClient {
     UploadClient::new(server.endpoint(), NIL)
 }
 
+/// For what does not answer.
+const SHORT: Duration = Duration::from_millis(300);
+
 async fn failure(script: impl IntoIterator<Item = Act>) -> Error {
+    failure_within(UPLOAD_TIMEOUT, script).await
+}
+
+async fn failure_within(timeout: Duration, script: impl IntoIterator<Item = Act>) -> Error {
     let server = Server::start(script).await;
     let mut uploads = uploads(&server);
-    uploads.timeout = Duration::from_millis(300);
+    uploads.timeout = timeout;
     let error = uploads.upload(&cat(), no_progress()).await.unwrap_err();
     assert_eq!(error.operation, Some("upload"));
     error
@@ -107,7 +114,7 @@ async fn large_upload_reports_progress_and_has_length() {
 #[tokio::test]
 async fn upload_to_other_host_sends_no_api_headers() {
     // Not an address of this machine's, so it is not replaced; none can be there.
-    let error = failure([slot("http://255.255.255.255/x?signature=secret")]).await;
+    let error = failure_within(SHORT, [slot("http://255.255.255.255/x?signature=secret")]).await;
     assert!(error.message.contains("255.255.255.255/x"), "{error}");
     assert!(!error.message.contains("secret"), "{error}");
     assert!(matches!(
@@ -173,7 +180,7 @@ async fn upload_to_closed_server_is_network_error() {
         let error = failure([slot("/uploads/abc"), act]).await;
         assert_eq!(error.code, Code::NetworkError);
     }
-    let error = failure([slot("/uploads/abc"), Act::Silence]).await;
+    let error = failure_within(SHORT, [slot("/uploads/abc"), Act::Silence]).await;
     assert_eq!(error.code, Code::RequestTimeout);
     assert!(error.message.contains("300ms"), "{error}");
 }
