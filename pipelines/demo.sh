@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds the plugin, serves the playground on the local runtime and
-# plays its stream in a window. Without a display, it records 5 s of it and makes one picture of six
-# moments of the recording.
+# plays its stream in a window. The model writes its prompt below the picture; each line that is typed
+# is the next one, and Ctrl-C ends the demo. Without a display, it records 5 s of the stream and makes
+# one picture of six moments of the recording.
 #
 #   demo.sh [--release] [--keep]
 #
@@ -54,8 +55,10 @@ echo "serving the playground: $served"
 
 source=(reactorsrc local=true "api-url=http://127.0.0.1:$port" name=r)
 
-if playback_branches; then
-    gst-launch-1.0 "${source[@]}" "${playback[@]}"
+if [[ -n ${DISPLAY:-}${WAYLAND_DISPLAY:-} ]]; then
+    echo "type a prompt and press Enter; Ctrl-C ends the demo"
+    "$root/pipelines/play.sh" --local --api-url "http://127.0.0.1:$port" --messages none \
+        --commands "{set_prompt:{prompt:'a forest at dawn'}}"
     exit
 fi
 

@@ -21,21 +21,21 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/pipelines/lib/output.sh"
 
-views=1 argument='' command=set_prompt lines=text picture=window messages=print
+views=1 argument='' command=set_prompt lines=text view=window messages=print
 # need_choice OPTION VALUE CHOICE CHOICE: fails unless the value is one of the two.
 need_choice() { [[ $2 == "$3" || $2 == "$4" ]] || die "$1 needs $3 or $4: $2"; }
 own_option() {
     case $1 in
         --command) need_name "$1" "$2" && command=$2 ;;
         --lines) need_choice "$1" "$2" text json && lines=$2 ;;
-        --picture) need_choice "$1" "$2" window none && picture=$2 ;;
+        --picture) need_choice "$1" "$2" window none && view=$2 ;;
         --messages) need_choice "$1" "$2" print none && messages=$2 ;;
         *) return 1 ;;
     esac
 }
 parse_options "$@"
 
-if [[ $picture == none && -z $record ]]; then
+if [[ $view == none && -z $record ]]; then
     # Decoded, so that what is wrong with the stream is seen.
     streams=(r. ! queue ! "video/x-raw(ANY)" ! fakesink sync=true)
 else

@@ -4,6 +4,7 @@
 //! applications of `examples/`, each as a child process.
 
 mod bumper;
+mod demo;
 mod documents;
 mod fanout;
 mod gst_launch;

@@ -61,7 +61,7 @@ impl Listener {
 }
 
 /// The column up to which the prompt at the bottom of a 640x360 picture of the playground goes.
-fn prompt_width(picture: &[u8]) -> usize {
+pub(crate) fn prompt_width(picture: &[u8]) -> usize {
     let rows = picture[320 * 640..].chunks_exact(640);
     let ends = rows.filter_map(|row| row.iter().rposition(|luma| *luma > 140));
     ends.max().unwrap_or(0)
