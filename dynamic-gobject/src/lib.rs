@@ -19,7 +19,7 @@ use glib::{
     ffi::gpointer,
     gobject_ffi,
     object::ObjectType,
-    translate::{FromGlib, IntoGlib, ToGlibPtr, from_glib_none},
+    translate::{FromGlib, IntoGlib, IntoGlibPtr, from_glib_none},
 };
 
 /// Registers a subclass of `T` that has these properties as well. `T`'s own
@@ -57,11 +57,11 @@ pub fn register_subclass<T: ObjectType>(name: &str, properties: Vec<ParamSpec>) 
     // GObject numbers properties from 1. It may keep the pointer to the list, and
     // initializes the class when it likes: neither is ever freed.
     let mut list = vec![std::ptr::null_mut()];
-    list.extend(properties.iter().map(|spec| {
-        let spec: *const gobject_ffi::GParamSpec = spec.to_glib_none().0;
-        spec.cast_mut()
-    }));
-    std::mem::forget(properties);
+    list.extend(
+        properties
+            .into_iter()
+            .map(IntoGlibPtr::<*mut _>::into_glib_ptr),
+    );
     let list: &'static mut Vec<_> = Box::leak(Box::new(list));
     let info = gobject_ffi::GTypeInfo {
         class_size: u16::try_from(query.class_size).ok()?,
