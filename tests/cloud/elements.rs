@@ -327,7 +327,13 @@ fn session_ends_after_its_maximum_duration() {
     let element = running.by_name("r");
     let (sender, expirations) = std::sync::mpsc::channel();
     element.connect("session-expiration-changed", false, move |args| {
-        sender.send(args[1].get::<f64>().unwrap()).unwrap();
+        let (element, told) = (args[0].get::<gst::Element>(), args[1].get::<f64>());
+        // A property may be read there.
+        assert_eq!(
+            element.unwrap().property::<f64>("session-expiration"),
+            told.clone().unwrap()
+        );
+        sender.send(told.unwrap()).unwrap();
         None
     });
     play(&running);

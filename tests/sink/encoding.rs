@@ -88,6 +88,9 @@ fn encoder_setup_signal_configures_encoder() {
             let encoder = values[2].get::<gst::Element>().unwrap();
             let bitrate = encoder.property::<i32>("target-bitrate");
             encoder.set_property("threads", 2);
+            // A property of the sink may be read there.
+            let sink = values[0].get::<gst::Element>().unwrap();
+            assert!(sink.property::<gst::Structure>("stats").n_fields() > 0);
             list.lock().unwrap().push((track, bitrate));
             None
         });

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     platform::{Error, upload::UploadSource, wire::ClientMessage},
     session::{
-        Reply, UploadCallback,
+        Reply, UploadCallback, assert_unlocked,
         command_queue::{QueuedCommand, UploadContent, UploadRequest, ready_deadline},
     },
 };
@@ -52,6 +52,7 @@ impl SessionMembership {
         let reply: UploadCallback = match promise {
             None => Reply::ignored(),
             Some(promise) => run_by(executor, move |result| {
+                assert_unlocked();
                 promise.reply(Some(file_structure(result, id.as_deref())));
             }),
         };

@@ -5,13 +5,14 @@
 
 use gst::{glib, prelude::*};
 
-use crate::session::{Progress, codecs::Codec};
+use crate::session::{Progress, assert_unlocked, codecs::Codec};
 
 /// Posts an element message.
 pub fn post(element: &gst::Element, structure: gst::Structure) {
     let message = gst::message::Element::builder(structure)
         .src(element)
         .build();
+    assert_unlocked();
     let _ = element.post_message(message);
 }
 
@@ -26,6 +27,7 @@ pub fn post_progress(element: &gst::Element, progress: Progress) {
         Progress::Canceled(text) => (ProgressType::Canceled, text.to_owned()),
     };
     let message = gst::message::Progress::builder(kind, "connect", &text).src(element);
+    assert_unlocked();
     let _ = element.post_message(message.build());
 }
 
@@ -38,6 +40,7 @@ pub fn post_json(
     data: &serde_json::Value,
 ) {
     let json = data.to_string();
+    assert_unlocked();
     element.emit_by_name::<()>(signal, &[&name, &json]);
     let structure = gst::Structure::builder(message)
         .field("type", name)
@@ -55,6 +58,7 @@ pub fn post_missing_plugin(element: &gst::Element, codec: &Codec) {
     } else {
         MissingPluginMessage::builder_for_element(codec.depayloader)
     };
+    assert_unlocked();
     let _ = element.post_message(message.src(element).build());
 }
 

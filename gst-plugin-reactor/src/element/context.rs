@@ -14,7 +14,7 @@ use gst::prelude::*;
 use super::inherited_settings;
 use crate::{
     platform::{Code, Error},
-    session::lock,
+    session::{assert_unlocked, lock},
 };
 
 /// The context's type. Its structure has a string, `name`.
@@ -45,6 +45,7 @@ impl SessionContext {
         }
         if lock(&self.0).is_none() {
             let need = gst::message::NeedContext::builder(CONTEXT).src(element);
+            assert_unlocked();
             let _ = element.post_message(need.build());
         }
         // The lock is released meanwhile: the answer comes through `set`.
@@ -89,6 +90,7 @@ impl SessionContext {
         structure.set("name", format!("pipeline {number}"));
         *lock(&self.0) = Some(context.clone());
         let have = gst::message::HaveContext::builder(context.clone()).src(element);
+        assert_unlocked();
         let _ = element.post_message(have.build());
         context
     }

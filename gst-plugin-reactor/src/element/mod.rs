@@ -37,4 +37,4 @@ pub use publish::Outcome;
 pub use state::ElementState;
 pub use status::Status;
 
-pub use crate::session::lock;
+pub use crate::session::{Guard, assert_unlocked, lock};

@@ -11,7 +11,7 @@ use gst::prelude::*;
 use super::{bus, debug::CAT, errors, membership::SessionMembership};
 use crate::{
     platform::Error,
-    session::{MachineEvent, Progress},
+    session::{MachineEvent, Progress, assert_unlocked},
 };
 
 /// What the element itself has to act on after an event.
@@ -135,6 +135,7 @@ impl SessionMembership {
             .field("session-id", self.state.session_id())
             .build();
         bus::post(element, structure);
+        assert_unlocked();
         element.emit_by_name::<()>("session-ended", &[&reason]);
     }
 }

@@ -12,7 +12,7 @@ use crate::{
         Code, Error,
         wire::{FileRef, ServerMessage},
     },
-    session::{Reply, ReplyCallback},
+    session::{Reply, ReplyCallback, assert_unlocked},
 };
 
 /// Where the reply to a request goes.
@@ -50,6 +50,7 @@ impl ReplyTo {
     ) -> ReplyCallback {
         match self {
             Self::Promise(promise) => run_by(executor, move |result| {
+                assert_unlocked();
                 promise.reply(Some(reply_structure(result, session_id.as_deref())));
             }),
             Self::Handler(handle) => run_by(executor, handle),

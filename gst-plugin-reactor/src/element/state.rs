@@ -6,7 +6,7 @@
 
 use std::{
     sync::{
-        Condvar, Mutex, MutexGuard,
+        Condvar, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -17,7 +17,7 @@ use gst::prelude::*;
 use super::{bus, debug::CAT, errors, status::Status};
 use crate::{
     platform::{Error, coordinator::SessionDescriptor, track::Direction},
-    session::{TrackState, lock, settings::Settings},
+    session::{Guard, TrackState, assert_unlocked, lock, settings::Settings},
 };
 
 /// gst-launch-1.0 misses an error that is posted before its main loop runs,
@@ -65,6 +65,7 @@ pub struct Announcement {
 impl Announcement {
     /// Runs the application's code.
     pub fn announce(self, element: &gst::Element) {
+        assert_unlocked();
         for name in self.changed {
             element.notify(name);
         }
@@ -76,12 +77,12 @@ impl Announcement {
 
 impl ElementState {
     /// The values of the shared properties.
-    pub fn settings(&self) -> MutexGuard<'_, Settings> {
+    pub fn settings(&self) -> Guard<'_, Settings> {
         lock(&self.settings)
     }
 
     /// The values of the read-only properties.
-    pub fn published(&self) -> MutexGuard<'_, PublishedProperties> {
+    pub fn published(&self) -> Guard<'_, PublishedProperties> {
         lock(&self.published)
     }
 
@@ -113,9 +114,8 @@ impl ElementState {
     pub fn wait_for_playing(&self) -> bool {
         let generation = self.generation();
         let playing = lock(&self.playing);
-        let changed = &self.playing_changed;
         drop(
-            changed.wait_timeout_while(playing, PLAYING_WAIT_LIMIT, |playing| {
+            playing.wait_while(&self.playing_changed, PLAYING_WAIT_LIMIT, |playing| {
                 !*playing && self.is_current(generation)
             }),
         );
@@ -157,6 +157,7 @@ impl ElementState {
     pub fn publish_error(&self, element: &gst::Element, error: &Error) -> gst::Structure {
         let details = errors::details(error, self.session_id().as_deref());
         self.published().last_error = Some(details.clone());
+        assert_unlocked();
         element.notify("last-error");
         details
     }
@@ -217,9 +218,10 @@ impl ElementState {
 
     /// Sets `session-expiration`, with a notification and a signal if it changes.
     pub fn publish_session_expiration(&self, element: &gst::Element, expiration: Option<f64>) {
-        let published = &mut self.published().session_expiration;
-        if std::mem::replace(published, expiration) != expiration {
+        let before = std::mem::replace(&mut self.published().session_expiration, expiration);
+        if before != expiration {
             let expiration = expiration.unwrap_or_default();
+            assert_unlocked();
             element.notify("session-expiration");
             element.emit_by_name::<()>("session-expiration-changed", &[&expiration]);
         }
@@ -228,6 +230,7 @@ impl ElementState {
     /// Sets `tracks`, with a notification.
     pub fn publish_tracks(&self, element: &gst::Element, tracks: &[TrackState]) {
         self.published().tracks = (!tracks.is_empty()).then(|| track_structure(tracks));
+        assert_unlocked();
         element.notify("tracks");
     }
 
@@ -240,6 +243,7 @@ impl ElementState {
                 capabilities.map(|c| bus::json_structure("capabilities", &c.raw));
             published.session_info = Some(bus::json_structure("session-info", &descriptor.raw));
         }
+        assert_unlocked();
         element.notify("capabilities");
         element.notify("session-info");
     }

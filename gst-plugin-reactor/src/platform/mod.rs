@@ -15,6 +15,9 @@ pub mod fuzzing;
 pub mod http;
 pub mod json_text;
 mod local_file;
+mod lock;
+#[cfg(debug_assertions)]
+mod lock_order;
 pub mod mp4_boxes;
 pub mod navigation;
 pub mod recording;
@@ -29,10 +32,4 @@ mod url_policy;
 pub mod wire;
 
 pub use error::{Code, Error, ErrorClass, Failure};
-
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// Locks a mutex, also after a panic elsewhere: no lock guards a half-made change.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+pub use lock::{Guard, assert_unlocked, lock};

@@ -8,7 +8,7 @@ use std::{
     collections::VecDeque,
     fs::File,
     os::unix::fs::FileExt,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex},
 };
 
 use bytes::Bytes;
@@ -86,13 +86,8 @@ impl Handoff {
                 }
                 Content::Nothing => {}
             }
-            state = self.wait(state);
+            state = state.wait(&self.changed);
         }
-    }
-
-    fn wait<'a>(&self, state: MutexGuard<'a, HandoffState>) -> MutexGuard<'a, HandoffState> {
-        let waited = self.changed.wait(state);
-        waited.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Queues a segment; blocks while the queue is full. False when the reader
@@ -116,7 +111,7 @@ impl Handoff {
                 self.changed.notify_all();
                 return true;
             }
-            state = self.wait(state);
+            state = state.wait(&self.changed);
         }
     }
 

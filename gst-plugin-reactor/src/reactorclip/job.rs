@@ -194,7 +194,8 @@ impl ClipWorker {
     fn run(mut self) {
         let result = self.save_clip();
         // The session is kept until the clip is complete.
-        if let Some(session) = lock(&self.handles.session).take() {
+        let session = lock(&self.handles.session).take();
+        if let Some(session) = session {
             session.leave();
         }
         match result {

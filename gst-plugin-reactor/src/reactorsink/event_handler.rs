@@ -10,7 +10,7 @@ use gst::{prelude::*, subclass::prelude::*};
 
 use super::{debug::CAT, event::SinkEvent, imp::ReactorSink, sink_pad::SinkPad};
 use crate::{
-    element::{Outcome, errors, lifecycle::Lifecycle, lock},
+    element::{Outcome, assert_unlocked, errors, lifecycle::Lifecycle, lock},
     platform::{
         Code, Error,
         track::{Direction, Track},
@@ -216,6 +216,7 @@ impl ReactorSink {
         };
         let settings = lock(&self.settings).clone();
         let setup = |encoder: &gst::Element| {
+            assert_unlocked();
             element.emit_by_name::<()>("encoder-setup", &[&track.name, encoder]);
         };
         match sink_pad.prepare(element.upcast_ref(), &settings, setup) {

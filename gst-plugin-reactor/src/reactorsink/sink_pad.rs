@@ -193,39 +193,58 @@ impl SinkPad {
         settings: &SinkSettings,
         setup: impl Fn(&gst::Element),
     ) -> Result<Option<&'static Codec>, Error> {
-        let mut guard = lock(&self.state);
-        let state = &mut *guard;
-        let (Some(caps), Some(agreed)) = (&state.caps, &state.agreed) else {
-            return Ok(None);
+        let (caps, agreed) = {
+            let state = lock(&self.state);
+            match (&state.caps, &state.agreed) {
+                (Some(caps), Some(agreed)) => (caps.clone(), agreed.clone()),
+                _ => return Ok(None),
+            }
         };
         let media_type = caps.structure(0).map_or("", |s| s.name().as_str());
-        let codec = match &state.chain {
-            Some(chain) if chain.accepts(media_type, agreed) => chain.codec,
-            Some(_) => {
-                let change = format!("cannot change to {media_type} in mid-stream");
-                return Err(self.rejected(&change));
-            }
-            None => {
-                let chain = match Codec::by_media_type(media_type) {
-                    Some(codec) if agreed.contains(&codec) => {
-                        EncodeChain::passthrough(codec, settings)
-                    }
-                    Some(codec) => {
-                        let names: Vec<_> = agreed.iter().map(|c| c.encoding_name).collect();
-                        let (sent, taken) = (codec.encoding_name, names.join(", "));
-                        return Err(
-                            self.rejected(&format!("is fed {sent}, the server takes {taken}"))
-                        );
-                    }
-                    None => EncodeChain::encoding(self.kind, agreed, settings, setup)?,
-                };
-                chain.insert(bin, &self.gate.queue, &self.sink)?;
-                self.counters.set_codec(chain.encoder());
-                state.chain.insert(chain).codec
-            }
-        };
-        let is_reported = std::mem::replace(&mut state.is_codec_reported, true);
-        Ok((!is_reported).then_some(codec))
+        if let Some(chain) = &lock(&self.state).chain
+            && !chain.accepts(media_type, &agreed)
+        {
+            let change = format!("cannot change to {media_type} in mid-stream");
+            return Err(self.rejected(&change));
+        }
+        if lock(&self.state).chain.is_none() {
+            // Without the lock: the application's code runs in here.
+            let chain = match Codec::by_media_type(media_type) {
+                Some(codec) if agreed.contains(&codec) => EncodeChain::passthrough(codec, settings),
+                Some(codec) => {
+                    let names: Vec<_> = agreed.iter().map(|c| c.encoding_name).collect();
+                    let (sent, taken) = (codec.encoding_name, names.join(", "));
+                    return Err(self.rejected(&format!("is fed {sent}, the server takes {taken}")));
+                }
+                None => EncodeChain::encoding(self.kind, &agreed, settings, setup)?,
+            };
+            self.adopt(bin, chain)?;
+        }
+        let mut state = lock(&self.state);
+        let codec = state.chain.as_ref().map(|chain| chain.codec);
+        let is_reported = codec.is_some() && std::mem::replace(&mut state.is_codec_reported, true);
+        Ok(codec.filter(|_| !is_reported))
+    }
+
+    /// Puts the encode chain into the bin, unless the pad is closed meanwhile.
+    fn adopt(&self, bin: &gst::Bin, chain: EncodeChain) -> Result<(), Error> {
+        let inserted = chain.insert(bin, &self.gate.queue, &self.sink);
+        let mut state = lock(&self.state);
+        if state.agreed.is_none() {
+            drop(state);
+            self.remove_chain(bin, chain);
+            return Ok(());
+        }
+        inserted?;
+        self.counters.set_codec(chain.encoder());
+        state.chain = Some(chain);
+        Ok(())
+    }
+
+    fn remove_chain(&self, bin: &gst::Bin, chain: EncodeChain) {
+        if chain.remove(bin) {
+            let _ = self.gate.queue.link(&self.sink);
+        }
     }
 
     fn rejected(&self, problem: &str) -> Error {
@@ -296,7 +315,11 @@ impl SinkPad {
     pub fn close(&self, bin: &gst::Bin) {
         self.gate.close();
         remove_elements(bin, &[self.sink.clone().upcast()]);
-        let chain = lock(&self.state).chain.take();
+        let chain = {
+            let mut state = lock(&self.state);
+            state.agreed = None;
+            state.chain.take()
+        };
         if let Some(chain) = chain {
             chain.remove(bin);
         }
@@ -308,8 +331,8 @@ impl SinkPad {
         self.unbind();
         self.gate.reset();
         let chain = lock(&self.state).chain.take();
-        if chain.is_some_and(|chain| chain.remove(bin)) {
-            let _ = self.gate.queue.link(&self.sink);
+        if let Some(chain) = chain {
+            self.remove_chain(bin, chain);
         }
     }
 

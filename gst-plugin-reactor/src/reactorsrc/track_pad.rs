@@ -9,7 +9,7 @@
 use std::{
     iter,
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Instant,
@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     element::{
-        lock,
+        Guard, assert_unlocked, lock,
         statistics::{add_frames, add_track},
     },
     gst_helpers::{frame_size, internal, peer_name},
@@ -213,10 +213,12 @@ impl TrackPad {
     /// Has the next caps say the frame rate that is measured. Returns a warning if
     /// downstream takes no such caps.
     pub fn adopt_frame_rate(&self, measured: gst::Fraction) -> Option<Error> {
-        let chain = self.chain();
-        let chain = chain.as_ref()?;
-        let mut caps = chain.media_pad.as_ref()?.current_caps()?;
-        let format = chain.format;
+        let (media_pad, format) = {
+            let chain = self.chain();
+            let chain = chain.as_ref()?;
+            (chain.media_pad.clone()?, chain.format)
+        };
+        let mut caps = media_pad.current_caps()?;
         caps.make_mut().set("framerate", measured);
         let misfit = output_caps::misfit(&self.pad, &caps, format);
         if misfit.is_none() {
@@ -239,7 +241,7 @@ impl TrackPad {
         Ok(appsrc)
     }
 
-    fn chain(&self) -> MutexGuard<'_, Option<DecodeChain>> {
+    fn chain(&self) -> Guard<'_, Option<DecodeChain>> {
         lock(&self.chain)
     }
 
@@ -320,8 +322,11 @@ impl TrackPad {
 
     /// The latency that the appsrc reports, if there is one.
     pub fn set_latency(&self, latency: gst::ClockTime) {
-        if let Some(chain) = &*self.chain() {
-            chain.appsrc.set_latency(latency, gst::ClockTime::NONE);
+        let appsrc = self.chain().as_ref().map(|chain| chain.appsrc.clone());
+        if let Some(appsrc) = appsrc {
+            // It posts a message, and the application may ask for something then.
+            assert_unlocked();
+            appsrc.set_latency(latency, gst::ClockTime::NONE);
         }
     }
 
@@ -355,7 +360,8 @@ impl TrackPad {
             self.install_appsrc_probes(&src);
             self.install_output_probe(&src);
         }
-        if let Some(before) = self.chain().take() {
+        let before = self.chain().take();
+        if let Some(before) = before {
             chain.replace(before);
         }
         let appsrc = self.start_chain(bin, chain)?;

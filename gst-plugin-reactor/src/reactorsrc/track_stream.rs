@@ -10,7 +10,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, Weak,
+        Arc, Mutex, OnceLock, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -26,7 +26,7 @@ use super::{
     output_caps::SharedRate,
 };
 use crate::{
-    element::{clock_bridge::ClockBridge, event_thread::EventQueue, lock},
+    element::{Guard, clock_bridge::ClockBridge, event_thread::EventQueue, lock},
     platform::{
         Error,
         track::{Kind, Track},
@@ -167,7 +167,7 @@ impl TrackStream {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, StreamState> {
+    fn lock(&self) -> Guard<'_, StreamState> {
         lock(&self.state)
     }
 

@@ -189,16 +189,16 @@ impl ReactorSrc {
             values.push((name, parse_value(spec, &text)?));
         }
         let element = self.obj();
-        let mut state = lock(&self.uri);
-        for spec in specs
-            .iter()
-            .filter(|spec| state.properties.iter().any(|p| p == spec.name()))
-        {
+        // The application is notified of each change, and may ask for the URI then.
+        let before = std::mem::take(&mut lock(&self.uri).properties);
+        let reset = |spec: &&glib::ParamSpec| before.iter().any(|name| name == spec.name());
+        for spec in specs.iter().filter(reset) {
             element.set_property_from_value(spec.name(), spec.default_value());
         }
         for (name, value) in &values {
             element.set_property_from_value(name, value);
         }
+        let mut state = lock(&self.uri);
         state.uri = Some(uri.to_owned());
         state.properties = values.into_iter().map(|(name, _)| name).collect();
         Ok(())
@@ -229,6 +229,15 @@ impl URIHandlerImpl for ReactorSrc {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn notified_application_may_read_uri() {
+        gst::init().unwrap();
+        let element = glib::Object::new::<super::super::ReactorSrc>();
+        element.connect_notify(None, |element, _| drop(element.uri()));
+        element.set_uri("reactor://playground").unwrap();
+        assert_eq!(element.uri().as_deref(), Some("reactor://playground"));
+    }
 
     fn set(uri: &str) -> Result<super::super::ReactorSrc, String> {
         gst::init().unwrap();

@@ -42,7 +42,7 @@ pub use transport::bridge_clock;
 #[cfg(any(test, fuzzing))]
 pub use transport::fuzzing;
 
-pub use crate::platform::lock;
+pub use crate::platform::{Guard, assert_unlocked, lock};
 
 use crate::platform::{Error, wire::ClientMessage};
 use bridge::TrackSender;

@@ -5,7 +5,7 @@
 //! thread reads; no lock is held while anything else is done.
 
 use std::{
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex},
     time::Duration,
 };
 
@@ -55,9 +55,6 @@ impl SharedState {
     /// it is.
     pub(super) fn wait_closed(&self, limit: Duration) -> bool {
         let closed = lock(&self.closed);
-        let waited = self
-            .closed_condvar
-            .wait_timeout_while(closed, limit, |closed| !*closed);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
+        *closed.wait_while(&self.closed_condvar, limit, |closed| !*closed)
     }
 }

@@ -60,7 +60,7 @@ impl Drop for RunningThread {
 /// while OpenSSL generates a key crashes in it.
 pub fn wait_for_threads(limit: Duration) {
     let threads = lock(&THREADS);
-    let _ = IDLE.wait_timeout_while(threads, limit, |threads| *threads > 0);
+    drop(threads.wait_while(&IDLE, limit, |threads| *threads > 0));
 }
 
 /// GStreamer makes one key for all connections of a process; an element that

@@ -86,8 +86,7 @@ impl MuxerControl {
             if condition(&state) {
                 return Ok(());
             }
-            let waited = self.changed.wait_timeout(state, POLL_INTERVAL);
-            state = waited.map_or_else(|error| error.into_inner().0, |(state, _)| state);
+            state = state.wait_at_most(&self.changed, POLL_INTERVAL);
         }
     }
 }
