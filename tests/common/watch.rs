@@ -41,8 +41,7 @@ pub fn start() {
         if matches!(level, glib::LogLevel::Error | glib::LogLevel::Critical) {
             let domain = domain.unwrap_or_default();
             let at = Backtrace::force_capture();
-            let is_known = text == KNOWN && gst::version() < (1, 23, 1, 0);
-            match is_known {
+            match is_known(text) {
                 true => println!("known: {text}"),
                 false => complain(format!("{domain}: {text}\n{at}")),
             }
@@ -55,6 +54,11 @@ pub fn start() {
             end_if_stuck();
         }
     });
+}
+
+/// Whether a critical is a known one of this version of GStreamer's.
+pub fn is_known(text: &str) -> bool {
+    text == KNOWN && gst::version() < (1, 23, 1, 0)
 }
 
 /// Nothing can be done about an operation that hangs: says where, and ends the process.
