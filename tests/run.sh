@@ -6,7 +6,7 @@
 #   tests/run.sh --quick   the unit tests, and one real pipeline per element
 #   tests/run.sh --slow    what takes longer than CI has: 100 outages, 200 interrupted processes,
 #                          10,000 random steps, 10 minutes of command pads, 200 sessions in one
-#                          process, 2 minutes of several sessions and all faults, the benchmarks,
+#                          process, 2 minutes of several sessions and all faults, memcheck, benchmarks,
 #                          the published crates with the oldest Rust, installations in Debian 12
 #                          and 13
 #   tests/run.sh --test clip -- playlists::     only these; see tests/README.md for the names
@@ -253,6 +253,7 @@ END
         export REACTOR_CYCLES=200
         part "cycles" in_namespace --test session -- resources:: || status=$?
         part "soak" tests/soak.sh 0.035 || status=$?
+        part "valgrind" tests/valgrind.sh || status=$?
         part "benchmarks" tests/bench.sh || status=$?
         part "oldest Rust" oldest_rust || status=$?
         for debian in 12 13; do
