@@ -6,9 +6,9 @@
 #   tests/run.sh --quick   the unit tests, and one real pipeline per element
 #   tests/run.sh --slow    what takes longer than CI has: 100 outages, 200 interrupted processes,
 #                          10,000 random steps, 10 minutes of command pads, 200 sessions in one
-#                          process, 2 minutes of several sessions and all faults, memcheck, benchmarks,
-#                          the published crates with the oldest Rust, installations in Debian 12
-#                          and 13
+#                          process, 2 minutes of several sessions and all faults, memcheck, each
+#                          limit of descriptors and threads, the benchmarks, the published crates
+#                          with the oldest Rust, installations in Debian 12 and 13
 #   tests/run.sh --test clip -- playlists::     only these; see tests/README.md for the names
 #
 # Installs what is missing and builds first; tests then run in a network namespace where that is
@@ -244,6 +244,7 @@ clip live_sessions::session_name_of_other_pipeline_is_found
 END
         ;;
     slow)
+        export REACTOR_TEST_SLOW=1
         part "outages" tests/netns.sh "${CARGO_TARGET_DIR:-target}/debug/reactor-outages" --count 100 ||
             status=$?
         part "interrupts" tests/netns.sh \
@@ -254,6 +255,7 @@ END
         part "cycles" in_namespace --test session -- resources:: || status=$?
         part "soak" tests/soak.sh 0.035 || status=$?
         part "valgrind" tests/valgrind.sh || status=$?
+        part "faults" in_namespace --test faults -- limits:: || status=$?
         part "benchmarks" tests/bench.sh || status=$?
         part "oldest Rust" oldest_rust || status=$?
         for debian in 12 13; do

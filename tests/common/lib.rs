@@ -47,6 +47,11 @@ use std::{sync::Once, time::Duration};
 /// the machine may be busy compiling.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Whether to try what takes longer than CI has: `tests/run.sh --slow` does.
+pub fn slow() -> bool {
+    std::env::var_os("REACTOR_TEST_SLOW").is_some()
+}
+
 /// Initializes GStreamer and the plugin, once per process.
 pub fn init() {
     static ONCE: Once = Once::new();

@@ -7,6 +7,7 @@ mod answers;
 mod health;
 mod hostile_peer;
 mod http;
+mod limits;
 mod server;
 mod settings;
 mod support;

@@ -145,7 +145,7 @@ impl Job {
                 worker.run();
                 let _ = done.send(());
             })
-            .map_err(|error| Error::api(Code::Internal, format!("no thread: {error}")))?;
+            .map_err(|error| Error::api(Code::ResourceLimit, format!("no thread: {error}")))?;
         Ok(Self {
             events,
             handoff,

@@ -14,6 +14,7 @@ pub mod command_queue;
 mod driver;
 mod events;
 pub mod frame_counters;
+mod headroom;
 mod log;
 mod machine;
 mod messages;

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use super::{
     driver::Driver,
     events::EventSender,
+    headroom,
     machine::Input,
     messages::DriverMessage,
     participants::{Participant, ParticipantRole},
@@ -108,6 +109,7 @@ impl Members {
 
 impl SharedSession {
     fn start(key: Option<&str>, settings: &Settings) -> Result<Arc<Self>, Error> {
+        headroom::require()?;
         let (messages, receiver) = mpsc::unbounded_channel();
         let shared = Arc::new(SharedState::default());
         let driver = Driver::new(settings, messages.clone(), shared.clone())?;

@@ -4,11 +4,15 @@
 //! No task on the I/O threads ever blocks. A blocking thread is started where none
 //! is idle, and ends soon after its work.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{
+    sync::{Mutex, OnceLock},
+    time::Duration,
+};
 
 use tokio::runtime::Runtime;
 
-use crate::platform::{Code, Error};
+use super::headroom;
+use crate::platform::{Code, Error, lock};
 
 const WORKERS: usize = 2;
 /// Of all elements and connections together. Most have nothing to do most of the
@@ -24,21 +28,31 @@ const IDLE_BLOCKING_THREAD: Duration = Duration::from_millis(250);
 ///
 /// If the process cannot start another thread.
 pub fn runtime() -> Result<&'static Runtime, Error> {
-    static RUNTIME: OnceLock<Result<Runtime, String>> = OnceLock::new();
-    let runtime = RUNTIME.get_or_init(|| {
-        tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(WORKERS)
-            .max_blocking_threads(MAX_BLOCKING_THREADS)
-            .thread_keep_alive(IDLE_BLOCKING_THREAD)
-            .thread_name("reactor-io")
-            .enable_all()
-            .build()
-            .map_err(|error| error.to_string())
-    });
-    runtime
-        .as_ref()
-        .map_err(|error| Error::api(Code::Internal, format!("no I/O threads: {error}")))
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    static STARTING: Mutex<Starting> = Mutex::new(Starting);
+    if let Some(runtime) = RUNTIME.get() {
+        return Ok(runtime);
+    }
+    // A later call may find the threads that this one does not.
+    let _starting = lock(&STARTING);
+    if let Some(runtime) = RUNTIME.get() {
+        return Ok(runtime);
+    }
+    // tokio panics where it gets no thread.
+    headroom::require()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(MAX_BLOCKING_THREADS)
+        .thread_keep_alive(IDLE_BLOCKING_THREAD)
+        .thread_name("reactor-io")
+        .enable_all()
+        .build()
+        .map_err(|error| Error::api(Code::ResourceLimit, format!("no I/O threads: {error}")))?;
+    Ok(RUNTIME.get_or_init(|| runtime))
 }
+
+/// What the lock of [`runtime`] protects.
+struct Starting;
 
 /// Runs a function that may block, on a thread of its own for that time.
 pub fn run_blocking(run: impl FnOnce() + Send + 'static) {

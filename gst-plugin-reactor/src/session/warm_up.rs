@@ -12,14 +12,19 @@ use std::{
     time::Duration,
 };
 
-use super::codecs::Codec;
+use super::{codecs::Codec, headroom};
 use crate::platform::{http::HttpClient, lock, track::Kind};
 
 static KEY: Once = Once::new();
 static PLUGINS: Once = Once::new();
 
-/// Starts threads that do it, unless it is done.
+/// Starts threads that do it, unless it is done, or a process that is short of
+/// descriptors would be without one.
 pub fn start() {
+    let is_done = KEY.is_completed() && PLUGINS.is_completed();
+    if is_done || headroom::require().is_err() {
+        return;
+    }
     spawn(&KEY, "reactor-dtls-key", make_key);
     spawn(&PLUGINS, "reactor-warm-up", load_plugins);
 }

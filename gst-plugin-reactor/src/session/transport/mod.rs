@@ -44,10 +44,7 @@ use std::{
 };
 
 use super::bridge::{TrackSenders, TrackTaps};
-use crate::{
-    gst_helpers::internal,
-    platform::{Error, lock},
-};
+use crate::platform::{Code, Error, lock};
 use handles::{ReportSender, TransportHandles};
 use thread::TransportThread;
 
@@ -62,7 +59,7 @@ impl Transport {
     ///
     /// # Errors
     ///
-    /// `Internal` if the system starts no thread.
+    /// `ResourceLimit` if the system starts no thread.
     pub(super) fn new(
         config: TransportConfig,
         epoch: Instant,
@@ -77,7 +74,7 @@ impl Transport {
         Builder::new()
             .name("reactor-peer".into())
             .spawn(move || thread.run(&receiver))
-            .map_err(|error| internal(format!("no thread: {error}")))?;
+            .map_err(|error| Error::api(Code::ResourceLimit, format!("no thread: {error}")))?;
         Ok(Self(handles))
     }
 

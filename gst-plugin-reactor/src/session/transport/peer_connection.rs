@@ -38,6 +38,7 @@ use crate::{
     session::{
         bitrate_allocator::BitrateLimits,
         codecs::{Codec, codec_preferences},
+        headroom,
         machine::Input,
         messages::TransportReport,
         participants::TransceiverInit,
@@ -85,6 +86,7 @@ impl PeerConnection {
         ice_servers: &[IceServer],
         transceivers: Vec<TransceiverInit>,
     ) -> Result<Self, Error> {
+        headroom::require()?;
         let mut parts = WEBRTCBIN_PARTS.iter();
         parts.try_for_each(|factory| require(factory))?;
         let webrtcbin = make("webrtcbin")?;

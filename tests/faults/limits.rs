@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT
+
+//! A process that may have too few descriptors or threads: it plays, or gets an error that says
+//! which limit is in the way. Never does it hang or crash, or leave its session on the server.
+
+use std::{process::Command, time::Duration};
+
+use reactor_tests::{TIMEOUT, process::Process, server::Server, slow};
+
+/// A limit of `prlimit`, and what an error says of it.
+struct Limit {
+    option: &'static str,
+    says: &'static str,
+    /// Below the first one there is never room for a connection, from the second one on always.
+    bounds: (usize, usize),
+}
+
+const DESCRIPTORS: Limit = Limit {
+    option: "--nofile",
+    says: "may not open the",
+    bounds: (36, 60),
+};
+const THREADS: Limit = Limit {
+    option: "--nproc",
+    says: "may not start the",
+    bounds: (20, 60),
+};
+
+/// Where a run ends by itself, it takes one or two seconds.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// 20 pictures, on one connection.
+const LINE: &str = "! identity eos-after=20 ! fakesink";
+
+/// gst-launch-1.0 under a limit. That of threads counts all those of a user, and root has none:
+/// the child is a user without any other process, who may read what root may.
+fn launch(limit: &Limit, count: usize, server: &Server) -> Process {
+    let mut command = if limit.option == THREADS.option {
+        let mut command = Command::new("setpriv");
+        let user = 60_000 + std::process::id() % 4000;
+        command.arg(format!("--reuid={user}"));
+        command.args(["--clear-groups", "--inh-caps=-all,+dac_override"]);
+        command.args(["--ambient-caps=-all,+dac_override", "prlimit"]);
+        command
+    } else {
+        Command::new("prlimit")
+    };
+    command.arg(format!("{}={count}:{count}", limit.option));
+    command.args(["gst-launch-1.0", "-e"]);
+    command.args(["reactorsrc", "local=true"]);
+    command.arg(format!("api-url={}", server.url()));
+    command.args(LINE.split_whitespace());
+    Process::start("limits", command)
+}
+
+fn try_counts(server: &Server, limit: &Limit, counts: &[usize]) {
+    let mut outcomes = Vec::new();
+    for &count in counts {
+        let mut child = launch(limit, count, server);
+        let status = child.wait(LIMIT);
+        let output = child.output();
+        let what = format!("{} {count}: {status}\n{output}", limit.option);
+        // A signal has no code.
+        assert!(status.code().is_some(), "{what}");
+        for bad in ["CRITICAL", "panicked", "aborted"] {
+            assert!(!output.contains(bad), "{what}");
+        }
+        let refused = output.contains(limit.says) && output.contains("[api:RESOURCE_LIMIT]");
+        assert_eq!(status.success(), !refused, "{what}");
+        assert!(refused || count >= limit.bounds.0, "too early: {what}");
+        assert!(!refused || count < limit.bounds.1, "too late: {what}");
+        server.wait_for_state("ready", TIMEOUT);
+        outcomes.push((count, refused));
+    }
+    println!("{}, whether it is refused: {outcomes:?}", limit.option);
+}
+
+#[test]
+fn few_descriptors_or_threads_play_or_post_resource_limit() {
+    let server = Server::playground();
+    // GStreamer reads its plugins once, without a limit.
+    let mut warm = Command::new("gst-inspect-1.0");
+    warm.arg("reactorsrc");
+    Process::start("limits-warm", warm).assert_succeeds(LIMIT);
+    let all = |from, to| (from..=to).collect::<Vec<_>>();
+    let (descriptors, threads) = match slow() {
+        true => (all(20, 80), all(1, 60)),
+        false => (vec![20, 35, 60], vec![1, 26, 60]),
+    };
+    try_counts(&server, &DESCRIPTORS, &descriptors);
+    if std::env::var_os("REACTOR_TEST_NETNS").is_some() {
+        try_counts(&server, &THREADS, &threads);
+    } else {
+        eprintln!("not root: the limit of threads is not tried");
+    }
+}
