@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use reactor_tests::{
     pipeline::{TestPipeline, wait_until},
+    process::Process,
     proxy::{Proxy, Rule, RuntimeRoute},
     server::{Server, free_port},
 };
@@ -36,6 +37,20 @@ fn accept_offers_only(proxy: &Proxy) {
     proxy.rule(RuntimeRoute::Connections, Rule::reply(201, connection));
     proxy.rule(RuntimeRoute::Offer, Rule::reply(202, connection));
     proxy.rule(RuntimeRoute::Answer, Rule::reply(202, ""));
+}
+
+/// Nothing answers where the variables point.
+#[test]
+fn proxies_of_environment_are_not_used() {
+    let server = Server::playground();
+    let nowhere = format!("http://127.0.0.1:{}", free_port());
+    let names = ["http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy"];
+    let line = format!(
+        "reactorsrc local=true api-url={} ! identity eos-after=5 ! fakesink",
+        server.url()
+    );
+    let environment = names.map(|name| (name, nowhere.as_str()));
+    Process::gst_launch("no-proxy", &[], &line, &environment).assert_succeeds(TIMEOUT);
 }
 
 fn status(status: u16) -> Rule {
