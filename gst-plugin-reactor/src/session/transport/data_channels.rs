@@ -5,6 +5,7 @@
 //! decoded here.
 
 use std::{
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -73,12 +74,17 @@ impl DataChannels {
 
     /// Closes the channels: what was sent on them arrives first (RFC 8831, 6.7).
     /// Waits for that, at most [`CLOSE_LIMIT`].
-    pub(super) fn close(&self) {
+    pub(super) fn close(&self, webrtcbin: &gst::Element) {
         let channels = [&self.control, &self.data];
+        let deadline = Instant::now() + CLOSE_LIMIT;
+        let has_sent = |channel: &&WebRTCDataChannel| channel.buffered_amount() == 0;
+        while !channels.iter().all(has_sent) && Instant::now() < deadline {
+            thread::sleep(CLOSE_POLL_INTERVAL);
+        }
+        wait_for_pushes(webrtcbin, deadline);
         for channel in channels {
             channel.close();
         }
-        let deadline = Instant::now() + CLOSE_LIMIT;
         let is_closed =
             |channel: &&WebRTCDataChannel| channel.ready_state() == WebRTCDataChannelState::Closed;
         while !channels.iter().all(is_closed) && Instant::now() < deadline {
@@ -87,20 +93,43 @@ impl DataChannels {
     }
 }
 
+/// Waits until what has left the channels' buffers is with SCTP.
+///
+/// A channel of webrtcbin counts a message as sent just before it pushes it, and one that
+/// closes then takes the pad away that it would be pushed to (GStreamer before 1.23.1).
+fn wait_for_pushes(webrtcbin: &gst::Element, deadline: Instant) {
+    let pads = children(webrtcbin, "sctpenc").flat_map(|encoder| encoder.sink_pads());
+    let sources = pads.filter_map(|pad| pad.peer()?.downcast::<gst::GhostPad>().ok()?.target());
+    for source in sources {
+        let (idle, is_idle) = mpsc::channel();
+        // It is called at once if nothing is being pushed.
+        let probe = source.add_probe(gst::PadProbeType::IDLE, move |_, _| {
+            let _ = idle.send(());
+            gst::PadProbeReturn::Remove
+        });
+        let left = deadline.saturating_duration_since(Instant::now());
+        if let (Err(_), Some(probe)) = (is_idle.recv_timeout(left), probe) {
+            source.remove_probe(probe);
+        }
+    }
+}
+
+/// The elements of a kind that webrtcbin has.
+fn children(webrtcbin: &gst::Element, factory: &'static str) -> impl Iterator<Item = gst::Element> {
+    let bin = webrtcbin.downcast_ref::<gst::Bin>();
+    let elements = bin.map(|bin| bin.children()).unwrap_or_default();
+    elements
+        .into_iter()
+        .filter(move |element| element.factory().is_some_and(|f| f.name() == factory))
+}
+
 /// Takes SCTP out of the flow of packets, and waits for the packet that it handles now.
 ///
 /// The packet that establishes the association has webrtcbin request a pad of sctpenc
 /// for each channel. If sctpenc stops meanwhile, it reads its association when that is
 /// gone ("`g_object_get: assertion 'G_IS_OBJECT (object)' failed`", seen with 1.22).
 pub(super) fn detach(webrtcbin: &gst::Element) {
-    let Some(bin) = webrtcbin.downcast_ref::<gst::Bin>() else {
-        return;
-    };
-    let is_decoder = |element: &gst::Element| {
-        let factory = element.factory();
-        factory.is_some_and(|factory| factory.name() == "sctpdec")
-    };
-    for decoder in bin.children().into_iter().filter(is_decoder) {
+    for decoder in children(webrtcbin, "sctpdec") {
         let Some(sink) = decoder.static_pad("sink") else {
             continue;
         };

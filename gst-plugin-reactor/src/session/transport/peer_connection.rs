@@ -276,6 +276,10 @@ impl PeerConnection {
         self.webrtcbin
             .emit_by_name::<()>("get-stats", &[&None::<gst::Pad>, &promise]);
     }
+
+    pub(super) fn close_channels(&self) {
+        self.channels.close(&self.webrtcbin);
+    }
 }
 
 impl Drop for PeerConnection {

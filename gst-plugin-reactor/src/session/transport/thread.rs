@@ -117,7 +117,7 @@ impl TransportThread {
                     self.handles.reports.fail(error);
                 }
             }
-            TransportCommand::CloseChannels => peer.channels.close(),
+            TransportCommand::CloseChannels => peer.close_channels(),
             TransportCommand::SetMaxReceiveBitrate(bitrate) => {
                 peer.set_max_receive_bitrate(bitrate);
             }
