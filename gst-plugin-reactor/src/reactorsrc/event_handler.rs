@@ -104,7 +104,7 @@ impl ReactorSrc {
         if let Some(session) = self.membership.session() {
             session.set_media_plan(plan);
         }
-        // The plan may be older than what the session was told while it was made.
+        // The plan does not say which of them are needed.
         for track in self.tracks() {
             self.update_need(&track.stream.track.name, &track.pad);
         }
@@ -170,7 +170,6 @@ impl ReactorSrc {
             track: pad.stream.track.clone(),
             codecs: choice.codecs,
             rtp: choice.format == OutputFormat::Rtp,
-            paused: self.is_paused(&pad.pad),
             consumer: pad.stream.clone(),
             counters: pad.stream.counters.clone(),
         })

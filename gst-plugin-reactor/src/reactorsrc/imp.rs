@@ -89,17 +89,12 @@ impl ReactorSrc {
         running.as_ref().map_or_else(Vec::new, |r| r.tracks.clone())
     }
 
-    /// Whether the model should not send the track of this pad now.
-    pub(super) fn is_paused(&self, pad: &impl IsA<gst::Pad>) -> bool {
-        !(self.membership.state.is_playing() && pad.is_linked())
-    }
-
     /// Tells the session whether the model should send the track of this pad now; returns
     /// whether it should not.
     pub(super) fn update_need(&self, track: &str, pad: &impl IsA<gst::Pad>) -> bool {
         let session = self.membership.session();
         let _order = lock(&self.need_order);
-        let paused = self.is_paused(pad);
+        let paused = !(self.membership.state.is_playing() && pad.is_linked());
         if let Some(session) = session {
             session.set_track_paused(track, paused);
         }

@@ -44,8 +44,6 @@ pub struct Subscription {
     pub codecs: Vec<&'static Codec>,
     /// Take RTP packets instead of frames.
     pub rtp: bool,
-    /// The track stays paused on the server at first.
-    pub paused: bool,
     pub consumer: Arc<dyn MediaConsumer>,
     pub counters: Arc<FrameCounters>,
 }

@@ -15,7 +15,7 @@ use super::{
     codecs::Codec,
     events::{EventSender, MediaPlan, SessionEvent},
     log,
-    machine::{MachineEvent, PlannedTrack, Status},
+    machine::{MachineEvent, Status},
     track_state::TrackState,
 };
 use publishing::Publishing;
@@ -89,7 +89,6 @@ struct ParticipantState {
 pub(super) struct TransceiverInit {
     pub track: Track,
     pub codecs: Vec<&'static Codec>,
-    paused: bool,
 }
 
 /// A track of an element that left.
@@ -239,15 +238,13 @@ impl Participants {
         self.schema = None;
     }
 
-    /// Stores which tracks an element receives and sends; returns its received
-    /// tracks and whether each is paused.
-    pub(super) fn set_plan(&mut self, id: u64, plan: MediaPlan) -> Vec<(String, bool)> {
+    /// Stores which tracks an element receives and sends.
+    pub(super) fn set_plan(&mut self, id: u64, plan: MediaPlan) {
         if let Err(error) = self.check_plan(id, &plan) {
-            self.fail(id, error);
-            return Vec::new();
+            return self.fail(id, error);
         }
         let Some(state) = self.by_id.get_mut(&id) else {
-            return Vec::new();
+            return;
         };
         state.planned = true;
         for subscription in &plan.subscriptions {
@@ -266,10 +263,6 @@ impl Participants {
         };
         state.publications = plan.publications.into_iter().map(with_state).collect();
         state.subscriptions = plan.subscriptions;
-        let subscriptions = state.subscriptions.iter();
-        subscriptions
-            .map(|s| (s.track.name.clone(), s.paused))
-            .collect()
     }
 
     /// Whether the tracks of a plan are free, and its codecs still possible.
@@ -320,7 +313,7 @@ impl Participants {
 
     /// Makes the offer once all elements that take part have planned. It has all
     /// of the model's tracks: an element that joins later finds its own there.
-    pub(super) fn plan_offer(&mut self) -> Option<Result<Vec<PlannedTrack>, Error>> {
+    pub(super) fn plan_offer(&mut self) -> Option<Result<Vec<Track>, Error>> {
         let tracks = self.tracks.as_ref()?;
         if self.transceivers.is_some() || self.by_id.values().any(|state| !state.planned) {
             return None;
@@ -333,11 +326,7 @@ impl Participants {
             .chain(outputs)
             .filter_map(|track| self.transceiver(track))
             .collect();
-        let planned = transceivers.iter().map(|transceiver| PlannedTrack {
-            track: transceiver.track.clone(),
-            paused: transceiver.paused,
-        });
-        let planned: Vec<_> = planned.collect();
+        let planned: Vec<_> = transceivers.iter().map(|t| t.track.clone()).collect();
         self.transceivers = Some(transceivers);
         Some(if planned.is_empty() {
             let text = "there is no track of the model's that can be sent or received here";
@@ -349,27 +338,25 @@ impl Participants {
 
     fn transceiver(&self, track: &Track) -> Option<TransceiverInit> {
         let mut states = self.by_id.values();
-        let (codecs, paused) = match track.direction {
+        let codecs = match track.direction {
             Direction::RecvOnly => {
                 let mut subscriptions = states.flat_map(|state| &state.subscriptions);
                 match subscriptions.find(|s| s.track.name == track.name) {
-                    Some(subscription) => (subscription.codecs.clone(), subscription.paused),
-                    None => (codecs_of_kind(track.kind, Codec::can_decode), true),
+                    Some(subscription) => subscription.codecs.clone(),
+                    None => codecs_of_kind(track.kind, Codec::can_decode),
                 }
             }
             Direction::SendOnly => {
                 let publication = states.find_map(|state| state.publication(&track.name));
-                let codecs = match publication {
+                match publication {
                     Some(publication) => publication.codecs.clone(),
                     None => codecs_of_kind(track.kind, Codec::can_encode),
-                };
-                (codecs, true)
+                }
             }
         };
         (!codecs.is_empty()).then(|| TransceiverInit {
             track: track.clone(),
             codecs,
-            paused,
         })
     }
 

@@ -105,11 +105,7 @@ impl Driver {
 
     pub(super) fn set_plan(&mut self, id: u64, plan: Result<MediaPlan, Error>) {
         match plan {
-            Ok(plan) => {
-                for (track, paused) in self.participants.set_plan(id, plan) {
-                    self.set_track_paused(track, paused);
-                }
-            }
+            Ok(plan) => self.participants.set_plan(id, plan),
             // Without any other element the session has no purpose.
             Err(error) if self.participants.is_alone(id) => {
                 return self.handle_input(Input::TracksPlanned(Err(error)));

@@ -11,14 +11,14 @@ use super::{
         OFFER_LIMIT, Opening, Phase, Polling, Preparing, Ready, Timings,
     },
     trickle::Trickle,
-    types::{Action, MachineEvent, NEVER, PlannedTrack, Progress, Status},
+    types::{Action, MachineEvent, NEVER, Progress, Status},
 };
 use crate::platform::{
     Code, Error,
     coordinator::{Ownership, SessionDescriptor},
     sdp,
     signaling::{IceServer, SdpAnswer, TrackMapping},
-    track::check_tracks,
+    track::{Track, check_tracks},
     trailer,
     wire::{Channel, chunking},
 };
@@ -205,7 +205,7 @@ impl Machine {
         // Another session of the model: the elements keep their tracks.
         let planned = !self.planned_tracks.is_empty();
         let mut before = self.planned_tracks.iter();
-        if before.any(|planned| !tracks.contains(&planned.track)) {
+        if before.any(|track| !tracks.contains(track)) {
             let text = "the tracks of the new session are not those of the one before";
             let error = Error::api(Code::TrackRejected, text).during("session");
             return self.fail(error);
@@ -259,15 +259,14 @@ impl Machine {
         }
     }
 
-    pub(super) fn tracks_planned(&mut self, tracks: Vec<PlannedTrack>) {
+    pub(super) fn tracks_planned(&mut self, tracks: Vec<Track>) {
         let Phase::Preparing(preparing) = &mut self.phase else {
             return;
         };
         preparing.planned = true;
-        for PlannedTrack { track, paused } in &tracks {
-            // A pad may have been linked or unlinked since.
+        for track in &tracks {
             let known = self.paused_tracks.entry(track.name.clone());
-            known.or_insert(*paused);
+            known.or_insert(true);
         }
         self.planned_tracks = tracks;
         self.create_offer();
@@ -503,7 +502,7 @@ type CompleteOffer = (String, Vec<sdp::OfferedSection>, Vec<TrackMapping>);
 /// m-lines are in the order of the plan, and the server binds inputs by that order.
 fn complete_offer(
     offer: &str,
-    plan: &[PlannedTrack],
+    plan: &[Track],
     bitrates: sdp::ReceiveBitrates,
 ) -> Result<CompleteOffer, Error> {
     let attributes = [&*chunking::attribute_line(), trailer::ATTRIBUTE];
@@ -518,23 +517,23 @@ fn complete_offer(
     let mapping = media
         .iter()
         .zip(plan)
-        .map(|(section, plan)| TrackMapping {
+        .map(|(section, track)| TrackMapping {
             mid: section.mid.clone(),
-            name: plan.track.name.clone(),
-            kind: plan.track.kind,
-            direction: plan.track.direction,
+            name: track.name.clone(),
+            kind: track.kind,
+            direction: track.direction,
         })
         .collect();
     Ok((text, sections, mapping))
 }
 
 /// Adds the tracks' names to an error that names them by mid, as SDP does.
-fn name_tracks(mut error: Error, sections: &[sdp::OfferedSection], plan: &[PlannedTrack]) -> Error {
+fn name_tracks(mut error: Error, sections: &[sdp::OfferedSection], plan: &[Track]) -> Error {
     if error.code == Code::TrackRejected {
         let media = sections.iter().filter(|s| s.kind.is_some());
         let names: Vec<_> = media
             .zip(plan)
-            .map(|(section, plan)| format!("{} is track '{}'", section.mid, plan.track.name))
+            .map(|(section, track)| format!("{} is track '{}'", section.mid, track.name))
             .collect();
         error.message = format!("{} ({})", error.message, names.join(", "));
     }

@@ -26,9 +26,7 @@ use std::time::Duration;
 
 pub use requests::{CLIP_FAILED, READY_LIMIT, closed_error, disconnected_error, not_ready_error};
 pub use state::{Machine, Timings};
-pub use types::{
-    Action, Input, LinkState, MachineEvent, PlannedTrack, Policy, Progress, Status, WireChoice,
-};
+pub use types::{Action, Input, LinkState, MachineEvent, Policy, Progress, Status, WireChoice};
 
 use crate::platform::{Code, Error};
 use state::{OFFER_LIMIT, Phase};

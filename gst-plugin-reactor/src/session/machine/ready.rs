@@ -46,7 +46,7 @@ impl Machine {
         if let Phase::Ready(ready) = &mut self.phase {
             ready.resume_by = None;
         }
-        let tracks = self.planned_tracks.iter().map(|p| &p.track.name);
+        let tracks = self.planned_tracks.iter().map(|track| &track.name);
         let needed =
             |track: &&String| !self.is_unneeded(track) && !self.user_paused_tracks.contains(*track);
         let tracks: Vec<String> = tracks.filter(needed).cloned().collect();
@@ -249,8 +249,7 @@ impl Machine {
             let text = "the session is not connected yet; its tracks are not known";
             return Err(Error::api(Code::InvalidState, text));
         }
-        let tracks = self.planned_tracks.iter().map(|planned| &planned.track);
-        require_track(tracks, Direction::RecvOnly, track)
+        require_track(self.planned_tracks.iter(), Direction::RecvOnly, track)
     }
 
     fn send_track_paused(&mut self, track: String, paused: bool) {
@@ -273,9 +272,7 @@ impl Machine {
 
     /// Whether no element needs the track.
     fn is_unneeded(&self, track: &str) -> bool {
-        let planned = self.planned_tracks.iter().find(|p| p.track.name == track);
-        let paused = self.paused_tracks.get(track).copied();
-        paused.unwrap_or_else(|| planned.is_none_or(|planned| planned.paused))
+        self.paused_tracks.get(track).copied().unwrap_or(true)
     }
 
     /// Whether the session is ready, and its wire known to be v1.

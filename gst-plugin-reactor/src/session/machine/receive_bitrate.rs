@@ -383,8 +383,7 @@ impl Machine {
 
     /// The tracks that the server sends now.
     fn received_tracks(&self) -> Vec<String> {
-        let tracks = self.planned_tracks.iter().map(|planned| &planned.track);
-        let received = tracks.filter(|track| {
+        let received = self.planned_tracks.iter().filter(|track| {
             track.direction == Direction::RecvOnly && !self.is_track_paused(&track.name)
         });
         received.map(|track| track.name.clone()).collect()

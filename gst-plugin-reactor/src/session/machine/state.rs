@@ -13,13 +13,14 @@ use super::{
     requests::Requests,
     resumed_tracks::ResumedTracks,
     trickle::Trickle,
-    types::{Action, MachineEvent, NEVER, PlannedTrack, Policy, Progress},
+    types::{Action, MachineEvent, NEVER, Policy, Progress},
 };
 use crate::platform::{
     Error,
     coordinator::{Ownership, SessionDescriptor},
     sdp::{Fingerprint, OfferedSection},
     signaling::IceServer,
+    track::Track,
 };
 
 /// From the answer to both channels open. (The platform's clients: 30 s.)
@@ -61,9 +62,9 @@ pub struct Machine {
     /// There is a peer connection to close.
     pub(super) has_transport: bool,
     /// The tracks of the offer, in the order of its m-lines.
-    pub(super) planned_tracks: Vec<PlannedTrack>,
+    pub(super) planned_tracks: Vec<Track>,
     /// The tracks that elements have paused or resumed, also before the session
-    /// was ready.
+    /// was ready, and those of the offer: they are paused until then.
     pub(super) paused_tracks: BTreeMap<String, bool>,
     /// The tracks that the user has paused.
     pub(super) user_paused_tracks: BTreeSet<String>,

@@ -105,7 +105,7 @@ pub enum Input {
     /// The reply to [`Action::RegisterConnection`].
     ConnectionRegistered(Result<u32, Error>),
     /// The tracks of the offer: the reply to [`Action::AnnounceTracks`].
-    TracksPlanned(Result<Vec<PlannedTrack>, Error>),
+    TracksPlanned(Result<Vec<Track>, Error>),
     /// The local description, with the ICE candidates so far: the reply to
     /// [`Action::CreateOffer`].
     OfferCreated(Result<String, Error>),
@@ -185,15 +185,6 @@ pub struct LinkState {
     /// What the link carries, as a message of many packets shows that arrives
     /// now.
     pub measured: Option<u32>,
-}
-
-/// A track of the offer.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PlannedTrack {
-    pub track: Track,
-    /// Do not resume it once the connection is ready. Tracks that are sent are
-    /// always paused in this sense: the server only pauses its own.
-    pub paused: bool,
 }
 
 /// What the driver has to do.

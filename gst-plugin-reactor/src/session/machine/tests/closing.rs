@@ -81,7 +81,7 @@ fn stages() -> [Stage; 8] {
         ("canceled", Harness::until_preparing),
         ("canceled", |harness| {
             let mut harness = harness.until_preparing();
-            harness.handle(Input::TracksPlanned(Ok(plans())));
+            harness.handle(Input::TracksPlanned(Ok(tracks())));
             harness.handle(Input::IceServersFetched(Ok(ice_servers())));
             harness
         }),

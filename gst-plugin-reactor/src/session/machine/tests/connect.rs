@@ -42,7 +42,7 @@ fn offer_is_posted_whatever_the_order_of_its_parts() {
         for (step, piece) in order.iter().enumerate() {
             let out = harness.handle(match piece {
                 0 => Input::ConnectionRegistered(Ok(CONNECTION)),
-                1 => Input::TracksPlanned(Ok(plans())),
+                1 => Input::TracksPlanned(Ok(tracks())),
                 2 => Input::IceServersFetched(Ok(ice_servers())),
                 _ => Input::OfferCreated(Ok(local_offer())),
             });
@@ -89,7 +89,7 @@ fn offer_with_wrong_m_lines_is_not_posted() {
     let mut harness = Harness::new(policy()).until_preparing();
     harness.handle(Input::ConnectionRegistered(Ok(CONNECTION)));
     harness.handle(Input::IceServersFetched(Ok(Vec::new())));
-    harness.handle(Input::TracksPlanned(Ok(plans()[..2].to_vec())));
+    harness.handle(Input::TracksPlanned(Ok(tracks()[..2].to_vec())));
     let out = harness.handle(Input::OfferCreated(Ok(local_offer())));
     let error = failure(&out);
     let text = "the offer has 3 media sections for 2 tracks";
@@ -105,7 +105,7 @@ impl Harness {
     fn prepare_with(&mut self, offer: &str, code: Code) {
         self.handle(Input::ConnectionRegistered(Ok(CONNECTION)));
         self.handle(Input::IceServersFetched(Ok(ice_servers())));
-        self.handle(Input::TracksPlanned(Ok(plans())));
+        self.handle(Input::TracksPlanned(Ok(tracks())));
         let out = self.handle(Input::OfferCreated(Ok(offer.into())));
         assert_eq!(failure(&out).code, code);
     }
@@ -237,7 +237,7 @@ fn rejected_track_is_named_in_the_error() {
     let mut harness = Harness::new(policy()).until_preparing();
     harness.handle(Input::ConnectionRegistered(Ok(CONNECTION)));
     harness.handle(Input::IceServersFetched(Ok(ice_servers())));
-    harness.handle(Input::TracksPlanned(Ok(plans())));
+    harness.handle(Input::TracksPlanned(Ok(tracks())));
     harness.handle(Input::OfferCreated(Ok(OFFER_H264.replace(CHUNKING, ""))));
     let error = failure(&harness.poll_answer(ANSWER_H264));
     assert_eq!(error.code, Code::TrackRejected);

@@ -108,17 +108,6 @@ fn tracks() -> Vec<Track> {
     ]
 }
 
-/// The video is linked, the audio is not.
-fn plans() -> Vec<PlannedTrack> {
-    tracks()
-        .into_iter()
-        .map(|track| PlannedTrack {
-            paused: track.name != "main_video",
-            track,
-        })
-        .collect()
-}
-
 fn descriptor(state: &str, version: &str) -> SessionDescriptor {
     SessionDescriptor {
         session_id: ID.into(),
@@ -202,9 +191,12 @@ fn polling() -> Harness {
 }
 
 impl Harness {
+    /// The video is linked, the audio is not.
     fn new(policy: Policy) -> Self {
+        let mut machine = Machine::new(policy);
+        machine.handle(START, set_paused("main_video", false));
         Self {
-            machine: Machine::new(policy),
+            machine,
             now: START,
             zero: START,
             version: "3.10.0",
@@ -365,7 +357,7 @@ impl Harness {
         if self.machine.policy.ice_servers {
             self.handle(Input::IceServersFetched(Ok(ice_servers())));
         }
-        self.handle(Input::TracksPlanned(Ok(plans())));
+        self.handle(Input::TracksPlanned(Ok(tracks())));
         self.handle(Input::OfferCreated(Ok(local_offer())))
     }
 

@@ -261,7 +261,7 @@ fn given_connection_id_is_not_registered() {
     let build = Action::CreateOffer {
         ice_servers: Vec::new(),
     };
-    assert_eq!(harness.handle(Input::TracksPlanned(Ok(plans()))), [build]);
+    assert_eq!(harness.handle(Input::TracksPlanned(Ok(tracks()))), [build]);
     let out = harness.handle(Input::OfferCreated(Ok(local_offer())));
     assert!(
         matches!(

@@ -73,10 +73,7 @@ fn each_track_is_resumed_again_until_it_flows() {
         let times = out.into_iter().filter(|(_, action)| action == resume);
         times.map(|(at, _)| at).collect()
     };
-    harness.handle(Input::SetTrackPaused {
-        track: "main_audio".into(),
-        paused: false,
-    });
+    harness.handle(set_paused("main_audio", false));
     harness.run(100);
     let out = harness.receive_control(server::schema("ctrl_1"));
     assert_eq!(out[..2], [video.clone(), audio.clone()]);
@@ -92,18 +89,12 @@ fn each_track_is_resumed_again_until_it_flows() {
 
     // So is one that is resumed later, and none that is paused meanwhile.
     for paused in [true, false] {
-        harness.handle(Input::SetTrackPaused {
-            track: "main_video".into(),
-            paused,
-        });
+        harness.handle(set_paused("main_video", paused));
     }
     let before = harness.time();
     let out = harness.run(2000);
     assert_eq!(times(out, &video), [before + 1000]);
-    harness.handle(Input::SetTrackPaused {
-        track: "main_video".into(),
-        paused: true,
-    });
+    harness.handle(set_paused("main_video", true));
     let out = harness.run(20_000);
     assert!(times(out, &video).is_empty());
 }

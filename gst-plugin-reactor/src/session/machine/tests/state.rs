@@ -212,7 +212,7 @@ pub(super) fn harness_in(state: State, policy: Policy) -> Harness {
 fn harness_in_preparing(pieces: OfferParts, policy: Policy) -> Harness {
     let mut harness = Harness::new(policy).until_preparing();
     if pieces.planned {
-        harness.handle(Input::TracksPlanned(Ok(plans())));
+        harness.handle(Input::TracksPlanned(Ok(tracks())));
     }
     if pieces.ice {
         harness.handle(Input::IceServersFetched(Ok(ice_servers())));

@@ -101,7 +101,7 @@ fn input(sample: Sample, harness: &Harness) -> Input {
         Sample::IceServersErr => Input::IceServersFetched(Err(network())),
         Sample::RegisteredOk => Input::ConnectionRegistered(Ok(CONNECTION)),
         Sample::RegisteredErr => Input::ConnectionRegistered(Err(network())),
-        Sample::PlannedOk => Input::TracksPlanned(Ok(plans())),
+        Sample::PlannedOk => Input::TracksPlanned(Ok(tracks())),
         Sample::PlannedErr => Input::TracksPlanned(Err(broken())),
         Sample::OfferCreatedOk => Input::OfferCreated(Ok(local_offer())),
         Sample::OfferCreatedErr => Input::OfferCreated(Err(broken())),

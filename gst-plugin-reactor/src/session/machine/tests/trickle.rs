@@ -69,7 +69,7 @@ fn candidates_of_the_offer_are_not_posted_again() {
     let mut harness = Harness::new(policy()).until_preparing();
     harness.handle(Input::ConnectionRegistered(Ok(CONNECTION)));
     harness.handle(Input::IceServersFetched(Ok(ice_servers())));
-    harness.handle(Input::TracksPlanned(Ok(plans())));
+    harness.handle(Input::TracksPlanned(Ok(tracks())));
     harness.handle(candidate(1));
     let offer = format!("{}a={}\n", local_offer(), text(1));
     harness.handle(Input::OfferCreated(Ok(offer)));
