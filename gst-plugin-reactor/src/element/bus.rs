@@ -7,13 +7,18 @@ use gst::{glib, prelude::*};
 
 use crate::session::{Progress, assert_unlocked, codecs::Codec};
 
+/// Posts a message of the element's. Handlers on the bus are the application's code.
+pub fn post_message(element: &gst::Element, message: gst::Message) {
+    assert_unlocked();
+    let _ = element.post_message(message);
+}
+
 /// Posts an element message.
 pub fn post(element: &gst::Element, structure: gst::Structure) {
     let message = gst::message::Element::builder(structure)
         .src(element)
         .build();
-    assert_unlocked();
-    let _ = element.post_message(message);
+    post_message(element, message);
 }
 
 /// Posts a progress message of the connection.
@@ -27,8 +32,7 @@ pub fn post_progress(element: &gst::Element, progress: Progress) {
         Progress::Canceled(text) => (ProgressType::Canceled, text.to_owned()),
     };
     let message = gst::message::Progress::builder(kind, "connect", &text).src(element);
-    assert_unlocked();
-    let _ = element.post_message(message.build());
+    post_message(element, message.build());
 }
 
 /// Emits a message of the model or the platform as a signal and posts it.
@@ -58,8 +62,7 @@ pub fn post_missing_plugin(element: &gst::Element, codec: &Codec) {
     } else {
         MissingPluginMessage::builder_for_element(codec.depayloader)
     };
-    assert_unlocked();
-    let _ = element.post_message(message.src(element).build());
+    post_message(element, message.src(element).build());
 }
 
 /// JSON as a structure: the whole text as `json`, and its scalar members as

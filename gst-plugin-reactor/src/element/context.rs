@@ -9,12 +9,10 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use gst::prelude::*;
-
-use super::inherited_settings;
+use super::{bus, inherited_settings};
 use crate::{
     platform::{Code, Error},
-    session::{assert_unlocked, lock},
+    session::lock,
 };
 
 /// The context's type. Its structure has a string, `name`.
@@ -45,8 +43,7 @@ impl SessionContext {
         }
         if lock(&self.0).is_none() {
             let need = gst::message::NeedContext::builder(CONTEXT).src(element);
-            assert_unlocked();
-            let _ = element.post_message(need.build());
+            bus::post_message(element, need.build());
         }
         // The lock is released meanwhile: the answer comes through `set`.
         let known = lock(&self.0).clone();
@@ -90,8 +87,7 @@ impl SessionContext {
         structure.set("name", format!("pipeline {number}"));
         *lock(&self.0) = Some(context.clone());
         let have = gst::message::HaveContext::builder(context.clone()).src(element);
-        assert_unlocked();
-        let _ = element.post_message(have.build());
+        bus::post_message(element, have.build());
         context
     }
 }

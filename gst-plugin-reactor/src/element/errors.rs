@@ -6,9 +6,10 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use gst::{glib, prelude::*};
+use gst::glib;
 
-use crate::platform::{Code, Error, ErrorClass, assert_unlocked};
+use super::bus;
+use crate::platform::{Code, Error, ErrorClass};
 
 /// When to try again after a recoverable error, where the server does not say. (The
 /// platform's documents.)
@@ -44,8 +45,7 @@ pub fn details(error: &Error, session_id: Option<&str>) -> gst::Structure {
 /// pipeline.
 pub fn post_error_with(element: &gst::Element, error: &Error, details: gst::Structure) {
     let message = build_message(element, error, details, Severity::Error);
-    assert_unlocked();
-    let _ = element.post_message(message);
+    bus::post_message(element, message);
 }
 
 /// Posts a warning message: the stream goes on.
@@ -56,8 +56,7 @@ pub fn post_warning(element: &gst::Element, error: &Error, session_id: Option<&s
 /// Posts a warning message with these details.
 pub fn post_warning_with(element: &gst::Element, error: &Error, details: gst::Structure) {
     let message = build_message(element, error, details, Severity::Warning);
-    assert_unlocked();
-    let _ = element.post_message(message);
+    bus::post_message(element, message);
 }
 
 /// Warns that this number of the oldest messages was dropped, because `by` is slower

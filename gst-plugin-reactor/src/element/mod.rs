@@ -30,7 +30,7 @@ mod status;
 pub mod templates;
 mod upload_progress;
 
-pub use bus::{post, post_missing_plugin};
+pub use bus::{post, post_message, post_missing_plugin};
 pub use context::SessionContext;
 pub use membership::{SessionMembership, wait_session_closed};
 pub use publish::Outcome;

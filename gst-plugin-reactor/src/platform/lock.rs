@@ -26,26 +26,18 @@ pub struct Guard<'a, T> {
     held: Held,
 }
 
-impl<T> Guard<'_, T> {
+impl<'a, T> Guard<'a, T> {
     /// Waits until it is notified. The lock is given away meanwhile.
     pub fn wait(self, condvar: &Condvar) -> Self {
-        self.held.assert_alone();
-        let guard = condvar.wait(self.guard);
-        Self {
-            guard: guard.unwrap_or_else(PoisonError::into_inner),
-            held: self.held,
-        }
+        self.give_away(|guard| condvar.wait(guard).unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Waits until it is notified, at most for `limit`.
     pub fn wait_at_most(self, condvar: &Condvar, limit: Duration) -> Self {
-        self.held.assert_alone();
-        let waited = condvar.wait_timeout(self.guard, limit);
-        let (guard, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        Self {
-            guard,
-            held: self.held,
-        }
+        self.give_away(|guard| {
+            let waited = condvar.wait_timeout(guard, limit);
+            waited.unwrap_or_else(PoisonError::into_inner).0
+        })
     }
 
     /// Waits until the condition is false, at most for `limit`.
@@ -55,11 +47,16 @@ impl<T> Guard<'_, T> {
         limit: Duration,
         condition: impl FnMut(&mut T) -> bool,
     ) -> Self {
+        self.give_away(|guard| {
+            let waited = condvar.wait_timeout_while(guard, limit, condition);
+            waited.unwrap_or_else(PoisonError::into_inner).0
+        })
+    }
+
+    fn give_away(self, wait: impl FnOnce(MutexGuard<'a, T>) -> MutexGuard<'a, T>) -> Self {
         self.held.assert_alone();
-        let waited = condvar.wait_timeout_while(self.guard, limit, condition);
-        let (guard, _) = waited.unwrap_or_else(PoisonError::into_inner);
         Self {
-            guard,
+            guard: wait(self.guard),
             held: self.held,
         }
     }

@@ -46,11 +46,13 @@ pub(super) const ORDER: &[(&str, &str)] = &[
 
 type Pairs = BTreeSet<(String, String)>;
 
-static KNOWN: LazyLock<Mutex<Pairs>> = LazyLock::new(|| {
+static KNOWN: LazyLock<Mutex<Pairs>> = LazyLock::new(|| Mutex::new(listed()));
+
+fn listed() -> Pairs {
     let pairs = ORDER.iter();
-    let pairs = pairs.map(|(outer, inner)| ((*outer).to_owned(), (*inner).to_owned()));
-    Mutex::new(pairs.collect())
-});
+    let owned = pairs.map(|(outer, inner)| ((*outer).to_owned(), (*inner).to_owned()));
+    owned.collect()
+}
 
 thread_local! {
     /// The types that the locks held by this thread protect.
@@ -255,9 +257,7 @@ mod tests {
         let rows = rows();
         let pairs = rows.iter().filter(|row| !row[0].contains(".rs"));
         let documented: BTreeSet<_> = pairs.map(|row| (row[0].clone(), row[1].clone())).collect();
-        let order = ORDER.iter();
-        let order = order.map(|(outer, inner)| ((*outer).to_owned(), (*inner).to_owned()));
-        assert_eq!(documented, order.collect());
+        assert_eq!(documented, listed());
     }
 
     /// The mutexes that a file declares: `name: Mutex<` and `name: Arc<Mutex<` in a structure or a

@@ -15,7 +15,7 @@ use super::{
     settings::ClipFormat,
 };
 use crate::{
-    element::{clip_structure, errors, lock, post},
+    element::{clip_structure, errors, lock, post, post_message},
     platform::{Code, Error},
 };
 
@@ -113,7 +113,7 @@ impl ReactorClip {
     fn post_progress(&self, kind: gst::ProgressType, text: &str) {
         let element = self.obj();
         let message = gst::message::Progress::builder(kind, "clip", text).src(&*element);
-        let _ = element.post_message(message.build());
+        post_message(element.upcast_ref(), message.build());
     }
 }
 

@@ -10,7 +10,7 @@ use gst::{prelude::*, subclass::prelude::*};
 
 use super::{debug::CAT, event::SinkEvent, imp::ReactorSink, sink_pad::SinkPad};
 use crate::{
-    element::{Outcome, assert_unlocked, errors, lifecycle::Lifecycle, lock},
+    element::{Outcome, assert_unlocked, errors, lifecycle::Lifecycle, lock, post_message},
     platform::{
         Code, Error,
         track::{Direction, Track},
@@ -265,7 +265,7 @@ impl ReactorSink {
         self.suspend_command_pads();
         let element = self.obj();
         let eos = gst::message::Eos::builder().src(&*element).build();
-        let _ = element.post_message(eos);
+        post_message(element.upcast_ref(), eos);
     }
 }
 

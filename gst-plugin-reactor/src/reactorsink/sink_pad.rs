@@ -201,13 +201,13 @@ impl SinkPad {
             }
         };
         let media_type = caps.structure(0).map_or("", |s| s.name().as_str());
-        if let Some(chain) = &lock(&self.state).chain
-            && !chain.accepts(media_type, &agreed)
-        {
+        let accepts = |chain: &EncodeChain| chain.accepts(media_type, &agreed);
+        let accepted = lock(&self.state).chain.as_ref().map(accepts);
+        if accepted == Some(false) {
             let change = format!("cannot change to {media_type} in mid-stream");
             return Err(self.rejected(&change));
         }
-        if lock(&self.state).chain.is_none() {
+        if accepted.is_none() {
             // Without the lock: the application's code runs in here.
             let chain = match Codec::by_media_type(media_type) {
                 Some(codec) if agreed.contains(&codec) => EncodeChain::passthrough(codec, settings),

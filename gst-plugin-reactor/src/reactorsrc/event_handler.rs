@@ -18,7 +18,7 @@ use super::{
     track_pad::TrackPad,
 };
 use crate::{
-    element::{Outcome, errors, lifecycle::Lifecycle, lock, post_missing_plugin},
+    element::{Outcome, errors, lifecycle::Lifecycle, lock, post_message, post_missing_plugin},
     platform::{
         Code, Error,
         track::{Direction, Track},
@@ -146,7 +146,7 @@ impl ReactorSrc {
         let streams = pads.iter().map(|pad| (&pad.stream.track, pad.stream_id()));
         let collection = collection(&element.name(), streams);
         let message = gst::message::StreamCollection::builder(&collection).src(&*element);
-        let _ = element.post_message(message.build());
+        post_message(element.upcast_ref(), message.build());
     }
 
     fn subscribe(&self, pad: &Arc<TrackPad>) -> Result<Subscription, Error> {

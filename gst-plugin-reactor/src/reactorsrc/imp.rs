@@ -30,7 +30,7 @@ use crate::{
         event_thread::{self, EventQueue},
         gobject,
         lifecycle::Lifecycle,
-        lock, pad_children, post, templates,
+        lock, pad_children, post, post_message, templates,
     },
     gst_helpers::{element_metadata, internal},
     platform::{
@@ -287,7 +287,7 @@ impl ReactorSrc {
     fn post_latency(&self) {
         let element = self.obj();
         let message = gst::message::Latency::builder().src(&*element).build();
-        let _ = element.post_message(message);
+        post_message(element.upcast_ref(), message);
     }
 
     fn stats(&self) -> gst::Structure {

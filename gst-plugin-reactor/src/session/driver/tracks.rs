@@ -28,7 +28,10 @@ impl Driver {
         let is_ready = self.participants.is_ready();
         for released in self.participants.leave(id) {
             match released {
-                ReleasedTrack::Subscribed(track) => self.set_track_paused(track, true),
+                ReleasedTrack::Subscribed(track) => {
+                    let paused = true;
+                    self.handle_input(Input::SetTrackPaused { track, paused });
+                }
                 ReleasedTrack::Published(track) => self.unpublish(track, Reply::ignored()),
             }
         }
@@ -42,10 +45,6 @@ impl Driver {
             self.plan_offer();
             self.update_bitrate_limits();
         }
-    }
-
-    pub(super) fn set_track_paused(&mut self, track: String, paused: bool) {
-        self.handle_input(Input::SetTrackPaused { track, paused });
     }
 
     /// Passes changed bitrate limits on to the transport.

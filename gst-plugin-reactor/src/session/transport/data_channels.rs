@@ -77,19 +77,17 @@ impl DataChannels {
     pub(super) fn close(&self, webrtcbin: &gst::Element) {
         let channels = [&self.control, &self.data];
         let deadline = Instant::now() + CLOSE_LIMIT;
-        let has_sent = |channel: &&WebRTCDataChannel| channel.buffered_amount() == 0;
-        while !channels.iter().all(has_sent) && Instant::now() < deadline {
-            thread::sleep(CLOSE_POLL_INTERVAL);
-        }
+        let wait_until = |condition: fn(&WebRTCDataChannel) -> bool| {
+            while !channels.into_iter().all(condition) && Instant::now() < deadline {
+                thread::sleep(CLOSE_POLL_INTERVAL);
+            }
+        };
+        wait_until(|channel| channel.buffered_amount() == 0);
         wait_for_pushes(webrtcbin, deadline);
         for channel in channels {
             channel.close();
         }
-        let is_closed =
-            |channel: &&WebRTCDataChannel| channel.ready_state() == WebRTCDataChannelState::Closed;
-        while !channels.iter().all(is_closed) && Instant::now() < deadline {
-            thread::sleep(CLOSE_POLL_INTERVAL);
-        }
+        wait_until(|channel| channel.ready_state() == WebRTCDataChannelState::Closed);
     }
 }
 
