@@ -99,7 +99,7 @@ build() {
 
 export REACTOR_CACHE=${REACTOR_CACHE:-$root/.cache}
 export REACTOR_SERVE=$root/examples/models/serve.sh
-export REACTOR_BUILD="--workspace --all-targets"
+export REACTOR_BUILD=$TEST_BUILD
 part "install" install
 if [[ $tier == default && -e tests/gates.sh ]] && ((chosen == 0)); then
     part "gates" tests/gates.sh

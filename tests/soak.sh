@@ -15,6 +15,7 @@ if ! [[ $hours =~ ^[0-9]+(\.[0-9]+)?$ ]] || (($# > 2)); then
 fi
 cd "$root"
 . pipelines/lib/deps.sh
+. pipelines/lib/plugin.sh
 # shellcheck disable=SC2086
 need_packages $BUILD_PACKAGES $RUN_PACKAGES $TEST_PACKAGES
 export REACTOR_CACHE=${REACTOR_CACHE:-$root/.cache}
@@ -22,7 +23,8 @@ export REACTOR_SERVE=${REACTOR_SERVE:-$root/examples/models/serve.sh}
 "$REACTOR_SERVE" setup --bench
 python=$("$REACTOR_SERVE" python --bench)
 "$python" -m pip install --quiet -r tests/bench/requirements-plots.txt
-cargo build --workspace
+# shellcheck disable=SC2086
+cargo build $TEST_BUILD
 target=${CARGO_TARGET_DIR:-$root/target}
 csv=${2:-$target/tmp/soak.csv}
 mkdir -p "$(dirname "$csv")"

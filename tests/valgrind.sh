@@ -10,6 +10,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 . pipelines/lib/deps.sh
+. pipelines/lib/plugin.sh
 target=${CARGO_TARGET_DIR:-$root/target}
 export REACTOR_CACHE=${REACTOR_CACHE:-$root/.cache}
 serve=${REACTOR_SERVE:-$root/examples/models/serve.sh}
@@ -39,5 +40,6 @@ fi
 # shellcheck disable=SC2086
 need_packages $BUILD_PACKAGES $RUN_PACKAGES $TEST_PACKAGES valgrind
 "$serve" setup
-cargo build --workspace
+# shellcheck disable=SC2086
+cargo build $TEST_BUILD
 tests/netns.sh tests/valgrind.sh --in-namespace

@@ -1,6 +1,10 @@
 # shellcheck shell=bash
 # Builds the plugin and makes GStreamer find it. To be sourced, with $root set.
 
+# What tests/run.sh has cargo build: one build for all that tests and their programs need.
+# shellcheck disable=SC2034
+TEST_BUILD="--workspace --all-targets"
+
 # build_plugin [--release]: sets and exports GST_PLUGIN_PATH and GST_PRESET_PATH.
 #
 # REACTOR_BUILD says what cargo builds, if not the plugin alone. Cargo chooses other features of the

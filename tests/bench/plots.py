@@ -21,14 +21,20 @@ SOAK_PANELS = {
 }
 
 
-def draw(directory: Path, title: str, clients: dict[str, dict]) -> None:
-    """`clients` are their series by name: [ms, latency] of each frame, [ms, bytes so far]."""
-    # Only who wants plots has it: tests/bench.sh installs it then.
+def load_pyplot():
+    """Only who wants plots has it: tests/bench.sh and tests/soak.sh install it then."""
     import matplotlib
 
-    matplotlib.use("svg")
+    # Without a display; by the name of the file it writes SVG as well.
+    matplotlib.use("agg")
     from matplotlib import pyplot
 
+    return pyplot
+
+
+def draw(directory: Path, title: str, clients: dict[str, dict]) -> None:
+    """`clients` are their series by name: [ms, latency] of each frame, [ms, bytes so far]."""
+    pyplot = load_pyplot()
     figure, axes = pyplot.subplots(
         len(PANELS), len(clients), sharex=True, sharey="row", squeeze=False,
         figsize=(5 * len(clients), 7),
@@ -52,11 +58,7 @@ def draw(directory: Path, title: str, clients: dict[str, dict]) -> None:
 
 
 def draw_soak(samples: Path, plot: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
+    pyplot = load_pyplot()
     with samples.open() as lines:
         rows = list(csv.DictReader(lines))
     figure, axes = pyplot.subplots(

@@ -68,6 +68,19 @@ pub fn record(server: &Server, seconds: f64) -> gst::Structure {
     }
 }
 
+/// Waits for the clip of this pipeline's `c`, a reactorclip, and saves it again by its URL. Returns
+/// the pipeline that has saved it.
+pub fn save_again(running: &TestPipeline, limit: Duration) -> TestPipeline {
+    running.wait_element("reactor-clip", limit);
+    let clip: gst::Structure = running.by_name("c").property("clip");
+    let url: String = clip.get("playlist-url").expect("a playlist");
+    let saving = TestPipeline::launch(&format!(
+        "reactorclip local=true playlist-url=\"{url}\" ! fakesink sync=false"
+    ));
+    saving.wait_eos(limit);
+    saving
+}
+
 /// The address of a clip's playlist, which anybody can use as it is.
 pub fn playlist_url(server: &Server, clip: &gst::Structure) -> String {
     let url = clip.get::<String>("playlist-url").unwrap();

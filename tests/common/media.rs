@@ -7,6 +7,7 @@ use std::{path::Path, process::Command};
 use crate::{
     audio::{self, AudioChunk},
     frames,
+    trend::median,
 };
 
 /// The playground's frames per second.
@@ -115,9 +116,7 @@ pub fn lag(path: &Path, counters: &[u32]) -> f64 {
             lags.min_by(|a, b| a.abs().total_cmp(&b.abs()))
         })
         .collect();
-    assert!(!lags.is_empty(), "no mark is heard");
-    lags.sort_by(f64::total_cmp);
-    lags[lags.len() / 2]
+    median(&mut lags).expect("no mark is heard")
 }
 
 /// Start time and duration of a file as players see them, in seconds.

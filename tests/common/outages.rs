@@ -21,6 +21,7 @@ use crate::{
     pipeline::{TestPipeline, wait_until},
     random::SplitMix64,
     server::Server,
+    trend::median,
 };
 
 /// The microphone's tone in Hz, which the playground does not emit.
@@ -267,12 +268,9 @@ impl DuplexPipeline {
         let (frames, marks) = (self.reader.frames(), audio::marks(&self.listener.chunks()));
         let lags = marks.iter().filter_map(|mark| lag_of(mark, &frames));
         let (mut shown, mut came): (Vec<_>, Vec<_>) = lags.unzip();
-        shown.sort_by(f64::total_cmp);
-        came.sort_by(f64::total_cmp);
-        let middle = shown.len() / 2;
         Some(Lag {
-            shown: *shown.get(middle)?,
-            came: *came.get(middle)?,
+            shown: median(&mut shown)?,
+            came: median(&mut came)?,
         })
     }
 

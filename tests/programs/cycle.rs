@@ -20,6 +20,7 @@ use std::time::Duration;
 use gst::prelude::*;
 use reactor_tests::{
     actions::send_command,
+    clips::save_again,
     frames::FrameReader,
     pipeline::{TestPipeline, wait_until},
     resources::ProcessResources,
@@ -128,14 +129,7 @@ fn filter_once(url: &str, ready: Duration) {
     play(&running, ready);
     reader.wait_for(FRAMES, TIMEOUT);
     send_command(&running.by_name("f"), "echo", r#"{"text":"x"}"#).wait_ok(TIMEOUT);
-    running.wait_element("reactor-clip", TIMEOUT);
-    let clip: gst::Structure = running.by_name("c").property("clip");
-    let playlist: String = clip.get("playlist-url").expect("a playlist");
-    let saving = TestPipeline::launch(&format!(
-        "reactorclip local=true playlist-url=\"{playlist}\" ! fakesink sync=false"
-    ));
-    saving.wait_eos(TIMEOUT);
-    end(&saving);
+    end(&save_again(&running, TIMEOUT));
     end(&running);
 }
 

@@ -7,7 +7,7 @@
 
 use std::process::{Command, Stdio};
 
-use reactor_tests::{leaks, server::Server};
+use reactor_tests::{leaks, server::Server, trend::median};
 use serde::Deserialize;
 
 /// The first cycles of a process fill caches and pools.
@@ -60,8 +60,7 @@ fn heap_before(cycles: &[Cycle], end: usize) -> f64 {
         .iter()
         .map(|cycle| cycle.heap_kib)
         .collect();
-    sizes.sort_by(f64::total_cmp);
-    sizes[SAMPLES / 2]
+    median(&mut sizes).expect("samples")
 }
 
 #[test]

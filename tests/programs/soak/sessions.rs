@@ -11,8 +11,8 @@ use std::{
 
 use gst::prelude::*;
 use reactor_tests::{
-    TIMEOUT, actions, command_pads::CommandPads, frames::FrameReader, pipeline::TestPipeline,
-    process::Process, server::Server, watch,
+    TIMEOUT, actions, clips::save_again, command_pads::CommandPads, frames::FrameReader,
+    pipeline::TestPipeline, process::Process, server::Server, watch,
 };
 
 use crate::player::{Player, Tally, pause};
@@ -160,13 +160,7 @@ fn short_sessions(tally: &Tally, _: u64) {
             "application/octet-stream".to_value(),
         ];
         actions::emit_action(&source, "upload-bytes", upload).wait_ok(TIMEOUT);
-        running.wait_element("reactor-clip", TIMEOUT);
-        let clip: gst::Structure = running.by_name("c").property("clip");
-        let url: String = clip.get("playlist-url").expect("a playlist");
-        let saving = TestPipeline::launch(&format!(
-            "reactorclip local=true playlist-url=\"{url}\" ! fakesink sync=false"
-        ));
-        saving.wait_eos(TIMEOUT);
+        let saving = save_again(&running, TIMEOUT);
         watch::timed("the stop of a clip", || saving.stop());
         tally.add("clips");
         watch::timed("the stop of a short session", || running.stop());
