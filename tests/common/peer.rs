@@ -179,9 +179,9 @@ impl Peer {
         })
     }
 
-    /// Whether no offer has arrived so far.
-    pub fn has_no_offer(&self) -> bool {
-        self.shared.offers.lock().unwrap().is_empty()
+    /// The number of offers so far: each is for another connection.
+    pub fn offers(&self) -> usize {
+        self.shared.offers.lock().unwrap().len()
     }
 
     /// The client's messages so far, in order.

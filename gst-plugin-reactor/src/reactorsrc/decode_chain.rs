@@ -9,7 +9,7 @@
 
 use gst::prelude::*;
 
-use super::decode_errors::{is_fragile, watch_input};
+use super::decode_errors;
 use crate::{
     gst_helpers::{frame_size, internal, make, remove_elements, sync_states},
     platform::{Code, Error, track::Kind},
@@ -157,10 +157,8 @@ impl DecodeChain {
                 continue;
             }
             configure(&decoder);
+            self.keep_in_band(bin, codec, &factory)?;
             self.decoder = Some(CodecImplementation::of(&factory));
-            if let Some(input) = self.src_pad().filter(|_| is_fragile(&factory)) {
-                watch_input(&input);
-            }
             self.append(bin, decoder)?;
             self.media_pad = self.src_pad();
             return Ok(());
@@ -169,6 +167,23 @@ impl DecodeChain {
             Code::MissingPlugin,
             format!("no installed decoder works for {}", codec.encoding_name),
         ))
+    }
+
+    /// Has h264parse leave the parameter sets in the stream. It would put them into the
+    /// caps, and there it keeps a broken one for ever, which avdec_h264 does not survive.
+    fn keep_in_band(
+        &mut self,
+        bin: &gst::Bin,
+        codec: &Codec,
+        decoder: &gst::ElementFactory,
+    ) -> Result<(), Error> {
+        let caps = codec.depayloaded_caps();
+        if codec.encoding_name != "H264" || !decoder.can_sink_any_caps(&caps) {
+            return Ok(());
+        }
+        let filter = make("capsfilter")?;
+        filter.set_property("caps", caps);
+        self.append(bin, filter)
     }
 
     /// Appends the codec's parser, if it has one that is installed.
@@ -205,9 +220,18 @@ impl DecodeChain {
         self.elements.last()?.static_pad("src")
     }
 
-    /// Starts the elements, the appsrc last.
+    /// Starts the elements, the appsrc last. No buffer probe may be added to the
+    /// appsrc's pad afterwards.
     /// Fails when an element does not reach the bin's state.
     pub fn start(&self) -> Result<(), Error> {
+        if let [appsrc, .., last] = self.elements.as_slice()
+            && let Some(input) = appsrc.static_pad("src")
+            && let Some(output) = last.static_pad("src")
+        {
+            let decoder = self.decoder.as_ref().and(self.media_pad.as_ref());
+            let decoder = decoder.and_then(|pad| pad.parent_element()?.static_pad("sink"));
+            decode_errors::watch(&input, &output, decoder.as_ref());
+        }
         sync_states(&self.elements)
     }
 

@@ -112,6 +112,19 @@ impl Codec {
         gst::Caps::new_empty_simple(self.media_type)
     }
 
+    /// What the depayloader is to make. H.264 has its parameter sets in the stream: with
+    /// stream-format=avc they are in the caps, and there rtph264depay (1.22) keeps a broken
+    /// one for ever, with which no decoder takes the caps.
+    pub fn depayloaded_caps(&self) -> gst::Caps {
+        let mut caps = self.caps();
+        if self.encoding_name == "H264" {
+            let caps = caps.make_mut();
+            caps.set("stream-format", "byte-stream");
+            caps.set("alignment", "au");
+        }
+        caps
+    }
+
     /// Whether the depayloader is installed.
     pub fn can_depayload(&self) -> bool {
         is_installed(self.depayloader)

@@ -21,7 +21,7 @@ use super::{
     ice, redundancy_probe,
     remb::Remb,
     retransmission,
-    rtp_receivers::RtpReceivers,
+    rtp_receivers::{self, RtpReceivers},
     rtp_senders::{self, RtpSenders},
     statistics,
     task_pool::TaskPool,
@@ -386,7 +386,9 @@ fn handle_bus(pipeline: &gst::Pipeline, handles: &TransportHandles) {
         }
         if let gst::MessageView::Error(error) = message.view() {
             gst::debug!(CAT, "{} {:?}", error.error(), error.debug());
-            report_error(error, &reports);
+            if !rtp_receivers::tolerate(error) {
+                report_error(error, &reports);
+            }
         }
         gst::BusSyncReply::Drop
     });

@@ -136,7 +136,7 @@ impl RtpReceiver {
         if let Some(pad) = sink.static_pad("sink") {
             let _ = self.sink_pad.set(pad.downgrade());
         }
-        let chain = match depayloader(pad, &self.track.name) {
+        let chain = match depayloader(pad, &self.track.name, &sink) {
             Ok(depayloader) => vec![depayloader, sink.upcast()],
             // Packets are handed over even if they cannot be depayloaded here.
             Err(_) if tap.consumer(true).is_some() => vec![sink.upcast()],
@@ -240,7 +240,12 @@ fn pad_caps(pad: &gst::Pad) -> gst::Caps {
     pad.current_caps().unwrap_or_else(|| pad.query_caps(None))
 }
 
-fn depayloader(pad: &gst::Pad, track: &str) -> Result<gst::Element, Error> {
+/// The depayloader of the pad's codec, whose frames `sink` takes.
+fn depayloader(
+    pad: &gst::Pad,
+    track: &str,
+    sink: &gst_app::AppSink,
+) -> Result<gst::Element, Error> {
     let caps = pad_caps(pad);
     let name = caps
         .structure(0)
@@ -252,6 +257,7 @@ fn depayloader(pad: &gst::Pad, track: &str) -> Result<gst::Element, Error> {
         )
     })?;
     let depayloader = make(codec.depayloader)?;
+    sink.set_caps(Some(&codec.depayloaded_caps()));
     // Nothing reads the header extensions of received packets here.
     if depayloader.has_property("auto-header-extension") {
         depayloader.set_property("auto-header-extension", false);
@@ -264,6 +270,28 @@ fn depayloader(pad: &gst::Pad, track: &str) -> Result<gst::Element, Error> {
         }
     }
     Ok(depayloader)
+}
+
+/// Whether an error is a depayloader's about a packet that it leaves out: rtph264depay
+/// posts one for a NAL unit of an unknown type and goes on. It is a loss like any other,
+/// so a keyframe is asked for. Called on the streaming thread.
+pub fn tolerate(error: &gst::message::Error) -> bool {
+    let source = error
+        .src()
+        .and_then(|src| src.downcast_ref::<gst::Element>());
+    let Some(depayloader) = source.filter(|source| {
+        let factory = source.factory();
+        factory.is_some_and(|f| f.has_type(gst::ElementFactoryType::DEPAYLOADER))
+    }) else {
+        return false;
+    };
+    if !error.error().matches(gst::StreamError::Format) {
+        return false;
+    }
+    if let Some(sink) = depayloader.static_pad("sink") {
+        sink.push_event(keyframe_request());
+    }
+    true
 }
 
 fn appsink(forwarder: Forwarder) -> gst_app::AppSink {
@@ -309,12 +337,11 @@ impl Forwarder {
     /// for a part of the frame.
     fn frame(&self, sample: &gst::Sample) -> Option<gst::Buffer> {
         let buffer = sample.buffer_owned()?;
-        let caps = sample.caps()?;
         if self.is_video && !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT) {
             lock(&self.keyframe_requests).keyframe_received();
         }
         if self.is_video && self.negotiated.has_frame_trailers() {
-            return frame_trailer::strip(buffer, caps);
+            return frame_trailer::strip(buffer);
         }
         Some(buffer)
     }
