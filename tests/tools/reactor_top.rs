@@ -90,8 +90,11 @@ fn typed_commands_get_their_replies_and_quit_leaves_nothing() {
     terminal.wait_for(" READY ", TIMEOUT);
     submit(&terminal, "set_brightness 7");
     terminal.press("Up");
-    terminal.wait_for("> set_brightness 7", TIMEOUT);
+    terminal.type_text("8");
+    terminal.wait_for("> set_brightness 78", TIMEOUT);
+    // With the next key in one read, it would be Alt and that key.
     terminal.press("Escape");
+    terminal.wait_until_gone("> set_brightness 78", TIMEOUT);
 
     // A terminal that is too small for anything, a usual one again, and a great message.
     terminal.resize((10, 3));

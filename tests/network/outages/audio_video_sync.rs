@@ -25,15 +25,21 @@ const ROUNDS: usize = 5;
 /// server sends few pictures.
 const COMPARED: usize = 10;
 
-/// The most that a timestamp is ahead of its arrival, in ms.
-fn max_lead(times: impl Iterator<Item = (gst::ClockTime, u32)>) -> f64 {
-    let ahead = times.map(|(pts, seen)| pts.nseconds() as f64 / 1e6 - f64::from(seen) / 1e3);
-    ahead.fold(f64::NEG_INFINITY, f64::max)
+/// The most that a timestamp is ahead of its arrival, in µs modulo 2^32, as the arrival is.
+fn max_lead(times: impl Iterator<Item = (gst::ClockTime, u32)>) -> u32 {
+    let ahead = times.map(|(pts, seen)| (pts.useconds() as u32).wrapping_sub(seen));
+    let later = |a: u32, b: u32| if ms_after(a, b) > 0.0 { a } else { b };
+    ahead.reduce(later).expect("packets")
+}
+
+/// How far `a` is after `b`, in ms; both are in µs modulo 2^32.
+fn ms_after(a: u32, b: u32) -> f64 {
+    f64::from(a.wrapping_sub(b).cast_signed()) / 1e3
 }
 
 /// This for video and for audio. Unlike the distance of a sound from its picture, it does not
 /// depend on when the server sends either.
-fn measure_leads(duplex: &DuplexPipeline) -> [f64; 2] {
+fn measure_leads(duplex: &DuplexPipeline) -> [u32; 2] {
     wait_until("pictures and sound", TIMEOUT, || {
         duplex.frames().len() > COMPARED && duplex.chunks().len() > COMPARED
     });
@@ -69,7 +75,7 @@ fn audio_and_video_stay_in_sync_after_outages() {
         std::thread::sleep(Duration::from_millis(2500));
         let leads = measure_leads(&duplex);
         for (what, (now, usual)) in ["pictures", "sound"].iter().zip(leads.iter().zip(usual)) {
-            let moved = now - usual;
+            let moved = ms_after(*now, usual);
             assert!(
                 moved.abs() < MOVED,
                 "round {round}: {what} are {moved:.0} ms ahead"
