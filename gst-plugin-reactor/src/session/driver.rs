@@ -17,6 +17,7 @@ use tokio::{
 
 use super::{
     command_queue::{CommandQueue, QueuedCommand, Readiness, RequestSender},
+    link_capacities::remember_capacity,
     log,
     machine::{Action, Input, Machine, MachineEvent, Policy, Status},
     messages::{DriverMessage, TransportReport},
@@ -53,6 +54,8 @@ const OPEN_SESSION_LIMIT: Duration = HTTP_TIMEOUT.saturating_mul(4);
 pub(super) struct Driver {
     machine: Machine,
     policy: Policy,
+    /// Its address.
+    server: String,
     epoch: Instant,
     coordinator: Coordinator,
     /// Of the last session; it stays when that has ended.
@@ -114,6 +117,7 @@ impl Driver {
         Ok(Self {
             machine: Machine::new(policy.clone()),
             policy,
+            server: settings.server().to_owned(),
             epoch,
             coordinator,
             session_id: String::new(),
@@ -435,6 +439,9 @@ impl Driver {
             Action::SetMaxReceiveBitrate(bitrate) => {
                 let command = TransportCommand::SetMaxReceiveBitrate(bitrate);
                 self.transport.send(command);
+            }
+            Action::RememberLinkCapacity(capacity) => {
+                remember_capacity(&self.server, capacity, Instant::now());
             }
             Action::CloseTransport => self.transport.close(),
             request => self.send_http_request(request),

@@ -15,6 +15,7 @@ mod driver;
 mod events;
 pub mod frame_counters;
 mod headroom;
+mod link_capacities;
 mod log;
 mod machine;
 mod messages;

@@ -6,14 +6,17 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use gst::glib::{self, ParamFlags};
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::machine::{Policy, WireChoice};
+use super::{
+    link_capacities::find_capacity,
+    machine::{Policy, WireChoice},
+};
 use crate::{
     platform::{
         Code, Error,
@@ -501,6 +504,7 @@ impl Settings {
             ice_servers: !self.local || self.relay_only(),
             max_receive_bitrate: (self.max_receive_bitrate != 0)
                 .then_some(self.max_receive_bitrate),
+            link_capacity: find_capacity(self.server(), Instant::now()),
         }
     }
 }

@@ -87,8 +87,8 @@ pub(super) struct LinkBound {
     lowered: Duration,
     lifted: Option<Duration>,
     lift_after: Duration,
-    /// What the link carries, if it was measured when the bound was lifted.
-    lifted_to: Option<u32>,
+    /// What the link carries, if that was measured and no queue has stood since.
+    capacity: Option<u32>,
     /// Since when the tracks are paused, for the connection with the new bound.
     draining: Option<Duration>,
     next_look: Duration,
@@ -121,7 +121,7 @@ impl Default for LinkBound {
             lowered: Duration::ZERO,
             lifted: None,
             lift_after: LIFT_AFTER,
-            lifted_to: None,
+            capacity: None,
             draining: None,
             next_look: NEVER,
             last_arrival: Duration::ZERO,
@@ -133,6 +133,14 @@ impl Default for LinkBound {
 }
 
 impl LinkBound {
+    /// For a link that an earlier session has measured.
+    pub(super) fn new(capacity: Option<u32>) -> Self {
+        Self {
+            capacity,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn deadline(&self) -> Duration {
         self.draining.map_or(NEVER, |_| self.next_look)
     }
@@ -180,7 +188,7 @@ impl Machine {
 
     /// The first estimate of the next connection, in bits per second.
     pub(super) fn start_bitrate(&self) -> u32 {
-        let measured = self.link_bound.lifted_to.unwrap_or_default();
+        let measured = self.link_bound.capacity.unwrap_or_default();
         let start = (measured / START_SHARE).min(MAX_START_BITRATE);
         start.max(START_BITRATE)
     }
@@ -227,6 +235,7 @@ impl Machine {
         let bitrate = ((f64::from(received) * REMB_SHARE) as u32).max(MIN_ESTIMATE);
         if self.now.saturating_sub(since) >= QUEUE_LIMIT && bitrate < present {
             link.queued_since = None;
+            self.remember_capacity(None);
             self.set_remb(Some(bitrate));
         }
     }
@@ -252,8 +261,11 @@ impl Machine {
     fn link_measured(&mut self, capacity: u32, is_new: bool) {
         self.link_bound.measurement.is_possible = true;
         let Some(present) = self.link_bound.bitrate else {
+            // Later, media takes a part of it.
             if is_new && capacity < MIN_ESTIMATE_RECEIVED {
                 self.lower_link_bound(share(capacity), is_new);
+            } else if is_new {
+                self.remember_capacity(Some(capacity));
             }
             return;
         };
@@ -287,7 +299,6 @@ impl Machine {
         }
         let was_wide = !is_new && link.bitrate.is_none();
         link.bitrate = Some(bound);
-        link.lifted_to = None;
         link.lowered = self.now;
         link.measurement = Measurement {
             is_possible: link.measurement.is_possible,
@@ -296,7 +307,16 @@ impl Machine {
             patience: if was_wide { WAS_WIDE } else { WAS_NARROW },
             confirmations: 0,
         };
+        self.remember_capacity(None);
         self.change_link_bound();
+    }
+
+    /// What later connections begin with, of this session and of others.
+    pub(super) fn remember_capacity(&mut self, capacity: Option<u32>) {
+        if self.link_bound.capacity != capacity {
+            self.link_bound.capacity = capacity;
+            self.actions.push(Action::RememberLinkCapacity(capacity));
+        }
     }
 
     /// Finds out whether the link carries more than the bound leaves to it, unless
@@ -332,10 +352,10 @@ impl Machine {
         let link = &mut self.link_bound;
         link.bitrate = raised.map(share);
         link.lifted = Some(self.now);
-        link.lifted_to = capacity;
         link.lowered = self.now;
         link.measurement.requested = None;
         link.measurement.confirmations = 0;
+        self.remember_capacity(capacity);
         self.change_link_bound();
     }
 

@@ -64,6 +64,8 @@ impl Machine {
         {
             self.attempts = 0;
         }
+        // It may have been lost because the machine is on another network now.
+        self.remember_capacity(None);
         self.begin_recovery(cause);
         // Connections that are lost soon are replaced after a backoff.
         let wait = match self.attempts {

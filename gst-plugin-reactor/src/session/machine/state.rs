@@ -268,6 +268,7 @@ pub struct Timings {
 
 impl Machine {
     pub fn new(policy: Policy) -> Self {
+        let link_bound = LinkBound::new(policy.link_capacity);
         Self {
             now: Duration::ZERO,
             actions: Vec::new(),
@@ -292,7 +293,7 @@ impl Machine {
             timings: Timings::default(),
             expiration: None,
             offered_receive_bitrate: None,
-            link_bound: LinkBound::default(),
+            link_bound,
             descriptor: None,
         }
     }

@@ -76,6 +76,8 @@ pub struct Policy {
     pub ice_servers: bool,
     /// The bound on received video of all tracks together, in bits per second.
     pub max_receive_bitrate: Option<u32>,
+    /// What the link carried when it was measured last, in bits per second.
+    pub link_capacity: Option<u32>,
 }
 
 /// What happened.
@@ -225,6 +227,8 @@ pub enum Action {
     /// Bound what the server sends, by messages on the connection; `None` lifts
     /// the bound.
     SetMaxReceiveBitrate(Option<u32>),
+    /// The link carries this, in bits per second; `None` if it is not as wide as it was.
+    RememberLinkCapacity(Option<u32>),
     /// Ask the server for the session's state.
     DescribeSession,
     EndSession,

@@ -306,6 +306,42 @@ fn link_that_is_measured_to_carry_more_is_not_bounded() {
     assert!(harness.is_measured_after(24));
 }
 
+/// What an action says of the link's capacity.
+fn remembered(actions: &[Action]) -> Option<Option<u32>> {
+    actions.iter().find_map(|action| match action {
+        Action::RememberLinkCapacity(capacity) => Some(*capacity),
+        _ => None,
+    })
+}
+
+#[test]
+fn connection_begins_with_what_the_link_carried_lately() {
+    let mut harness = Harness::ready(unbounded());
+    let out = harness.handle(measured(6_000_000));
+    assert_eq!(remembered(&out), Some(Some(6_000_000)));
+    assert_eq!(remembered(&harness.handle(measured(6_000_000))), None);
+    let known = Policy {
+        link_capacity: Some(6_000_000),
+        ..unbounded()
+    };
+    let out = Harness::new(known.clone()).until_preparing().prepare();
+    let states_it = |action: &Action| match action {
+        Action::PostOffer { sdp, .. } => sdp.contains("x-google-start-bitrate=2000"),
+        _ => false,
+    };
+    assert!(out.iter().any(states_it));
+    // A queue shows that it is another link now.
+    let mut harness = Harness::resumed(known.clone());
+    assert_eq!(remembered(&harness.handle(queue(400_000))), Some(None));
+    // So may a loss.
+    let mut harness = Harness::resumed(known);
+    let out = harness.handle(Input::TransportFailed(Error::gpu(
+        Code::TransportError,
+        "lost",
+    )));
+    assert_eq!(remembered(&out), Some(None));
+}
+
 #[test]
 fn link_that_was_wide_is_measured_often() {
     let mut harness = Harness::resumed(unbounded());

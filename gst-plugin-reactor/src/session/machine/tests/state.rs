@@ -280,8 +280,10 @@ fn harness_in_closing(outstanding: Outstanding, policy: Policy) -> Harness {
     harness
 }
 
+/// Without what is noted for other sessions.
 pub(super) fn labels(actions: &[Action]) -> String {
-    let labels: Vec<_> = actions.iter().map(label).collect();
+    let noted = |action: &&Action| !matches!(action, Action::RememberLinkCapacity(_));
+    let labels: Vec<_> = actions.iter().filter(noted).map(label).collect();
     labels.join(" ")
 }
 
@@ -305,6 +307,7 @@ fn label(action: &Action) -> &'static str {
         Action::EndSession => "end",
         Action::CloseTransport => "close",
         Action::SetMaxReceiveBitrate(_) => "bound",
+        Action::RememberLinkCapacity(_) => "capacity",
         Action::Reply { .. } => "reply",
         Action::Emit(event) => event_label(event),
     }
