@@ -441,6 +441,7 @@ impl Driver {
                 self.transport.send(command);
             }
             Action::RememberLinkCapacity(capacity) => {
+                log::link_capacity(capacity);
                 remember_capacity(&self.server, capacity, Instant::now());
             }
             Action::CloseTransport => self.transport.close(),

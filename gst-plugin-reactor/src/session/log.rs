@@ -62,6 +62,14 @@ pub(super) fn opened(session: &SessionDescriptor, ownership: Ownership) {
     );
 }
 
+/// What later connections begin with.
+pub(super) fn link_capacity(capacity: Option<u32>) {
+    match capacity {
+        Some(capacity) => gst::debug!(CAT, "the link carries {capacity} bit/s"),
+        None => gst::debug!(CAT, "the link may carry less than before"),
+    }
+}
+
 /// What is reported to the elements.
 pub(super) fn event(event: &MachineEvent) {
     match event {

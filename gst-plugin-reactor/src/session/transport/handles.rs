@@ -104,10 +104,12 @@ pub(in crate::session) enum TransportCommand {
     CloseChannels,
     // From webrtcbin's callbacks and the private pipeline's bus:
     LocalDescriptionSet,
+    CandidatesGathered,
     /// The address of the selected host candidate.
     WatchAddress(Option<IpAddr>),
     RecalculateLatency,
-    /// From the thread's own timer.
+    /// The offer waits no longer for candidates. From the thread's own timer, as the next.
+    ReportOffer,
     PollStatistics,
 }
 

@@ -180,6 +180,11 @@ impl PeerConnection {
             .emit_by_name::<()>("create-offer", &[&None::<gst::Structure>, &promise]);
     }
 
+    /// Whether all candidates are found.
+    pub(super) fn has_gathered(&self) -> bool {
+        has_gathered(&self.webrtcbin)
+    }
+
     pub(super) fn local_description(&self) -> Result<String, Error> {
         let description: Option<WebRTCSessionDescription> =
             self.webrtcbin.property("local-description");
@@ -346,6 +351,11 @@ fn report_states(webrtcbin: &gst::Element, handles: &TransportHandles) {
     });
 }
 
+fn has_gathered(webrtcbin: &gst::Element) -> bool {
+    let state: WebRTCICEGatheringState = webrtcbin.property("ice-gathering-state");
+    state == WebRTCICEGatheringState::Complete
+}
+
 /// Reports the ICE candidates as libnice finds them, from webrtcbin's "pc" thread.
 fn report_candidates(webrtcbin: &gst::Element, handles: &TransportHandles) {
     let reports = handles.reports.clone();
@@ -358,10 +368,10 @@ fn report_candidates(webrtcbin: &gst::Element, handles: &TransportHandles) {
         }
         None
     });
-    let reports = handles.reports.clone();
+    let (reports, commands) = (handles.reports.clone(), handles.commands.clone());
     webrtcbin.connect_notify(Some("ice-gathering-state"), move |webrtcbin, _| {
-        let state: WebRTCICEGatheringState = webrtcbin.property("ice-gathering-state");
-        if state == WebRTCICEGatheringState::Complete {
+        if has_gathered(webrtcbin) {
+            let _ = commands.send(TransportCommand::CandidatesGathered);
             reports.input(Input::CandidatesGathered);
         }
     });
