@@ -68,6 +68,20 @@ pub fn end_inputs(element: &gst::Element) {
     }
 }
 
+/// What asks whoever makes the video for a keyframe, with its parameter sets: webrtcbin
+/// turns it into a PLI.
+pub fn keyframe_request() -> gst::Event {
+    gst_video::UpstreamForceKeyUnitEvent::builder()
+        .all_headers(true)
+        .build()
+}
+
+/// The element that posted an error, and the factory that it is from.
+pub fn error_source(error: &gst::message::Error) -> Option<(&gst::Element, gst::ElementFactory)> {
+    let source = error.src()?.downcast_ref::<gst::Element>()?;
+    Some((source, source.factory()?))
+}
+
 /// A debug category of this plugin.
 pub fn debug_category(name: &str, description: &str) -> gst::DebugCategory {
     gst::DebugCategory::new(name, gst::DebugColorFlags::empty(), Some(description))

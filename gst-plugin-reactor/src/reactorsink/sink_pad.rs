@@ -23,7 +23,7 @@ use crate::{
         lock,
         statistics::{add_frames, add_track},
     },
-    gst_helpers::{frame_size, remove_elements},
+    gst_helpers::{frame_size, keyframe_request, remove_elements},
     platform::{
         Code, Error,
         track::{Direction, Kind, Track},
@@ -302,11 +302,8 @@ impl SinkPad {
         if self.kind == Kind::Video
             && let Some(pad) = self.sink.static_pad("sink")
         {
-            let event = gst_video::UpstreamForceKeyUnitEvent::builder()
-                .all_headers(true)
-                .build();
             gst::debug!(CAT, obj = self.pad, "asking for a keyframe");
-            pad.push_event(event);
+            pad.push_event(keyframe_request());
         }
     }
 

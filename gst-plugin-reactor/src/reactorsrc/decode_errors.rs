@@ -19,6 +19,7 @@ use std::{
 use gst::prelude::*;
 
 use super::debug::CAT;
+use crate::gst_helpers::{error_source, keyframe_request};
 
 /// For how long every frame may fail. A keyframe is asked for meanwhile.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -73,9 +74,14 @@ impl Failures {
         }
     }
 
+    /// In µs after `begin`.
+    fn micros(&self, now: Instant) -> u64 {
+        now.duration_since(self.begin).as_micros() as u64
+    }
+
     /// For how long frames have failed, at this time.
     fn lasted(&self, now: Instant) -> Duration {
-        let now = now.duration_since(self.begin).as_micros() as u64;
+        let now = self.micros(now);
         let since = self.since.load(Ordering::Relaxed).min(now);
         Duration::from_micros(now - since)
     }
@@ -97,8 +103,7 @@ impl Failures {
     }
 
     fn frame_failed(&self, now: Instant) {
-        let now = now.duration_since(self.begin).as_micros() as u64;
-        self.since.fetch_min(now, Ordering::Relaxed);
+        self.since.fetch_min(self.micros(now), Ordering::Relaxed);
     }
 
     /// Whether a failure of this kind is to be overlooked. Where no frame has come out
@@ -184,22 +189,12 @@ fn mark_caps_after_refusal(decoder: &gst::Pad, failures: Arc<Failures>) {
     });
 }
 
-fn keyframe_request() -> gst::Event {
-    gst_video::UpstreamForceKeyUnitEvent::builder()
-        .all_headers(true)
-        .build()
-}
-
 /// Whether a message is about a damaged frame, and so nobody's.
 pub fn tolerate(message: &gst::Message) -> bool {
     let gst::MessageView::Error(error) = message.view() else {
         return false;
     };
-    let source = error
-        .src()
-        .and_then(|src| src.downcast_ref::<gst::Element>());
-    let factory = source.and_then(|source| source.factory());
-    let is_ours = factory.is_some_and(|factory| {
+    let is_ours = error_source(error).is_some_and(|(_, factory)| {
         factory.has_type(gst::ElementFactoryType::DECODER | gst::ElementFactoryType::PARSER)
     });
     let error = error.error();

@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     command_queue::{CommandQueue, QueuedCommand, Readiness, RequestSender},
-    link_capacities::remember_capacity,
+    link_capacities::{find_capacity, remember_capacity},
     log,
     machine::{Action, Input, Machine, MachineEvent, Policy, Status},
     messages::{DriverMessage, TransportReport},
@@ -54,7 +54,7 @@ const OPEN_SESSION_LIMIT: Duration = HTTP_TIMEOUT.saturating_mul(4);
 pub(super) struct Driver {
     machine: Machine,
     policy: Policy,
-    /// Its address.
+    /// The server's address.
     server: String,
     epoch: Instant,
     coordinator: Coordinator,
@@ -163,6 +163,8 @@ impl Driver {
     }
 
     async fn run(mut self, mut receiver: mpsc::UnboundedReceiver<DriverMessage>) {
+        let known = find_capacity(&self.server, Instant::now());
+        self.machine.set_link_capacity(known);
         while !self.machine.is_closed() {
             let message = match self.machine.deadline() {
                 None => receiver.recv().await,

@@ -5,22 +5,20 @@
 //! everywhere. Used from any thread.
 
 use std::{
-    collections::VecDeque,
     sync::Mutex,
     time::{Duration, Instant},
 };
 
+use super::newest::Newest;
 use crate::platform::lock;
 
 /// After this time the machine may be on another network.
 const KEPT: Duration = Duration::from_secs(600);
-/// The newest are kept.
 const MAX_LINKS: usize = 32;
 
-static LINKS: Mutex<VecDeque<Link>> = Mutex::new(VecDeque::new());
+static LINKS: Mutex<Newest<Link, MAX_LINKS>> = Mutex::new(Newest::new());
 
 struct Link {
-    server: String,
     /// In bits per second.
     capacity: u32,
     measured: Instant,
@@ -29,25 +27,23 @@ struct Link {
 /// Stores what the link to a server carries, in bits per second; `None` forgets it.
 pub(super) fn remember_capacity(server: &str, capacity: Option<u32>, now: Instant) {
     let mut links = lock(&LINKS);
-    links.retain(|link| link.server != server);
-    if let Some(capacity) = capacity {
-        if links.len() == MAX_LINKS {
-            links.pop_front();
-        }
-        links.push_back(Link {
-            server: server.to_owned(),
-            capacity,
-            measured: now,
-        });
+    match capacity {
+        Some(capacity) => links.insert(
+            server,
+            Link {
+                capacity,
+                measured: now,
+            },
+        ),
+        None => links.remove(server),
     }
 }
 
 /// What the link to this server carries, if that was measured lately.
 pub(super) fn find_capacity(server: &str, now: Instant) -> Option<u32> {
     let links = lock(&LINKS);
-    let mut found = links.iter().filter(|link| link.server == server);
-    let link = found.find(|link| now.duration_since(link.measured) < KEPT);
-    link.map(|link| link.capacity)
+    let link = links.get(server)?;
+    (now.duration_since(link.measured) < KEPT).then_some(link.capacity)
 }
 
 #[cfg(test)]

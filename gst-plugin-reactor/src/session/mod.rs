@@ -19,6 +19,7 @@ mod link_capacities;
 mod log;
 mod machine;
 mod messages;
+mod newest;
 mod participants;
 pub mod recording_endpoints;
 mod registry;

@@ -5,31 +5,25 @@
 //! element that was given the clip and nothing else. Used from any thread; makes
 //! no request.
 
-use std::{collections::VecDeque, sync::Mutex};
+use std::sync::Mutex;
 
+use super::newest::Newest;
 use crate::platform::{endpoint::Endpoint, lock};
 
 /// At most this number of recordings is kept, the newest. A session has one
 /// recording.
 const MAX_ENDPOINTS: usize = 64;
 
-static ENDPOINTS: Mutex<VecDeque<(String, Endpoint)>> = Mutex::new(VecDeque::new());
+static ENDPOINTS: Mutex<Newest<Endpoint, MAX_ENDPOINTS>> = Mutex::new(Newest::new());
 
 /// Stores the server of the recording with this id.
 pub(super) fn remember_endpoint(recording: &str, endpoint: Endpoint) {
-    let mut endpoints = lock(&ENDPOINTS);
-    endpoints.retain(|(id, _)| id != recording);
-    if endpoints.len() == MAX_ENDPOINTS {
-        endpoints.pop_front();
-    }
-    endpoints.push_back((recording.to_owned(), endpoint));
+    lock(&ENDPOINTS).insert(recording, endpoint);
 }
 
 /// The server of the recording with this id, with the credentials to fetch it.
 pub fn find_endpoint(recording: &str) -> Option<Endpoint> {
-    let endpoints = lock(&ENDPOINTS);
-    let found = endpoints.iter().find(|(id, _)| id == recording);
-    found.map(|(_, endpoint)| endpoint.clone())
+    lock(&ENDPOINTS).get(recording).cloned()
 }
 
 #[cfg(test)]

@@ -6,17 +6,14 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use gst::glib::{self, ParamFlags};
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{
-    link_capacities::find_capacity,
-    machine::{Policy, WireChoice},
-};
+use super::machine::{Policy, WireChoice};
 use crate::{
     platform::{
         Code, Error,
@@ -504,7 +501,6 @@ impl Settings {
             ice_servers: !self.local || self.relay_only(),
             max_receive_bitrate: (self.max_receive_bitrate != 0)
                 .then_some(self.max_receive_bitrate),
-            link_capacity: find_capacity(self.server(), Instant::now()),
         }
     }
 }

@@ -133,14 +133,6 @@ impl Default for LinkBound {
 }
 
 impl LinkBound {
-    /// For a link that an earlier session has measured.
-    pub(super) fn new(capacity: Option<u32>) -> Self {
-        Self {
-            capacity,
-            ..Self::default()
-        }
-    }
-
     pub(super) fn deadline(&self) -> Duration {
         self.draining.map_or(NEVER, |_| self.next_look)
     }
@@ -157,6 +149,11 @@ impl LinkBound {
 }
 
 impl Machine {
+    /// What an earlier session has measured of the link, in bits per second.
+    pub fn set_link_capacity(&mut self, capacity: Option<u32>) {
+        self.link_bound.capacity = capacity;
+    }
+
     pub(super) fn set_max_receive_bitrate(&mut self, bitrate: Option<u32>) {
         if std::mem::replace(&mut self.policy.max_receive_bitrate, bitrate) != bitrate {
             self.apply_receive_bound();

@@ -268,7 +268,6 @@ pub struct Timings {
 
 impl Machine {
     pub fn new(policy: Policy) -> Self {
-        let link_bound = LinkBound::new(policy.link_capacity);
         Self {
             now: Duration::ZERO,
             actions: Vec::new(),
@@ -293,7 +292,7 @@ impl Machine {
             timings: Timings::default(),
             expiration: None,
             offered_receive_bitrate: None,
-            link_bound,
+            link_bound: LinkBound::default(),
             descriptor: None,
         }
     }

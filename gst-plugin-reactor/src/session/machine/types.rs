@@ -76,8 +76,6 @@ pub struct Policy {
     pub ice_servers: bool,
     /// The bound on received video of all tracks together, in bits per second.
     pub max_receive_bitrate: Option<u32>,
-    /// What the link carried when it was measured last, in bits per second.
-    pub link_capacity: Option<u32>,
 }
 
 /// What happened.

@@ -28,7 +28,7 @@ use super::{
     transport_cc,
 };
 use crate::{
-    gst_helpers::{internal, make, require},
+    gst_helpers::{error_source, internal, make, require},
     platform::{
         Code, Error,
         sdp::{Fingerprint, NegotiatedAnswer, without_secrets},
@@ -406,9 +406,8 @@ fn handle_bus(pipeline: &gst::Pipeline, handles: &TransportHandles) {
 
 /// When the server takes the connection down, it aborts the SCTP association.
 fn report_error(error: &gst::message::Error, reports: &ReportSender) {
-    let source = error.src();
-    let factory = source.and_then(|src| src.downcast_ref::<gst::Element>()?.factory());
-    match factory.as_ref().map(|f| f.name()).as_deref() {
+    let name = error_source(error).map(|(_, factory)| factory.name());
+    match name.as_deref() {
         Some("sctpenc" | "sctpdec" | "dtlsenc" | "dtlsdec") => {
             let text = "the server closed the connection";
             reports.closed(Error::gpu(Code::Disconnected, text));

@@ -17,7 +17,7 @@ use super::{
     rtp_probes::{self, PACKETS},
 };
 use crate::{
-    gst_helpers::{internal, make, sync_states},
+    gst_helpers::{error_source, internal, keyframe_request, make, sync_states},
     platform::{
         Code, Error, lock,
         track::{Direction, Kind, Track},
@@ -195,13 +195,6 @@ fn space_keyframe_requests(
     });
 }
 
-/// webrtcbin turns it into a PLI.
-fn keyframe_request() -> gst::Event {
-    gst_video::UpstreamForceKeyUnitEvent::builder()
-        .all_headers(true)
-        .build()
-}
-
 /// Before the depayloader: marks packets for stall detection, sets their times,
 /// and diverts them to a tap that wants packets instead of frames.
 fn probe_packets(
@@ -276,18 +269,14 @@ fn depayloader(
 /// posts one for a NAL unit of an unknown type and goes on. It is a loss like any other,
 /// so a keyframe is asked for. Called on the streaming thread.
 pub fn tolerate(error: &gst::message::Error) -> bool {
-    let source = error
-        .src()
-        .and_then(|src| src.downcast_ref::<gst::Element>());
-    let Some(depayloader) = source.filter(|source| {
-        let factory = source.factory();
-        factory.is_some_and(|f| f.has_type(gst::ElementFactoryType::DEPAYLOADER))
-    }) else {
+    let is_ours = |factory: &gst::ElementFactory| {
+        factory.has_type(gst::ElementFactoryType::DEPAYLOADER)
+            && error.error().matches(gst::StreamError::Format)
+    };
+    let source = error_source(error).filter(|(_, factory)| is_ours(factory));
+    let Some((depayloader, _)) = source else {
         return false;
     };
-    if !error.error().matches(gst::StreamError::Format) {
-        return false;
-    }
     if let Some(sink) = depayloader.static_pad("sink") {
         sink.push_event(keyframe_request());
     }

@@ -105,8 +105,8 @@ impl TransportThread {
                 transceivers,
             } => return self.create_offer(&ice_servers, transceivers),
             TransportCommand::LocalDescriptionSet => return self.await_candidates(),
-            TransportCommand::CandidatesGathered => return self.report_complete_offer(),
-            TransportCommand::ReportOffer => return self.report_offer(),
+            TransportCommand::CandidatesGathered => return self.report_offer(true),
+            TransportCommand::ReportOffer => return self.report_offer(false),
             TransportCommand::ApplyAnswer(answer) => return self.apply_answer(&answer),
             TransportCommand::OpenMedia => return self.open_media(),
             TransportCommand::OpenSender(track, codec, payload_type) => {
@@ -162,27 +162,23 @@ impl TransportThread {
         self.gathering_since = Some(now);
         self.offer_due = Some(now + CANDIDATES_LIMIT);
         if self.peer.as_ref().is_some_and(PeerConnection::has_gathered) {
-            self.report_complete_offer();
+            self.report_offer(true);
         }
     }
 
-    /// Reports the offer if it has candidates: webrtcbin 1.22 may say too early that it
-    /// has gathered them.
-    fn report_complete_offer(&mut self) {
-        let offer = self.peer.as_ref().map(PeerConnection::local_description);
-        if offer.is_some_and(|offer| offer.is_ok_and(|offer| offer.contains("\na=candidate:"))) {
-            self.report_offer();
+    /// Reports the offer with the candidates so far, once. If it `needs_candidates`, not
+    /// without any: webrtcbin 1.22 may say too early that it has gathered them.
+    fn report_offer(&mut self, needs_candidates: bool) {
+        let (Some(peer), Some(_)) = (&self.peer, self.offer_due) else {
+            return;
+        };
+        let offer = peer.local_description();
+        let has_candidates = |offer: &String| offer.contains("\na=candidate:");
+        if needs_candidates && !offer.as_ref().is_ok_and(has_candidates) {
+            return;
         }
-    }
-
-    /// Reports the offer with the candidates so far, once.
-    fn report_offer(&mut self) {
-        if let Some(peer) = &self.peer
-            && self.offer_due.take().is_some()
-        {
-            let offer = peer.local_description();
-            self.handles.reports.input(Input::OfferCreated(offer));
-        }
+        self.offer_due = None;
+        self.handles.reports.input(Input::OfferCreated(offer));
     }
 
     fn apply_answer(&self, answer: &NegotiatedAnswer) {

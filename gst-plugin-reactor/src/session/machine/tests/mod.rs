@@ -73,7 +73,6 @@ fn policy() -> Policy {
         queues: false,
         ice_servers: true,
         max_receive_bitrate: None,
-        link_capacity: None,
     }
 }
 

@@ -320,21 +320,22 @@ fn connection_begins_with_what_the_link_carried_lately() {
     let out = harness.handle(measured(6_000_000));
     assert_eq!(remembered(&out), Some(Some(6_000_000)));
     assert_eq!(remembered(&harness.handle(measured(6_000_000))), None);
-    let known = Policy {
-        link_capacity: Some(6_000_000),
-        ..unbounded()
+    let known = || {
+        let mut harness = Harness::new(unbounded());
+        harness.machine.set_link_capacity(Some(6_000_000));
+        harness
     };
-    let out = Harness::new(known.clone()).until_preparing().prepare();
+    let out = known().until_preparing().prepare();
     let states_it = |action: &Action| match action {
         Action::PostOffer { sdp, .. } => sdp.contains("x-google-start-bitrate=2000"),
         _ => false,
     };
     assert!(out.iter().any(states_it));
     // A queue shows that it is another link now.
-    let mut harness = Harness::resumed(known.clone());
+    let mut harness = known().until_resumed();
     assert_eq!(remembered(&harness.handle(queue(400_000))), Some(None));
     // So may a loss.
-    let mut harness = Harness::resumed(known);
+    let mut harness = known().until_resumed();
     let out = harness.handle(Input::TransportFailed(Error::gpu(
         Code::TransportError,
         "lost",
