@@ -14,6 +14,9 @@ use crate::{pipeline::wait_until, plugin_environment};
 /// What the shell around the program says when it has ended, before its exit status.
 const ENDED: &str = "ended with";
 
+/// The end of what `stty -a` says after that.
+const LAST_SETTING: &str = "-extproc";
+
 /// Ends with its test, and the program with it.
 #[derive(Debug)]
 pub struct Terminal {
@@ -65,6 +68,7 @@ impl Terminal {
         self.run(&["capture-pane", "-p"])
     }
 
+    /// Panics when the limit has passed, and as soon as the program has ended without the text.
     pub fn wait_for(&self, text: &str, limit: Duration) {
         let mut screen = String::new();
         let deadline = std::time::Instant::now() + limit;
@@ -73,6 +77,8 @@ impl Terminal {
             if screen.contains(text) {
                 return;
             }
+            let is_over = screen.contains(ENDED) && text != LAST_SETTING;
+            assert!(!is_over, "the program ended, no {text}:\n{screen}");
             std::thread::sleep(Duration::from_millis(50));
         }
         panic!("no {text} on the screen after {limit:?}:\n{screen}");
@@ -112,7 +118,7 @@ impl Terminal {
     /// Returns what is on the screen, which begins with [`ENDED`] and the exit status.
     pub fn wait_for_end(&self, limit: Duration) -> String {
         self.wait_for(ENDED, limit);
-        self.wait_for("-extproc", limit);
+        self.wait_for(LAST_SETTING, limit);
         let screen = self.screen();
         for setting in ["icanon", "echo", "icrnl", "isig"] {
             let is_set = screen.split_whitespace().any(|word| word == setting);

@@ -20,9 +20,11 @@ struct Display {
 
 impl Display {
     fn start() -> Self {
-        // It chooses a free number, and writes it when it can be connected to.
+        // It chooses a free number, and writes it when it can be connected to. Without -noreset it
+        // starts anew when its last client leaves, which xvimagesink does just before ximagesink
+        // comes, and refuses a client that comes at that moment (xserver 21.1).
         let mut server = Command::new("Xvfb")
-            .args("-displayfd 1 -screen 0 800x600x24 -nolisten tcp".split(' '))
+            .args("-displayfd 1 -screen 0 800x600x24 -nolisten tcp -noreset".split(' '))
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
