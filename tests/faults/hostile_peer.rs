@@ -270,23 +270,32 @@ fn hostile_media(session: &Session) {
     session.tamper("truncated payloads", truncated());
     session.tamper("corrupt payloads", corrupt());
     session.tamper("random payloads", noise(17));
-    session.peer.tamper(Some(jumping()));
+    session
+        .peer
+        .tamper(Some(jumping(&[1, 70, 900, 3100, 20_000, 32_000], 10)));
     sleep(TAMPERING);
     session.check("jumps of sequence numbers");
+    // The last is beyond half of all numbers from what has come out of the jitter buffer.
+    session
+        .peer
+        .tamper(Some(jumping(&[900, 14_000, 32_000], 3)));
+    sleep(TAMPERING);
+    session.check("jumps in quick succession");
 }
 
-/// The numbers of packets jump, and go on from there: less than half of all numbers at a time,
-/// which is as far as the peer's own encryption follows.
-fn jumping() -> Tamper {
-    const JUMPS: [u16; 6] = [1, 70, 900, 3100, 20_000, 32_000];
+/// The numbers of packets jump, after each `interval` packets of a stream, and go on from there:
+/// less than half of all numbers at a time, which is as far as the peer's own encryption follows.
+fn jumping(jumps: &'static [u16], interval: usize) -> Tamper {
     // The packets and the offset of each SSRC.
     let mut streams: HashMap<[u8; 4], (usize, u16)> = HashMap::new();
     each(move |packet| {
         let ssrc = [packet[8], packet[9], packet[10], packet[11]];
         let (packets, offset) = streams.entry(ssrc).or_default();
         *packets += 1;
-        if *packets % 10 == 0 && *packets / 10 <= JUMPS.len() {
-            *offset = offset.wrapping_add(JUMPS[*packets / 10 - 1]);
+        if *packets % interval == 0
+            && let Some(jump) = jumps.get(*packets / interval - 1)
+        {
+            *offset = offset.wrapping_add(*jump);
         }
         let number = u16::from_be_bytes([packet[2], packet[3]]).wrapping_add(*offset);
         packet[2..4].copy_from_slice(&number.to_be_bytes());

@@ -33,6 +33,13 @@ const REPORT_INTERVAL: gst::ClockTime = gst::ClockTime::from_mseconds(500);
 /// tells that it was sent.
 const FASTSTART_MIN_PACKETS: u32 = 1;
 
+/// 0: a gap of 3000 packets or more, or back by more than 100 (RFC 3550, A.1), is a
+/// stream that begins anew. By default it is a gap of 60 s, or 2 s back, by the rate of
+/// packets, which rtpjitterbuffer 1.22 overestimates after each smaller gap. It then
+/// waits for ever: for one packet of a gap far larger, which it dropped as too late
+/// when it came, or for numbers that come again only after all others.
+const MAX_SEQUENCE_GAP_TIME: u32 = 0;
+
 /// The totals of all jitter buffers of a connection since its start.
 pub(super) fn read_jitter_buffer_stats(handles: &TransportHandles) -> JitterBufferStats {
     let buffers = lock(&handles.jitter_buffers).clone();
@@ -118,6 +125,8 @@ pub(super) fn watch_jitter_buffers(webrtcbin: &gst::Element, handles: &Transport
         }
         let buffer = values.get(1)?.get::<gst::Element>().ok()?;
         buffer.set_property("faststart-min-packets", FASTSTART_MIN_PACKETS);
+        buffer.set_property("max-dropout-time", MAX_SEQUENCE_GAP_TIME);
+        buffer.set_property("max-misorder-time", MAX_SEQUENCE_GAP_TIME);
         if let Some(sink) = buffer.static_pad("sink") {
             enable_video_retransmission(&sink, &handles);
             let ssrc = values.get(3)?.get::<u32>().ok()?;
