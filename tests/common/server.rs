@@ -78,6 +78,12 @@ impl Server {
         self.raise_priority();
     }
 
+    /// The next start serves this model of `tests/models`.
+    pub fn serve_next(&mut self, model: &str) {
+        let path = format!("../../tests/models/{model}");
+        self.command.args(["--model", &path]);
+    }
+
     pub fn kill(&mut self) {
         // SIGKILL ends a stopped process, too.
         let _ = self.child.kill();

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use gst::{glib, prelude::*};
 use gst_controller::prelude::{InterpolationControlSourceExt, TimedValueControlSourceExt};
 use reactor_tests::{
-    pipeline::{TestPipeline, is_v0, wait_until},
+    actions,
+    pipeline::{TestPipeline, is_v0, wait_for_status, wait_until},
     server::Server,
 };
 use serde_json::Value;
@@ -255,4 +256,158 @@ fn brightness_follows_its_control_binding() {
     }
     let set = brightness.property::<f64>("brightness");
     assert!((set - 0.5).abs() < 0.02, "{set}");
+}
+
+/// The signals about children, in their order: `+echo`, `-echo`.
+fn watch_children(proxy: &gst::ChildProxy) -> std::sync::Arc<std::sync::Mutex<Vec<String>>> {
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    for (signal, sign) in [("child-added", '+'), ("child-removed", '-')] {
+        let seen = seen.clone();
+        proxy.connect(signal, false, move |args| {
+            let name = args[2].get::<String>().unwrap();
+            seen.lock().unwrap().push(format!("{sign}{name}"));
+            None
+        });
+    }
+    seen
+}
+
+#[test]
+fn children_follow_session_to_another_model() {
+    if is_v0() {
+        return;
+    }
+    let mut server = Server::playground();
+    let running = TestPipeline::parse(&format!(
+        "reactorsrc name=r local=true api-url={} stall-timeout=1000 restart-session=true \
+         ! fakesink sync=false",
+        server.url()
+    ));
+    let src = proxy(&running, "r");
+    running.play();
+    wait_for_children(&src);
+    for (property, value) in [
+        ("echo::text", "kept".to_value()),
+        ("set_prompt::prompt", "kept as well".to_value()),
+        ("set_brightness::brightness", 0.25.to_value()),
+    ] {
+        src.set_child_property_from_value(property, &value);
+        assert!(property.starts_with(&next_reply(&running).0));
+    }
+    let before = |name| child(&src, name).unwrap();
+    let (echo, prompt, brightness) = (
+        before("echo"),
+        before("set_prompt"),
+        before("set_brightness"),
+    );
+    // A command that is not complete, and one whose file is none.
+    src.set_child_property("set_resolution::width", 320i64);
+    src.set_child_property("set_image::image", "/nowhere/x.png");
+    assert_eq!(code_of(&next_reply(&running).1), "BAD_REQUEST");
+
+    // The session is resumed: nothing is sent again, and no child is another one.
+    let signals = watch_children(&src);
+    let element = running.by_name("r");
+    assert_eq!(
+        actions::disconnect(&element, true).error_code(TIMEOUT),
+        None
+    );
+    assert_eq!(actions::reconnect(&element).error_code(TIMEOUT), None);
+    wait_for_status(&element, "ready", TIMEOUT);
+    src.set_child_property("set_brightness::brightness", 0.5);
+    assert_eq!(next_reply(&running).0, "set_brightness");
+    assert_eq!(*signals.lock().unwrap(), [""; 0]);
+    assert_eq!(child(&src, "echo").as_ref(), Some(&echo));
+
+    server.kill();
+    server.serve_next("successor");
+    server.start_again();
+    let resumed = running.wait_element("reactor-resumed", 3 * TIMEOUT);
+    assert!(resumed.get::<bool>("restarted").unwrap());
+    wait_until("the other model's children", TIMEOUT, || {
+        child(&src, "set_speed").is_some()
+    });
+    assert_eq!(
+        commands(&src),
+        [
+            "echo",
+            "set_image",
+            "set_prompt",
+            "set_resolution",
+            "set_speed"
+        ]
+    );
+    let warning = running.wait_message(TIMEOUT, |message| match message.view() {
+        gst::MessageView::Warning(warning) => {
+            let text = warning.error().message().to_owned();
+            text.contains("another model").then_some(text)
+        }
+        _ => None,
+    });
+    // What both models take is kept and sent again; the others name what they do not take.
+    let mut replies = [
+        next_reply(&running),
+        next_reply(&running),
+        next_reply(&running),
+    ];
+    replies.sort_by(|a, b| a.0.cmp(&b.0));
+    let [(_, of_echo), (_, of_prompt), (_, of_resolution)] = &replies;
+    assert_eq!(text_of(of_echo), "kept");
+    assert_eq!(arguments_of(of_prompt), "kept as well|oil");
+    assert_eq!(arguments_of(of_resolution), "320");
+    for (lost, is_named) in [
+        ("set_brightness::brightness", true),
+        ("set_image::image", true),
+        ("set_prompt", false),
+        ("set_resolution", false),
+        ("echo", false),
+    ] {
+        assert_eq!(warning.contains(lost), is_named, "{warning}");
+    }
+    assert_eq!(
+        child(&src, "echo").as_ref(),
+        Some(&echo),
+        "it takes the same"
+    );
+    let signals = signals.lock().unwrap().clone();
+    for name in ["set_image", "set_prompt", "set_resolution"] {
+        let [removed, added] = ["-", "+"].map(|sign| {
+            let signal = format!("{sign}{name}");
+            let found: Vec<_> = signals.iter().filter(|s| **s == signal).collect();
+            assert_eq!(found.len(), 1, "{signal}: {signals:?}");
+            signals.iter().position(|s| *s == signal).unwrap()
+        });
+        assert!(removed < added, "{signals:?}");
+    }
+    assert!(signals.contains(&"+set_speed".to_owned()), "{signals:?}");
+    assert!(!signals.iter().any(|s| s.ends_with("echo")), "{signals:?}");
+
+    // The properties are those of the model that there is.
+    let resolution = child(&src, "set_resolution").unwrap();
+    assert_eq!(resolution.property::<i64>("value"), 320);
+    assert!(resolution.find_property("height").is_none());
+    src.set_child_property("set_prompt::style", "ink");
+    assert_eq!(arguments_of(&next_reply(&running).1), "kept as well|ink");
+    // What an application has kept of the other model changes nothing.
+    for (stale, property, value) in [
+        (&prompt, "prompt", "from a stale child".to_value()),
+        (&brightness, "brightness", 0.1.to_value()),
+    ] {
+        assert_eq!(stale.parent(), None);
+        stale.set_property_from_value(property, &value);
+        let (name, reply) = next_reply(&running);
+        assert_eq!(name, stale.property::<String>("name"));
+        assert_eq!(code_of(&reply), "BAD_REQUEST");
+    }
+    assert_eq!(
+        src.child_property::<String>("set_prompt::prompt"),
+        "kept as well"
+    );
+    running.assert_no_error();
+}
+
+/// The arguments of a command of the successor, as it heard them.
+fn arguments_of(reply: &gst::Structure) -> String {
+    let data: Value = serde_json::from_str(reply.get::<&str>("data").unwrap()).unwrap();
+    data["arguments"].as_str().unwrap().to_owned()
 }

@@ -55,6 +55,17 @@ impl ReactorCommand {
     pub(super) fn reset(&self) {
         self.imp().reset();
     }
+
+    /// Takes over what was set of the same command of another model. Returns the
+    /// properties whose values this one does not take.
+    pub(super) fn keep_values(&self, of: &Self) -> Vec<String> {
+        self.imp().keep_values(of.imp())
+    }
+
+    /// The properties that have a value, `COMMAND::PROPERTY`.
+    pub(super) fn set_properties(&self) -> Vec<String> {
+        self.imp().set_properties()
+    }
 }
 
 mod imp {
@@ -70,7 +81,7 @@ mod imp {
     use super::{
         super::{
             SYNCING,
-            class::{Argument, Target, parse_arguments, to_argument, to_property},
+            class::{Argument, Target, fits, parse_arguments, to_argument, to_property},
         },
         *,
     };
@@ -219,6 +230,47 @@ mod imp {
         pub(super) fn reset(&self) {
             let mut state = lock(&self.state);
             (state.changed, state.changed_by_hand) = (false, false);
+        }
+
+        pub(super) fn keep_values(&self, of: &Self) -> Vec<String> {
+            let (Some(ours), Some(theirs)) = (self.setup.get(), of.setup.get()) else {
+                return Vec::new();
+            };
+            let (given, arguments) = {
+                let state = lock(&of.state);
+                (state.given.clone(), state.arguments.clone())
+            };
+            let (mut kept, mut lost) = (BTreeMap::new(), Vec::new());
+            for (n, argument) in given {
+                let name = theirs.class.parameters.get(n).map(|p| &p.name);
+                let mut parameters = ours.class.parameters.iter();
+                let same = parameters.position(|p| Some(&p.name) == name && fits(&argument, p));
+                match same {
+                    Some(same) => {
+                        kept.insert(same, argument);
+                    }
+                    None => lost.extend(theirs.class.property_of(Target::Parameter(n))),
+                }
+            }
+            let keeps_arguments = ours.class.property_of(Target::Arguments).is_some();
+            if arguments.is_some() && !keeps_arguments {
+                lost.extend(theirs.class.property_of(Target::Arguments));
+            }
+            let mut state = lock(&self.state);
+            state.given = kept;
+            state.arguments = arguments.filter(|_| keeps_arguments);
+            lost
+        }
+
+        pub(super) fn set_properties(&self) -> Vec<String> {
+            let Some(class) = self.setup.get().map(|setup| &setup.class) else {
+                return Vec::new();
+            };
+            let state = lock(&self.state);
+            let given = state.given.keys().map(|&n| Target::Parameter(n));
+            let arguments = state.arguments.is_some().then_some(Target::Arguments);
+            let targets = given.chain(arguments);
+            targets.filter_map(|t| class.property_of(t)).collect()
         }
 
         pub(super) fn take(&self) -> Option<(ModelCommand, bool)> {

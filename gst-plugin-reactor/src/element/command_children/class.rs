@@ -114,6 +114,12 @@ impl CommandClass {
         let found = self.properties.iter().find(|(name, _)| name == property);
         found.map(|(_, target)| *target)
     }
+
+    /// The first property that sets this, `COMMAND::PROPERTY`.
+    pub fn property_of(&self, target: Target) -> Option<String> {
+        let found = self.properties.iter().find(|(_, of)| *of == target);
+        found.map(|(property, _)| format!("{}::{property}", sanitize(&self.name)))
+    }
 }
 
 /// The properties of a command, with names that GObject takes.
@@ -324,6 +330,23 @@ pub fn to_property(argument: &Argument, type_: glib::Type) -> Option<glib::Value
     }
 }
 
+/// Whether an argument is of a parameter's type; whether the model allows it, the
+/// check says that each command has.
+pub fn fits(argument: &Argument, parameter: &Parameter) -> bool {
+    let value = match argument {
+        Argument::File(_) => return parameter.value_type == ParameterType::File,
+        Argument::Json(value) => value,
+    };
+    match &parameter.value_type {
+        ParameterType::Integer { .. } => value.is_i64(),
+        ParameterType::Number { .. } => value.is_number(),
+        ParameterType::Boolean => value.is_boolean(),
+        ParameterType::Text { .. } | ParameterType::Choice(_) => value.is_string(),
+        ParameterType::File => false,
+        ParameterType::Other => true,
+    }
+}
+
 /// All arguments of a command, typed as an object.
 ///
 /// Fails with [`Code::BadRequest`] if the text is none in JSON5.
@@ -441,10 +464,28 @@ mod tests {
             assert_eq!(found, Argument::Json(expected), "{name}");
             let type_ = object.find_property(name).unwrap().value_type();
             let back = to_property(&found, type_).unwrap();
+            let taken_by = class.parameters.iter().filter(|p| fits(&found, p));
+            let taken_by: Vec<_> = taken_by.map(|p| p.name.as_str()).collect();
+            let other = match name {
+                // An integer is a number, a choice is a text, and JSON may be anything.
+                "i" => vec!["f", "i", "o"],
+                "c" | "s" => vec!["c", "o", "s"],
+                "o" => vec!["o"],
+                name => vec![name, "o"],
+            };
+            assert_eq!(taken_by, other, "{name}");
             assert_eq!(argument(name, back).unwrap().unwrap(), found, "{name}");
         }
         let file = argument("u", "a b.png".to_value()).unwrap();
         assert_eq!(file, Some(Argument::File("a b.png".into())));
+        let takes_file = class
+            .parameters
+            .iter()
+            .filter(|p| fits(file.as_ref().unwrap(), p));
+        assert_eq!(
+            takes_file.map(|p| p.name.as_str()).collect::<Vec<_>>(),
+            ["u"]
+        );
         for name in ["o", "s", "u"] {
             let none = argument(name, None::<String>.to_value()).unwrap();
             assert_eq!(none, None, "{name}");

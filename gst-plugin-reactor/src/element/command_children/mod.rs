@@ -22,7 +22,7 @@ use gst::{glib, prelude::*};
 use self::{child::ReactorCommand, class::CommandClass};
 use super::{SessionMembership, debug::CAT, errors, pad_children};
 use crate::{
-    platform::{Code, Error, schema::Schema},
+    platform::{Code, Error, http::sanitize, schema::Schema},
     session::{lock, run_after},
 };
 
@@ -138,7 +138,9 @@ impl CommandChildren {
         object.is::<ReactorCommand>()
     }
 
-    /// Makes children of the commands of a session, and sends what was set.
+    /// Makes children of the commands of a session, and sends what was set. A
+    /// command that another model takes in another way is another child, with the
+    /// values that this model takes as well.
     pub fn update(&self, element: &gst::Element, schema: &Schema) {
         let Some(proxy) = element.dynamic_cast_ref::<gst::ChildProxy>() else {
             return;
@@ -168,10 +170,12 @@ impl CommandChildren {
         let asked = {
             let mut state = lock(&self.0.state);
             state.children.clone_from(&children);
-            state.changed.clear();
+            // A trigger has no value, so that nothing else sends it.
+            state.changed.retain(|child| children.contains(child));
             (state.is_open, state.is_held, state.is_known) = (true, true, true);
             std::mem::take(&mut state.asked)
         };
+        let lost = keep_values(&removed, &added);
         for child in removed {
             proxy.child_removed(&child, &child.name());
             child.unparent();
@@ -183,6 +187,13 @@ impl CommandChildren {
         self.0.flush();
         for name in asked {
             self.0.warn_if_unset(element, schema, &name, &untouched);
+        }
+        if !lost.is_empty() {
+            let text = format!(
+                "the session has another model now, which does not take what was set of {}",
+                lost.join(", ")
+            );
+            warn(element, &Error::api(Code::BadRequest, text));
         }
     }
 
@@ -258,6 +269,10 @@ impl Inner {
     fn changed(self: &Arc<Self>, child: &ReactorCommand) {
         {
             let mut state = lock(&self.state);
+            if !state.children.contains(child) {
+                drop(state);
+                return self.refuse_stale(child);
+            }
             if !state.is_open {
                 return;
             }
@@ -308,6 +323,17 @@ impl Inner {
         self.flush();
     }
 
+    /// A child that was removed has been set: the application has kept it.
+    fn refuse_stale(&self, child: &ReactorCommand) {
+        let name = child.name();
+        let text = format!(
+            "this child \"{}\" is of a model that the session had before: get the present one by \
+             gst_child_proxy_get_child_by_name()",
+            sanitize(&name)
+        );
+        self.report(&name, Error::api(Code::BadRequest, text));
+    }
+
     /// Says on the bus what is wrong with a value.
     fn report(&self, command: &str, error: Error) {
         self.with_owner(|element, membership| {
@@ -342,8 +368,7 @@ impl Inner {
             }
             true => return,
         };
-        gst::warning!(CAT, obj = element, "{error}");
-        errors::post_warning(element, &error, None);
+        warn(element, &error);
     }
 
     fn with_owner(&self, run: impl FnOnce(&gst::Element, &SessionMembership)) {
@@ -354,6 +379,24 @@ impl Inner {
             run(&element, membership);
         }
     }
+}
+
+fn warn(element: &gst::Element, error: &Error) {
+    gst::warning!(CAT, obj = element, "{error}");
+    errors::post_warning(element, error, None);
+}
+
+/// Gives the children of another model what was set of those before. Returns the
+/// properties whose values no child has now.
+fn keep_values(removed: &[ReactorCommand], added: &[ReactorCommand]) -> Vec<String> {
+    let lost = removed.iter().flat_map(|before| {
+        let now = added.iter().find(|child| child.name() == before.name());
+        match now {
+            Some(child) => child.keep_values(before),
+            None => before.set_properties(),
+        }
+    });
+    lost.collect()
 }
 
 /// Has the control bindings of an element's children follow the media of its pad.
