@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use gst::prelude::*;
 use reactor_tests::{
     TIMEOUT, media,
-    pipeline::{TestPipeline, wait_for_status, wait_until},
+    pipeline::{TestPipeline, is_v0, wait_for_status, wait_until},
     scratch::TempFile,
     server::Server,
 };
@@ -105,6 +105,96 @@ fn end_of_input_drains_model_and_ends_pipeline() {
     ));
     running.pipeline.set_state(gst::State::Paused).unwrap();
     wait_for_status(&running.by_name("f"), "ready", TIMEOUT);
+    running.play();
+    running.wait_eos(TIMEOUT);
+    running.stop();
+}
+
+/// The pads of both elements inside, with their properties.
+#[test]
+fn request_pads_take_commands_and_have_messages() {
+    if is_v0() {
+        return;
+    }
+    let server = Server::playground();
+    let text = "caps=text/x-raw,format=utf8";
+    let running = TestPipeline::parse(&format!(
+        "videotestsrc is-live=true ! video/x-raw,width=320,height=180,framerate=15/1 ! \
+         reactorfilter name=f local=true api-url={} messages::format=text \
+         messages::path=/data/prompt command_set_prompt::param=prompt ! fakesink sync=false \
+         appsrc name=right {text} ! f.command_set_prompt  appsrc name=wrong {text} ! f.command_nope \
+         appsrc name=any caps=application/x-json ! f.commands \
+         f.messages ! appsink name=m sync=false async=false",
+        server.url()
+    ));
+    let filter = running.by_name("f");
+    let push = |name: &str, text: &'static str| {
+        let appsrc = running.by_name(name).downcast::<gst_app::AppSrc>().unwrap();
+        appsrc.push_buffer(gst::Buffer::from_slice(text)).unwrap();
+    };
+    let proxy = filter.dynamic_cast_ref::<gst::ChildProxy>().unwrap();
+    let children = || {
+        let all = (0..proxy.children_count()).map(|n| proxy.child_by_index(n).unwrap());
+        let names = all.map(|child| child.property::<String>("name"));
+        names.collect::<Vec<_>>()
+    };
+    let pads = ["command_set_prompt", "command_nope", "commands", "messages"];
+    assert_eq!(children(), [&pads[..], &["src", "sink"]].concat());
+    let format = proxy.child_property_value("messages::format");
+    assert_eq!(format.serialize().unwrap(), "text");
+    assert_eq!(
+        proxy.child_property::<String>("command_set_prompt::param"),
+        "prompt"
+    );
+    proxy.set_child_property("command_set_prompt::max-rate", 20.0);
+    running.play();
+    let said = running.by_name("m").downcast::<gst_app::AppSink>().unwrap();
+    let next = || {
+        let sample = said.try_pull_sample(gst::ClockTime::from_seconds(TIMEOUT.as_secs()));
+        let sample = sample.expect("a message");
+        let map = sample.buffer().unwrap().map_readable().unwrap();
+        String::from_utf8(map.to_vec()).unwrap()
+    };
+    push("right", "a forest, at dawn\n");
+    assert_eq!(next(), "a forest, at dawn");
+    push("any", r#"{"set_prompt":{"prompt":"it's night"}}"#);
+    assert_eq!(next(), "it's night");
+    push("wrong", "nothing\n");
+    let reply = running.wait_element("reactor-reply", TIMEOUT);
+    assert_eq!(reply.get::<&str>("pad").unwrap(), "command_nope");
+    assert!(reply.has_field("error"), "{reply}");
+    let pad = filter.static_pad("command_nope").unwrap();
+    pad.peer().unwrap().unlink(&pad).unwrap();
+    filter.release_request_pad(&pad);
+    assert!(!children().contains(&"command_nope".to_owned()));
+    assert_eq!(filter.static_pad("command_nope"), None);
+    push("right", "the last one\n");
+    assert_eq!(next(), "the last one");
+    running.assert_no_error();
+    running.stop();
+    // The pads are the user's, and stay.
+    assert!(filter.static_pad("messages").is_some());
+}
+
+/// Standard input, and what a subtitle file has for later, are no reason to go on.
+#[test]
+fn end_of_video_ends_commands() {
+    let server = Server::playground();
+    let running = TestPipeline::parse(&format!(
+        "videotestsrc num-buffers=15 ! video/x-raw,width=320,height=180,framerate=15/1 ! \
+         reactorfilter name=f drain-time=200 local=true api-url={} ! fakesink \
+         appsrc name=open caps=text/x-raw,format=utf8 ! f.command_set_prompt \
+         appsrc name=later format=time caps=application/x-json ! f.commands \
+         f.messages ! fakesink async=false",
+        server.url()
+    ));
+    let later = running.by_name("later").downcast::<gst_app::AppSrc>();
+    let mut buffer = gst::Buffer::from_slice(r#"{"echo":{"text":"late"}}"#);
+    buffer
+        .get_mut()
+        .unwrap()
+        .set_pts(gst::ClockTime::from_seconds(3600));
+    later.unwrap().push_buffer(buffer).unwrap();
     running.play();
     running.wait_eos(TIMEOUT);
     running.stop();

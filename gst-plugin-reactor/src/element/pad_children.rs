@@ -15,7 +15,8 @@ fn has_properties(pad: &gst::Pad) -> bool {
     properties.iter().any(|spec| spec.owner_type() == own)
 }
 
-fn pads(element: &gst::Element) -> impl Iterator<Item = gst::Pad> {
+/// The pads that have properties.
+pub fn pads(element: &gst::Element) -> impl Iterator<Item = gst::Pad> + use<> {
     element.pads().into_iter().filter(has_properties)
 }
 

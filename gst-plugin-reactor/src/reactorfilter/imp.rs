@@ -14,6 +14,7 @@ use std::{
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 
+use super::request_pads;
 use crate::{
     element::{command_children::CommandChildren, gobject, lifecycle::Lifecycle, lock},
     gst_helpers::{debug_category, element_metadata},
@@ -31,12 +32,19 @@ static CAT: LazyLock<gst::DebugCategory> =
     reason = "a GObject is described by its properties"
 )]
 pub struct ReactorFilter {
-    sink: gst::Element,
-    src: gst::Element,
+    pub(super) sink: gst::Element,
+    pub(super) src: gst::Element,
     sinkpad: gst::GhostPad,
     srcpad: gst::GhostPad,
     settings: Mutex<FilterSettings>,
 }
+
+/// What the sink posts of its own: statistics, and what becomes of the commands of
+/// pads.
+const OF_SINK: [&str; 3] = ["reactor-stats", "reactor-reply", "reactor-upload-progress"];
+
+/// The name of a bin's message that has a message of an element inside.
+const FORWARDED: &str = "GstBinForwarded";
 
 /// `drain-time` that never ends.
 const UNTIL_SESSION_ENDS: u32 = u32::MAX;
@@ -139,13 +147,21 @@ impl ReactorFilter {
                 None
             });
         }
-        for signal in ["child-added", "child-removed"] {
+        for (part, signal) in [
+            (&self.src, "child-added"),
+            (&self.src, "child-removed"),
+            (&self.sink, "child-added"),
+            (&self.sink, "child-removed"),
+        ] {
             let weak = self.obj().downgrade();
-            self.src.connect(signal, false, move |args| {
+            part.connect(signal, false, move |args| {
                 let child = args.get(1)?.get::<glib::Object>().ok()?;
                 let name = args.get(2)?.get::<String>().ok()?;
                 let element = weak.upgrade()?;
-                if !CommandChildren::is_command(&child) {
+                let from_src = args.first()?.get::<gst::Element>().ok()? == element.imp().src;
+                // Both elements have the commands.
+                let is_command = from_src && CommandChildren::is_command(&child);
+                if !is_command && !child.is::<gst::Pad>() {
                     return None;
                 }
                 match signal {
@@ -177,6 +193,10 @@ impl ReactorFilter {
     fn commands(&self) -> Option<&CommandChildren> {
         let membership = crate::reactorsrc::membership(&self.src);
         membership.map(|membership| &membership.commands)
+    }
+
+    fn pad_count(&self) -> u32 {
+        u32::try_from(self.pads_with_properties().count()).unwrap_or(u32::MAX)
     }
 
     fn release_pads(&self) {
@@ -240,6 +260,7 @@ impl ObjectImpl for ReactorFilter {
                 gst::error!(CAT, imp = self, "{error}");
             }
         }
+        self.sink.set_property("message-forward", true);
         let weak = element.downgrade();
         self.src.connect_pad_added(move |_, pad| {
             if let Some(element) = weak.upgrade() {
@@ -349,9 +370,23 @@ impl ElementImpl for ReactorFilter {
             let src = crate::reactorsrc::pad_templates();
             let sink = template("sink", gst::PadDirection::Sink, sink);
             let src = template("src", gst::PadDirection::Src, src);
-            sink.into_iter().chain(src).collect()
+            let request = request_pads::templates();
+            sink.into_iter().chain(src).chain(request).collect()
         });
         &TEMPLATES
+    }
+
+    fn request_new_pad(
+        &self,
+        template: &gst::PadTemplate,
+        name: Option<&str>,
+        _caps: Option<&gst::Caps>,
+    ) -> Option<gst::Pad> {
+        self.request_inner_pad(template, name)
+    }
+
+    fn release_pad(&self, pad: &gst::Pad) {
+        self.release_inner_pad(pad);
     }
 
     fn send_event(&self, event: gst::Event) -> bool {
@@ -381,10 +416,12 @@ impl ElementImpl for ReactorFilter {
     }
 }
 
-/// The commands are those of the source, before the two elements themselves.
+/// The commands are those of the source, before the pads of both elements, before
+/// the two elements themselves.
 impl ChildProxyImpl for ReactorFilter {
     fn child_by_name(&self, name: &str) -> Option<glib::Object> {
-        let inside = || self.parent_child_by_name(name);
+        let pad = || self.find_pad(name);
+        let inside = || pad().or_else(|| self.parent_child_by_name(name));
         match self.commands() {
             Some(commands) => commands.find(name, inside),
             None => inside(),
@@ -392,7 +429,13 @@ impl ChildProxyImpl for ReactorFilter {
     }
 
     fn child_by_index(&self, index: u32) -> Option<glib::Object> {
-        let inside = |index| self.parent_child_by_index(index);
+        let inside = |index: u32| {
+            let mut pads = self.pads_with_properties();
+            match pads.nth(index as usize) {
+                Some(pad) => Some(pad.upcast()),
+                None => self.parent_child_by_index(index.checked_sub(self.pad_count())?),
+            }
+        };
         match self.commands() {
             Some(commands) => commands.nth(index, inside),
             None => inside(index),
@@ -401,21 +444,27 @@ impl ChildProxyImpl for ReactorFilter {
 
     fn children_count(&self) -> u32 {
         let commands = self.commands().map_or(0, CommandChildren::count);
-        commands + self.parent_children_count()
+        commands + self.pad_count() + self.parent_children_count()
     }
 }
 
 impl BinImpl for ReactorFilter {
     fn handle_message(&self, message: gst::Message) {
         // Both elements post these messages of the session, and what is said of a
-        // property that both have: once is enough. Statistics are each one's own.
+        // property that both have: once is enough.
         let from_sink = message.src() == Some(self.sink.upcast_ref());
         if from_sink && message.type_() == gst::MessageType::Eos {
             self.drain();
         }
+        if from_sink && let Some(forwarded) = message.structure().filter(|s| s.has_name(FORWARDED))
+        {
+            return self.end_commands(forwarded);
+        }
         let is_posted_twice = match message.view() {
             gst::MessageView::Progress(_) => true,
-            gst::MessageView::Element(element) => !element.has_name("reactor-stats"),
+            gst::MessageView::Element(element) => {
+                !OF_SINK.iter().any(|name| element.has_name(name))
+            }
             gst::MessageView::Warning(warning) => {
                 let property = warning
                     .details()

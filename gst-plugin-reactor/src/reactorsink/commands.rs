@@ -106,6 +106,32 @@ impl ReactorSink {
         }
     }
 
+    /// Drops what waits for its time, and runs this on another thread then.
+    pub(super) fn end_commands(&self, then: impl FnOnce(&super::ReactorSink) + Send + 'static) {
+        let streams = self.command_streams();
+        for stream in &streams {
+            stream.end();
+        }
+        self.obj().call_async(move |element| {
+            for stream in &streams {
+                stream.flush();
+            }
+            then(element);
+        });
+    }
+
+    /// Ends the pads for commands, unless what ended is one of them.
+    pub(crate) fn end_commands_after(&self, ended: &gst::Object) {
+        let streams = self.command_streams();
+        if !streams.iter().any(|stream| stream.is_sink(ended)) {
+            self.end_commands(move |_| {
+                for stream in streams {
+                    stream.pad.send_event(gst::event::Eos::new());
+                }
+            });
+        }
+    }
+
     /// The present running time, also in PAUSED.
     pub(super) fn running_time(&self) -> gst::ClockTime {
         let element = self.obj();

@@ -97,16 +97,7 @@ impl ReactorSink {
         for sink_pad in self.sink_pads() {
             sink_pad.end();
         }
-        let streams = self.command_streams();
-        for stream in &streams {
-            stream.end();
-        }
-        self.obj().call_async(move |element| {
-            for stream in &streams {
-                stream.flush();
-            }
-            end_inputs(element.upcast_ref());
-        });
+        self.end_commands(|element| end_inputs(element.upcast_ref()));
     }
 
     /// Generates a name for a pad that is requested without one.

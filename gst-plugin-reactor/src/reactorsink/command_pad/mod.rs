@@ -522,6 +522,11 @@ impl CommandStream {
         self.update();
     }
 
+    /// Whether this is the element that the commands arrive at.
+    pub fn is_sink(&self, object: &gst::Object) -> bool {
+        self.sink.upcast_ref::<gst::Object>() == object
+    }
+
     /// Drops what waits for its time. Upstream's thread is free then.
     pub fn flush(&self) {
         self.pad.send_event(gst::event::FlushStart::new());
