@@ -9,4 +9,5 @@ mod messages;
 mod output_caps;
 mod peer_servers;
 mod playback;
+mod players;
 mod states;

@@ -3,65 +3,11 @@
 //! `pipelines/demo.sh` on a display, which is a virtual one (Xvfb): what the window shows, and that
 //! what is typed is the next prompt.
 
-use std::{
-    io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::time::Duration;
 
-use reactor_tests::{TIMEOUT, frames, pipeline::wait_until, terminal::Terminal};
+use reactor_tests::{TIMEOUT, pipeline::wait_until, terminal::Terminal};
 
-use crate::{recipes::prompt_width, support::script};
-
-struct Display {
-    server: Child,
-    name: String,
-}
-
-impl Display {
-    fn start() -> Self {
-        // It chooses a free number, and writes it when it can be connected to. Without -noreset it
-        // starts anew when its last client leaves, which xvimagesink does just before ximagesink
-        // comes, and refuses a client that comes at that moment (xserver 21.1).
-        let mut server = Command::new("Xvfb")
-            .args("-displayfd 1 -screen 0 800x600x24 -nolisten tcp -noreset".split(' '))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("Xvfb");
-        let mut number = String::new();
-        let mut output = BufReader::new(server.stdout.take().unwrap());
-        output.read_line(&mut number).unwrap();
-        Self {
-            server,
-            name: format!(":{}", number.trim()),
-        }
-    }
-
-    /// What is where the window of the playground is, which no window manager moves.
-    fn picture(&self) -> Vec<u8> {
-        let output = Command::new("ffmpeg")
-            .args("-nostdin -v error -f x11grab -video_size 640x360 -i".split(' '))
-            .arg(&self.name)
-            .args("-frames:v 1 -f rawvideo -pix_fmt gray -".split(' '))
-            .output()
-            .expect("ffmpeg");
-        assert!(output.status.success(), "{output:?}");
-        output.stdout
-    }
-
-    /// The counter of the playground's picture in the window.
-    fn counter(&self) -> Option<u32> {
-        frames::decode_frame_code(&self.picture(), 640, 640, 360).map(|(counter, _)| counter)
-    }
-}
-
-impl Drop for Display {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
+use crate::{display::Display, recipes::prompt_width, support::script};
 
 #[test]
 fn demo_on_display_shows_window_and_takes_prompts() {

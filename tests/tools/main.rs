@@ -5,6 +5,7 @@
 
 mod bumper;
 mod demo;
+mod display;
 mod documents;
 mod fanout;
 mod gst_launch;

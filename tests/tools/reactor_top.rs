@@ -8,11 +8,14 @@ use reactor_coordinator::CoordinatorSettings;
 use reactor_tests::{
     TIMEOUT,
     cloud::{KEY, start_coordinator, wait_closed},
+    pipeline::wait_until,
     plugin_environment,
     process::send_signal,
     server::{Server, free_port, repository},
     terminal::Terminal,
 };
+
+use crate::{display::Display, recipes::prompt_width};
 
 const USUAL: (u16, u16) = (150, 40);
 
@@ -171,6 +174,42 @@ fn cloud_session_ends_with_the_terminal() {
     drop(terminal);
     assert_eq!(wait_closed(&coordinator, TIMEOUT).len(), 1);
     server.wait_for_state("ready", TIMEOUT);
+}
+
+/// On a display the picture is in a window, also of a model of the cloud.
+#[test]
+fn window_shows_model_of_cloud_and_what_is_typed() {
+    let server = Server::playground();
+    let coordinator = start_coordinator(&server, CoordinatorSettings::default());
+    let display = Display::start();
+    let mut command = reactor_top(&["--model", "playground", "--api-url", &coordinator.url()]);
+    command.arg("--no-audio").env("REACTOR_API_KEY", KEY);
+    command.env("DISPLAY", &display.name);
+    let terminal = Terminal::start("reactor-top", &command, USUAL);
+    terminal.wait_for(" READY ", TIMEOUT);
+    let mut first = None;
+    wait_until("a picture is in the window", TIMEOUT, || {
+        first = display.counter();
+        first.is_some()
+    });
+    wait_until("the pictures go on", TIMEOUT, || display.counter() > first);
+    assert!(!terminal.screen().contains('▀'), "{}", terminal.screen());
+    // The schema of the cloud's model completes: a command, and its only parameter.
+    terminal.wait_for("F1 lists them", TIMEOUT);
+    terminal.type_text("set_pr");
+    terminal.press("Tab");
+    terminal.wait_for("> set_prompt", TIMEOUT);
+    terminal.wait_for("Show this text", TIMEOUT);
+    assert_eq!(prompt_width(&display.picture()), 0);
+    submit(&terminal, "it's seen");
+    terminal.wait_for("< set_prompt: done", TIMEOUT);
+    wait_until("the prompt stands below the picture", TIMEOUT, || {
+        prompt_width(&display.picture()) > 50
+    });
+    terminal.press("C-c");
+    let left = terminal.wait_for_end(TIMEOUT);
+    assert!(left.contains("ended with 0"), "{left}");
+    assert_eq!(wait_closed(&coordinator, TIMEOUT).len(), 1);
 }
 
 #[test]
