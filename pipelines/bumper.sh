@@ -28,7 +28,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/pipelines/lib/output.sh"
 
-bumper=() text='Back soon' bumper_sound=(audiotestsrc is-live=true wave=silence) after=1000 mixer=''
+bumper=() picture_file='' text='Back soon' bumper_sound=(audiotestsrc is-live=true wave=silence) after=1000 mixer=''
 size=1280x720 on_gap=stall
 own_option() {
     case $1 in
@@ -36,7 +36,7 @@ own_option() {
             case $2 in
                 *.png | *.jpg | *.jpeg)
                     [[ -r $2 ]] || die "not a file that can be read: $2"
-                    bumper=(filesrc "$(property location "$2")" ! decodebin ! imagefreeze is-live=true)
+                    picture_file=$2
                     ;;
                 *) read -ra bumper <<<"$2" ;;
             esac
@@ -52,6 +52,26 @@ own_option() {
     esac
 }
 parse_options "$@"
+
+# The elements that show a file, as large as it fits. Behind imagefreeze the pipeline would never end:
+# EOS at Ctrl-C goes to the sources, and that of a file has ended before.
+show_file() {
+    local caps width height to_width=${size%x*} to_height=${size#*x}
+    caps=$(gst-launch-1.0 -v filesrc "$(property location "$1")" ! decodebin ! fakesink name=picture 2>&1) ||
+        die "not a picture: $1: $caps"
+    caps=${caps#*picture.GstPad:sink: caps = video/x-raw}
+    width=${caps#*width=(int)} height=${caps#*height=(int)}
+    width=${width%%[!0-9]*} height=${height%%[!0-9]*}
+    if ((width * to_height > height * to_width)); then
+        height=$((height * to_width / width)) width=$to_width
+    else
+        width=$((width * to_height / height)) height=$to_height
+    fi
+    bumper=(videotestsrc is-live=true pattern=black ! "video/x-raw,width=$to_width,height=$to_height"
+        ! gdkpixbufoverlay "$(property location "$1")" overlay-width="$width" overlay-height="$height"
+        offset-x="$(((to_width - width) / 2))" offset-y="$(((to_height - height) / 2))")
+}
+[[ -z $picture_file ]] || show_file "$picture_file"
 [[ -n ${bumper[*]} ]] || bumper=(videotestsrc is-live=true pattern=solid-color
     foreground-color=0xff101218 ! textoverlay "$(property text "$text")" font-desc="Sans 40"
     halignment=center valignment=center)

@@ -10,12 +10,14 @@ use reactor_tests::{
     TIMEOUT, audio,
     cloud::{KEY, start_coordinator_before, wait_closed},
     http, media,
+    nginx::Nginx,
     pipeline::wait_until,
     plugin_environment,
     process::Process,
     proxy::Proxy,
     relay::{LinkConditions, Relay},
-    server::Server,
+    scratch,
+    server::{Server, free_port},
 };
 
 use crate::support::{CONNECTED, TempDirectory, script};
@@ -23,6 +25,8 @@ use crate::support::{CONNECTED, TempDirectory, script};
 /// How long the model's packets are lost: longer than `--after` and shorter than `stall-timeout`,
 /// so that the connection survives.
 const OUTAGE: Duration = Duration::from_millis(3500);
+/// Elements that make a red picture.
+const RED: &str = "videotestsrc is-live=true pattern=red";
 const FRAMES_PER_SECOND: usize = 30;
 /// The bumper's tone, in Hz, and the model's.
 const BUMPER_TONE: f64 = 1500.0;
@@ -56,7 +60,7 @@ fn sequence(file: &Path) -> Vec<(Shown, usize)> {
 }
 
 /// Waits until more of the recording is written.
-fn record_more(file: &Path, process: &mut Process) {
+pub(crate) fn record_more(file: &Path, process: &mut Process) {
     let length = || fs::metadata(file).map_or(0, |file| file.len());
     for _ in 0..2 {
         let before = length();
@@ -67,23 +71,32 @@ fn record_more(file: &Path, process: &mut Process) {
     }
 }
 
-/// A bumper in red with a tone.
-fn start(coordinator: &Coordinator, mixer: &str, file: &Path) -> Process {
+/// A red picture.
+pub(crate) fn red_picture(file: &Path) {
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(
+        "-nostdin -v error -f lavfi -i color=red:size=1280x720 -frames:v 1 -update 1".split(' '),
+    );
+    assert!(ffmpeg.arg(file).status().unwrap().success());
+}
+
+/// A bumper with a tone.
+fn start(coordinator: &Coordinator, (mixer, picture): (&str, &str), target: &Path) -> Process {
     let mut command: Command = script("bumper.sh");
     plugin_environment::add_fallbackswitch(&mut command);
     command.env("REACTOR_API_KEY", KEY);
     command.args(["--model", "playground", "--api-url", &coordinator.url()]);
     command.args(["--size", "640x360", "--mixer", mixer]);
-    command.args(["--bumper", "videotestsrc is-live=true pattern=red"]);
+    command.args(["--bumper", picture]);
     let tone = format!("audiotestsrc is-live=true volume=0.1 freq={BUMPER_TONE}");
-    command.args(["--sound", &tone]).arg(file);
+    command.args(["--sound", &tone]).arg(target);
     Process::start("bumper", command)
 }
 
 /// Records the bumper, the model, the bumper and the model.
 fn record(coordinator: &Coordinator, relay: &Relay, mixer: &str, file: &Path) {
     coordinator.set_waiting(GpuWait::forever());
-    let mut bumper = start(coordinator, mixer, file);
+    let mut bumper = start(coordinator, (mixer, RED), file);
     bumper.wait_for_output("Waiting for a GPU", TIMEOUT);
     record_more(file, &mut bumper);
     coordinator.set_waiting(GpuWait::default());
@@ -164,11 +177,71 @@ fn bumper_ends_with_session() {
     let coordinator = start_coordinator_before(server.url(), CoordinatorSettings::default());
     let scrap = TempDirectory::new("bumper-ends");
     let file = scrap.0.join("ends.mp4");
-    let mut bumper = start(&coordinator, "mix", &file);
+    let mut bumper = start(&coordinator, ("mix", RED), &file);
     bumper.wait_for_output(CONNECTED, TIMEOUT);
     record_more(&file, &mut bumper);
     let stop = format!("{}/stop_session", server.url());
     http::post(&stop, r#"{"reason":"test"}"#).unwrap();
     bumper.assert_succeeds(TIMEOUT);
     media::assert_decodes(&file);
+}
+
+/// What a viewer receives from a server, from the bumper's first picture on. The picture is a file.
+#[test]
+fn servers_get_bumper_of_a_file_and_then_the_model() {
+    let server = Server::playground();
+    let coordinator = start_coordinator_before(server.url(), CoordinatorSettings::default());
+    let nginx = Nginx::start(scratch::path("bumper-rtmp"));
+    let scrap = TempDirectory::new("bumper-servers");
+    let picture = scrap.0.join("back soon.png");
+    red_picture(&picture);
+    let rtmp = nginx.rtmp("bumper");
+    let srt = format!("srt://127.0.0.1:{}", free_port());
+    let listener = format!("{srt}?mode=listener");
+    for (mixer, target, watched, file) in [
+        ("mix", &rtmp, &rtmp, "seen.flv"),
+        ("switch", &srt, &listener, "seen.ts"),
+    ] {
+        let file = scrap.0.join(file);
+        let mut ffmpeg = Command::new("ffmpeg");
+        ffmpeg.args(["-nostdin", "-v", "fatal", "-i", watched, "-c", "copy"]);
+        ffmpeg.args(["-flush_packets", "1"]).arg(&file);
+        let mut viewer = Process::start("bumper-viewer", ffmpeg);
+        coordinator.set_waiting(GpuWait::forever());
+        let input = (mixer, picture.to_str().unwrap());
+        let mut bumper = start(&coordinator, input, Path::new(target));
+        bumper.wait_for_output("Waiting for a GPU", TIMEOUT);
+        record_more(&file, &mut bumper);
+        coordinator.set_waiting(GpuWait::default());
+        bumper.wait_for_output(CONNECTED, TIMEOUT);
+        thread::sleep(Duration::from_secs(3));
+        bumper.interrupt_group();
+        bumper.assert_succeeds(TIMEOUT);
+        // nginx keeps a viewer for whom nothing comes, and ffmpeg waits for it at the first signal.
+        wait_until("the viewer ends", TIMEOUT, || {
+            viewer.has_ended() || {
+                viewer.interrupt_group();
+                false
+            }
+        });
+        wait_closed(&coordinator, TIMEOUT);
+        media::assert_decodes(&file);
+        let mut sequence = sequence(&file);
+        // The model may end before the bumper does.
+        sequence.truncate(2);
+        let order: Vec<_> = sequence.iter().map(|(shown, _)| *shown).collect();
+        assert_eq!(
+            order,
+            [Shown::Bumper, Shown::Model],
+            "{target}: {sequence:?}"
+        );
+        let samples = media::samples(&file);
+        let (first, last) = samples.split_at(samples.len() / 2);
+        let heard = |samples: &[i16], tone| {
+            let mut parts = samples.chunks_exact(audio::RATE as usize / 20);
+            parts.any(|part| audio::amplitude(part, tone) > HEARD)
+        };
+        assert!(heard(first, BUMPER_TONE), "{target}");
+        assert!(heard(last, MODEL_TONE), "{target}");
+    }
 }

@@ -2,7 +2,7 @@
 
 //! URIs of the cloud and of local runtimes in GStreamer's own players.
 
-use std::{path::Path, process::Command};
+use std::{path::Path, process::Command, thread, time::Duration};
 
 use reactor_coordinator::CoordinatorSettings;
 use reactor_tests::{
@@ -14,6 +14,11 @@ use reactor_tests::{
     process::Process,
     scratch::TempFile,
     server::Server,
+};
+
+use crate::{
+    bumper::{record_more, red_picture},
+    support::{CONNECTED, TempDirectory},
 };
 
 fn gst_play(options: &[&str], uri: &str, environment: &[(&str, &str)]) -> Process {
@@ -100,6 +105,75 @@ fn fallbacksrc_plays_uri() {
     launch.assert_succeeds(TIMEOUT);
     assert_shows_model(&picture.0);
     server.wait_for_state("ready", TIMEOUT);
+}
+
+/// The runtime dies, and another one comes: fallbacksrc shows its fallback, and then the model of the
+/// next session.
+#[test]
+fn fallbacksrc_shows_fallback_while_there_is_no_runtime() {
+    let mut server = Server::playground();
+    let scrap = TempDirectory::new("fallbacksrc");
+    let red = scrap.0.join("red.png");
+    red_picture(&red);
+    let file = scrap.0.join("seen.mkv");
+    let mut command = Command::new("gst-launch-1.0");
+    plugin_environment::add_fallbackswitch(&mut command);
+    let fallback = gst::glib::filename_to_uri(&red, None).unwrap();
+    let uri = format!(
+        "uri=reactor+{}?on-gap=stall&stall-timeout=1000",
+        server.url()
+    );
+    command.args(["-e", "fallbacksrc", "enable-audio=false", &uri]);
+    command.arg(format!("fallback-uri={fallback}"));
+    command.arg("timeout=2000000000");
+    // The encoder's caps stay: a mixer is between.
+    let rest = "! videoconvert ! videoscale ! \
+         video/x-raw,format=I420,width=640,height=360,pixel-aspect-ratio=1/1 ! \
+         compositor start-time-selection=first ! video/x-raw,framerate=30/1 ! \
+         videorate skip-to-first=true ! x264enc tune=zerolatency speed-preset=superfast key-int-max=30 bitrate=4000 ! \
+         matroskamux streamable=true ! filesink";
+    command.args(rest.split_whitespace());
+    command.arg(format!("location={}", gst_launch_text(&file)));
+    let mut launch = Process::start("fallbacksrc", command);
+    launch.wait_for_output(CONNECTED, TIMEOUT);
+    let connections = |launch: &Process| launch.output().matches(CONNECTED).count();
+    record_more(&file, &mut launch);
+    thread::sleep(Duration::from_secs(2));
+    server.kill();
+    thread::sleep(Duration::from_secs(5));
+    let before = connections(&launch);
+    server.start_again();
+    wait_until("the next session", 2 * TIMEOUT, || {
+        assert!(!launch.has_ended(), "{}", launch.output());
+        connections(&launch) > before
+    });
+    thread::sleep(Duration::from_secs(2));
+    record_more(&file, &mut launch);
+    launch.interrupt_group();
+    launch.assert_succeeds(TIMEOUT);
+    server.wait_for_state("ready", TIMEOUT);
+    // Each frame: the model's, the fallback, which is red, or fallbacksrc's own, which is black.
+    let codes = media::codes(&file, [0, 0, 640, 360]);
+    let colours = media::colours(&file, [0, 0, 640, 360]);
+    let frames = codes.iter().zip(colours);
+    let mut shown: Vec<_> = frames
+        .filter_map(|(code, [red, green, blue])| match code {
+            Some(_) => Some("model"),
+            None if red > 200 && green < 60 && blue < 60 => Some("fallback"),
+            None => None,
+        })
+        .collect();
+    shown.dedup();
+    // The fallback may be seen before the model is there, and at the end.
+    let shown = shown.strip_prefix(&["fallback"]).unwrap_or(&shown);
+    let wanted = ["model", "fallback", "model"];
+    assert_eq!(shown.get(..3), Some(&wanted[..]), "{shown:?}");
+}
+
+/// A value of a property as gst-launch-1.0 takes it.
+fn gst_launch_text(path: &Path) -> String {
+    let text = path.to_str().unwrap();
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 #[test]
