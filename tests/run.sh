@@ -7,7 +7,7 @@
 #   tests/run.sh --slow    what takes longer than CI has: 100 outages, 200 interrupted processes,
 #                          10,000 random steps, 10 minutes of command pads, 200 sessions in one
 #                          process, 2 minutes of several sessions and all faults, memcheck, each
-#                          limit of descriptors and threads, the benchmarks, the published crates
+#                          limit of descriptors and threads, 20 browsers, the benchmarks, the published crates
 #                          with the oldest Rust, installations in Debian 12 and 13
 #   tests/run.sh --test clip -- playlists::     only these; see tests/README.md for the names
 #
@@ -70,6 +70,7 @@ install() {
     need_packages $BUILD_PACKAGES $RUN_PACKAGES $TEST_PACKAGES || return 1
     "$REACTOR_SERVE" setup || return 1
     [[ $tier != quick ]] || return 0
+    [[ $tier != slow ]] || need_packages chromium || return 1
     # Some tests steer the model with the official client.
     "$REACTOR_SERVE" setup --bench || return 1
     # The far side of pipelines/rtmp.sh and hls.sh.
@@ -256,6 +257,7 @@ END
         part "soak" tests/soak.sh 0.035 || status=$?
         part "valgrind" tests/valgrind.sh || status=$?
         part "faults" in_namespace --test faults -- limits:: || status=$?
+        part "browsers" in_namespace --test tools -- --nocapture fanout::chromium || status=$?
         part "benchmarks" tests/bench.sh || status=$?
         part "oldest Rust" oldest_rust || status=$?
         for debian in 12 13; do

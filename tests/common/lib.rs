@@ -7,6 +7,7 @@ pub mod actions;
 pub mod audio;
 pub mod bandwidth_limit;
 pub mod camera_view;
+pub mod chromium;
 pub mod clips;
 pub mod cloud;
 pub mod command_pads;
