@@ -94,6 +94,6 @@ impl ReactorFilter {
     /// All pads that have properties.
     pub(super) fn pads_with_properties(&self) -> impl Iterator<Item = gst::Pad> {
         let elements = [&self.sink, &self.src].into_iter();
-        elements.flat_map(|element| pad_children::pads(element))
+        elements.flat_map(pad_children::pads)
     }
 }
