@@ -22,7 +22,7 @@ use reactor_coordinator::{ApiRoute, Coordinator, CoordinatorSettings};
 use reactor_tests::{
     TIMEOUT,
     cloud::{KEY, start_coordinator},
-    media,
+    media, mount_namespace,
     process::Process,
     scratch,
     server::{Server, repository},
@@ -197,9 +197,16 @@ fn session_over_https_is_recorded() {
 /// The error that the user gets for a server with this certificate. Panics if a request reaches the
 /// server.
 fn assert_refused(trusted: &Authority, identity: Identity) -> Value {
+    assert_refused_by(command_trusting(trusted, &error_program()), identity)
+}
+
+fn error_program() -> PathBuf {
+    repository().join("tests/programs/error.py")
+}
+
+fn assert_refused_by(mut command: Command, identity: Identity) -> Value {
     let coordinator = Coordinator::start(CoordinatorSettings::default()).unwrap();
     let frontend = TlsFrontend::start(&coordinator, identity);
-    let mut command = command_trusting(trusted, &repository().join("tests/programs/error.py"));
     let line = format!("reactorsrc model=m api-url={} ! fakesink", frontend.url());
     command.arg(line);
     let mut child = Process::start("https-refusal", command);
@@ -235,6 +242,51 @@ fn unknown_authority_is_refused_before_any_request() {
     let [known, unknown] = ["https-known", "https-unknown"].map(Authority::new);
     let error = assert_refused(&known, unknown.issue("localhost", 2099));
     assert_says(&error, &["https://localhost", "SSL_CERT_FILE"]);
+}
+
+/// As update-ca-certificates writes it: one file with all.
+#[test]
+fn authority_of_the_system_store_is_trusted() {
+    let authority = Authority::new("https-corporate");
+    let script = format!(
+        "mount -t tmpfs tmpfs /etc/ssl/certs\ncp {} /etc/ssl/certs/ca-certificates.crt",
+        authority.file.display()
+    );
+    let Some(mut command) = mount_namespace::command(&script, "gst-launch-1.0") else {
+        return;
+    };
+    let server = Server::playground();
+    let coordinator = start_coordinator(&server, CoordinatorSettings::default());
+    let frontend = TlsFrontend::start(&coordinator, authority.issue("localhost", 2099));
+    for variable in ["SSL_CERT_FILE", "SSL_CERT_DIR", "REACTOR_JWT"] {
+        command.env_remove(variable);
+    }
+    command.env("REACTOR_API_KEY", KEY);
+    command.args(["reactorsrc", "model=playground"]);
+    command.arg(format!("api-url={}", frontend.url()));
+    command.args("! identity eos-after=20 ! fakesink".split(' '));
+    Process::start("https-store", command).assert_succeeds(TIMEOUT);
+    assert!(frontend.agreed.load(Ordering::SeqCst) >= 1);
+    assert!(coordinator.open_sessions().is_empty());
+}
+
+/// The error says which file, and what is wrong with it.
+#[test]
+fn bad_certificate_file_is_refused_before_any_request() {
+    let authority = Authority::new("https-file");
+    let der = scratch::TempFile::new("https-file.der");
+    std::fs::write(&der.0, authority.issuer.der()).unwrap();
+    let nowhere = scratch::path("https-no-such-file.pem");
+    for (file, words) in [
+        (&der.0, ["no certificate in PEM", "x509"]),
+        (&nowhere, ["cannot be read", "No such file"]),
+    ] {
+        let mut command = command_trusting(&authority, &error_program());
+        command.env("SSL_CERT_FILE", file);
+        let error = assert_refused_by(command, authority.issue("localhost", 2099));
+        assert_says(&error, &["SSL_CERT_FILE", &file.display().to_string()]);
+        assert_says(&error, &words);
+    }
 }
 
 #[test]

@@ -20,6 +20,7 @@ pub mod link_down;
 pub mod media;
 pub mod model_messages;
 pub mod mp4;
+pub mod mount_namespace;
 pub mod network_interfaces;
 pub mod nginx;
 pub mod official_client;

@@ -4,6 +4,7 @@
 //! each failure into an [`super::Error`]. Called from tasks of the tokio
 //! runtime; it never follows a redirect, and never puts a secret in a message.
 
+mod authorities;
 mod client;
 mod error;
 mod exchange;

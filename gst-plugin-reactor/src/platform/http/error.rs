@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 
 //! The errors of an exchange: from the transport, from the status of a response
-//! and from its content, each with advice for the user. Pure functions; they
-//! take every secret of the request out of the server's words.
+//! and from its content, each with advice for the user. Pure functions, but for
+//! the advice on an unknown authority, which looks at its files; they take every
+//! secret of the request out of the server's words.
 
 use std::{
     error::Error as _,
@@ -17,6 +18,7 @@ use reqwest::{
 use serde_json::Value;
 
 use super::{
+    authorities,
     request::{RequestContext, ServerRole},
     text::{sanitize, strip_unprintable, truncate},
 };
@@ -165,6 +167,8 @@ pub(super) fn transport_error(url: &str, e: &reqwest::Error) -> Error {
         format!("nothing answers at {url} ({cause}); is the server running?")
     } else if let Some(advice) = certificate_advice(e) {
         format!("{url} cannot be trusted: {cause}; {advice}")
+    } else if is_name_unknown(e) {
+        format!("cannot find the host of {url}: {cause}; is api-url right, and the network up?")
     } else if e.is_connect() {
         format!("cannot connect to {url}: {cause}")
     } else {
@@ -175,18 +179,20 @@ pub(super) fn transport_error(url: &str, e: &reqwest::Error) -> Error {
     error
 }
 
+/// Whether the look-up of the host's name failed. hyper-util has no kind for it.
+fn is_name_unknown(e: &reqwest::Error) -> bool {
+    causes(e).any(|cause| cause.to_string().starts_with("dns error"))
+}
+
 /// What the user can do about a certificate that is no good, if that is it.
-fn certificate_advice(e: &reqwest::Error) -> Option<&'static str> {
+fn certificate_advice(e: &reqwest::Error) -> Option<String> {
     use rustls::CertificateError as Bad;
     let tls_error = causes(e).find_map(|e| e.downcast_ref());
     let rustls::Error::InvalidCertificate(bad) = tls_error? else {
         return None;
     };
-    Some(match bad {
-        Bad::UnknownIssuer => {
-            "its authority is not among those that the system trusts (package \
-             ca-certificates, or those in SSL_CERT_FILE)"
-        }
+    let advice = match bad {
+        Bad::UnknownIssuer => return Some(authorities::advice()),
         Bad::NotValidForName | Bad::NotValidForNameContext { .. } => "is api-url right?",
         Bad::Expired
         | Bad::ExpiredContext { .. }
@@ -195,7 +201,8 @@ fn certificate_advice(e: &reqwest::Error) -> Option<&'static str> {
             "is this machine's clock right? If it is, the server needs another certificate"
         }
         _ => "the server needs another certificate",
-    })
+    };
+    Some(advice.to_owned())
 }
 
 /// The causes of an error, the nearest first. What is in an I/O error is not
