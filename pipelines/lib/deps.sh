@@ -13,7 +13,8 @@ BUILD_PACKAGES="pkg-config gcc libgstreamer1.0-dev libgstreamer-plugins-base1.0-
 RUN_PACKAGES="gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good
     gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-nice
     gstreamer1.0-x gstreamer1.0-plugins-base-apps"
-TEST_PACKAGES="ffmpeg iproute2 procps curl python3-gi gir1.2-gstreamer-1.0 tmux xvfb"
+TEST_PACKAGES="ffmpeg iproute2 procps curl python3-gi gir1.2-gstreamer-1.0 tmux xvfb
+    libfaketime"
 GATE_PACKAGES="shellcheck python3-venv"
 MINIMUM_GSTREAMER=1.22
 

@@ -4,7 +4,7 @@
 
 use std::{
     fs::File,
-    io::Write,
+    io::{Read, Seek, SeekFrom, Write},
     os::unix::process::CommandExt,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
@@ -74,6 +74,15 @@ impl Process {
     /// Standard output and standard error so far.
     pub fn output(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).expect("the log")).into_owned()
+    }
+
+    /// What was added since the output had this length in bytes.
+    pub fn output_since(&self, length: u64) -> Vec<u8> {
+        let mut log = File::open(&self.log).expect("the log");
+        let mut added = Vec::new();
+        log.seek(SeekFrom::Start(length)).expect("a place in it");
+        log.read_to_end(&mut added).expect("the log");
+        added
     }
 
     pub fn wait_for_output(&mut self, text: &str, limit: Duration) {
@@ -177,6 +186,14 @@ pub fn send_signal(pid: i32, signal: i32) {
 /// process. `test` is its path within the binary, as in `peer_servers::NAME`. Returns whether this
 /// is that process; the other one has nothing left to do.
 pub fn in_own_process(test: &str) -> bool {
+    in_own_process_with(test, || Vec::new())
+}
+
+/// The same, with an environment that is prepared in the first process only.
+pub fn in_own_process_with(
+    test: &str,
+    environment: impl FnOnce() -> Vec<(&'static str, String)>,
+) -> bool {
     const MARK: &str = "REACTOR_TEST_OWN_PROCESS";
     if std::env::var_os(MARK).is_some() {
         return true;
@@ -184,6 +201,7 @@ pub fn in_own_process(test: &str) -> bool {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
         .env(MARK, "1")
+        .envs(environment())
         .output()
         .unwrap();
     let (status, said) = (output.status, String::from_utf8_lossy(&output.stderr));

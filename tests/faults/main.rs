@@ -4,6 +4,7 @@
 //! and leave nothing behind: no session on the server, no pipeline that does not stop.
 
 mod answers;
+mod clock;
 mod health;
 mod hostile_peer;
 mod http;

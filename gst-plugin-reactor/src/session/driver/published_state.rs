@@ -19,20 +19,28 @@ pub(super) struct PublishedState {
     /// The user's token, which may say how long it is good for; not of a local
     /// runtime, which needs none.
     jwt: Option<Jwt>,
-    /// The time of the driver's epoch, since 1970.
+    /// The time of the driver's epoch, since 1970, by the clock as it is set now.
     epoch: Duration,
 }
 
+/// By how much the clock has to be set for the published time to follow: what the
+/// two clocks drift apart by themselves changes nothing.
+const CLOCK_STEP: Duration = Duration::from_secs(1);
+
 impl PublishedState {
     pub(super) fn new(settings: &Settings) -> Self {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         Self {
             tracks: Vec::new(),
             expiration: None,
             jwt: (!settings.local).then(|| settings.jwt.clone()),
-            epoch: now.unwrap_or_default(),
+            epoch: wall_time(),
         }
     }
+}
+
+fn wall_time() -> Duration {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.unwrap_or_default()
 }
 
 /// Whether a message may change what is published: not one that comes often.
@@ -70,9 +78,13 @@ impl Driver {
     }
 
     /// When the session will end, in seconds since 1970, as far as that is known.
-    fn session_expiration(&self) -> Option<f64> {
+    fn session_expiration(&mut self) -> Option<f64> {
         self.machine.session_id()?;
-        let state = &self.published_state;
+        let state = &mut self.published_state;
+        let epoch = wall_time().saturating_sub(self.epoch.elapsed());
+        if epoch.abs_diff(state.epoch) > CLOCK_STEP {
+            state.epoch = epoch;
+        }
         let limit = self.machine.expiration();
         let limit = limit.map(|at| (state.epoch + at).as_secs_f64());
         let token = state.jwt.as_ref().and_then(Jwt::expiration);
