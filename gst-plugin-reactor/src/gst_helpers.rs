@@ -103,15 +103,20 @@ pub fn element_metadata(
     )
 }
 
-/// The error for a factory that is not installed; it names the package.
+/// The error for a factory that is not installed, or whose library does not load; it
+/// names the package.
 pub fn missing(factory: &str) -> Error {
     let package = package(factory);
     let debian = debian_package(package);
+    // The registry knows elements whose libraries are not loaded yet.
+    let what = match gst::ElementFactory::find(factory) {
+        Some(_) => "cannot be loaded, which GStreamer's warning explains (too little memory?)",
+        None => "is not installed",
+    };
     Error::gpu(
         Code::MissingPlugin,
         format!(
-            "the GStreamer element '{factory}' is not installed; it is part of {package} \
-             (Debian: {debian})"
+            "the GStreamer element '{factory}' {what}; it is part of {package} (Debian: {debian})"
         ),
     )
 }

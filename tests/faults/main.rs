@@ -9,6 +9,7 @@ mod health;
 mod hostile_peer;
 mod http;
 mod limits;
+mod memory;
 mod server;
 mod settings;
 mod support;
