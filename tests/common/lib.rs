@@ -39,6 +39,7 @@ pub mod server;
 pub mod silent_ice_servers;
 pub mod terminal;
 pub mod tick_messages;
+pub mod tiny_disk;
 mod traffic_control;
 pub mod trend;
 pub mod watch;

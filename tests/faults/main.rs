@@ -5,6 +5,8 @@
 
 mod answers;
 mod clock;
+mod disk;
+mod dns;
 mod health;
 mod hostile_peer;
 mod http;
@@ -13,3 +15,4 @@ mod memory;
 mod server;
 mod settings;
 mod support;
+mod suspended;
