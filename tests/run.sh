@@ -6,9 +6,10 @@
 #   tests/run.sh --quick   the unit tests, and one real pipeline per element
 #   tests/run.sh --slow    what takes longer than CI has: 100 outages, 200 interrupted processes,
 #                          10,000 random steps, 10 minutes of command pads, 200 sessions in one
-#                          process, 2 minutes of several sessions and all faults, memcheck, each
-#                          limit of descriptors and threads, 20 browsers, the benchmarks, the published crates
-#                          with the oldest Rust, installations in Debian 12 and 13
+#                          process, 100 joins of the official clients, 2 minutes of several sessions
+#                          and all faults, memcheck, each limit of descriptors, threads and memory,
+#                          20 browsers, the benchmarks, the published crates with the oldest Rust,
+#                          installations in Debian 12 and 13
 #   tests/run.sh --test clip -- playlists::     only these; see tests/README.md for the names
 #
 # Installs what is missing and builds first; tests then run in a network namespace where that is
@@ -256,7 +257,12 @@ END
         part "cycles" in_namespace --test session -- resources:: || status=$?
         part "soak" tests/soak.sh 0.035 || status=$?
         part "valgrind" tests/valgrind.sh || status=$?
-        part "faults" in_namespace --test faults -- limits:: || status=$?
+        # Without a browser or npm, that test is not run.
+        REACTOR_JS_CLIENT=$(tests/js-client.sh) ||
+            echo "no JavaScript client: its test will be skipped" >&2
+        export REACTOR_JS_CLIENT
+        part "second client" in_namespace --test session -- second_client:: || status=$?
+        part "faults" in_namespace --test faults -- limits:: memory:: suspended:: || status=$?
         part "browsers" in_namespace --test tools -- --nocapture fanout::chromium || status=$?
         part "benchmarks" tests/bench.sh || status=$?
         part "oldest Rust" oldest_rust || status=$?

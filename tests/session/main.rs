@@ -8,5 +8,6 @@ mod commands;
 mod hammer;
 mod replies;
 mod resources;
+mod second_client;
 mod sharing;
 mod statistics;
