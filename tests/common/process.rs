@@ -186,7 +186,7 @@ pub fn send_signal(pid: i32, signal: i32) {
 /// process. `test` is its path within the binary, as in `peer_servers::NAME`. Returns whether this
 /// is that process; the other one has nothing left to do.
 pub fn in_own_process(test: &str) -> bool {
-    in_own_process_with(test, || Vec::new())
+    in_own_process_with(test, Vec::new)
 }
 
 /// The same, with an environment that is prepared in the first process only.
