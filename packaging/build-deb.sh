@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes Debian packages of the plugin: build-deb.sh [DIRECTORY]
+# Makes Debian packages of the plugin: build-deb.sh [--library FILE] [DIRECTORY]
 #
 # Writes to DIRECTORY (default: target/debian)
 #
@@ -11,6 +11,8 @@
 # Installs what the build needs, where root or sudo permits. The packages are reproducible: with the
 # same sources, compilers and libraries, another user, directory, time, umask or locale gives the same
 # bytes.
+#
+#   --library FILE   packages this library, built before, instead of building one
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -19,10 +21,15 @@ cd "$root"
 . pipelines/lib/usage.sh
 . packaging/lib/shared.sh
 
+built=
 case ${1:-} in
     -h | --help)
         print_usage
         exit
+        ;;
+    --library)
+        built=$(realpath -e "${2:?build-deb.sh: --library needs a file}")
+        shift 2
         ;;
 esac
 
@@ -46,14 +53,17 @@ plugins=$(pkg-config --variable=pluginsdir gstreamer-1.0)
 # No time of this build: dpkg-deb and what compilers run take the changelog's.
 SOURCE_DATE_EPOCH=$(dpkg-parsechangelog -l packaging/debian/changelog -S Timestamp)
 export SOURCE_DATE_EPOCH
-# No path of this machine, in the library and in its symbols. The build id is what joins the two.
-target=${CARGO_TARGET_DIR:-$root/target}/debian-build
-cargo_home=${CARGO_HOME:-$HOME/.cargo}
-flags=" -ffile-prefix-map=$root=. -ffile-prefix-map=$cargo_home=cargo -ffile-prefix-map=$target=target"
-export CFLAGS="${CFLAGS:-}$flags" CXXFLAGS="${CXXFLAGS:-}$flags"
-export RUSTFLAGS="${RUSTFLAGS:-} -C link-arg=-Wl,--build-id=sha1 --remap-path-prefix=$root=.
-    --remap-path-prefix=$cargo_home=cargo --remap-path-prefix=$target=target"
-cargo build --release --locked --package gst-plugin-reactor --target-dir "$target"
+if [[ -z $built ]]; then
+    # No path of this machine, in the library and in its symbols. The build id is what joins the two.
+    target=${CARGO_TARGET_DIR:-$root/target}/debian-build
+    cargo_home=${CARGO_HOME:-$HOME/.cargo}
+    flags=" -ffile-prefix-map=$root=. -ffile-prefix-map=$cargo_home=cargo -ffile-prefix-map=$target=target"
+    export CFLAGS="${CFLAGS:-}$flags" CXXFLAGS="${CXXFLAGS:-}$flags"
+    export RUSTFLAGS="${RUSTFLAGS:-} -C link-arg=-Wl,--build-id=sha1 --remap-path-prefix=$root=.
+        --remap-path-prefix=$cargo_home=cargo --remap-path-prefix=$target=target"
+    cargo build --release --locked --package gst-plugin-reactor --target-dir "$target"
+    built=$target/release/libgstreactor.so
+fi
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -64,8 +74,9 @@ mkdir -p "$work/debian" "$tree$plugins" "$tree/usr/share/doc/$package" \
 # --- the library and its symbols ---------------------------------------------------------------
 
 library=$tree$plugins/libgstreactor.so
-install -m 644 "$target/release/libgstreactor.so" "$library"
+install -m 644 "$built" "$library"
 build_id=$(readelf -n "$library" | sed -n 's/.*Build ID: //p')
+[[ -n $build_id ]] || die "$built has no build id, which joins it and its symbols"
 debug=$symbols/usr/lib/debug/.build-id/${build_id:0:2}
 mkdir -p "$debug"
 objcopy --only-keep-debug --compress-debug-sections "$library" "$debug/${build_id:2}.debug"
