@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
-# Installs the plugin in a Debian the way users do: install.sh 12|13 [WAY...]
+# Installs the plugin in a Debian the way users do: install.sh [--library FILE] 12|13 [WAY...]
+#
+#   --library FILE   `user` and `package` install this library, built before, instead of building
+#                    one: for a look at what is put where
 #
 #   user      ./install.sh --user, and --uninstall
 #   package   packaging/build-deb.sh, apt-get install, apt-get purge
 #   prefix    cargo cinstall into a directory of the user's
 #
 # All three if none is named. With each, gst-inspect-1.0 and a pipeline against the local runtime
-# run as an ordinary user; then the plugin is removed, and all files of the system are compared
-# with those from before. Prints what took how long. in-debian.sh makes the root directory and
+# run as an ordinary user; then the plugin is removed, and all files of the system, by name, owner,
+# permissions and size, are compared with those from before. lintian must find no error in the
+# packages. Prints what took how long. in-debian.sh makes the root directory and
 # keeps what is built there: the first time takes up to an hour on two cores, later ones minutes.
 # Needs root.
 set -euo pipefail
@@ -38,11 +42,24 @@ inside_cargo_c() {
         cargo install --quiet --locked --debug --root "$HOME/.cargo" "cargo-c@$CARGO_C"
 }
 
-# Runs as the user who installed the plugin, or for whom it was installed.
+# Warnings and less are printed; an error is one.
+inside_lintian() {
+    need_packages lintian
+    lintian --fail-on error --allow-root target/debian/*.deb
+}
+
+# inside_play DIRECTORY: runs as the user who installed the plugin below this directory, or for whom
+# it was installed.
 inside_play() {
-    local served port
-    gst-inspect-1.0 reactor | grep -E 'Filename|Version'
-    gst-inspect-1.0 reactorsrc | grep -q '"broadcast"' || die "the presets are not found"
+    local served port inspected
+    [[ $(id -u) != 0 ]] || die "root is no ordinary user"
+    inspected=$(gst-inspect-1.0 reactor)
+    grep -E 'Filename|Version' <<<"$inspected"
+    # /lib is /usr/lib.
+    grep -q "Filename  *\(/usr\)\?$1/" <<<"$inspected" || die "the plugin is not the one below $1"
+    # Not through a pipe: grep -q ends at what it finds, and then gst-inspect-1.0 by SIGPIPE.
+    inspected=$(gst-inspect-1.0 reactorsrc)
+    grep -q '"broadcast"' <<<"$inspected" || die "the presets are not found"
     served=$(examples/models/serve.sh start --port 0)
     port=$(sed -n 's/.*port=\([0-9]*\).*/\1/p' <<<"$served")
     # shellcheck disable=SC2064 # the port as it is now
@@ -62,6 +79,11 @@ fi
 
 # --- outside -----------------------------------------------------------------------------------
 
+library=
+if [[ ${1:-} == --library ]]; then
+    library=$(realpath -e "${2:?--library needs a file}")
+    shift 2
+fi
 case ${1:-} in
     -h | --help)
         print_usage
@@ -78,8 +100,11 @@ trap 'rm -rf "$scratch"' EXIT
 
 as_admin() { tests/in-debian.sh "$debian" "$@"; }
 as_user() { tests/in-debian.sh --user "$debian" "$@"; }
-# In a network namespace where libwebrtc and libnice find an address.
-play() { tests/netns.sh tests/in-debian.sh --user "$debian" "$@" tests/install.sh --inside play; }
+# play DIRECTORY [VARIABLE=VALUE...]: with the plugin that is installed there, in a network namespace
+# where libwebrtc and libnice find an address.
+play() {
+    tests/netns.sh tests/in-debian.sh --user "$debian" env "${@:2}" tests/install.sh --inside play "$1"
+}
 
 # timed WHAT COMMAND...
 timed() {
@@ -89,53 +114,62 @@ timed() {
     echo "== Debian $debian: $what: $((SECONDS - begin)) s"
 }
 
-# Prints all files of the Debian but the checkout, what cargo, pip and apt download, logs, and the
-# cache in which GStreamer notes what it found.
+# Prints all files of the Debian with owner, permissions and size, but the checkout, what cargo and
+# apt download, logs, the state of apt and dpkg's list, the lent Pythons, and the cache in which
+# GStreamer notes what it found.
 files() {
     (cd "$directory" && find . -xdev \( -path ".$CHECKOUT" -o -path ./home/tester/.cargo \
-        -o -path ./home/tester/.cache -o -path ./tmp -o -path ./var/cache -o -path ./var/log \
-        -o -path ./var/lib/apt -o -path ./run -o -path ./proc -o -path ./sys -o -path ./dev \) \
-        -prune -o -print | LC_ALL=C sort)
+        -o -path ./home/tester/.cache/gstreamer-1.0 -o -path ./home/tester/.pyenv \
+        -o -path './var/lib/dpkg/status*' \
+        -o -path ./var/cache -o -path ./var/log -o -path ./var/lib/apt -o -path ./run -o -path ./proc \
+        -o -path ./sys -o -path ./dev \) -prune \
+        -o -type d -printf '%p %M %u\n' -o -printf '%p %M %u %s %l\n' | LC_ALL=C sort)
 }
 
-# GStreamer makes this directory itself, when a program lists presets.
+# GStreamer makes these directories itself: the first for any program, the second when a program lists presets.
+cache_directory() { as_user mkdir -p /home/tester/.cache; }
 presets_directory() { as_user mkdir -p /home/tester/.local/share/gstreamer-1.0/presets; }
 
 # no_trace WAY: compares with the list that was made before.
 no_trace() {
     files >"$scratch/after"
     diff "$scratch/before" "$scratch/after" || die "$1 left this behind"
+    ! as_user gst-inspect-1.0 reactor >/dev/null 2>&1 || die "$1: the plugin is still found"
     echo "== Debian $debian: $1: removed without a trace ($(wc -l <"$scratch/before") files)"
 }
 
 way_user() {
     files >"$scratch/before"
-    timed "install.sh --user" as_user ./install.sh --user
-    play env
+    timed "install.sh --user" as_user ./install.sh --user "${given[@]}"
+    play /home/tester/.local/share/gstreamer-1.0/plugins
     timed "install.sh --uninstall" as_user ./install.sh --uninstall
     no_trace user
 }
 
 way_package() {
-    timed "build-deb.sh" as_user packaging/build-deb.sh
+    rm -rf "$directory$CHECKOUT/target/debian"
+    timed "build-deb.sh" as_user packaging/build-deb.sh "${given[@]}"
     ls -l "$directory$CHECKOUT"/target/debian/
+    timed "lintian" as_admin tests/install.sh --inside lintian
     # What it depends on stays: so that this is there before, too.
     install_package
     purge_package
     presets_directory
     files >"$scratch/before"
     timed "apt-get install" install_package
-    play env
+    dpkg-deb --contents "$directory$CHECKOUT"/target/debian/gstreamer1.0-reactor_*.deb |
+        grep libgstreactor.so
+    play /lib
     timed "apt-get purge" purge_package
     no_trace package
 }
 
 install_package() {
-    as_admin sh -c 'apt-get install -y -qq --no-install-recommends \
+    as_admin sh -c 'DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
         ./target/debian/gstreamer1.0-reactor_*.deb >/dev/null'
 }
 
-purge_package() { as_admin apt-get purge -y -qq gstreamer1.0-reactor >/dev/null; }
+purge_package() { as_admin env DEBIAN_FRONTEND=noninteractive apt-get purge -y -qq gstreamer1.0-reactor >/dev/null; }
 
 # Without optimization: what is tested is what is put where, and the other ways build a release.
 way_prefix() {
@@ -153,15 +187,26 @@ way_prefix() {
         cargo cinstall --debug --library-type=cdylib --package gst-plugin-reactor \
         --prefix="$PREFIX" --libdir="$PREFIX/lib"
     (cd "$directory$PREFIX" && find . -type f -exec ls -l {} +)
-    play env "GST_PLUGIN_PATH=$PREFIX/lib/gstreamer-1.0" \
+    play "$PREFIX/lib/gstreamer-1.0" "GST_PLUGIN_PATH=$PREFIX/lib/gstreamer-1.0" \
         "GST_PRESET_PATH=$PREFIX/share/gstreamer-1.0/presets"
     # cargo-c has no way back: in a prefix of its own, the prefix is removed.
     as_user rm -r "$PREFIX"
     no_trace prefix
 }
 
+given=()
+if [[ -n $library ]]; then
+    mkdir -p "$directory$CHECKOUT/target/given"
+    cp "$library" "$directory$CHECKOUT/target/given/libgstreactor.so"
+    given=(--library target/given/libgstreactor.so)
+fi
 timed "packages" as_admin tests/install.sh --inside prepare
 timed "local runtime" as_user examples/models/serve.sh setup
+cache_directory
+# Of a run that failed.
+purge_package 2>/dev/null || true
+rm -f "$directory$PICTURE"
+as_user ./install.sh --uninstall >/dev/null 2>&1 || true
 for way in "$@"; do
     [[ $(type -t "way_$way") == function ]] || die "no such way: $way (--help explains)"
     "way_$way"
