@@ -35,6 +35,7 @@ parse_options "$@"
 
 play_or_record
 # One picture waits, the newest: a camera is not held up.
+# drop-only: videorate would keep each picture until the next is due, and the last one past the end.
 run_pipeline "${streams[@]}" reactorsink name=s \
-    "${camera[@]}" ! queue max-size-buffers=1 leaky=downstream ! videoconvert ! videorate ! \
+    "${camera[@]}" ! queue max-size-buffers=1 leaky=downstream ! videoconvert ! videorate drop-only=true ! \
     "video/x-raw,framerate=1/$every" ! jpegenc "quality=$quality" ! "s.command_$command"

@@ -186,9 +186,6 @@ fn typed(line: &str, servers: &[Server; 2], nginx: &Nginx) -> String {
     for (text, replacement) in [
         ("http://localhost:8081", second.clone()),
         ("http://localhost:8080", first.clone()),
-        // Where a picture goes every 5 s, the end may take longer than the 10 s after which the script
-        // kills its pipeline.
-        ("--local --every 5", "--local --every 1".to_owned()),
         ("--local", format!("--local --api-url {first}")),
         ("rtmp://127.0.0.1/live/demo", nginx.rtmp("document")),
         (

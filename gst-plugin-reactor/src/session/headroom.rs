@@ -17,8 +17,9 @@ const THREADS: usize = 20;
 /// Pipes of two descriptors each. A connection with one network address takes 21
 /// descriptors, each further address one more (measured, GStreamer 1.22).
 const PIPES: usize = 16;
-/// For threads that only wait.
-const STACK: usize = 64 << 10;
+/// What GLib's threads take of the address space, which `ulimit -v` limits. Memory is
+/// only what they use of it.
+const STACK: usize = 8 << 20;
 
 /// Fails if there is no room for one more connection.
 ///
@@ -37,7 +38,8 @@ pub fn require() -> Result<(), Error> {
     try_threads().map_err(|error| {
         let text = format!(
             "this process may not start the {THREADS} threads that a connection takes: {error} \
-             (the limit is that of `ulimit -u`, or of the container's processes)"
+             (the limit is that of `ulimit -u` or of the container's processes, or of memory, \
+             `ulimit -v`)"
         );
         Error::api(Code::ResourceLimit, text)
     })
