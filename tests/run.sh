@@ -177,7 +177,7 @@ wire_v0() {
     REACTOR_TEST_WIRE=v0 in_namespace "${binaries[@]}" -- \
         --skip encoded_streams:: --skip frame_metadata:: --skip peer_servers:: \
         --skip resources::source_cycles --skip audio_video_sync:: --skip latency:: \
-        --skip resume_window::
+        --skip resume_window:: --skip hammer:: --skip players:: --skip second_client::
 }
 
 # The binaries whose tests run one at a time: they wait most of the time (0.3 of a processor).

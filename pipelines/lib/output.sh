@@ -54,7 +54,7 @@ source=() target='' bitrate=2500 framerate=30 speed_preset=veryfast size='' soun
 on_gap=hold-last-frame
 # Whether the output is encoded, whether one that is not takes --no-audio, and how many seconds the
 # pipeline has to finish after EOS.
-encodes=1 takes_sound='' eos_timeout=10
+encodes=1 takes_sound='' eos_timeout=30
 # What the positional argument is (empty: there is none), and what to ask if it is missing.
 argument=output question='where to?'
 # Whether the model is played, or recorded with --record (see `play_or_record`).

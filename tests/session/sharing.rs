@@ -376,7 +376,8 @@ fn running_local_session_is_joined_refused_or_restarted() {
         tracks.get::<gst::Structure>(name).ok()
     };
     wait_until("the video is received", TIMEOUT, || {
-        track("main_video").is_some_and(|track| track.get("paused") == Ok(false))
+        track("main_video")
+            .is_some_and(|track| track.get("paused") == Ok(false) && track.has_field("codec"))
     });
     let video = track("main_video").unwrap();
     assert_eq!(video.get::<&str>("kind").unwrap(), "video");

@@ -51,6 +51,11 @@ use statistics::ClientStatsReporter;
 /// another, and for the session itself.
 const OPEN_SESSION_LIMIT: Duration = HTTP_TIMEOUT.saturating_mul(4);
 
+/// How long taking down a connection may take on this machine, after the session was
+/// closed. A process that exits in the middle of it may wait for ever: gst_deinit()
+/// holds a lock that webrtcbin's thread needs, while it waits for that thread's tasks.
+pub(super) const TEARDOWN_LIMIT: Duration = Duration::from_secs(2);
+
 pub(super) struct Driver {
     machine: Machine,
     policy: Policy,
@@ -212,7 +217,7 @@ impl Driver {
                 }
             }
         };
-        let _ = tokio::time::timeout(self.policy.close_limit, closed).await;
+        let _ = tokio::time::timeout(TEARDOWN_LIMIT, closed).await;
     }
 
     /// Ends a session that the server opens after the driver was stopped.

@@ -192,9 +192,11 @@ impl Session {
         self.shared_session.leave(self.id);
     }
 
-    /// Blocks until everything is closed, at most for `limit`; not at all while
-    /// other elements take part.
+    /// Blocks until everything is closed: the session at most for `limit`, then the
+    /// connection for 2 s. Not at all while other elements take
+    /// part.
     pub fn wait_closed(&self, limit: Duration) -> bool {
+        let limit = limit + driver::TEARDOWN_LIMIT;
         self.shared_session.has_participants() || self.shared_session.shared.wait_closed(limit)
     }
 

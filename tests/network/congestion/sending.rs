@@ -148,7 +148,7 @@ fn assert_follows_bandwidth_limit(source_expected: &str) {
     );
     running.play();
     wait_until("growth", TIMEOUT, || bitrate(&running) > 2_000_000);
-    assert_eq!(source(&running, "video_0").unwrap(), source_expected);
+    wait_for_source(&running, source_expected);
     let Some(limit) = BandwidthLimit::new(KBITS) else {
         return;
     };
