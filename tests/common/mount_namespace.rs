@@ -5,13 +5,15 @@
 
 use std::{ffi::OsStr, process::Command};
 
+use crate::link_down::in_own_namespace;
+
 /// A program in a mount namespace of its own, in which a shell script has run before it. Nothing
 /// that the script mounts is seen elsewhere.
 ///
 /// `None` where mounting is not permitted.
 pub fn command(script: &str, program: impl AsRef<OsStr>) -> Option<Command> {
     // As netns.sh has it: whoever may make network namespaces may make these.
-    if std::env::var_os("REACTOR_TEST_NETNS").is_none() {
+    if !in_own_namespace() {
         eprintln!("not root: nothing can be mounted");
         return None;
     }

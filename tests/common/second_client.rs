@@ -3,13 +3,7 @@
 //! One of the platform's own clients in the same session, driven step by step: Python's, and that
 //! of browsers. It reports each picture that it shows.
 
-use std::{
-    collections::HashSet,
-    path::{Path, PathBuf},
-    process::Command,
-    thread,
-    time::Duration,
-};
+use std::{collections::HashSet, path::PathBuf, process::Command, thread, time::Duration};
 
 use serde_json::Value;
 
@@ -125,6 +119,5 @@ impl Drop for SecondClient {
 /// The client's JavaScript, bundled: `tests/js-client.sh` builds it.
 fn bundle() -> Option<PathBuf> {
     let file = PathBuf::from(std::env::var_os("REACTOR_JS_CLIENT")?);
-    let exists = Path::new(&file).exists();
-    exists.then_some(file)
+    file.exists().then_some(file)
 }

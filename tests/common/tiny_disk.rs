@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use crate::scratch;
+use crate::{link_down::in_own_namespace, scratch};
 
 /// A tmpfs, mounted until it is dropped.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ impl TinyDisk {
     /// `None` where mounting is not permitted. `ip netns exec`, which netns.sh runs, gives the
     /// tests a mount namespace of their own: nobody else sees the disk.
     pub fn mount(name: &str, kibibytes: u32) -> Option<Self> {
-        if std::env::var_os("REACTOR_TEST_NETNS").is_none() {
+        if !in_own_namespace() {
             eprintln!("not root: nothing can be mounted");
             return None;
         }

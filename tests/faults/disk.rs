@@ -65,7 +65,7 @@ fn script(name: &str, server: &Server, options: &[&str], target: &Path) -> Proce
     Process::start("disk", command)
 }
 
-/// The clip is whole or absent: what was there stays.
+/// clip.sh writes a whole clip or none, and leaves the file that it would have replaced.
 #[test]
 fn clip_for_full_disk_leaves_what_was_there() {
     let Some(disk) = TinyDisk::mount("disk-clip", TINY) else {

@@ -5,7 +5,7 @@
 
 use std::{process::Command, time::Duration};
 
-use reactor_tests::{TIMEOUT, process::Process, server::Server, slow};
+use reactor_tests::{TIMEOUT, link_down::in_own_namespace, process::Process, server::Server, slow};
 
 /// A limit of `prlimit`, and what an error says of it.
 struct Limit {
@@ -88,7 +88,7 @@ fn few_descriptors_or_threads_play_or_post_resource_limit() {
         false => (vec![20, 35, 60], vec![1, 26, 60]),
     };
     try_counts(&server, &DESCRIPTORS, &descriptors);
-    if std::env::var_os("REACTOR_TEST_NETNS").is_some() {
+    if in_own_namespace() {
         try_counts(&server, &THREADS, &threads);
     } else {
         eprintln!("not root: the limit of threads is not tried");

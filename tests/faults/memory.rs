@@ -28,7 +28,7 @@ fn judge(status: ExitStatus, output: &str) -> Outcome {
     match status.signal() {
         None if status.success() => Outcome::Played,
         None => {
-            // What is there and cannot be loaded is not missing.
+            // The error does not call a plugin missing that is installed and cannot be loaded.
             let is_typed = output.contains("[api:") || output.contains("[gpu:");
             assert!(is_typed, "{status}\n{output}");
             assert!(!output.contains("is not installed"), "{output}");

@@ -406,7 +406,7 @@ fn children_follow_session_to_another_model() {
     running.assert_no_error();
 }
 
-/// The arguments of a command of the successor, as it heard them.
+/// The arguments of a command that the model `successor` received, from its reply.
 fn arguments_of(reply: &gst::Structure) -> String {
     let data: Value = serde_json::from_str(reply.get::<&str>("data").unwrap()).unwrap();
     data["arguments"].as_str().unwrap().to_owned()
