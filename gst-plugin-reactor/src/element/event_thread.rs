@@ -245,8 +245,8 @@ impl<E: ElementEvent> Shared<E> {
     }
 }
 
-/// Makes the queue of an element. `handle` is called for each event while the
-/// element exists.
+/// Makes the queue of an element, which the caller keeps in its bins meanwhile.
+/// `handle` is called for each event while the element and these bins exist.
 ///
 /// # Errors
 ///
@@ -263,13 +263,15 @@ where
     // Later on there is nobody who could be told that there are no threads.
     runtime()?;
     let weak = element.downgrade();
+    let bins = WeakBins::around(element.upcast_ref());
     let handle = move |item: Item<E>, dropped: u64| {
-        let element = weak.upgrade();
         // A message goes through the bins around the element, which may be finalized
         // meanwhile: their bus holds no reference.
-        let _bins = element
-            .as_ref()
-            .map(|element| bins_around(element.upcast_ref()));
+        let held = weak.upgrade().and_then(|element| {
+            let bins = bins.hold(element.upcast_ref())?;
+            Some((element, bins))
+        });
+        let (element, _bins) = held.unzip();
         if let Some(element) = element.as_ref().filter(|_| dropped > 0) {
             let by = "the application handles them";
             errors::warn_of_dropped_messages(element.upcast_ref(), by, dropped);
@@ -287,16 +289,48 @@ where
     })))
 }
 
-fn bins_around(element: &gst::Element) -> Vec<gst::Object> {
-    std::iter::successors(element.parent(), GstObjectExt::parent).collect()
+/// The bins around an element, the innermost first.
+struct WeakBins(Vec<glib::WeakRef<gst::Object>>);
+
+impl WeakBins {
+    fn around(element: &gst::Element) -> Self {
+        Self(bins_around(element).map(|bin| bin.downgrade()).collect())
+    }
+
+    /// References to the bins, or to those where the element is now. `None` if one is
+    /// being finalized: who then asks an element for its parent gets a reference to it,
+    /// and GLib 2.74, which goes on finalizing, uses it after its end.
+    fn hold(&self, element: &gst::Element) -> Option<Vec<gst::Object>> {
+        let bins: Vec<_> = self
+            .0
+            .iter()
+            .map(glib::WeakRef::upgrade)
+            .collect::<Option<_>>()?;
+        let children = std::iter::once(element.upcast_ref()).chain(&bins);
+        let unmoved = children
+            .zip(&bins)
+            .all(|(child, bin)| child.has_as_parent(bin));
+        if unmoved && !bins.is_empty() {
+            return Some(bins);
+        }
+        Some(bins_around(element).collect())
+    }
+}
+
+fn bins_around(element: &gst::Element) -> impl Iterator<Item = gst::Object> {
+    std::iter::successors(element.parent(), GstObjectExt::parent)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use serde_json::json;
 
     use super::*;
     use crate::{platform::Code, session::MachineEvent};
+
+    const LIMIT: Duration = Duration::from_secs(30);
 
     struct TestEvent(SessionEvent);
 
@@ -351,6 +385,34 @@ mod tests {
         assert_eq!(queued[..3], ["failed", "reply", "3"]);
         assert_eq!(queued.len(), 2 + MAX_MESSAGES + 1);
         assert_eq!((state.messages, state.message_bytes), (0, 0));
+    }
+
+    #[test]
+    fn pipeline_that_is_finalized_is_left_alone() {
+        gst::init().unwrap();
+        let element = gst::ElementFactory::make("identity").build().unwrap();
+        let removed_first = gst::ElementFactory::make("identity").build().unwrap();
+        let pipeline = gst::Pipeline::new();
+        pipeline.add_many([&element, &removed_first]).unwrap();
+
+        let (sender, handled) = mpsc::channel();
+        let handle = move |_: &gst::Element, _: TestEvent| sender.send(()).unwrap();
+        let events = start(&element, handle).unwrap();
+        events.send(message(0, ""));
+        handled.recv_timeout(LIMIT).unwrap();
+
+        let (sender, removed) = mpsc::channel();
+        pipeline.connect_element_removed(move |_, removed| {
+            if *removed == removed_first {
+                events.send(message(1, ""));
+                let (replied, reply) = mpsc::channel();
+                events.reply_executor()(Box::new(move || replied.send(()).unwrap()));
+                let _ = sender.send(reply.recv_timeout(LIMIT));
+            }
+        });
+        drop(pipeline);
+        assert_eq!(removed.recv(), Ok(Ok(())));
+        assert!(handled.try_recv().is_err());
     }
 
     #[test]
