@@ -24,8 +24,9 @@ use reactor_tests::{
     server::Server,
 };
 
-/// How long a user may wait after Ctrl-C.
-const LIMIT: Duration = Duration::from_secs(5);
+/// How long a user may wait after Ctrl-C: `close-timeout` (2 s) and what the connection may
+/// take to be taken down (6 s), where others want the processors, and the time to exit.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// $ stands for the properties of the server.
 const LINES: [&str; 10] = [

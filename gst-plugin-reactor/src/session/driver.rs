@@ -52,9 +52,11 @@ use statistics::ClientStatsReporter;
 const OPEN_SESSION_LIMIT: Duration = HTTP_TIMEOUT.saturating_mul(4);
 
 /// How long taking down a connection may take on this machine, after the session was
-/// closed. A process that exits in the middle of it may wait for ever: gst_deinit()
-/// holds a lock that webrtcbin's thread needs, while it waits for that thread's tasks.
-pub(super) const TEARDOWN_LIMIT: Duration = Duration::from_secs(2);
+/// closed. While it is being made, webrtcbin waits for the key that the DTLS element
+/// generates: 50 to 500 ms, and over 5 s where others want the processors. A process
+/// that exits in the middle of it may wait for ever: gst_deinit() holds a lock that
+/// webrtcbin's thread needs, while it waits for that thread's tasks.
+pub(super) const TEARDOWN_LIMIT: Duration = Duration::from_secs(6);
 
 pub(super) struct Driver {
     machine: Machine,
@@ -202,18 +204,19 @@ impl Driver {
         }
     }
 
-    /// Waits until all transports have closed: a process must not exit while one
-    /// is being taken down.
+    /// Waits until all transports have closed, the last one too, for which the machine
+    /// waits no longer than for the server: a process must not exit while one is being
+    /// taken down.
     async fn wait_for_transports(&mut self, receiver: &mut mpsc::UnboundedReceiver<DriverMessage>) {
+        let mut closing = self.closing_transports + u32::from(!self.transport_closed);
         let closed = async {
-            while self.closing_transports > 0
+            while closing > 0
                 && let Some(message) = receiver.recv().await
             {
-                if let DriverMessage::Transport(generation, report) = message
-                    && generation != self.generation
+                if let DriverMessage::Transport(_, report) = message
                     && matches!(report, TransportReport::Input(Input::TransportClosed))
                 {
-                    self.closing_transports -= 1;
+                    closing -= 1;
                 }
             }
         };

@@ -193,8 +193,7 @@ impl Session {
     }
 
     /// Blocks until everything is closed: the session at most for `limit`, then the
-    /// connection for 2 s. Not at all while other elements take
-    /// part.
+    /// connection for 6 s. Not at all while other elements take part.
     pub fn wait_closed(&self, limit: Duration) -> bool {
         let limit = limit + driver::TEARDOWN_LIMIT;
         self.shared_session.has_participants() || self.shared_session.shared.wait_closed(limit)
