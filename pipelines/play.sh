@@ -42,8 +42,9 @@ else
     play_or_record
 fi
 if [[ $messages == print ]]; then
-    # Through a pipe: fdsink goes to the beginning of what can be rewound, such as a file.
-    exec 5> >(exec cat)
+    # Through a pipe: fdsink goes to the beginning of what can be rewound, such as a file. Ctrl-C is
+    # for the pipeline, which may still have a message.
+    exec 5> >(trap '' INT && exec cat)
     streams+=(r.messages ! fdsink fd=5 sync=false async=false)
 fi
 case $lines in

@@ -197,7 +197,8 @@ fn servers_get_bumper_of_a_file_and_then_the_model() {
     red_picture(&picture);
     let rtmp = nginx.rtmp("bumper");
     let srt = format!("srt://127.0.0.1:{}", free_port());
-    let listener = format!("{srt}?mode=listener");
+    // In microseconds. Of the default, 120 ms, a busy machine is late, and what is late is dropped.
+    let listener = format!("{srt}?mode=listener&latency=3000000");
     for (mixer, target, watched, file) in [
         ("mix", &rtmp, &rtmp, "seen.flv"),
         ("switch", &srt, &listener, "seen.ts"),

@@ -234,11 +234,12 @@ fn wrong_input_says_what_to_do() {
 }
 
 /// Receives by SRT for three seconds, into a file.
+/// `url` has a query. The latency is in microseconds: what a busy machine sends later is dropped.
 fn receive_srt(url: &str, file: &Path) -> Process {
     let mut ffmpeg = Command::new("ffmpeg");
-    ffmpeg.args([
-        "-nostdin", "-v", "fatal", "-i", url, "-t", "3", "-c", "copy",
-    ]);
+    let url = format!("{url}&latency=3000000");
+    ffmpeg.args(["-nostdin", "-v", "fatal", "-i", &url]);
+    ffmpeg.args(["-t", "3", "-c", "copy"]);
     Process::start("srt-viewer", {
         ffmpeg.arg(file);
         ffmpeg

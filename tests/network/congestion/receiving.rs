@@ -78,12 +78,12 @@ fn link_narrower_than_video_shows_pictures() {
     running.assert_no_error();
 }
 
-/// What a quarter of the first frames are younger than, in milliseconds: in a queue that stands,
-/// all are old; where the machine is busy, some are.
-fn quartile_age(reader: &FrameReader, frames: usize) -> u128 {
+/// What one in twenty of the first frames is younger than, in milliseconds: in a queue that stands,
+/// all are old; where the machine is busy, most are.
+fn least_age(reader: &FrameReader, frames: usize) -> u128 {
     let mut ages: Vec<_> = reader.frames()[..frames].iter().map(Frame::age).collect();
     ages.sort_unstable();
-    ages[frames / 4].as_millis()
+    ages[frames / 20].as_millis()
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn bound_within_narrow_link_shows_pictures_without_delay() {
     reader.wait_for(60, TIMEOUT);
     // 20 ms. Where the server probes the path with 10 Mbit/s at the start, these frames wait for
     // 0.3 to 0.6 s.
-    let age = quartile_age(&reader, 60);
+    let age = least_age(&reader, 60);
     assert!(age < 250, "{age} ms");
     running.assert_no_error();
 }
@@ -275,7 +275,7 @@ fn link_narrow_from_the_start_is_bounded_before_pictures() {
     assert!(reconnects(&running) >= 1);
     // 20 ms, 270 to 590 ms seen on a machine that is too busy. Without a bound, the first second's
     // pictures wait for 0.3 s, and none follow.
-    let age = quartile_age(&reader, 90);
+    let age = least_age(&reader, 90);
     assert!(age < 1000, "{age} ms");
     let gap = longest_gap(&reader.frames());
     assert!(gap < 3.0, "{gap} s without a picture");
