@@ -123,7 +123,7 @@ impl Gate {
     /// Has a live stream ask for no allocation while the sink does not play. The queue
     /// passes that query in its turn, which comes when the sink plays: a camera whose
     /// format changes would wait, and with it whoever stops it.
-    pub fn refuse_to_wait(&self, pad: &gst::GhostPad, sink: &gst_app::AppSink) {
+    pub fn drop_early_allocation_queries(&self, pad: &gst::GhostPad, sink: &gst_app::AppSink) {
         let Some(entry) = self.queue.static_pad("sink") else {
             return;
         };

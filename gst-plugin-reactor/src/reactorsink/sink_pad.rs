@@ -84,7 +84,7 @@ impl SinkPad {
         gate.queue.link(&sink)?;
         pad.set_target(gate.queue.static_pad("sink").as_ref())?;
         gate.follow_liveness(&pad, &sink);
-        gate.refuse_to_wait(&pad, &sink);
+        gate.drop_early_allocation_queries(&pad, &sink);
         for element in [sink.upcast_ref(), &gate.queue] {
             element.sync_state_with_parent()?;
         }
