@@ -3,7 +3,13 @@
 //! Tests of `pipelines/bumper.sh`. Its recording must show the bumper's picture, and hold the bumper's
 //! tone, while the model waits for a GPU and while the model's packets are lost.
 
-use std::{fs, path::Path, process::Command, thread, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::Duration,
+};
 
 use reactor_coordinator::{Coordinator, CoordinatorSettings, GpuWait};
 use reactor_tests::{
@@ -48,6 +54,10 @@ fn sequence(file: &Path) -> Vec<(Shown, usize)> {
     assert_eq!(codes.len(), colours.len());
     let mut sequence: Vec<(Shown, usize)> = Vec::new();
     for (code, [red, green, blue]) in codes.into_iter().zip(colours) {
+        // The server begins with a black one if the model has none yet (runtime 3.10.0).
+        if code.is_none() && red.max(green).max(blue) < 20 {
+            continue;
+        }
         let is_red = red > 200 && green < 60 && blue < 60;
         assert!(code.is_some() != is_red, "{code:?} {red} {green} {blue}");
         let shown = if is_red { Shown::Bumper } else { Shown::Model };
@@ -69,6 +79,18 @@ pub(crate) fn record_more(file: &Path, process: &mut Process) {
             length() > before
         });
     }
+}
+
+/// A copy of a recording without its last half second.
+fn without_end(file: &Path) -> PathBuf {
+    let packets = media::packets(file, "v");
+    let [first, last] = [packets.first(), packets.last()].map(|packet| packet.unwrap().begin);
+    let copy = file.with_extension("whole.ts");
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-nostdin", "-v", "fatal", "-i"]).arg(file);
+    ffmpeg.args(["-t", &(last - first - 0.5).to_string(), "-c", "copy"]);
+    assert!(ffmpeg.arg(&copy).status().unwrap().success());
+    copy
 }
 
 /// A red picture.
@@ -197,8 +219,7 @@ fn servers_get_bumper_of_a_file_and_then_the_model() {
     red_picture(&picture);
     let rtmp = nginx.rtmp("bumper");
     let srt = format!("srt://127.0.0.1:{}", free_port());
-    // In microseconds. Of the default, 120 ms, a busy machine is late, and what is late is dropped.
-    let listener = format!("{srt}?mode=listener&latency=3000000");
+    let listener = format!("{srt}?mode=listener");
     for (mixer, target, watched, file) in [
         ("mix", &rtmp, &rtmp, "seen.flv"),
         ("switch", &srt, &listener, "seen.ts"),
@@ -226,6 +247,12 @@ fn servers_get_bumper_of_a_file_and_then_the_model() {
             }
         });
         wait_closed(&coordinator, TIMEOUT);
+        // srtsink drops what it has not sent when EOS comes, in the middle of a picture.
+        let file = if target == &srt {
+            without_end(&file)
+        } else {
+            file
+        };
         media::assert_decodes(&file);
         let mut sequence = sequence(&file);
         // The model may end before the bumper does.
