@@ -6,7 +6,7 @@ use std::{process::Command, time::Duration};
 
 use reactor_tests::{TIMEOUT, process::Process};
 
-const SECONDS: u64 = 25;
+const SECONDS: u64 = 60;
 
 #[test]
 fn random_steps_hang_and_leave_nothing() {
