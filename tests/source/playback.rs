@@ -11,7 +11,7 @@ use gst::prelude::*;
 use reactor_tests::{
     TIMEOUT,
     audio::{self, AudioRecorder},
-    frames::{FrameReader, assert_nearly_contiguous},
+    frames::{Frame, FrameReader, assert_nearly_contiguous},
     media, official_client,
     pipeline::{TestPipeline, status, wait_for_status, wait_until},
     server::Server,
@@ -25,12 +25,16 @@ fn parse(server: &Server, rest: &str) -> TestPipeline {
     ))
 }
 
-/// The number of units that a pad has received, from the `stats` property.
-fn received(running: &TestPipeline, pad: &str) -> u64 {
+/// How many units of a pad were `received` or `dropped`, from the `stats` property.
+fn units(running: &TestPipeline, pad: &str, which: &str) -> u64 {
     let stats: gst::Structure = running.by_name("r").property("stats");
-    stats.get::<gst::Structure>(pad).map_or(0, |of_pad| {
-        of_pad.get("received").expect("a number of units")
-    })
+    stats
+        .get::<gst::Structure>(pad)
+        .map_or(0, |of_pad| of_pad.get(which).expect("a number of units"))
+}
+
+fn received(running: &TestPipeline, pad: &str) -> u64 {
+    units(running, pad, "received")
 }
 
 #[test]
@@ -222,6 +226,35 @@ fn resolution_change_loses_no_frame() {
     let mut seen: Vec<_> = frames.iter().map(|f| (f.width, f.height)).collect();
     seen.dedup();
     assert_eq!(seen, [(640, 360), (800, 450), (320, 240), (640, 360)]);
+}
+
+/// What follows takes nothing for so long that pictures are dropped, a keyframe among them: as one
+/// that is too slow does.
+#[test]
+fn picture_returns_after_downstream_was_blocked() {
+    let server = Server::playground();
+    let running = parse(&server, "! identity name=i ! fakesink sync=false");
+    let reader = FrameReader::watch(&running.pad("i", "src"));
+    running.play();
+    reader.wait_for(30, TIMEOUT);
+    let entry = running.pad("i", "sink");
+    let mask = gst::PadProbeType::BLOCK | gst::PadProbeType::BUFFER;
+    let block = entry
+        .add_probe(mask, |_, _| gst::PadProbeReturn::Ok)
+        .unwrap();
+    wait_until("pictures are dropped", TIMEOUT, || {
+        units(&running, "video_main_video", "dropped") > 150
+    });
+    let waited = reader.len();
+    entry.remove_probe(block);
+    // The last one of those that waited is 5 s old.
+    wait_until("a new picture", TIMEOUT, || {
+        let last = reader.frames()[waited..].last().map(Frame::age);
+        last.is_some_and(|age| age < Duration::from_secs(3))
+    });
+    reader.wait_for(reader.len() + 60, TIMEOUT);
+    assert_eq!(reader.unreadable(), 0);
+    running.assert_no_error();
 }
 
 #[test]
