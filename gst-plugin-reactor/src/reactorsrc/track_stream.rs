@@ -107,8 +107,6 @@ struct StreamState {
     discont: bool,
     /// Units were lost: nothing can be decoded before the next keyframe.
     needs_keyframe: bool,
-    /// One was requested since the last unit was dropped, so there is room for it.
-    keyframe_requested: bool,
     frame_rate: Option<NominalRate>,
     rate_meter: RateMeter,
 }
@@ -327,13 +325,11 @@ impl TrackStream {
         self.counters.count_dropped();
     }
 
-    /// Drops a unit, and so all that depend on it. The keyframe is requested when
-    /// there is room for it: one that came now would be dropped, too, and the server
-    /// sends none by itself.
+    /// Drops a unit, and so all that depend on it. No keyframe is requested: one that
+    /// came now would be dropped, too.
     fn drop_until_keyframe(&self, state: &mut StreamState) {
         self.count_dropped();
         state.needs_keyframe = true;
-        state.keyframe_requested = false;
     }
 
     fn push(&self, state: &mut StreamState, unit: MediaUnit) {
@@ -350,9 +346,9 @@ impl TrackStream {
             return self.drop_until_keyframe(state);
         }
         if !state.is_decodable(&unit) {
-            if !std::mem::replace(&mut state.keyframe_requested, true) {
-                self.request_keyframe();
-            }
+            // Again and again, since requests may be lost, and the server sends no keyframe
+            // by itself; `keyframe_requests` sends them no more often than is useful.
+            self.request_keyframe();
             return self.count_dropped();
         }
         let mut running_time = |time| state.clock_bridge.running_time(&element, time);
