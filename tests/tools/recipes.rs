@@ -177,7 +177,7 @@ fn camera_is_reference_image(server: &Server, scrap: &TempDirectory) {
     // The middle of the right third.
     let colours = media::colours(&file, [480, 130, 120, 80]);
     let red = |[r, g, b]: &[u8; 3]| *r > 200 && *g < 60 && *b < 60;
-    assert!(!red(&colours[0]), "{colours:?}");
+    // The model has nothing red by itself; the image may be there before the first picture.
     let first = colours.iter().position(red).expect("the image");
     assert!(colours[first..].iter().all(red), "{colours:?}");
 }
