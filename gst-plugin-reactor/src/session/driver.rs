@@ -76,10 +76,8 @@ pub(super) struct Driver {
     transport: Transport,
     /// The number of the transport; reports of earlier ones are ignored.
     generation: u64,
-    /// The transport has closed.
-    transport_closed: bool,
-    /// The number of earlier transports that have not closed yet.
-    closing_transports: u32,
+    /// How many transports, with the present one, have not closed yet.
+    open_transports: u32,
     transport_config: TransportConfig,
     participants: Participants,
     queued_commands: mpsc::UnboundedSender<QueuedCommand>,
@@ -134,8 +132,7 @@ impl Driver {
             opening_session: false,
             transport,
             generation: 0,
-            transport_closed: false,
-            closing_transports: 0,
+            open_transports: 1,
             transport_config,
             participants,
             queued_commands,
@@ -208,15 +205,14 @@ impl Driver {
     /// waits no longer than for the server: a process must not exit while one is being
     /// taken down.
     async fn wait_for_transports(&mut self, receiver: &mut mpsc::UnboundedReceiver<DriverMessage>) {
-        let mut closing = self.closing_transports + u32::from(!self.transport_closed);
         let closed = async {
-            while closing > 0
+            while self.open_transports > 0
                 && let Some(message) = receiver.recv().await
             {
                 if let DriverMessage::Transport(_, report) = message
                     && matches!(report, TransportReport::Input(Input::TransportClosed))
                 {
-                    closing -= 1;
+                    self.open_transports -= 1;
                 }
             }
         };
@@ -308,7 +304,7 @@ impl Driver {
                 self.handle_report(report);
             }
             DriverMessage::Transport(_, TransportReport::Input(Input::TransportClosed)) => {
-                self.closing_transports -= 1;
+                self.open_transports -= 1;
             }
             DriverMessage::Transport(..) => {}
         }
@@ -317,7 +313,7 @@ impl Driver {
     fn handle_report(&mut self, report: TransportReport) {
         match report {
             TransportReport::Input(input) => {
-                self.transport_closed |= matches!(input, Input::TransportClosed);
+                self.open_transports -= u32::from(matches!(input, Input::TransportClosed));
                 self.handle_input(input);
             }
             TransportReport::KeyframeRequested(track) => self.participants.request_keyframe(&track),
@@ -476,8 +472,7 @@ impl Driver {
             match transport {
                 Ok(transport) => {
                     self.transport = transport;
-                    self.closing_transports +=
-                        u32::from(!std::mem::take(&mut self.transport_closed));
+                    self.open_transports += 1;
                 }
                 Err(error) => return self.defer(Input::OfferCreated(Err(error))),
             }
