@@ -228,8 +228,8 @@ fn resolution_change_loses_no_frame() {
     assert_eq!(seen, [(640, 360), (800, 450), (320, 240), (640, 360)]);
 }
 
-/// What follows takes nothing for so long that pictures are dropped, a keyframe among them: as one
-/// that is too slow does.
+/// A blocked pad stands for elements that are too slow: after 10 s the source drops pictures, and
+/// after the block ends it needs a new keyframe.
 #[test]
 fn picture_returns_after_downstream_was_blocked() {
     let server = Server::playground();
