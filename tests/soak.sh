@@ -23,8 +23,7 @@ export REACTOR_SERVE=${REACTOR_SERVE:-$root/examples/models/serve.sh}
 "$REACTOR_SERVE" setup --bench
 python=$("$REACTOR_SERVE" python --bench)
 "$python" -m pip install --quiet -r tests/bench/requirements-plots.txt
-# shellcheck disable=SC2086
-cargo build $TEST_BUILD
+REACTOR_BUILD=$TEST_BUILD build_plugin
 target=${CARGO_TARGET_DIR:-$root/target}
 csv=${2:-$target/tmp/soak.csv}
 mkdir -p "$(dirname "$csv")"

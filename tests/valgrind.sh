@@ -40,6 +40,5 @@ fi
 # shellcheck disable=SC2086
 need_packages $BUILD_PACKAGES $RUN_PACKAGES $TEST_PACKAGES valgrind
 "$serve" setup
-# shellcheck disable=SC2086
-cargo build $TEST_BUILD
+REACTOR_BUILD=$TEST_BUILD build_plugin
 tests/netns.sh tests/valgrind.sh --in-namespace

@@ -43,6 +43,15 @@ pub fn descriptor_kinds() -> BTreeMap<String, usize> {
     kinds
 }
 
+/// The number of this process's threads of this name (at most 15 characters).
+pub fn threads_named(name: &str) -> usize {
+    let threads = fs::read_dir("/proc/self/task").into_iter().flatten();
+    // One that has ended meanwhile has no name.
+    let names =
+        threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("comm")).ok());
+    names.filter(|comm| comm.trim_end() == name).count()
+}
+
 fn entries(directory: &str) -> usize {
     fs::read_dir(directory).map_or(0, Iterator::count)
 }

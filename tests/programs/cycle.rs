@@ -3,11 +3,13 @@
 //! Starts and stops a reactorsrc many times in one process. Prints, after each cycle, one line of
 //! JSON with the threads, descriptors and memory of the process.
 //!
-//!     reactor-cycle URL COUNT [camera|filter|together] [READY]
+//!     reactor-cycle URL COUNT [camera|filter|together|early] [READY]
 //!
 //! With `camera` there is a reactorsink as well, with `filter` a reactorfilter instead and a
 //! reactorclip, whose clip is then saved again by its URL. With `together` each receives the video alone, and
-//! none is stopped before the last has started.
+//! none is stopped before the last has started. With `early` each is stopped as soon as its
+//! connection is being made, and `connections` are those that are still there when READY -> NULL
+//! has returned.
 //!
 //! READY is the time in seconds that each pipeline stays in READY: what the first connection of a
 //! process needs is made then, which takes long under valgrind.
@@ -23,17 +25,24 @@ use reactor_tests::{
     clips::save_again,
     frames::FrameReader,
     pipeline::{TestPipeline, wait_until},
-    resources::ProcessResources,
+    resources::{ProcessResources, threads_named},
 };
 
 const FRAMES: usize = 5;
 /// Under valgrind all takes 50 times as long.
 const TIMEOUT: Duration = Duration::from_secs(120);
 const SETTLE: Duration = Duration::from_millis(200);
+/// The plugin's thread that makes a connection and takes it down.
+const CONNECTION: &str = "reactor-peer";
+/// After this, GStreamer 1.22 is making the key of a process's first connection, which then takes
+/// 0.9 s and more to close.
+const KEY_BEGUN: Duration = Duration::from_millis(200);
+/// A thread that has closed its connection has this long to exit, which takes up to 3 ms.
+const THREAD_EXIT: Duration = Duration::from_millis(250);
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let usage = "usage: reactor-cycle URL COUNT [camera|filter|together] [READY]";
+    let usage = "usage: reactor-cycle URL COUNT [camera|filter|together|early] [READY]";
     let url = arguments.next().expect(usage);
     let count: u32 = arguments.next().map_or(20, |n| n.parse().expect(usage));
     let mode = arguments.next();
@@ -41,7 +50,12 @@ fn main() {
     let ready = Duration::from_secs(ready);
     let mut together = Vec::new();
     for cycle in 1..=count {
+        let mut connections = None;
         let held = match mode.as_deref() {
+            Some("early") => {
+                connections = Some(stop_early(&url, ready));
+                settled(1)
+            }
             Some("together") => {
                 together.push(start(&url, ready));
                 settled(5)
@@ -63,6 +77,7 @@ fn main() {
                 "descriptors": held.descriptors,
                 "rss_kib": held.rss_kib,
                 "heap_kib": held.heap_kib,
+                "connections": connections,
             })
         );
     }
@@ -94,6 +109,19 @@ fn start(url: &str, ready: Duration) -> TestPipeline {
     play(&running, ready);
     reader.wait_for(FRAMES, TIMEOUT);
     running
+}
+
+/// Returns how many connections there are once the pipeline has stopped.
+fn stop_early(url: &str, ready: Duration) -> usize {
+    let running = TestPipeline::parse(&format!(
+        "reactorsrc local=true api-url={url} close-timeout=0 ! fakesink sync=false"
+    ));
+    play(&running, ready);
+    wait_until("a connection", TIMEOUT, || threads_named(CONNECTION) > 0);
+    std::thread::sleep(KEY_BEGUN);
+    end(&running);
+    std::thread::sleep(THREAD_EXIT);
+    threads_named(CONNECTION)
 }
 
 fn once(url: &str, camera: bool, ready: Duration) {

@@ -31,6 +31,8 @@ struct Cycle {
     descriptors: usize,
     heap_kib: f64,
     rss_kib: f64,
+    /// Those left after READY -> NULL, where that was asked for.
+    connections: Option<usize>,
 }
 
 /// Runs `reactor-cycle` with these further arguments; returns its figures and its log.
@@ -100,6 +102,15 @@ fn connections_cost_few_threads() {
     assert!(first <= 22, "{first} threads for one connection");
     let further = (cycles[2].threads - first).div_ceil(2);
     assert!(further <= 15, "{further} threads for each further one");
+}
+
+/// A process may exit once READY -> NULL has returned: OpenSSL does not outlive exit handlers that
+/// run beside it.
+#[test]
+fn connection_has_ended_when_pipeline_has_stopped() {
+    let (cycles, _) = run(2, &["early"], &[]);
+    let left: Vec<_> = cycles.iter().map(|cycle| cycle.connections).collect();
+    assert_eq!(left, [Some(0); 2], "connections after READY -> NULL");
 }
 
 #[test]
