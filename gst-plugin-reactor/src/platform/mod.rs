@@ -28,7 +28,7 @@ pub mod signaling;
 pub mod track;
 pub mod trailer;
 pub mod upload;
-mod url_policy;
+pub mod url_policy;
 pub mod wire;
 
 pub use error::{Code, Error, ErrorClass, Failure};

@@ -66,7 +66,7 @@ pub(super) fn replace_origin(url: &mut Url, base: &Url) -> Result<(), ()> {
 }
 
 /// Whether a URL certainly names this machine.
-fn is_this_machine(url: &Url) -> bool {
+pub fn is_this_machine(url: &Url) -> bool {
     let own = |ip: IpAddr| {
         let ip = ip.to_canonical();
         ip.is_loopback() || ip.is_unspecified()

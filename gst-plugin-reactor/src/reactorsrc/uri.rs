@@ -11,7 +11,10 @@ use strsim::levenshtein;
 use url::Url;
 
 use super::{decode_chain::OutputFormat, imp::ReactorSrc};
-use crate::element::lock;
+use crate::{
+    element::lock,
+    platform::{commands::ModelCommand, url_policy},
+};
 
 const CLOUD: &str = "reactor";
 const LOCAL_HTTP: &str = "reactor+http";
@@ -19,6 +22,8 @@ const LOCAL_HTTPS: &str = "reactor+https";
 /// What a URI may begin with.
 pub const PROTOCOLS: [&str; 3] = [CLOUD, LOCAL_HTTP, LOCAL_HTTPS];
 
+/// The properties that take the name of a file instead of their value.
+const FILE_PROPERTIES: [&str; 3] = ["commands", "arguments", "navigation"];
 /// Parts of names of secrets, for a query that says what no property is called.
 const SECRET_WORDS: [&str; 6] = ["key", "token", "secret", "password", "auth", "jwt"];
 /// At most this many letters of a name may be wrong to be taken for another.
@@ -53,9 +58,34 @@ fn parse(uri: &str) -> Result<Assignments, String> {
         if assignments.iter().any(|(other, _)| *other == name) {
             return Err(format!("the URI says more than once what '{name}' is"));
         }
-        assignments.push((name, decode(value)?));
+        let value = decode(value)?;
+        refuse_untrusted(&name, &value)?;
+        assignments.push((name, value));
     }
     Ok(assignments)
+}
+
+/// A URI may come from a link or a playlist: it names no file of this machine, which
+/// the server that it names would get, and no server that would get the key or token
+/// of the environment.
+fn refuse_untrusted(name: &str, value: &str) -> Result<(), String> {
+    let names_file = FILE_PROPERTIES.contains(&name) && value.trim_start().starts_with('@');
+    let uploads_file = name == "commands"
+        && ModelCommand::parse_list(value)
+            .is_ok_and(|commands| commands.iter().any(|command| !command.files.is_empty()));
+    if names_file || uploads_file {
+        return Err(format!(
+            "'{name}' in a URI names no file: set the property of the element"
+        ));
+    }
+    if name == "api-url" && !Url::parse(value).is_ok_and(|url| url_policy::is_this_machine(&url)) {
+        return Err(
+            "'api-url' in a URI is an address of this machine: another server would get the key. \
+             Set the property of the element"
+                .into(),
+        );
+    }
+    Ok(())
 }
 
 fn parse_model(location: &str) -> Result<Assignments, String> {
@@ -312,6 +342,21 @@ mod tests {
             ("reactor://%ff", "UTF-8"),
             ("reactor://%00", "zero byte"),
             ("reactor://m?commands=[%00]", "zero byte"),
+            ("reactor+http://h?commands=@/etc/hostname", "names no file"),
+            ("reactor+http://h?arguments=%20@a.json", "names no file"),
+            ("reactor+http://h?navigation=@a.json", "names no file"),
+            (
+                "reactor+http://h?commands=[{x:{f:'@file:/etc/hostname'}}]",
+                "names no file",
+            ),
+            (
+                "reactor+http://h?commands={x:{f:'\\u0040file:/etc/hostname'}}",
+                "names no file",
+            ),
+            ("reactor://m?api-url=https://h.example", "of this machine"),
+            ("reactor://m?api-url=http://localhost.h", "of this machine"),
+            ("reactor+http://h?api-url=https://h", "more than once"),
+            ("reactor+http://h?local=false", "more than once"),
         ] {
             let error = set(uri).unwrap_err();
             assert!(error.contains(why), "{uri}: {error}");
