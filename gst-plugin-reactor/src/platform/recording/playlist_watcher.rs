@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Mutex, watch},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -53,12 +53,21 @@ impl PlaylistWatcher {
     }
 
     /// Reloads the playlist, unless that has been done since `version`.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::ClipNotReady`] when that takes too long, even if a byte comes now and then.
     pub(super) async fn reload(&self, version: u64) -> Result<(), Error> {
         let _reloading = self.reloading.lock().await;
         let old = self.newest();
         if old.version > version {
             return Ok(());
         }
+        let reloaded = timeout(self.loader.limits.stall, self.load_next(&old)).await;
+        reloaded.unwrap_or_else(|_| Err(self.stalled()))
+    }
+
+    async fn load_next(&self, old: &PlaylistVersion) -> Result<(), Error> {
         for _ in 0..self.loader.limits.tries {
             let playlist = match self.loader.load().await? {
                 PlaylistResponse::Ready(playlist) => playlist,
@@ -95,11 +104,7 @@ impl PlaylistWatcher {
                 return Ok(());
             }
             if last_growth.elapsed() >= self.loader.limits.stall {
-                let message = format!(
-                    "the playlist {} does not grow any more, but is not complete; does the model still produce anything?",
-                    self.loader.location.display_url()
-                );
-                return Err(clip_error(Code::ClipNotReady, message));
+                return Err(self.stalled());
             }
             sleep(self.reload_interval(playlist.target_duration, grew)).await;
             self.reload(version).await?;
@@ -108,6 +113,14 @@ impl PlaylistWatcher {
                 last_growth = Instant::now();
             }
         }
+    }
+
+    fn stalled(&self) -> Error {
+        let message = format!(
+            "the playlist {} does not grow any more, but is not complete; does the model still produce anything?",
+            self.loader.location.display_url()
+        );
+        clip_error(Code::ClipNotReady, message)
     }
 
     /// RFC 8216, section 6.3.4: the target duration, or half of it if the last

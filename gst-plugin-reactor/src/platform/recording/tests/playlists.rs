@@ -208,6 +208,26 @@ async fn playlist_stalled_fails_after_known_segments() {
 }
 
 #[tokio::test]
+async fn growing_playlist_that_drips_fails_after_known_segments() {
+    let drip = Duration::from_millis(100);
+    let server = server(move |n| match n {
+        0 => Answer::new(200, open_playlist("init", ["a", "b"])),
+        _ => Answer::new(200, vec![b'#'; 60_000]).paced(1, drip),
+    })
+    .await;
+    let limits = DownloadLimits {
+        stall: Duration::from_millis(300),
+        ..quick()
+    };
+    let begin = std::time::Instant::now();
+    let (events, error) = all(server.playlist(), limits).await;
+    assert_eq!(segments_of(events).len(), 3);
+    let error = error.unwrap();
+    assert_eq!(error.code, Code::ClipNotReady, "{error}");
+    assert!(begin.elapsed() < 10 * SECOND, "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
 async fn playlist_changing_earlier_entries_is_refused() {
     for (text, says) in [
         (playlist("init", ["a"]), "takes back"),
