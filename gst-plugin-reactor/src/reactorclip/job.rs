@@ -289,7 +289,11 @@ impl ClipWorker {
         loop {
             let sender = self.sender.clone();
             let events = Box::new(move |event| {
-                let _ = sender.send(JobEvent::Session(event));
+                // Nothing reads while downstream is not ready for data, and a model may
+                // send messages all the time.
+                if counts(&event) {
+                    let _ = sender.send(JobEvent::Session(event));
+                }
             });
             let participant = Participant {
                 element: self.config.element.clone(),
@@ -474,6 +478,22 @@ impl ClipWorker {
     }
 }
 
+/// Whether an event of the session matters to a clip.
+fn counts(event: &SessionEvent) -> bool {
+    match event {
+        SessionEvent::MediaParticipantsLeft => true,
+        SessionEvent::Machine(event) => matches!(
+            **event,
+            MachineEvent::Status(_)
+                | MachineEvent::Interrupted(_)
+                | MachineEvent::Ended { .. }
+                | MachineEvent::Closed
+                | MachineEvent::Failed(_)
+        ),
+        _ => false,
+    }
+}
+
 fn expect_clip(result: Result<ServerMessage, Error>) -> Result<Clip, Error> {
     match result? {
         ServerMessage::ClipReady(clip) => Ok(clip),
@@ -486,4 +506,23 @@ fn expect_clip(result: Result<ServerMessage, Error>) -> Result<Clip, Error> {
 
 fn aborted() -> Error {
     Error::api(Code::Aborted, "cancelled")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_events_that_matter_are_queued() {
+        let machine = |event| SessionEvent::Machine(Box::new(event));
+        assert!(counts(&machine(MachineEvent::Status(Status::Ready))));
+        assert!(counts(&machine(MachineEvent::Interrupted(None))));
+        assert!(counts(&SessionEvent::MediaParticipantsLeft));
+        let message = MachineEvent::Message {
+            name: "tick".into(),
+            data: serde_json::Value::Null,
+        };
+        assert!(!counts(&machine(message)));
+        assert!(!counts(&SessionEvent::Tracks(Vec::new())));
+    }
 }
