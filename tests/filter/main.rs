@@ -3,14 +3,17 @@
 //! `reactorfilter` against the real local runtime. That a clip can be requested from a pipeline with
 //! a filter is tested with `reactorclip` (`clip`).
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use gst::prelude::*;
 use reactor_tests::{
     TIMEOUT, media,
     pipeline::{TestPipeline, is_v0, wait_for_status, wait_until},
     scratch::TempFile,
-    server::Server,
+    server::{Server, free_port},
 };
 
 #[test]
@@ -197,6 +200,21 @@ fn end_of_video_ends_commands() {
     later.unwrap().push_buffer(buffer).unwrap();
     running.play();
     running.wait_eos(TIMEOUT);
+    running.stop();
+}
+
+/// Both elements inside lose the session.
+#[test]
+fn failed_session_is_one_error() {
+    let running = TestPipeline::launch(&format!(
+        "videotestsrc is-live=true \
+         ! reactorfilter local=true api-url=http://127.0.0.1:{} ! fakesink",
+        free_port()
+    ));
+    running.wait_error(TIMEOUT);
+    // The other element's would follow at once.
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(running.pop_error().is_none());
     running.stop();
 }
 

@@ -46,11 +46,17 @@ impl SessionMembership {
             return None;
         }
         match event {
-            MachineEvent::Status(status) => state.publish_status(element, status.into()),
-            MachineEvent::SessionId(id) => state.publish_session_id(element, id),
-            MachineEvent::Described(descriptor) => state.publish_description(element, &descriptor),
-            MachineEvent::SessionExpiration(at) => state.publish_session_expiration(element, at),
-            MachineEvent::Tracks(tracks) => state.publish_tracks(element, &tracks),
+            MachineEvent::Status(status) => {
+                state.publish_status(element, generation, status.into())
+            }
+            MachineEvent::SessionId(id) => state.publish_session_id(element, generation, id),
+            MachineEvent::Described(descriptor) => {
+                state.publish_description(element, generation, &descriptor)
+            }
+            MachineEvent::SessionExpiration(at) => {
+                state.publish_session_expiration(element, generation, at)
+            }
+            MachineEvent::Tracks(tracks) => state.publish_tracks(element, generation, &tracks),
             MachineEvent::Warning(error) if !current => {
                 gst::warning!(CAT, obj = element, "{error}");
             }

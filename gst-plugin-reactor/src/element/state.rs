@@ -51,7 +51,12 @@ pub struct PublishedProperties {
     pub session_expiration: Option<f64>,
     pub tracks: Option<gst::Structure>,
     pub last_error: Option<gst::Structure>,
+    /// Events of generations before this one change nothing.
+    forgotten: u64,
 }
+
+/// The property that has a signal as well.
+const EXPIRATION: &str = "session-expiration";
 
 /// What the application is told of a change.
 #[derive(Default)]
@@ -63,11 +68,22 @@ pub struct Announcement {
 }
 
 impl Announcement {
+    fn of(changed: Vec<&'static str>) -> Self {
+        Self {
+            changed,
+            message: None,
+        }
+    }
+
     /// Runs the application's code.
     pub fn announce(self, element: &gst::Element) {
         assert_unlocked();
         for name in self.changed {
             element.notify(name);
+            if name == EXPIRATION {
+                let expiration: f64 = element.property(EXPIRATION);
+                element.emit_by_name::<()>("session-expiration-changed", &[&expiration]);
+            }
         }
         if let Some(structure) = self.message {
             bus::post(element, structure);
@@ -163,40 +179,97 @@ impl ElementState {
     }
 
     /// Sets `status`, with a notification and a bus message if it changes.
-    pub fn publish_status(&self, element: &gst::Element, status: Status) {
-        self.set_status(status).announce(element);
+    pub fn publish_status(&self, element: &gst::Element, generation: u64, status: Status) {
+        self.change(generation, |published| published.set_status(status))
+            .announce(element);
     }
 
     /// Sets `session-id`, with a notification if it changes.
-    pub fn publish_session_id(&self, element: &gst::Element, id: Option<String>) {
-        self.set_session_id(id).announce(element);
+    pub fn publish_session_id(&self, element: &gst::Element, generation: u64, id: Option<String>) {
+        self.change(generation, |published| published.set_session_id(id))
+            .announce(element);
     }
 
-    /// Sets the properties of an element that has left its session. The application
-    /// is not told yet.
+    /// Sets `session-expiration`, with a notification and a signal if it changes.
+    pub fn publish_session_expiration(
+        &self,
+        element: &gst::Element,
+        generation: u64,
+        expiration: Option<f64>,
+    ) {
+        self.change(generation, |published| published.set_expiration(expiration))
+            .announce(element);
+    }
+
+    /// Sets `tracks`, with a notification.
+    pub fn publish_tracks(&self, element: &gst::Element, generation: u64, tracks: &[TrackState]) {
+        let tracks = (!tracks.is_empty()).then(|| track_structure(tracks));
+        self.change(generation, |published| published.set_tracks(tracks))
+            .announce(element);
+    }
+
+    /// Sets `capabilities` and `session-info`, with notifications.
+    pub fn publish_description(
+        &self,
+        element: &gst::Element,
+        generation: u64,
+        descriptor: &SessionDescriptor,
+    ) {
+        let capabilities = descriptor.capabilities.as_ref();
+        let capabilities = capabilities.map(|c| bus::json_structure("capabilities", &c.raw));
+        let session_info = bus::json_structure("session-info", &descriptor.raw);
+        self.change(generation, |published| {
+            published.capabilities = capabilities;
+            published.session_info = Some(session_info);
+            Announcement::of(vec!["capabilities", "session-info"])
+        })
+        .announce(element);
+    }
+
+    /// Sets the properties of an element that has left its session, and voids what is
+    /// still to come of it. The application is not told yet.
     pub fn forget_session(&self) -> Vec<Announcement> {
+        let mut published = self.published();
+        published.forgotten = self.generation();
         vec![
-            self.set_status(Status::Disconnected),
-            self.set_session_id(None),
+            published.set_status(Status::Disconnected),
+            published.set_session_id(None),
+            published.set_expiration(None),
+            published.set_tracks(None),
         ]
     }
 
-    fn set_status(&self, status: Status) -> Announcement {
+    /// Changes properties for an event of this generation, if its session is not
+    /// forgotten: the event thread may be late.
+    fn change(
+        &self,
+        generation: u64,
+        change: impl FnOnce(&mut PublishedProperties) -> Announcement,
+    ) -> Announcement {
         let mut published = self.published();
-        if std::mem::replace(&mut published.status, status) == status {
+        match generation < published.forgotten {
+            true => Announcement::default(),
+            false => change(&mut published),
+        }
+    }
+}
+
+impl PublishedProperties {
+    fn set_status(&mut self, status: Status) -> Announcement {
+        if std::mem::replace(&mut self.status, status) == status {
             return Announcement::default();
         }
         let mut changed = vec!["status"];
-        if status == Status::Disconnected {
-            // There is no connection.
-            let capabilities = published.capabilities.take();
-            if published.session_info.take().is_some() || capabilities.is_some() {
+        if matches!(status, Status::Disconnected | Status::Connecting) {
+            // There is no connection; what the next one is to is described before it is ready.
+            let capabilities = self.capabilities.take();
+            if self.session_info.take().is_some() || capabilities.is_some() {
                 changed.extend(["capabilities", "session-info"]);
             }
         }
         let structure = gst::Structure::builder("reactor-status")
             .field("status", status)
-            .field("session-id", published.session_id.clone())
+            .field("session-id", self.session_id.clone())
             .build();
         Announcement {
             changed,
@@ -204,48 +277,22 @@ impl ElementState {
         }
     }
 
-    fn set_session_id(&self, id: Option<String>) -> Announcement {
-        let previous = std::mem::replace(&mut self.published().session_id, id.clone());
-        Announcement {
-            changed: if previous == id {
-                vec![]
-            } else {
-                vec!["session-id"]
-            },
-            message: None,
-        }
+    fn set_session_id(&mut self, id: Option<String>) -> Announcement {
+        let changed = self.session_id != id;
+        self.session_id = id;
+        Announcement::of(changed.then_some("session-id").into_iter().collect())
     }
 
-    /// Sets `session-expiration`, with a notification and a signal if it changes.
-    pub fn publish_session_expiration(&self, element: &gst::Element, expiration: Option<f64>) {
-        let before = std::mem::replace(&mut self.published().session_expiration, expiration);
-        if before != expiration {
-            let expiration = expiration.unwrap_or_default();
-            assert_unlocked();
-            element.notify("session-expiration");
-            element.emit_by_name::<()>("session-expiration-changed", &[&expiration]);
-        }
+    fn set_expiration(&mut self, expiration: Option<f64>) -> Announcement {
+        let changed = self.session_expiration != expiration;
+        self.session_expiration = expiration;
+        Announcement::of(changed.then_some(EXPIRATION).into_iter().collect())
     }
 
-    /// Sets `tracks`, with a notification.
-    pub fn publish_tracks(&self, element: &gst::Element, tracks: &[TrackState]) {
-        self.published().tracks = (!tracks.is_empty()).then(|| track_structure(tracks));
-        assert_unlocked();
-        element.notify("tracks");
-    }
-
-    /// Sets `capabilities` and `session-info`, with notifications.
-    pub fn publish_description(&self, element: &gst::Element, descriptor: &SessionDescriptor) {
-        let capabilities = descriptor.capabilities.as_ref();
-        {
-            let mut published = self.published();
-            published.capabilities =
-                capabilities.map(|c| bus::json_structure("capabilities", &c.raw));
-            published.session_info = Some(bus::json_structure("session-info", &descriptor.raw));
-        }
-        assert_unlocked();
-        element.notify("capabilities");
-        element.notify("session-info");
+    fn set_tracks(&mut self, tracks: Option<gst::Structure>) -> Announcement {
+        let changed = tracks.is_some() || self.tracks.is_some();
+        self.tracks = tracks;
+        Announcement::of(changed.then_some("tracks").into_iter().collect())
     }
 }
 
@@ -289,5 +336,24 @@ mod tests {
         state.begin_generation();
         state.set_playing(true);
         assert!(state.wait_for_playing());
+    }
+
+    /// The event thread handles an event when the element is in NULL already.
+    #[test]
+    fn event_of_forgotten_session_changes_nothing() {
+        let state = ElementState::default();
+        let set = |generation, status| {
+            drop(state.change(generation, |published| published.set_status(status)));
+            state.published().status
+        };
+        let first = state.begin_generation();
+        assert_eq!(set(first, Status::Waiting), Status::Waiting);
+        state.end_generation();
+        // Closing is still published in READY.
+        assert_eq!(set(first, Status::Ready), Status::Ready);
+        drop(state.forget_session());
+        assert_eq!(set(first, Status::Waiting), Status::Disconnected);
+        let second = state.begin_generation();
+        assert_eq!(set(second, Status::Waiting), Status::Waiting);
     }
 }

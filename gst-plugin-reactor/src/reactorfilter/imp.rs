@@ -14,7 +14,7 @@ use std::{
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 
-use super::request_pads;
+use super::{repeated_errors::RepeatedErrors, request_pads};
 use crate::{
     element::{command_children::CommandChildren, gobject, lifecycle::Lifecycle, lock},
     gst_helpers::{debug_category, element_metadata},
@@ -37,6 +37,7 @@ pub struct ReactorFilter {
     sinkpad: gst::GhostPad,
     srcpad: gst::GhostPad,
     settings: Mutex<FilterSettings>,
+    repeated_errors: RepeatedErrors,
 }
 
 /// What the sink posts of its own: statistics, and what becomes of the commands of
@@ -242,6 +243,7 @@ impl ObjectSubclass for ReactorFilter {
             sinkpad: pad("sink"),
             srcpad: pad("src"),
             settings: Mutex::default(),
+            repeated_errors: RepeatedErrors::default(),
         }
     }
 }
@@ -408,6 +410,9 @@ impl ElementImpl for ReactorFilter {
             gst::error!(CAT, imp = self, "{error}");
             return Err(gst::StateChangeError);
         }
+        if transition == gst::StateChange::ReadyToPaused {
+            self.repeated_errors.clear();
+        }
         let success = self.parent_change_state(transition)?;
         if transition == gst::StateChange::ReadyToNull {
             self.release_pads();
@@ -450,8 +455,7 @@ impl ChildProxyImpl for ReactorFilter {
 
 impl BinImpl for ReactorFilter {
     fn handle_message(&self, message: gst::Message) {
-        // Both elements post these messages of the session, and what is said of a
-        // property that both have: once is enough.
+        // Both elements post these messages of the session: once is enough.
         let from_sink = message.src() == Some(self.sink.upcast_ref());
         if from_sink && message.type_() == gst::MessageType::Eos {
             self.drain();
@@ -465,15 +469,11 @@ impl BinImpl for ReactorFilter {
             gst::MessageView::Element(element) => {
                 !OF_SINK.iter().any(|name| element.has_name(name))
             }
-            gst::MessageView::Warning(warning) => {
-                let property = warning
-                    .details()
-                    .and_then(|d| d.get::<&str>("property").ok());
-                property.is_some_and(|property| self.src.has_property(property))
-            }
             _ => false,
         };
-        if !(from_sink && is_posted_twice) {
+        let ours = from_sink || message.src() == Some(self.src.upcast_ref());
+        let is_repeated = ours && self.repeated_errors.is_repeated(from_sink, &message);
+        if !(from_sink && is_posted_twice || is_repeated) {
             self.parent_handle_message(message);
         }
     }

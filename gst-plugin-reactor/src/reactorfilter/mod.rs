@@ -23,6 +23,7 @@
  * ]| Each line that is typed is a prompt.
  */
 mod imp;
+mod repeated_errors;
 mod request_pads;
 
 use gst::{glib, prelude::*};
