@@ -33,6 +33,9 @@ pub struct Info {
     /// Whether an element whose settings name no server takes the value from
     /// another element of its pipeline.
     pub inherited: bool,
+    /// Whether the value of the element that starts a session counts, and that of one
+    /// which joins it later has no effect.
+    pub of_session: bool,
 }
 
 /// What most properties have in common.
@@ -44,6 +47,7 @@ pub const INFO: Info = Info {
     range: (0, u32::MAX),
     unset: None,
     inherited: true,
+    of_session: false,
 };
 
 /// A property whose value is a field of the settings `S`.
@@ -56,6 +60,8 @@ pub struct Property<S> {
     pub set: fn(&mut S, &glib::Value),
     /// Takes the value of the other settings, where these have the default.
     pub inherit: fn(&mut S, &S),
+    /// Whether the second settings have a value of their own, other than the first.
+    pub differs: fn(&S, &S) -> bool,
     /// Whether an element with the second settings may not join a session that
     /// was started with the first.
     pub conflicts: fn(&S, &S) -> bool,
@@ -107,6 +113,10 @@ macro_rules! settings {
                         if own.$field == default {
                             own.$field = other.$field.clone();
                         }
+                    },
+                    differs: |own, other| {
+                        let default: $type = $default;
+                        other.$field != default && other.$field != own.$field
                     },
                     conflicts: $crate::property::settings!(@conflicts $($conflicts)?),
                 },)*

@@ -100,6 +100,31 @@ fn settings_of_one_element_are_inherited() {
     }
 }
 
+/// The sink starts the session, and would let it run for ever.
+#[test]
+fn settings_of_second_element_count_or_are_warned_of() {
+    let server = Server::playground();
+    let url = server.url();
+    let line = camera(&url, Colour::Red, "")
+        + &screen(&url, "max-session-duration=5 stall-timeout=4000 latency=90");
+    let running = TestPipeline::parse(&line);
+    show_camera(&running);
+    running.play();
+    let warning = running.wait_message(TIMEOUT, |message| match message.view() {
+        gst::MessageView::Warning(warning) => Some(warning.details()?.to_owned()),
+        _ => None,
+    });
+    assert_eq!(warning.get::<&str>("property").unwrap(), "stall-timeout");
+    assert_eq!(warning.get::<&str>("code").unwrap(), "INVALID_SETTINGS");
+    let expiration = || running.by_name("s").property::<f64>("session-expiration");
+    wait_until("the sink knows the end", TIMEOUT, || expiration() > 0.0);
+    let ended = running.wait_element("reactor-session-ended", TIMEOUT);
+    let reason: String = ended.get("reason").unwrap();
+    assert!(reason.contains("max-session-duration, 5 s"), "{reason}");
+    server.wait_for_state("ready", TIMEOUT);
+    running.stop();
+}
+
 /// Two pipelines in one session; the proxy counts their requests.
 struct Pair {
     _server: Server,

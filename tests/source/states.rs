@@ -434,6 +434,16 @@ fn nothing_linked_is_said_and_eos_ends_pipeline() {
     assert!(text.contains("nothing is linked to queue") && text.contains("video_main_video"));
     running.stop();
 
+    // The element ends its session by itself, and the application waits for that.
+    let limited = format!("reactorsrc name=r {properties} max-session-duration=3 fakesink");
+    let running = TestPipeline::launch(&limited);
+    let error = running.wait_error(TIMEOUT);
+    assert!(
+        error.error.message().contains("video_main_video"),
+        "{error:?}"
+    );
+    running.stop();
+
     // An element that only steers the model holds up nobody.
     let line = format!("reactorsrc name=r {properties} audiotestsrc is-live=true ! fakesink");
     let running = TestPipeline::launch(&line);

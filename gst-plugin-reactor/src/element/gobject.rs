@@ -118,6 +118,22 @@ pub fn warn_if_late(element: &gst::Element, pspec: &glib::ParamSpec) {
     }
     let name = pspec.name();
     let text = format!("'{name}' is read in READY only: its new value counts from the next start");
+    warn_of_property(element, name, text);
+}
+
+/// Warns of the properties in which an element differs from the one that started the
+/// session which they share.
+pub(super) fn warn_without_effect(element: &gst::Element, properties: &[&str]) {
+    for name in properties {
+        let text = format!(
+            "'{name}' has no effect: another element started this session with another value; \
+             set the same there, or another 'session'"
+        );
+        warn_of_property(element, name, text);
+    }
+}
+
+fn warn_of_property(element: &gst::Element, name: &str, text: String) {
     let error = Error::api(Code::InvalidSettings, text);
     gst::warning!(CAT, obj = element, "{error}");
     let mut details = errors::details(&error, None);

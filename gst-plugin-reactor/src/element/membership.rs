@@ -21,6 +21,7 @@ use super::{
     context::SessionContext,
     debug::CAT,
     event_thread::ReplyExecutor,
+    gobject::warn_without_effect,
     inherited_settings,
     navigation::NavigationCommands,
     reply::{ReplyHandler, ReplyTo, parse_arguments, post_refused},
@@ -149,6 +150,7 @@ impl SessionMembership {
             startup_commands: commands.clone(),
         });
         drop(slot);
+        warn_without_effect(element, session.settings_without_effect());
         session.set_stats_interval(self.state.settings().stats_interval());
         self.queue_startup_commands(element, &commands);
         Ok(session)

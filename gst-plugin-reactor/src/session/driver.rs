@@ -249,6 +249,7 @@ impl Driver {
             DriverMessage::Join(id, participant, events) => {
                 self.participants.join(id, participant, events);
             }
+            DriverMessage::LimitDuration(limit) => self.machine.lower_session_limit(limit),
             DriverMessage::Leave(id) => self.leave(id),
             DriverMessage::Plan(id, plan) => self.set_plan(id, plan),
             DriverMessage::Request(message, reply, private) => {

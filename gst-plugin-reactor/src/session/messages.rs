@@ -23,6 +23,8 @@ pub(super) enum DriverMessage {
     /// The result of a signaling request for the connection with this number.
     SignalingReply(u64, Input),
     Join(u64, Participant, EventSender),
+    /// An element that joins wants the session to last no longer than this.
+    LimitDuration(Duration),
     Leave(u64),
     Plan(u64, Result<MediaPlan, Error>),
     /// Private if the last is true, see [`Input::Request`].

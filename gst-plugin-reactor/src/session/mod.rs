@@ -63,6 +63,7 @@ use statistics::ConnectionStatistics;
 pub struct Session {
     shared_session: Arc<SharedSession>,
     id: u64,
+    without_effect: Vec<&'static str>,
 }
 
 impl Session {
@@ -82,14 +83,28 @@ impl Session {
         participant: Participant,
         events: EventSender,
     ) -> Result<Self, Error> {
-        let (shared_session, id) = registry::join(key, settings, participant, events)?;
-        Ok(Self { shared_session, id })
+        let joined = registry::join(key, settings, participant, events)?;
+        Ok(Self {
+            shared_session: joined.shared_session,
+            id: joined.id,
+            without_effect: joined.without_effect,
+        })
+    }
+
+    /// The properties of the element that do not count, since another one started the
+    /// session with other values.
+    pub fn settings_without_effect(&self) -> &[&'static str] {
+        &self.without_effect
     }
 
     /// Joins the session with this key, if there is one; never starts it.
     pub fn find(key: &str, participant: Participant, events: EventSender) -> Option<Self> {
         let (shared_session, id) = registry::find(key, participant, events)?;
-        Some(Self { shared_session, id })
+        Some(Self {
+            shared_session,
+            id,
+            without_effect: Vec::new(),
+        })
     }
 
     /// The server's address.

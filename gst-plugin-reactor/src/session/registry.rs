@@ -48,6 +48,15 @@ static SESSIONS: LazyLock<Mutex<HashMap<String, Weak<SharedSession>>>> =
 /// A local runtime has one session at a time, so the next one waits for it.
 static CLOSING: LazyLock<Mutex<HashMap<String, Weak<SharedState>>>> = LazyLock::new(Mutex::default);
 
+/// An element's place in a session.
+pub(super) struct Joined {
+    pub shared_session: Arc<SharedSession>,
+    pub id: u64,
+    /// The properties that do not count, since another element started the session with
+    /// other values.
+    pub without_effect: Vec<&'static str>,
+}
+
 /// Joins the session with this key, or starts it.
 ///
 /// # Errors
@@ -59,7 +68,7 @@ pub(super) fn join(
     settings: &Settings,
     participant: Participant,
     events: EventSender,
-) -> Result<(Arc<SharedSession>, u64), Error> {
+) -> Result<Joined, Error> {
     let mut sessions = lock(&SESSIONS);
     let found = key
         .and_then(|key| sessions.get(key))
@@ -67,8 +76,14 @@ pub(super) fn join(
     if let Some(shared_session) = found
         && let Some(id) = shared_session.admit(settings, &participant)?
     {
+        let role = participant.role;
         shared_session.send(DriverMessage::Join(id, participant, events));
-        return Ok((shared_session, id));
+        let without_effect = shared_session.take_settings(settings, role);
+        return Ok(Joined {
+            shared_session,
+            id,
+            without_effect,
+        });
     }
     let shared_session = SharedSession::start(key, settings)?;
     if let Some(key) = key {
@@ -77,7 +92,11 @@ pub(super) fn join(
     let id = lock(&shared_session.members).add(participant.clone());
     shared_session.send(DriverMessage::Join(id, participant, events));
     shared_session.send(DriverMessage::Input(Input::Start));
-    Ok((shared_session, id))
+    Ok(Joined {
+        shared_session,
+        id,
+        without_effect: Vec::new(),
+    })
 }
 
 /// Joins the session with this key, if there is one.
@@ -157,6 +176,23 @@ impl SharedSession {
             ));
         }
         Ok(Some(members.add(participant.clone())))
+    }
+
+    /// Takes what counts of the settings of an element that joins the running session;
+    /// returns the properties that do not, and differ.
+    fn take_settings(&self, settings: &Settings, role: ParticipantRole) -> Vec<&'static str> {
+        if let Some(limit) = settings.session_limit() {
+            self.send(DriverMessage::LimitDuration(limit));
+        }
+        // What the one element that receives says of it.
+        if role == ParticipantRole::Source && settings.latency != self.settings.latency {
+            self.send(DriverMessage::SetLatency(settings.latency));
+        }
+        if settings.max_receive_bitrate != 0 {
+            let bound = Some(settings.max_receive_bitrate);
+            self.send(DriverMessage::Input(Input::SetMaxReceiveBitrate(bound)));
+        }
+        self.settings.without_effect(settings)
     }
 
     /// Removes an element. The session ends with its last one.

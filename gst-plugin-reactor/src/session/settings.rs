@@ -166,7 +166,8 @@ settings! {
         arguments: Option<String> = None,
             "arguments", "Arguments",
             "Arguments for the model, sent when the session is created: a JSON5 object, \
-            such as {steps:20}, or @FILE";
+            such as {steps:20}, or @FILE",
+            of_session: true;
 
         commands: Option<String> = None,
             "commands", "Commands",
@@ -208,7 +209,8 @@ settings! {
             "max-latency", "Maximum latency",
             "How far the jitter buffer may grow by itself, and how long lost video is waited for meanwhile, in ms \
             (no more than latency = neither)",
-            range: (0, MAX_LATENCY);
+            range: (0, MAX_LATENCY),
+            of_session: true;
 
         /// In bits per second; 0 for no limit.
         max_receive_bitrate: u32 = 0,
@@ -219,11 +221,13 @@ settings! {
 
         stall_timeout: u32 = 5000,
             "stall-timeout", "Stall timeout",
-            "Nothing received for so long means that the connection is lost, in ms (0 = never)";
+            "Nothing received for so long means that the connection is lost, in ms (0 = never)",
+            of_session: true;
 
         waiting_timeout: u32 = 0,
             "waiting-timeout", "Waiting timeout",
-            "How long to wait for a GPU, in ms (0 = no limit)";
+            "How long to wait for a GPU, in ms (0 = no limit)",
+            of_session: true;
 
         close_timeout: u32 = 2000,
             "close-timeout", "Close timeout",
@@ -232,29 +236,34 @@ settings! {
         max_sdp_attempts: u32 = 6,
             "max-sdp-attempts", "SDP attempts",
             "How patiently to poll for the answer: windows of 200 ms, doubled each time up to 15 s (6 = 12.6 s)",
-            range: (1, 100);
+            range: (1, 100),
+            of_session: true;
 
         reconnect: bool = true,
             "reconnect", "Reconnect",
-            "Resume the session when the connection is lost, within the platform's 30 s";
+            "Resume the session when the connection is lost, within the platform's 30 s",
+            of_session: true;
 
         restart_session: bool = false,
             "restart-session", "Restart session",
-            "Start another session when the lost one cannot be resumed";
+            "Start another session when the lost one cannot be resumed",
+            of_session: true;
 
         /// In seconds; 0 for no limit.
         max_session_duration: u32 = 0,
             "max-session-duration", "Maximum session duration",
-            "End the session after this time with its GPU, in s (0 = no limit). \
-            A token that the key is exchanged for says so too, up to 86400";
+            "End the session after this time with its GPU, in s (0 = no limit; of elements that share it the \
+            least counts). A token that the key is exchanged for says so too, up to 86400";
 
         local_session: LocalSession = LocalSession::Join,
             "local-session", "Local session",
-            "What to do about a session that the local runtime already has";
+            "What to do about a session that the local runtime already has",
+            of_session: true;
 
         recoverable: bool = false,
             "recoverable", "Recoverable",
-            "Leave the session alive on the server when the element stops";
+            "Leave the session alive on the server when the element stops",
+            of_session: true;
 
         adopt_session_id: Option<String> = None,
             "adopt-session-id", "Adopt session",
@@ -265,7 +274,8 @@ settings! {
         connection_id: u32 = 0,
             "connection-id", "Connection id",
             "Connect under this id, registered by somebody else (0 = register one)",
-            range: (0, u16::MAX as u32);
+            range: (0, u16::MAX as u32),
+            of_session: true;
 
         report_stats: bool = true,
             "report-stats", "Report statistics",
@@ -279,11 +289,13 @@ settings! {
 
         ice_transport_policy: IceTransportPolicy = IceTransportPolicy::All,
             "ice-transport-policy", "ICE transport policy",
-            "Which ICE candidates to use";
+            "Which ICE candidates to use",
+            of_session: true;
 
         wire: Wire = Wire::Auto,
             "wire", "Wire",
-            "Encoding of the data-channel messages; for tests and odd servers";
+            "Encoding of the data-channel messages; for tests and odd servers",
+            of_session: true;
     }
 }
 
@@ -307,7 +319,7 @@ impl Settings {
             ));
         }
         let model = self.model.as_deref().map(ModelName::parse);
-        let duration = optional_seconds(self.max_session_duration);
+        let duration = self.session_limit();
         Coordinator::cloud(self.server(), model, duration, self.credentials())
     }
 
@@ -437,6 +449,14 @@ impl Settings {
         conflict.map(|property| property.info.name)
     }
 
+    /// The properties in which the `other` settings differ from those that started the
+    /// session, without any effect.
+    pub(super) fn without_effect(&self, other: &Self) -> Vec<&'static str> {
+        let properties = Self::PROPERTIES.iter().filter(|p| p.info.of_session);
+        let differing = properties.filter(|p| (p.differs)(self, other));
+        differing.map(|property| property.info.name).collect()
+    }
+
     /// Takes the value of an element of the same session for each inherited
     /// property that has its default here.
     pub fn inherit(&mut self, other: &Self) {
@@ -478,6 +498,11 @@ impl Settings {
         Duration::from_millis(self.close_timeout.into())
     }
 
+    /// How long the session may last.
+    pub(super) fn session_limit(&self) -> Option<Duration> {
+        optional_seconds(self.max_session_duration)
+    }
+
     /// The state machine's part of the settings.
     pub(super) fn policy(&self) -> Policy {
         Policy {
@@ -491,7 +516,7 @@ impl Settings {
             recoverable: self.recoverable,
             reconnect: self.reconnect,
             restart: self.restart_session,
-            max_session_duration: optional_seconds(self.max_session_duration),
+            max_session_duration: self.session_limit(),
             has_arguments: self.arguments.is_some(),
             model_of_runtime: self.model_of_runtime(),
             seed: RandomState::new().hash_one(0),

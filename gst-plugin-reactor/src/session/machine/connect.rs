@@ -189,7 +189,7 @@ impl Machine {
 
     pub(super) fn prepare_connection(&mut self, descriptor: SessionDescriptor) {
         self.note_step(|timings| &mut timings.described);
-        self.limit_duration();
+        self.costs_since = Some(self.now);
         self.emit(MachineEvent::Described(descriptor.clone()));
         if !descriptor.is_ready() {
             let text = "the server describes the session without its tracks or its transport";

@@ -15,17 +15,18 @@ impl Machine {
     /// When the session is ended, by the machine's time, if that is known.
     pub fn expiration(&self) -> Option<Duration> {
         let running = !matches!(self.phase, Phase::Idle | Phase::Closing(_) | Phase::Closed);
-        self.expiration.filter(|_| running)
+        let since = self.costs_since.filter(|_| running)?;
+        Some(since + self.policy.max_session_duration?)
     }
 
     pub(super) fn expiration_deadline(&self) -> Duration {
         self.expiration().unwrap_or(NEVER)
     }
 
-    /// The session has its GPU, and costs from now on.
-    pub(super) fn limit_duration(&mut self) {
-        let limit = self.policy.max_session_duration;
-        self.expiration = limit.map(|limit| self.now + limit);
+    /// Another element shares the session: the least limit counts.
+    pub fn lower_session_limit(&mut self, limit: Duration) {
+        let before = self.policy.max_session_duration.unwrap_or(NEVER);
+        self.policy.max_session_duration = Some(before.min(limit));
     }
 
     /// Ends the session, or leaves one that another client has created, once its
@@ -40,7 +41,8 @@ impl Machine {
         let reason = Some(reason);
         self.emit(MachineEvent::Ended {
             reason,
-            requested: true,
+            // Nobody waits for this end, so where it brings no EOS it is an error.
+            requested: false,
         });
         // Nobody is to resume it.
         self.policy.recoverable = false;

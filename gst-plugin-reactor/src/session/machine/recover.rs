@@ -183,9 +183,7 @@ impl Machine {
                 self.give_up(error);
             }
             Ok(descriptor) if descriptor.is_over() => self.session_gone(),
-            Ok(descriptor) if recovery.closed_by_server && descriptor.has_client() => {
-                self.connection_taken();
-            }
+            Ok(descriptor) if self.is_taken_by(&descriptor) => self.connection_taken(),
             Ok(descriptor) if recovery.resume => self.resume(descriptor),
             Ok(_) => {
                 let error = recovery.cause_with("the session itself is still there");
@@ -208,9 +206,17 @@ impl Machine {
         }
     }
 
-    /// The server took the connection down, and yet the session has a client: another
-    /// one has connected with the same number. It keeps the session. Asks twice,
-    /// since a session that ends may seem to go on for a moment.
+    /// Whether another client may have connected with the number of our connection: the
+    /// server took that down, and yet the session has a client. Only a number that the
+    /// application gave is known to others; other clients of the session have their own,
+    /// and the cloud's `ACTIVE` does not say whether there are any.
+    fn is_taken_by(&self, descriptor: &SessionDescriptor) -> bool {
+        let closed = self.recovery.as_ref().is_some_and(|r| r.closed_by_server);
+        closed && self.policy.connection_id.is_some() && descriptor.has_client()
+    }
+
+    /// Another client has connected with the same number. It keeps the session. Asks
+    /// twice, since a session that ends may seem to go on for a moment.
     fn connection_taken(&mut self) {
         let Some(recovery) = &mut self.recovery else {
             return;

@@ -88,8 +88,8 @@ pub struct Machine {
     /// The elements have received the model's schema.
     pub(super) schema_reported: bool,
     pub(super) timings: Timings,
-    /// When the session is ended.
-    pub(super) expiration: Option<Duration>,
+    /// When the session got its GPU, and began to cost.
+    pub(super) costs_since: Option<Duration>,
     /// The bound on received video in the last offer.
     pub(super) offered_receive_bitrate: Option<u32>,
     pub(super) link_bound: LinkBound,
@@ -290,7 +290,7 @@ impl Machine {
             user_paused_tracks: BTreeSet::new(),
             schema_reported: false,
             timings: Timings::default(),
-            expiration: None,
+            costs_since: None,
             offered_receive_bitrate: None,
             link_bound: LinkBound::default(),
             descriptor: None,

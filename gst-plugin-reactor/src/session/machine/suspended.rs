@@ -74,12 +74,9 @@ impl Machine {
     }
 
     /// The connection is lost, and no other is to be made by itself: keeps the
-    /// session for the user.
+    /// session for the user. `restart-session` is for one that cannot be resumed.
     pub(super) fn keep_session(&mut self, mut error: Error) {
         error.failure.get_or_insert(Failure::GpuConnection);
-        if self.restart_session(&error) {
-            return;
-        }
         let since = self.recovery.take().map_or(self.now, |r| r.since);
         self.drop_transport();
         let why = Error::gpu(Code::Disconnected, error.message.clone());

@@ -54,6 +54,23 @@ fn session_ends_in_time_while_suspended_or_joined() {
 }
 
 #[test]
+fn least_limit_of_the_elements_counts() {
+    for (first, joined, least) in [(None, 3, 3), (Some(5), 3, 3), (Some(3), 5, 3)] {
+        let mut harness = Harness::ready(Policy {
+            max_session_duration: first.map(Duration::from_secs),
+            ..policy()
+        });
+        harness
+            .machine
+            .lower_session_limit(Duration::from_secs(joined));
+        let end = harness.machine.expiration().unwrap();
+        assert_eq!(end, START + Duration::from_secs(least));
+        let out = harness.run_labels((end - harness.now).as_millis().try_into().unwrap());
+        assert!(out.contains("ended"), "{out}");
+    }
+}
+
+#[test]
 fn session_without_limit_has_no_expiration() {
     let harness = Harness::ready(policy());
     assert_eq!(harness.machine.expiration(), None);

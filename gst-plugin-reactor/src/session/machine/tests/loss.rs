@@ -15,8 +15,11 @@ fn stalling(limit: Option<u64>) -> Policy {
 }
 
 /// The connection is lost and the server is asked for the session's state.
-fn querying() -> Harness {
-    let mut harness = Harness::resumed(policy());
+fn querying(restart: bool) -> Harness {
+    let mut harness = Harness::resumed(Policy {
+        restart,
+        ..policy()
+    });
     assert_eq!(
         harness.handle(Input::TransportFailed(broken())),
         [Action::DescribeSession]
@@ -129,7 +132,7 @@ fn lost_connection_of_ended_session_ends() {
     let terminal = Error::api(Code::SessionTerminal, "over");
     let over = ["ready", "closing"].map(|state| Ok(descriptor(state, "3.10.0")));
     for result in over.into_iter().chain([Err(gone), Err(terminal)]) {
-        let mut harness = querying();
+        let mut harness = querying(false);
         let out = described(&mut harness, result);
         let expected = [
             Action::Emit(MachineEvent::Ended {
@@ -146,7 +149,7 @@ fn lost_connection_of_ended_session_ends() {
 #[test]
 fn lost_connection_of_running_session_fails() {
     for state in ["waiting", "streaming", "orphaned"] {
-        let out = described(&mut querying(), Ok(descriptor(state, "3.10.0")));
+        let out = described(&mut querying(false), Ok(descriptor(state, "3.10.0")));
         let mut error = broken();
         error.message = "the SCTP association is gone; the session itself is still there".into();
         assert_eq!(failure(&out), error);
@@ -158,7 +161,7 @@ fn lost_connection_of_running_session_fails() {
 
 #[test]
 fn crashed_runtime_fails() {
-    let out = described(&mut querying(), Ok(descriptor("terminated", "3.10.0")));
+    let out = described(&mut querying(false), Ok(descriptor("terminated", "3.10.0")));
     let error = failure(&out);
     assert_eq!(error.code, Code::SessionTerminal);
     assert!(!error.recoverable());
@@ -169,7 +172,7 @@ fn crashed_runtime_fails() {
 
 #[test]
 fn unreachable_server_fails() {
-    let out = described(&mut querying(), Err(busy(503, None)));
+    let out = described(&mut querying(false), Err(busy(503, None)));
     let error = failure(&out);
     assert_eq!(error.code, Code::TransportError);
     assert_eq!(error.message, "the SCTP association is gone; answered 503");
@@ -178,7 +181,7 @@ fn unreachable_server_fails() {
 
 #[test]
 fn silent_session_query_fails() {
-    let mut harness = querying();
+    let mut harness = querying(false);
     assert_eq!(harness.run_labels(999), "");
     let out = harness.run(1);
     assert_eq!(out[0].0, 1000);
@@ -190,7 +193,7 @@ fn silent_session_query_fails() {
 
 #[test]
 fn second_loss_is_ignored() {
-    let mut harness = querying();
+    let mut harness = querying(false);
     assert_eq!(harness.handle_labels(Input::TransportFailed(network())), "");
     assert_eq!(harness.receive_control(server::session_ended("bye")), []);
     assert_eq!(harness.handle_labels(set_paused("main_audio", false)), "");
@@ -224,8 +227,9 @@ fn session_lost_during_the_v1_probe_has_no_probe_deadline() {
 }
 
 /// Lost, and kept for the user.
-fn kept() -> Harness {
-    let mut harness = querying();
+/// `restart-session` is for sessions that cannot be resumed.
+fn kept(restart: bool) -> Harness {
+    let mut harness = querying(restart);
     let out = described(&mut harness, Ok(descriptor("orphaned", "3.10.0")));
     assert_eq!(labels(&out), "close error lost disconnected");
     harness.handle(Input::TransportClosed);
@@ -235,7 +239,7 @@ fn kept() -> Harness {
 
 #[test]
 fn lost_session_is_kept_for_reconnect() {
-    let mut harness = kept();
+    let mut harness = kept(true);
     assert_eq!(harness.machine.session_id(), Some(ID));
     assert_eq!(
         refusals(&harness.handle(request(1, command("go")))),
@@ -268,7 +272,7 @@ fn lost_session_is_kept_for_reconnect() {
 
 #[test]
 fn kept_session_lasts_as_long_as_on_the_server() {
-    let mut harness = kept();
+    let mut harness = kept(false);
     assert_eq!(
         harness.run_labels(41_000),
         "30000 describe, 35000 describe, 40000 describe"
@@ -281,7 +285,7 @@ fn kept_session_lasts_as_long_as_on_the_server() {
     let out = harness.handle(Input::Reconnect { token: 5 });
     assert_eq!(refusals(&out), [(5, Code::InvalidState)]);
     // A server that is never reached has ended it, too.
-    let mut harness = kept();
+    let mut harness = kept(false);
     harness.run(60_000);
     let out = described(&mut harness, Err(network()));
     assert_eq!(labels(&out), "ended disconnected no-id closed");
@@ -289,12 +293,12 @@ fn kept_session_lasts_as_long_as_on_the_server() {
 
 #[test]
 fn stopped_session_without_connection_is_ended() {
-    assert_eq!(kept().handle_labels(Input::Stop), "end disconnected");
+    assert_eq!(kept(false).handle_labels(Input::Stop), "end disconnected");
 }
 
 #[test]
 fn reconnect_while_lost_session_is_queried_resumes_it() {
-    let mut harness = querying();
+    let mut harness = querying(false);
     assert_eq!(
         harness.handle_labels(Input::Reconnect { token: 5 }),
         "describe"
@@ -318,6 +322,7 @@ fn connection_taken_by_another_client_is_not_taken_back() {
         let mut harness = Harness::resumed(Policy {
             reconnect,
             restart: true,
+            connection_id: Some(CONNECTION),
             ..policy()
         });
         harness.handle(Input::ConnectionClosed(broken()));
@@ -336,10 +341,26 @@ fn connection_taken_by_another_client_is_not_taken_back() {
     }
 }
 
+/// The session of a client that slept: the cloud has it as ACTIVE while it waits for a client, and a
+/// local runtime as streaming where there is another one.
+#[test]
+fn connection_whose_number_nobody_else_knows_is_made_anew() {
+    for state in ["streaming", "ACTIVE"] {
+        let mut harness = Harness::resumed(Policy {
+            reconnect: true,
+            ..policy()
+        });
+        harness.handle(Input::ConnectionClosed(broken()));
+        let out = described(&mut harness, Ok(descriptor(state, "3.10.0")));
+        assert!(labels(&out).contains("described"), "{out:?}");
+    }
+}
+
 #[test]
 fn connection_closed_by_server_is_made_anew_without_another_client() {
     let mut harness = Harness::resumed(Policy {
         reconnect: true,
+        connection_id: Some(CONNECTION),
         ..policy()
     });
     harness.handle(Input::ConnectionClosed(broken()));

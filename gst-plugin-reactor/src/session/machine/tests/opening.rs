@@ -87,6 +87,29 @@ fn session_without_tracks_or_transport_fails() {
 }
 
 #[test]
+fn session_with_too_many_tracks_or_two_of_one_name_fails() {
+    let video = |name: &str| track(name, Kind::Video, Direction::RecvOnly);
+    let twice = vec![video("main"), video("other"), video("main")];
+    let many = (0..65).map(|n| video(&format!("v{n}"))).collect();
+    for (tracks, why) in [
+        (twice, "two tracks with the name 'main'"),
+        (many, "65 tracks, more than the 64"),
+    ] {
+        let mut described = descriptor("waiting", "3.10.0");
+        described.capabilities.as_mut().unwrap().tracks = tracks;
+        let mut harness = Harness::opening(policy());
+        let out = harness.handle(Input::SessionOpened(Ok((described, Ownership::Created))));
+        let error = failure(&out);
+        assert_eq!(error.code, Code::DecodeFailed);
+        assert!(error.message.contains(why), "{error}");
+        assert!(
+            labels(&out).ends_with("error failed end disconnected"),
+            "{out:?}"
+        );
+    }
+}
+
+#[test]
 fn busy_server_is_retried_after_its_retry_after() {
     let mut harness = Harness::opening(policy());
     let text = "Waiting for a GPU: answered 503";
