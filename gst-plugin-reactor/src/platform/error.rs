@@ -198,7 +198,7 @@ error_codes! {
     InvalidPlaylist = "INVALID_PLAYLIST" => Format;
     /// A disk of this machine is full.
     NoSpace = "NO_SPACE" => NoSpaceLeft;
-    /// This process may have no more threads or descriptors.
+    /// This process may have no more threads, descriptors or memory for thread stacks.
     ResourceLimit = "RESOURCE_LIMIT" => Busy, recoverable;
     /// Media that cannot be brought into the form that is asked for.
     UnsupportedMedia = "UNSUPPORTED_MEDIA" => Format;
