@@ -2,8 +2,8 @@
 //
 // Plays a model's video in a window, sends it a prompt, and prints what happens:
 //
-//   gcc watch.c -o watch $(pkg-config --cflags --libs gstreamer-1.0)
-//   ./watch "a forest at dawn"
+//   gcc examples/watch.c -o target/watch $(pkg-config --cflags --libs gstreamer-1.0)
+//   ./target/watch "a forest at dawn"
 //
 // The runtime of this machine serves the model. REACTOR_WATCH_SINK names another element than
 // autovideosink, for a machine without a display. Ctrl-C ends the session.

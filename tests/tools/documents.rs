@@ -204,7 +204,11 @@ fn typed(line: &str, servers: &[Server; 2], nginx: &Nginx) -> String {
             "examples/steer.py",
             format!("/usr/bin/python3 {root}/examples/steer.py --api-url {first}"),
         ),
-        ("gcc watch.c", format!("gcc {root}/examples/watch.c")),
+        (
+            "gcc examples/watch.c -o target/watch",
+            format!("gcc {root}/examples/watch.c -o watch"),
+        ),
+        ("./target/watch", "./watch".to_owned()),
         ("--seconds 10 --output", "--seconds 2 --output".to_owned()),
     ] {
         typed = typed.replace(text, &replacement);
