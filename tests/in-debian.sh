@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs a command in a fresh Debian: in-debian.sh [--user] [--fresh] 12|13 COMMAND [ARGUMENT...]
+# Runs a command in a fresh Debian: in-debian.sh [--user] [--fresh] 12|13|14 COMMAND [ARGUMENT...]
 #
 #   in-debian.sh 13 tests/run.sh --quick
 #   in-debian.sh --user 12 ./install.sh --user
@@ -10,10 +10,11 @@
 # The first call makes the root with mmdebstrap, a minimal system from Debian's archive (2 min);
 # later ones use it again. The command runs in a copy of the checkout (what git knows of it, with
 # changes that are not committed). What it builds and installs stays in the root, which is
-# $REACTOR_CACHE/debian-12 or -13.
+# $REACTOR_CACHE/debian-12, -13 or -14. 14 is testing (forky), for a look at a newer GStreamer (1.28).
 #
-# The machine's Rust toolchain is lent to the root, where Debian's is too old, and so are its Pythons
-# in ~/.pyenv, since Debian 12 has none that the local runtime runs on. Needs root.
+# The machine's Rust toolchain is lent to the root, where Debian's is too old. Its Pythons in ~/.pyenv
+# are lent to Debian 12 only, which has none that the local runtime runs on; in the others, the scripts
+# install Debian's. Needs root.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -38,17 +39,25 @@ done
 case ${1:-} in
     12) suite=bookworm ;;
     13) suite=trixie ;;
-    *) die "which Debian? 12 or 13 (--help explains)" ;;
+    14) suite=forky ;;
+    *) die "which Debian? 12, 13 or 14 (--help explains)" ;;
 esac
-directory=$cache/debian-$1
+debian=$1 directory=$cache/debian-$1
 shift
 (($#)) || die "no command (--help explains)"
 [[ $(id -u) == 0 ]] || die "only root can enter another root directory"
 
-# What a minimal system with a graphical desktop or a compiler would have anyway, and what the
-# lent Pythons are linked with.
-SYSTEM_PACKAGES="ca-certificates git sudo gcc libc6-dev libssl3 libffi8 libsqlite3-0 libbz2-1.0
-    liblzma5 libreadline8 libncursesw6 zlib1g"
+# What a minimal system with a graphical desktop or a compiler would have anyway.
+packages="ca-certificates git sudo gcc libc6-dev"
+lent=".rustup .cargo/bin"
+if [[ $debian == 12 ]]; then
+    # What the lent Pythons are linked with.
+    packages+=" libssl3 libffi8 libsqlite3-0 libbz2-1.0 liblzma5 libreadline8 libncursesw6 zlib1g"
+    lent+=" .pyenv"
+fi
+# The index of testing is valid for a week, which a mirror may be behind.
+options=()
+[[ $debian != 14 ]] || options=(--aptopt='Acquire::Check-Valid-Until "false"')
 
 make_root() {
     need_packages mmdebstrap debian-archive-keyring
@@ -56,8 +65,8 @@ make_root() {
     mkdir -p "$cache"
     echo "in-debian.sh: making $suite in $directory" >&2
     # shellcheck disable=SC2086 # a list of package names
-    mmdebstrap --quiet --variant=minbase \
-        --include="$(echo $SYSTEM_PACKAGES | tr ' ' ,)" "$suite" "$directory" >&2
+    mmdebstrap --quiet --variant=minbase "${options[@]}" \
+        --include="$(echo $packages | tr ' ' ,)" "$suite" "$directory" >&2
     chroot "$directory" useradd --create-home --shell /bin/bash tester
     touch "$directory/.complete"
 }
@@ -81,8 +90,8 @@ chroot "$directory" chown -R tester:tester /home/tester
 # Mounts of its own, which end with the command.
 # shellcheck disable=SC2016 # the variables of the inner shell
 exec unshare --mount --pid --fork --kill-child bash -euc '
-    directory=$1 account=$2 home=$3
-    shift 3
+    directory=$1 account=$2 home=$3 lent=$4
+    shift 4
     mount --make-rprivate /
     mount --bind "$directory" "$directory"
     mount --rbind /dev "$directory/dev"
@@ -92,16 +101,18 @@ exec unshare --mount --pid --fork --kill-child bash -euc '
     # At their own paths: a Python of pyenv finds its library by a path that was compiled in.
     mkdir -p "$directory$home"
     chmod go+x "$directory$home"
-    for lent in .rustup .pyenv .cargo/bin; do
-        [[ -e $home/$lent ]] || continue
-        mkdir -p "$directory$home/$lent"
-        mount --bind -o ro "$home/$lent" "$directory$home/$lent"
-        chmod go+x "$directory$home/${lent%/*}" 2>/dev/null || true
+    for path in $lent; do
+        [[ -e $home/$path ]] || continue
+        mkdir -p "$directory$home/$path"
+        mount --bind -o ro "$home/$path" "$directory$home/$path"
+        chmod go+x "$directory$home/${path%/*}" 2>/dev/null || true
     done
-    [[ $account == root ]] || ln -sfn "$home/.pyenv" "$directory/home/$account/.pyenv"
+    if [[ $account != root && $lent == *.pyenv* ]]; then
+        ln -sfn "$home/.pyenv" "$directory/home/$account/.pyenv"
+    fi
     exec chroot "$directory" setpriv --reuid "$account" --regid "$account" --init-groups \
         env -i HOME="$([[ $account == root ]] && echo /root || echo "/home/$account")" \
         PATH="$home/.cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" \
         LANG=C.UTF-8 PIP_CERT=/etc/ssl/certs/ca-certificates.crt TERM="${TERM:-dumb}" RUSTUP_HOME="$home/.rustup" \
         sh -c '\''cd /home/tester/gst-plugin-reactor && exec "$@"'\'' sh "$@"
-' in-debian "$directory" "$account" "$HOME" "$@"
+' in-debian "$directory" "$account" "$HOME" "$lent" "$@"

@@ -71,9 +71,9 @@ usable_python() {
     "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&1
 }
 
-# Debian 13 has 3.13, Debian 12 has 3.11.
+# Debian 13 has 3.13, Debian 12 has 3.11. Testing and unstable have no number.
 debian_packages_python() {
-    local ID='' VERSION_ID=0
+    local ID='' VERSION_ID=14
     [[ ! -r /etc/os-release ]] || . /etc/os-release
     [[ $ID == debian && ${VERSION_ID%%.*} -ge 13 ]]
 }
@@ -105,14 +105,18 @@ or under ~/.pyenv/versions. Install one (for example 'pyenv install 3.12', or th
 python3.12 and python3.12-venv) or name one with REACTOR_PYTHON=/path/to/python3.12."
 }
 
+# Its interpreter is a link, to a Python that may have been removed since.
+is_complete() { [[ -f $1/.complete && -x $1/bin/python ]]; }
+
 setup() {
     local venv python
     venv=$(venv_dir)
-    if [[ ! -f $venv/.complete ]]; then
+    if ! is_complete "$venv"; then
         (
             # One process installs; concurrent ones wait for the lock and find .complete.
             if command -v flock >/dev/null; then flock 9; fi
-            [[ -f $venv/.complete ]] && exit
+            if is_complete "$venv"; then exit; fi
+            rm -f "$venv/.complete"
             python=$(find_python)
             create_venv "$venv" "$python" -r "$(requirements)"
         ) 9>"$REACTOR_CACHE/setup.lock"
