@@ -21,22 +21,31 @@ cd "$root"
 . pipelines/lib/usage.sh
 . packaging/lib/shared.sh
 
-built=
-case ${1:-} in
-    -h | --help)
-        print_usage
-        exit
-        ;;
-    --library)
-        built=$(realpath -e "${2:?build-deb.sh: --library needs a file}")
-        shift 2
-        ;;
-esac
+built='' output=''
+while (($#)); do
+    case $1 in
+        -h | --help)
+            print_usage
+            exit
+            ;;
+        --library)
+            (($# > 1)) || die "--library needs a file (--help explains)"
+            built=$(realpath -e "$2")
+            shift
+            ;;
+        -*) die "unknown option: $1 (--help lists them)" ;;
+        *)
+            [[ -z $output ]] || die "one directory only, not $output and $1 (--help explains)"
+            output=$1
+            ;;
+    esac
+    shift
+done
 
 package=gstreamer1.0-reactor
 # shellcheck disable=SC2086 # a list of package names
 need_packages $BUILD_PACKAGES $RUN_PACKAGES dpkg-dev
-output=${1:-$root/target/debian}
+output=${output:-$root/target/debian}
 mkdir -p "$output"
 output=$(cd "$output" && pwd)
 
@@ -89,9 +98,10 @@ documents=$tree/usr/share/doc/$package
 while IFS=$'\t' read -r source file; do
     install -D -m 644 "$source" "$file"
 done < <(shared_files "$tree/usr/share/gstreamer-1.0/presets" "$documents")
-# Debian's names. Its policy has longer texts compressed, and the licence in `copyright`.
+# Debian's names, beside the one that links have. Its policy has longer texts compressed, and the licence
+# in `copyright`.
 rm "$documents/LICENSE"
-mv "$documents/CHANGELOG.md" "$documents/changelog"
+cp "$documents/CHANGELOG.md" "$documents/changelog"
 install -m 644 packaging/debian/copyright "$documents/copyright"
 install -m 644 packaging/debian/changelog "$documents/changelog.Debian"
 gzip -9n "$documents"/changelog "$documents"/changelog.Debian "$documents"/third-party-licenses.txt

@@ -9,12 +9,13 @@ shared_files() {
     for file in "$root"/gst-plugin-reactor/presets/*.prs; do
         printf '%s\t%s\n' "$file" "$1/${file##*/}"
     done
-    for file in README.md CHANGELOG.md LICENSE gst-plugin-reactor/third-party-licenses.txt; do
-        printf '%s\t%s\n' "$root/$file" "$2/${file##*/}"
-    done
-    # The README's links lead there.
-    (cd "$root" && find docs -name '*.md' -o -name '*.jpg') | LC_ALL=C sort |
+    printf '%s\t%s\n' "$root/gst-plugin-reactor/third-party-licenses.txt" "$2/third-party-licenses.txt"
+    # With all that their links lead to. Examples are to be read; they run in a checkout.
+    (cd "$root" && printf '%s\n' ./*.md LICENSE tests/README.md &&
+        find docs -name '*.md' -o -name '*.jpg' &&
+        find examples -name '__pycache__' -prune -o -type f -print) | LC_ALL=C sort |
         while read -r file; do
+            file=${file#./}
             printf '%s\t%s\n' "$root/$file" "$2/$file"
         done
 }
