@@ -11,7 +11,9 @@
 # All three if none is named. With each, gst-inspect-1.0 and a pipeline against the local runtime
 # run as an ordinary user; then the plugin is removed, and all files of the system, by name, owner,
 # permissions and size, are compared with those from before. lintian must find no error in the
-# packages. Prints what took how long. in-debian.sh makes the root directory and
+# packages, and the package of debug symbols has to be that of the library. `package` also installs into
+# a Debian without any of GStreamer, where what the package depends on has to be enough. Prints what
+# took how long. in-debian.sh makes the root directory and
 # keeps what is built there: the first time takes up to an hour on two cores, later ones minutes.
 # Needs root.
 set -euo pipefail
@@ -35,6 +37,9 @@ inside_prepare() {
     need_packages $BUILD_PACKAGES $RUN_PACKAGES dpkg-dev python3-venv
     [[ $(missing_packages "$@") == '' ]] || need_packages "$@"
 }
+
+# What is no dependency of the package: programs to look with, and what the server needs.
+inside_tools() { need_packages gstreamer1.0-tools python3-venv; }
 
 # cargo-c from crates.io, where Debian's is too old.
 inside_cargo_c() {
@@ -150,7 +155,9 @@ way_package() {
     rm -rf "$directory$CHECKOUT/target/debian"
     timed "build-deb.sh" as_user packaging/build-deb.sh "${given[@]}"
     ls -l "$directory$CHECKOUT"/target/debian/
+    symbols_match
     timed "lintian" as_admin tests/install.sh --inside lintian
+    timed "dependencies" dependencies_suffice
     # What it depends on stays: so that this is there before, too.
     install_package
     purge_package
@@ -162,6 +169,37 @@ way_package() {
     play /lib
     timed "apt-get purge" purge_package
     no_trace package
+}
+
+# The package of debug symbols has those of the library in the other package: a debugger finds them by
+# the build id.
+symbols_match() {
+    local packages=$directory$CHECKOUT/target/debian library=$scratch/libgstreactor.so id debug contents
+    dpkg-deb --fsys-tarfile "$packages"/gstreamer1.0-reactor_*.deb |
+        tar --extract --to-stdout --wildcards '*/libgstreactor.so' >"$library"
+    id=$(readelf -n "$library" | sed -n 's/.*Build ID: //p')
+    [[ -n $id ]] || die "the packaged library has no build id"
+    debug=$(echo "$packages"/gstreamer1.0-reactor-dbgsym_*.deb)
+    [[ -e $debug ]] || die "no package of debug symbols"
+    [[ $(dpkg-deb --field "$debug" Build-Ids) == "$id" ]] || die "$debug does not name build id $id"
+    contents=$(dpkg-deb --contents "$debug")
+    [[ $contents == *"/usr/lib/debug/.build-id/${id:0:2}/${id:2}.debug"* ]] ||
+        die "$debug has no symbols of build id $id"
+}
+
+# In a root of its own, which has nothing of GStreamer before, and is removed afterwards.
+dependencies_suffice() {
+    local -x REACTOR_CACHE=${REACTOR_CACHE:-$root/.cache}/bare
+    local bare=$REACTOR_CACHE/debian-$debian
+    tests/in-debian.sh --fresh "$debian" true
+    mkdir -p "$bare$CHECKOUT/target/debian"
+    cp "$directory$CHECKOUT"/target/debian/*.deb "$bare$CHECKOUT/target/debian/"
+    as_admin apt-get update -qq
+    install_package
+    as_admin tests/install.sh --inside tools
+    as_user examples/models/serve.sh setup
+    play /lib
+    rm -rf --one-file-system "$bare"
 }
 
 install_package() {
