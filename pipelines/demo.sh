@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds the plugin, serves the playground on the local runtime and
 # plays its stream in a window. The model writes its prompt below the picture; each line that is typed
-# is the next one, and Ctrl-C ends the demo. Without a display, it records 5 s of the stream and makes
-# one picture of six moments of the recording.
+# is the next one, and Ctrl-C ends the demo. Without a display that can be opened, it records 5 s of the
+# stream and makes one picture of six moments of the recording.
 #
 #   demo.sh [--release] [--keep]
 #
@@ -33,11 +33,6 @@ while (($#)); do
 done
 recording=$directory/reactor-demo.mp4 sheet=$directory/reactor-demo.png
 
-# shellcheck disable=SC2086
-progress "packages" 0 need_packages $BUILD_PACKAGES $RUN_PACKAGES
-progress "plugin" 0 build_plugin ${profile[@]+"${profile[@]}"}
-progress "local runtime" 60 "$serve" setup
-
 port='' gst='' scratch=$(mktemp -d)
 leave() {
     trap '' INT TERM HUP
@@ -49,13 +44,48 @@ leave() {
 trap leave EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
+
+# install_packages PACKAGE...: with a bar, and what apt-get prints only if it fails, unless sudo asks for
+# a password first, or somebody else has to install them.
+install_packages() {
+    local missing
+    if command -v apt-get >/dev/null && { [[ $(id -u) == 0 ]] || sudo -n true 2>/dev/null; }; then
+        missing=$(missing_packages "$@" | tr '\n' ' ')
+        [[ -z $missing ]] || echo "installing: $missing" >&2
+        progress "packages" 60 quietly need_packages "$@"
+    else
+        progress "packages" 0 need_packages "$@"
+    fi
+}
+
+quietly() {
+    "$@" >"$scratch/quiet" 2>&1 || {
+        end_bar
+        cat "$scratch/quiet" >&2
+        return 1
+    }
+}
+
+# shellcheck disable=SC2086
+install_packages $BUILD_PACKAGES $RUN_PACKAGES
+# Before the build, which takes minutes: this fails at once where there is no Python for it.
+progress "local runtime" 60 "$serve" setup
+progress "plugin" 0 build_plugin ${profile[@]+"${profile[@]}"}
+
 served=$("$serve" start --port 0)
 port=$(sed -n 's/.*port=\([0-9]*\).*/\1/p' <<<"$served")
 echo "serving the playground: $served"
 
 source=(reactorsrc local=true "api-url=http://127.0.0.1:$port" name=r)
 
-if [[ -n ${DISPLAY:-}${WAYLAND_DISPLAY:-} ]]; then
+# display_opens: the variables may be those of a display that is gone. No window is made.
+display_opens() {
+    { [[ -n ${WAYLAND_DISPLAY:-} ]] && opens waylandsink; } ||
+        { [[ -n ${DISPLAY:-} ]] && opens ximagesink; }
+}
+opens() { timeout 20 gst-launch-1.0 -q fakesrc num-buffers=0 ! "$1" >/dev/null 2>&1; }
+
+if display_opens; then
     echo "type a prompt and press Enter; Ctrl-C ends the demo"
     "$root/pipelines/play.sh" --local --api-url "http://127.0.0.1:$port" --messages none \
         --commands "{set_prompt:{prompt:'a forest at dawn'}}"
@@ -117,7 +147,7 @@ contact_sheet() {
 }
 
 mkdir -p "$directory"
-progress "recording 5 s, as there is no display" 8 record
+progress "recording 5 s, as no display can be opened" 8 record
 progress "contact sheet" 5 contact_sheet
 if command -v gst-discoverer-1.0 >/dev/null; then
     gst-discoverer-1.0 "$recording"
