@@ -42,7 +42,7 @@ def draw(directory: Path, title: str, clients: dict[str, dict]) -> None:
     for column, (name, series) in enumerate(clients.items()):
         frames = [(seen / 1000, age) for seen, age in series["frames"]]
         axes[0][column].set_title(name)
-        axes[0][column].plot(*zip(*frames, strict=True), ".", markersize=2)
+        axes[0][column].plot(*columns_of(frames), ".", markersize=2)
         axes[1][column].step(*per_second(frames), where="post")
         axes[2][column].plot(*bit_rates(series["bytes"]))
         axes[-1][column].set_xlabel("s since ready")
@@ -72,13 +72,18 @@ def draw_soak(samples: Path, plot: Path) -> None:
                 for row in rows
                 if row[column]
             ]
-            panel.plot(*zip(*points, strict=True), ".-", markersize=2, linewidth=0.6, label=column)
+            panel.plot(*columns_of(points), ".-", markersize=2, linewidth=0.6, label=column)
         panel.set_ylabel(label)
         panel.legend(loc="upper left")
     axes[-1].set_xlabel("minutes")
     figure.suptitle(f"{samples.name}: {len(rows)} samples")
     figure.savefig(plot)
     print(f"plot: {plot}", flush=True)
+
+
+def columns_of(points: list[tuple[float, float]]) -> tuple[tuple, tuple]:
+    """Of no points, zip makes no columns."""
+    return tuple(zip(*points, strict=True)) if points else ((), ())
 
 
 def per_second(frames: list[tuple[float, float]]) -> tuple[list[int], list[int]]:
