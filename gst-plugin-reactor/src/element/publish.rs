@@ -73,7 +73,8 @@ impl SessionMembership {
                 bus::post_progress(element, progress);
             }
             MachineEvent::Message { name, data } => {
-                bus::post_json(element, "message", "reactor-message", &name, &data);
+                let message = "reactor-message";
+                bus::post_json(element, "message", message, &name, &data);
             }
             MachineEvent::RuntimeMessage { name, data } => {
                 let message = "reactor-runtime-message";

@@ -217,6 +217,9 @@ error_codes! {
         "CLIP_SHORTER" => Unclassified;
         /// The model's schema does not allow the command or one of its arguments.
         "invalid_command" => Unclassified;
+        /// The oldest messages were dropped, since they come faster than they are taken; `count` in
+        /// the details says how many (a warning).
+        "MESSAGES_DROPPED" => Unclassified;
         /// None of the model's output tracks is linked (a warning).
         "NOTHING_LINKED" => Unclassified;
         /// Another connection publishes the input track.
