@@ -233,6 +233,10 @@ def print_message(structure):
         print(f"model: {structure.get_value('type')} {structure.get_value('data')}", flush=True)
     elif name == "reactor-status":
         print(f"status: {structure.get_value('status').value_nick}", flush=True)
+    elif name == "reactor-interrupted":
+        print("the connection is lost, another one is made", flush=True)
+    elif name == "reactor-resumed":
+        print("connected again", flush=True)
     elif name == "reactor-session-ended":
         print(f"the model ended the session: {structure.get_value('reason')}", flush=True)
 

@@ -10,54 +10,44 @@
 
 #include <glib-unix.h>
 #include <gst/gst.h>
+#include <locale.h>
 
 static GMainLoop *loop;
+static int status = 0;
 
-// The answer to send-command, on the element's thread: the fields of the reply, or `error`.
-static void on_reply(GstPromise *promise, gpointer unused) {
-  const GstStructure *reply = gst_promise_get_reply(promise);
-  gchar *text = reply ? gst_structure_to_string(reply) : g_strdup("nothing");
-  g_print("reply: %s\n", text);
-  g_free(text);
+// The model's commands are children of the element, made when it is known which the model has.
+static void on_child_added(GstChildProxy *model, GObject *child, gchar *name, gpointer prompt) {
+  if (g_str_equal(name, "set_prompt"))
+    g_object_set(child, "prompt", prompt, NULL); // sends the command
 }
 
-static void send_prompt(GstElement *source, const gchar *prompt) {
-  gchar *escaped = g_strescape(prompt, NULL);
-  gchar *json = g_strdup_printf("{\"prompt\":\"%s\"}", escaped);
-  GstPromise *promise = gst_promise_new_with_change_func(on_reply, NULL, NULL);
-  g_signal_emit_by_name(source, "send-command", "set_prompt", json, promise);
-  gst_promise_unref(promise);
-  g_free(json);
-  g_free(escaped);
+// On the bus: what the model says and answers; a lost connection is made anew by the element.
+static void print_message(const GstStructure *message) {
+  if (gst_structure_has_name(message, "reactor-message"))
+    g_print("the model: %s\n", gst_structure_get_string(message, "data"));
+  else if (gst_structure_has_name(message, "reactor-reply"))
+    g_print("%s was answered\n", gst_structure_get_string(message, "command"));
+  else if (gst_structure_has_name(message, "reactor-interrupted"))
+    g_print("the connection is lost, another one is made\n");
+  else if (gst_structure_has_name(message, "reactor-resumed"))
+    g_print("connected again\n");
 }
 
 static gboolean on_message(GstBus *bus, GstMessage *message, gpointer unused) {
-  switch (GST_MESSAGE_TYPE(message)) {
-  case GST_MESSAGE_ERROR: { // details: code, component, recoverable, retry-after, ...
-    const GstStructure *details = NULL;
+  if (GST_MESSAGE_TYPE(message) == GST_MESSAGE_ELEMENT) {
+    print_message(gst_message_get_structure(message));
+  } else if (GST_MESSAGE_TYPE(message) == GST_MESSAGE_EOS) { // the server ended the session
+    g_main_loop_quit(loop);
+  } else if (GST_MESSAGE_TYPE(message) == GST_MESSAGE_ERROR) {
+    const GstStructure *details = NULL; // code, component, recoverable, retry-after, ...
     GError *error = NULL;
     gst_message_parse_error(message, &error, NULL);
     gst_message_parse_error_details(message, &details);
     const gchar *code = details ? gst_structure_get_string(details, "code") : NULL;
     g_printerr("%s (%s)\n", error->message, code ? code : "no code");
     g_clear_error(&error);
+    status = 1;
     g_main_loop_quit(loop);
-    break;
-  }
-  case GST_MESSAGE_EOS: // the model's side ended the session
-    g_main_loop_quit(loop);
-    break;
-  case GST_MESSAGE_ELEMENT: // the element makes a lost connection anew by itself
-    if (gst_message_has_name(message, "reactor-interrupted"))
-      g_print("the connection is lost, another one is made\n");
-    else if (gst_message_has_name(message, "reactor-resumed"))
-      g_print("connected again\n");
-    else if (gst_message_has_name(message, "reactor-message"))
-      g_print("the model: %s\n",
-              gst_structure_get_string(gst_message_get_structure(message), "data"));
-    break;
-  default:
-    break;
   }
   return G_SOURCE_CONTINUE;
 }
@@ -68,6 +58,7 @@ static gboolean on_interrupt(gpointer unused) {
 }
 
 int main(int argc, char **argv) {
+  setlocale(LC_ALL, ""); // g_print writes in the terminal's encoding
   gst_init(&argc, &argv);
   const gchar *sink = g_getenv("REACTOR_WATCH_SINK");
   const gchar *url = g_getenv("REACTOR_WATCH_URL");
@@ -83,19 +74,19 @@ int main(int argc, char **argv) {
   GstElement *model = gst_bin_get_by_name(GST_BIN(pipeline), "model");
   if (url)
     g_object_set(model, "api-url", url, NULL);
+  if (argc > 1)
+    g_signal_connect(model, "child-added", G_CALLBACK(on_child_added), argv[1]);
   GstBus *bus = gst_element_get_bus(pipeline);
   gst_bus_add_watch(bus, on_message, NULL);
   loop = g_main_loop_new(NULL, FALSE);
   g_unix_signal_add(SIGINT, on_interrupt, NULL);
   g_unix_signal_add(SIGTERM, on_interrupt, NULL);
   gst_element_set_state(pipeline, GST_STATE_PLAYING);
-  if (argc > 1)
-    send_prompt(model, argv[1]); // waits for the session
   g_main_loop_run(loop);
   gst_element_set_state(pipeline, GST_STATE_NULL); // ends the session
   gst_bus_remove_watch(bus);
   gst_object_unref(bus);
   gst_object_unref(model);
   gst_object_unref(pipeline);
-  return 0;
+  return status;
 }

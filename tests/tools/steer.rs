@@ -27,13 +27,13 @@ fn python_prompts_change_the_picture() {
 }
 
 #[test]
-fn rust_ends_at_ctrl_c() {
-    ends_at_ctrl_c("rust-ctrl-c", rust());
+fn rust_tells_of_outage_and_ends_at_ctrl_c() {
+    tells_of_outage_and_ends_at_ctrl_c("rust-ctrl-c", rust());
 }
 
 #[test]
-fn python_ends_at_ctrl_c() {
-    ends_at_ctrl_c("python-ctrl-c", python());
+fn python_tells_of_outage_and_ends_at_ctrl_c() {
+    tells_of_outage_and_ends_at_ctrl_c("python-ctrl-c", python());
 }
 
 #[test]
@@ -99,11 +99,16 @@ fn prompts_change_the_picture(name: &str, command: Command) {
     assert!(change > 0.01, "the second prompt changed {change}");
 }
 
-fn ends_at_ctrl_c(name: &str, command: Command) {
+fn tells_of_outage_and_ends_at_ctrl_c(name: &str, command: Command) {
     let server = Server::playground();
     // The input stays open: it is not the end of the input that ends it.
     let mut steer = Steer::new(name, command, &server.url(), &[]);
     steer.wait_for_output("status: ready");
+    // Longer than stall-timeout, 5 s: the element makes another connection.
+    server.signal(libc::SIGSTOP);
+    steer.wait_for_output("the connection is lost, another one is made");
+    server.signal(libc::SIGCONT);
+    steer.wait_for_output("connected again");
     std::thread::sleep(A_WHILE);
     steer.process.signal(libc::SIGINT);
     steer.assert_succeeds();

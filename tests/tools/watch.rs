@@ -8,7 +8,7 @@ use reactor_tests::{
     TIMEOUT,
     process::Process,
     scratch::TempFile,
-    server::{Server, repository},
+    server::{Server, free_port, repository},
 };
 
 #[test]
@@ -28,13 +28,25 @@ fn c_application_compiles_prompts_and_ends_its_session() {
     let server = Server::playground();
     let mut command = Command::new(&program.0);
     command
-        .arg("a \"forest\" at dawn")
+        .arg("une \"forêt\" à l'aube")
+        .env("LC_ALL", "C.UTF-8")
         .env("REACTOR_WATCH_SINK", "fakesink")
         .env("REACTOR_WATCH_URL", server.url());
     let mut watch = Process::start("watch", command);
-    watch.wait_for_output(r#""prompt":"a \"forest\" at dawn""#, TIMEOUT);
-    watch.wait_for_output("reply: reactor-reply;", TIMEOUT);
+    watch.wait_for_output(r#""prompt":"une \"forêt\" à l'aube""#, TIMEOUT);
+    watch.wait_for_output("set_prompt was answered", TIMEOUT);
     watch.interrupt_group();
     watch.assert_succeeds(TIMEOUT);
     server.wait_for_state("ready", TIMEOUT);
+
+    // Without a server it says so, and fails.
+    let mut command = Command::new(&program.0);
+    command.env("REACTOR_WATCH_SINK", "fakesink").env(
+        "REACTOR_WATCH_URL",
+        format!("http://127.0.0.1:{}", free_port()),
+    );
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("(NETWORK_ERROR)"), "{errors}");
 }

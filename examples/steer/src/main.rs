@@ -279,6 +279,12 @@ fn print_message(structure: Option<&gst::StructureRef>) {
             println!("model: {} {}", text(s, "type"), text(s, "data"));
         }
         Some(s) if s.name() == "reactor-status" => println!("status: {}", nick(s, "status")),
+        Some(s) if s.name() == "reactor-interrupted" => {
+            println!("the connection is lost, another one is made");
+        }
+        Some(s) if s.name() == "reactor-resumed" => {
+            println!("connected again");
+        }
         Some(s) if s.name() == "reactor-session-ended" => {
             println!("the model ended the session: {}", text(s, "reason"));
         }
