@@ -12,7 +12,7 @@ use std::{
 
 use reactor_tests::{
     peer::{Encoding, Peer, PeerConfig, Tamper},
-    pipeline::{TestPipeline, count_buffers, status, wait_until},
+    pipeline::{TestPipeline, count_buffers, status, wait_for_status, wait_until},
     process::in_own_process,
     random::SplitMix64,
     resources::ProcessResources,
@@ -312,6 +312,24 @@ fn hostile_rtp_leaves_pictures_and_sound() {
         .heap_kib
         .saturating_sub(before.heap_kib);
     assert!(grown < MEMORY, "{grown} KiB more");
+    session.end();
+}
+
+/// As of a server that starts its encoders anew: the streams go on under other SSRCs, and webrtcbin
+/// takes them for tracks that nobody has asked for.
+#[test]
+fn streams_that_change_their_ssrc_come_on_another_connection() {
+    let session = Session::begin(PeerConfig::sending(&[Encoding::Vp8, Encoding::Opus]));
+    let moved = each(|packet| packet[8] ^= 0x55);
+    session.peer.tamper(Some(moved));
+    wait_until("another connection", LIMIT, || session.peer.offers() == 2);
+    wait_for_status(&session.running.by_name("r"), "ready", LIMIT);
+    for (name, count) in &session.counters {
+        let goal = count() + 60;
+        wait_until(&format!("{name} goes on"), LIMIT, || count() >= goal);
+    }
+    assert_eq!(session.peer.offers(), 2);
+    session.running.assert_no_error();
     session.end();
 }
 
