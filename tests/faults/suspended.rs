@@ -37,7 +37,7 @@ fn process_that_was_stopped_resumes_its_session() {
     server.wait_for_state("orphaned", TIMEOUT);
     if slow() {
         // The local runtime keeps the session for 60 s from now on.
-        thread::sleep(Duration::from_secs(50));
+        thread::sleep(Duration::from_secs(54));
     }
     launch.signal(libc::SIGCONT);
     let (took, resumed) = (stopped.elapsed(), Instant::now());
@@ -53,4 +53,20 @@ fn process_that_was_stopped_resumes_its_session() {
     launch.signal(libc::SIGINT);
     launch.assert_succeeds(TIMEOUT);
     server.wait_for_state("ready", TIMEOUT);
+}
+
+/// The local runtime has ended the session meanwhile: EOS, by which gst-launch-1.0 ends.
+#[test]
+fn process_that_was_stopped_for_longer_than_its_session_ends() {
+    if !slow() {
+        return;
+    }
+    let server = Server::playground();
+    let mut launch = play(&server);
+    launch.signal(libc::SIGSTOP);
+    server.wait_for_state("orphaned", TIMEOUT);
+    server.wait_for_state("ready", Duration::from_secs(90));
+    launch.signal(libc::SIGCONT);
+    launch.assert_succeeds(TIMEOUT);
+    assert!(launch.output().contains("Got EOS"), "{}", launch.output());
 }
