@@ -186,6 +186,59 @@ fn buffers_become_commands_or_are_refused() {
     assert_stops_soon(&running);
 }
 
+/// Of a live stream the newest command of each name waits, and all of one buffer; what is refused
+/// costs none its place.
+#[test]
+fn newest_of_each_command_is_kept() {
+    let server = Server::playground();
+    let proxy = Proxy::before(&server);
+    proxy.rule(
+        RuntimeRoute::StartSession,
+        Rule::delay(Duration::from_secs(3)),
+    );
+    let live = appsrc("any", JSON, "is-live=true do-timestamp=true", "commands");
+    let running = TestPipeline::parse(&format!(
+        "reactorsink name=s local=true api-url={} {live}",
+        proxy.url()
+    ));
+    let sink = running.by_name("s");
+    let (echoes, prompts) = (
+        model_messages::collect(&sink, "echoed"),
+        model_messages::collect(&sink, "prompt_changed"),
+    );
+    running.play();
+    for buffer in [
+        r#"{"echo":{"text":"old"}}"#,
+        r#"[{"set_prompt":{"prompt":"p"}},{"echo":{"text":"a"}},{"echo":{"text":"b"}}]"#,
+        "{oops",
+    ] {
+        push(&running, "any", buffer, None);
+    }
+    assert_eq!(refused(&running), ("commands".into(), "BAD_REQUEST".into()));
+    wait_until("the echoes", TIMEOUT, || echoes.lock().unwrap().len() == 2);
+    assert_eq!(texts(&echoes, "text"), ["a", "b"]);
+    assert_eq!(texts(&prompts, "prompt"), ["p"]);
+    assert_eq!(count(&running, "commands", "dropped"), 1);
+    // So it is with a limit of the rate.
+    running.pad("s", "commands").set_property("max-rate", 1.0);
+    for buffer in [
+        r#"{"echo":{"text":"1"}}"#,
+        "{oops",
+        r#"{"set_prompt":{"prompt":"q"}}"#,
+        r#"{"echo":{"text":"2"}}"#,
+        r#"{"echo":{"text":"3"}}"#,
+    ] {
+        push(&running, "any", buffer, None);
+    }
+    wait_until("the last echo", TIMEOUT, || {
+        texts(&echoes, "text").last().unwrap() == "3"
+    });
+    assert_eq!(texts(&prompts, "prompt"), ["p", "q"]);
+    assert_eq!(texts(&echoes, "text"), ["a", "b", "1", "3"]);
+    assert_eq!(count(&running, "commands", "refused"), 2);
+    assert_stops_soon(&running);
+}
+
 /// The colour in the middle of the right third, where the playground shows the image.
 fn image_colour(running: &TestPipeline) -> impl Fn() -> Option<[u8; 3]> + use<> {
     use gst_video::prelude::*;

@@ -30,7 +30,7 @@
  * them. The pad `commands` takes JSON such as `{"set_prompt":{"prompt":"a
  * forest"}}`. A stream that is not live, such as a subtitle file, begins when the
  * session is ready, together with the video that waits for it; a live one never
- * waits: what cannot be sent yet is kept, the newest only. A buffer that is
+ * waits: of what cannot be sent yet the newest of each command is kept. A buffer that is
  * refused is a warning and the message `reactor-reply` with `pad`, `command` and
  * `error`; with the pad's `strict` it is an error. No buffer names a file of this
  * machine.

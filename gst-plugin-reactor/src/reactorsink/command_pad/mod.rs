@@ -12,6 +12,7 @@ mod content;
 mod framing;
 mod outlet;
 mod pad;
+mod state;
 
 use std::{
     sync::{Arc, Mutex},
@@ -22,9 +23,9 @@ use bytes::Bytes;
 use gst::{glib, prelude::*, subclass::prelude::*};
 
 use content::{ContentKind, Target};
-use framing::Framer;
-use outlet::{HasFile, Next, Outlet};
+use outlet::{Next, Waiting};
 pub use pad::{CommandPad, pad_templates};
+use state::{Blocked, StreamState};
 
 use super::{debug::CAT, event::SinkEvent, gate};
 use crate::{
@@ -42,12 +43,13 @@ const MAX_QUEUED_BYTES: u32 = 16 << 20;
 /// The longest time between two commands that `max-rate` can ask for.
 const MAX_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
-/// A command of a buffer's, or why there is none.
-type PadCommand = Result<CommandContent, Error>;
+impl Waiting for CommandContent {
+    fn name(&self) -> &str {
+        CommandContent::name(self)
+    }
 
-impl HasFile for PadCommand {
     fn has_file(&self) -> bool {
-        self.as_ref().is_ok_and(CommandContent::has_file)
+        CommandContent::has_file(self)
     }
 }
 
@@ -57,7 +59,8 @@ pub struct PadReply {
     pub command: String,
     /// The start of the stream that it belongs to.
     generation: u64,
-    had_file: bool,
+    /// `None` if it is no command, and was not sent.
+    had_file: Option<bool>,
     pub error: Option<Error>,
 }
 
@@ -73,54 +76,6 @@ pub struct CommandStream {
     state: Mutex<StreamState>,
     /// Holds the queue's thread while it has to wait.
     block: Mutex<Option<gst::PadProbeId>>,
-}
-
-#[derive(Default)]
-struct StreamState {
-    outlet: Outlet<PadCommand>,
-    framer: Framer,
-    /// Of the last buffer.
-    kind: Option<ContentKind>,
-    /// Upstream is live: it cannot wait.
-    is_live: bool,
-    /// What the queue's thread waits with.
-    blocked: Option<Blocked>,
-    /// A thread sends the commands that are due.
-    is_pumping: bool,
-    has_timer: bool,
-    /// The application ends the stream.
-    ends: bool,
-    /// A buffer was refused that must not be.
-    has_failed: bool,
-    /// Counts the starts: replies of an earlier one are void.
-    generation: u64,
-    /// By how much the running time of a stream that is not live is moved, in ns.
-    delay: i64,
-    /// Since when the pad is not open.
-    closed_since: gst::ClockTime,
-    received: u64,
-    sent: u64,
-    refused: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Blocked {
-    Buffer,
-    Eos,
-}
-
-impl StreamState {
-    /// Whether the queue's thread has to wait with what comes next.
-    fn waits(&self, next: Blocked, keeps_newest: bool) -> bool {
-        match next {
-            _ if self.ends => false,
-            Blocked::Buffer if self.is_live => false,
-            Blocked::Buffer => {
-                !self.outlet.is_open() || (!keeps_newest && self.outlet.has_pending())
-            }
-            Blocked::Eos => self.outlet.is_busy(),
-        }
-    }
 }
 
 impl CommandStream {
@@ -212,9 +167,7 @@ impl CommandStream {
                     && event.type_() == gst::EventType::FlushStop
                     && let Some(stream) = weak.upgrade()
                 {
-                    let mut state = lock(&stream.state);
-                    state.framer.reset();
-                    state.outlet.drop_pending();
+                    lock(&stream.state).flush();
                 }
                 gst::PadProbeReturn::Ok
             });
@@ -312,13 +265,8 @@ impl CommandStream {
         let has_time = |segment: &gst::Segment| segment.format() == gst::Format::Time;
         let is_timed = buffer.pts().is_some() && sample.segment().is_some_and(has_time);
         match kind {
-            Err(error) => self.offer(Err(error)),
-            Ok(ContentKind::File(index)) => {
-                let param = self.pad.settings().param;
-                let bytes = Bytes::copy_from_slice(&map);
-                let limit = self.max_upload_size();
-                self.offer(self.target.file(index, param.as_deref(), bytes, limit));
-            }
+            Err(error) => self.refuse(error),
+            Ok(ContentKind::File(index)) => self.take_file(index, Bytes::copy_from_slice(&map)),
             Ok(_) if is_timed => self.take_frames(vec![framing::text(&map)]),
             Ok(kind) => {
                 if let Some(framing) = kind.framing() {
@@ -339,13 +287,15 @@ impl CommandStream {
                 Ok(text) => self.target.commands(kind, param.as_deref(), text),
                 Err(error) => Err(error),
             };
-            match commands {
-                Ok(commands) => commands
-                    .into_iter()
-                    .for_each(|command| self.offer(Ok(command))),
-                Err(error) => self.offer(Err(error)),
-            }
+            self.offer(commands);
         }
+    }
+
+    fn take_file(self: &Arc<Self>, index: usize, bytes: Bytes) {
+        let param = self.pad.settings().param;
+        let limit = self.max_upload_size();
+        let command = self.target.file(index, param.as_deref(), bytes, limit);
+        self.offer(command.map(|command| vec![command]));
     }
 
     fn max_upload_size(&self) -> u64 {
@@ -367,10 +317,38 @@ impl CommandStream {
         (rate > 0.0).then(|| interval().min(MAX_INTERVAL))
     }
 
-    fn offer(self: &Arc<Self>, command: PadCommand) {
-        let keeps_newest = self.keeps_newest();
-        lock(&self.state).outlet.offer(command, keeps_newest);
-        self.pump();
+    /// Takes the commands of one text or JSON value, or of a file.
+    fn offer(self: &Arc<Self>, commands: Result<Vec<CommandContent>, Error>) {
+        match commands {
+            Ok(commands) => {
+                let keeps_newest = self.keeps_newest();
+                lock(&self.state).outlet.offer(commands, keeps_newest);
+                self.pump();
+            }
+            Err(error) => self.refuse(error),
+        }
+    }
+
+    /// Reports what is no command. It waits for nothing, and costs no command its
+    /// place.
+    fn refuse(&self, error: Error) {
+        let generation = {
+            let mut state = lock(&self.state);
+            if !state.begin_report() {
+                return;
+            }
+            state.generation
+        };
+        if let Some(element) = self.element.upgrade() {
+            let reply = PadReply {
+                command: self.target.name().to_owned(),
+                generation,
+                had_file: None,
+                error: Some(error),
+            };
+            let event = SinkEvent::CommandRefused(self.pad.name().into(), reply);
+            element.imp().send_event(event);
+        }
     }
 
     /// Sends the commands that are due, in order, on one thread at a time.
@@ -383,7 +361,7 @@ impl CommandStream {
         }
     }
 
-    fn next_command(self: &Arc<Self>) -> Option<(PadCommand, u64)> {
+    fn next_command(self: &Arc<Self>) -> Option<(CommandContent, u64)> {
         let interval = self.interval();
         let mut state = lock(&self.state);
         let now = Instant::now();
@@ -401,7 +379,7 @@ impl CommandStream {
         }
         match next {
             Next::Send(command) => {
-                state.sent += u64::from(command.is_ok());
+                state.sent += 1;
                 Some((command, state.generation))
             }
             Next::At(_) | Next::Wait => {
@@ -411,38 +389,28 @@ impl CommandStream {
         }
     }
 
-    fn send(self: &Arc<Self>, command: PadCommand, generation: u64) {
+    fn send(self: &Arc<Self>, command: CommandContent, generation: u64) {
         let Some(element) = self.element.upgrade() else {
             return;
         };
-        let had_file = command.has_file();
-        let reply = move |command: String, error: Option<Error>| PadReply {
-            command,
-            generation,
-            had_file,
-            error,
+        gst::debug!(CAT, obj = self.pad, "sending {}", command.name());
+        let (weak, name) = (Arc::downgrade(self), command.name().to_owned());
+        let had_file = Some(command.has_file());
+        let receive = move |result: Result<_, Error>| {
+            if let Some(stream) = weak.upgrade() {
+                stream.handle_reply(PadReply {
+                    command: name,
+                    generation,
+                    had_file,
+                    error: result.err(),
+                });
+            }
         };
-        match command {
-            Ok(content) => {
-                gst::debug!(CAT, obj = self.pad, "sending {}", content.name());
-                let (weak, name) = (Arc::downgrade(self), content.name().to_owned());
-                let receive = move |result: Result<_, Error>| {
-                    if let Some(stream) = weak.upgrade() {
-                        stream.handle_reply(reply(name, result.err()));
-                    }
-                };
-                let membership = &element.imp().membership;
-                membership.send_content(element.upcast_ref(), content, Box::new(receive));
-            }
-            Err(error) => {
-                let reply = reply(self.target.name().to_owned(), Some(error));
-                let event = SinkEvent::CommandRefused(self.pad.name().into(), reply);
-                element.imp().send_event(event);
-            }
-        }
+        let membership = &element.imp().membership;
+        membership.send_content(element.upcast_ref(), command, Box::new(receive));
     }
 
-    /// Handles the reply to a command, on the event thread.
+    /// Handles the reply to a command, or the report of what is none, on the event thread.
     pub fn handle_reply(self: &Arc<Self>, reply: PadReply) {
         let is_strict = self.pad.settings().strict;
         {
@@ -450,7 +418,7 @@ impl CommandStream {
             if state.generation != reply.generation {
                 return;
             }
-            state.outlet.answered(reply.had_file);
+            state.answered(reply.had_file);
             if reply.error.is_some() {
                 state.refused += 1;
                 state.has_failed |= is_strict;
@@ -535,13 +503,7 @@ impl CommandStream {
 
     /// Restores the first state, for a new session.
     pub fn reset(self: &Arc<Self>) {
-        let mut state = lock(&self.state);
-        *state = StreamState {
-            generation: state.generation + 1,
-            is_pumping: state.is_pumping,
-            has_timer: state.has_timer,
-            ..StreamState::default()
-        };
+        lock(&self.state).reset();
         self.src.set_offset(0);
     }
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 
 //! When the commands of a pad are sent: in order, with a limit on those without a
-//! reply and on those per second. Where they come faster, the newest is kept. Pure: time comes in, it
-//! reads no clock.
+//! reply and on those per second. Where they come faster, the newest of each name is
+//! kept. Pure: time comes in, it reads no clock.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -13,8 +13,14 @@ use std::{
 /// when it is answered, so that none overtakes it.
 const MAX_IN_FLIGHT: usize = 16;
 
-/// Whether a command has a file that is uploaded first.
-pub trait HasFile {
+/// The commands that wait at most where the newest are kept: no model has so many.
+const MAX_WAITING: usize = 1000;
+
+/// A command that waits.
+pub trait Waiting {
+    fn name(&self) -> &str;
+
+    /// Whether it has a file that is uploaded first.
     fn has_file(&self) -> bool;
 }
 
@@ -53,13 +59,21 @@ impl<C> Default for Outlet<C> {
     }
 }
 
-impl<C: HasFile> Outlet<C> {
-    /// Queues a command; with `keeps_newest` those before it that wait are dropped.
-    pub fn offer(&mut self, command: C, keeps_newest: bool) {
-        if keeps_newest {
-            self.drop_pending();
+impl<C: Waiting> Outlet<C> {
+    /// Queues commands that belong together; with `keeps_newest` those before them
+    /// that wait and have one of their names are dropped.
+    pub fn offer(&mut self, commands: Vec<C>, keeps_newest: bool) {
+        if !keeps_newest {
+            return self.pending.extend(commands);
         }
-        self.pending.push_back(command);
+        let waiting = self.pending.len();
+        let names: BTreeSet<_> = commands.iter().map(Waiting::name).collect();
+        self.pending.retain(|before| !names.contains(before.name()));
+        let dropped = waiting - self.pending.len();
+        self.pending.extend(commands);
+        let too_many = self.pending.len().saturating_sub(MAX_WAITING);
+        self.pending.drain(..too_many);
+        self.dropped += (dropped + too_many) as u64;
     }
 
     pub fn drop_pending(&mut self) {
@@ -121,10 +135,14 @@ impl<C: HasFile> Outlet<C> {
 mod tests {
     use super::*;
 
-    /// A number; those from 100 on have a file.
-    impl HasFile for u32 {
+    /// A number; those from 100 on have a file, and from 1000 on another name.
+    impl Waiting for u32 {
+        fn name(&self) -> &str {
+            if *self >= 1000 { "other" } else { "command" }
+        }
+
         fn has_file(&self) -> bool {
-            *self >= 100
+            (100..1000).contains(self)
         }
     }
 
@@ -139,7 +157,7 @@ mod tests {
         let mut outlet = Outlet::default();
         let now = Instant::now();
         for n in 0..20 {
-            outlet.offer(n, false);
+            outlet.offer(vec![n], false);
         }
         assert_eq!(outlet.next(now, None), Next::Wait);
         outlet.set_open(true);
@@ -158,7 +176,7 @@ mod tests {
         let mut outlet = open();
         let now = Instant::now();
         for n in [1, 100, 2, 101] {
-            outlet.offer(n, false);
+            outlet.offer(vec![n], false);
         }
         assert_eq!(outlet.next(now, None), Next::Send(1));
         assert_eq!(outlet.next(now, None), Next::Wait);
@@ -178,10 +196,10 @@ mod tests {
         let mut outlet = open();
         let (start, ms) = (Instant::now(), Duration::from_millis);
         let interval = Some(ms(500));
-        outlet.offer(1, true);
+        outlet.offer(vec![1], true);
         assert_eq!(outlet.next(start, interval), Next::Send(1));
         for n in 2..5 {
-            outlet.offer(n, true);
+            outlet.offer(vec![n], true);
         }
         let due = start + ms(500);
         assert_eq!(outlet.next(start + ms(499), interval), Next::At(due));
@@ -189,7 +207,7 @@ mod tests {
         assert_eq!(outlet.dropped(), 2);
         assert_eq!(outlet.next(due, interval), Next::Wait);
         // The limit was lifted.
-        outlet.offer(5, true);
+        outlet.offer(vec![5], true);
         assert_eq!(outlet.next(due, None), Next::Send(5));
     }
 
@@ -197,10 +215,33 @@ mod tests {
     fn live_commands_before_opening_leave_newest() {
         let mut outlet = Outlet::default();
         for n in 100..110 {
-            outlet.offer(n, true);
+            outlet.offer(vec![n], true);
         }
         outlet.set_open(true);
         assert_eq!(outlet.next(Instant::now(), None), Next::Send(109));
         assert_eq!(outlet.dropped(), 9);
+    }
+
+    #[test]
+    fn newest_of_each_name_is_kept_and_all_that_belong_together() {
+        let mut outlet = Outlet::default();
+        outlet.offer(vec![1, 1001], true);
+        outlet.offer(vec![2], true);
+        outlet.offer(vec![1002, 1003], true);
+        outlet.set_open(true);
+        let now = Instant::now();
+        for n in [2, 1002, 1003] {
+            assert_eq!(outlet.next(now, None), Next::Send(n));
+        }
+        assert_eq!(outlet.next(now, None), Next::Wait);
+        assert_eq!(outlet.dropped(), 2);
+    }
+
+    #[test]
+    fn endless_commands_of_one_value_are_bounded() {
+        let mut outlet = Outlet::default();
+        outlet.offer((0..5000).collect(), true);
+        assert_eq!((outlet.pending.len(), outlet.dropped()), (1000, 4000));
+        assert_eq!(outlet.pending.front(), Some(&4000));
     }
 }

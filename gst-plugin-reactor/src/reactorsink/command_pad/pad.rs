@@ -17,7 +17,8 @@ settings! {
             "The parameter that text, images and sound are for; if not set, the command's only one \
              of the kind, or the only one of them that is required", flags: PLAYING;
         max_rate: f64 = 0.0, "max-rate", "Maximum rate",
-            "Commands per second; of those that come faster the newest is sent (0 = no limit)",
+            "Commands per second; of those that come faster the newest of each name is sent (0 = no \
+             limit)",
             flags: PLAYING;
         strict: bool = false, "strict", "Strict",
             "A buffer that is refused, here or by the model, is an error instead of a warning",
