@@ -74,8 +74,10 @@ pub struct CommandStream {
     src: gst::Pad,
     sink: gst_app::AppSink,
     state: Mutex<StreamState>,
-    /// Holds the queue's thread while it has to wait.
+    /// Holds the queue's thread while it has to wait with a buffer.
     block: Mutex<Option<gst::PadProbeId>>,
+    /// Holds it with EOS.
+    eos_block: Mutex<Option<gst::PadProbeId>>,
 }
 
 impl CommandStream {
@@ -119,6 +121,7 @@ impl CommandStream {
             sink,
             state: Mutex::default(),
             block: Mutex::default(),
+            eos_block: Mutex::default(),
         });
         let elements = [&stream.queue, stream.sink.upcast_ref()];
         element.add_many(elements)?;
@@ -127,8 +130,9 @@ impl CommandStream {
             .pad
             .set_target(stream.queue.static_pad("sink").as_ref())?;
         stream.follow_liveness();
-        stream.watch_flushes();
+        stream.watch_events();
         stream.install_block();
+        stream.install_eos_block();
         stream.install_callbacks();
         for element in elements.into_iter().rev() {
             element.sync_state_with_parent()?;
@@ -158,51 +162,74 @@ impl CommandStream {
         });
     }
 
-    /// What was begun before a flush is not continued.
-    fn watch_flushes(self: &Arc<Self>) {
+    /// What was begun before a flush is not continued. Each stream has an EOS.
+    fn watch_events(self: &Arc<Self>) {
         let weak = Arc::downgrade(self);
-        self.src
-            .add_probe(gst::PadProbeType::EVENT_FLUSH, move |_, info| {
-                if let Some(gst::PadProbeData::Event(event)) = &info.data
-                    && event.type_() == gst::EventType::FlushStop
-                    && let Some(stream) = weak.upgrade()
-                {
-                    lock(&stream.state).flush();
+        let mask = gst::PadProbeType::EVENT_FLUSH | gst::PadProbeType::EVENT_DOWNSTREAM;
+        self.src.add_probe(mask, move |_, info| {
+            if let Some(gst::PadProbeData::Event(event)) = &info.data
+                && let Some(stream) = weak.upgrade()
+            {
+                match event.view() {
+                    gst::EventView::FlushStop(_) => {
+                        lock(&stream.state).flush();
+                        stream.install_eos_block();
+                    }
+                    gst::EventView::StreamStart(_) => stream.install_eos_block(),
+                    _ => {}
                 }
-                gst::PadProbeReturn::Ok
-            });
+            }
+            gst::PadProbeReturn::Ok
+        });
     }
 
     /// Replaces the probe that holds the queue's thread, which so asks again
-    /// whether it has to wait.
+    /// whether it has to wait. What passes before the new one is there does not ask.
     fn install_block(self: &Arc<Self>) {
         let mut block = lock(&self.block);
         if let Some(before) = block.take() {
             self.src.remove_probe(before);
         }
         let weak = Arc::downgrade(self);
-        let mask = gst::PadProbeType::BLOCK
-            | gst::PadProbeType::BUFFER
-            | gst::PadProbeType::BUFFER_LIST
-            | gst::PadProbeType::EVENT_DOWNSTREAM;
-        *block = self.src.add_probe(mask, move |_, info| {
-            let next = match &info.data {
-                Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::Eos => {
-                    Blocked::Eos
-                }
-                Some(gst::PadProbeData::Buffer(_) | gst::PadProbeData::BufferList(_)) => {
-                    Blocked::Buffer
-                }
-                _ => return gst::PadProbeReturn::Pass,
-            };
-            match weak
-                .upgrade()
-                .is_some_and(|stream| stream.has_to_wait(next))
-            {
+        let mask =
+            gst::PadProbeType::BLOCK | gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
+        *block = self.src.add_probe(mask, move |_, _| {
+            let stream = weak.upgrade();
+            match stream.is_some_and(|stream| stream.has_to_wait(Blocked::Buffer)) {
                 true => gst::PadProbeReturn::Ok,
                 false => gst::PadProbeReturn::Pass,
             }
         });
+    }
+
+    /// Holds EOS until all is answered; at another pad than buffers, since no EOS may pass
+    /// without asking.
+    fn install_eos_block(self: &Arc<Self>) {
+        let Some(pad) = self.sink.static_pad("sink") else {
+            return;
+        };
+        let mut block = lock(&self.eos_block);
+        if block.is_some() {
+            return;
+        }
+        let weak = Arc::downgrade(self);
+        let mask = gst::PadProbeType::BLOCK | gst::PadProbeType::EVENT_DOWNSTREAM;
+        *block = pad.add_probe(mask, move |_, info| {
+            let is_eos = matches!(&info.data, Some(gst::PadProbeData::Event(event))
+                if event.type_() == gst::EventType::Eos);
+            let stream = weak.upgrade().filter(|_| is_eos);
+            match stream.is_some_and(|stream| stream.has_to_wait(Blocked::Eos)) {
+                true => gst::PadProbeReturn::Ok,
+                false => gst::PadProbeReturn::Pass,
+            }
+        });
+    }
+
+    fn remove_eos_block(&self) {
+        let block = lock(&self.eos_block).take();
+        if let Some((block, pad)) = block.zip(self.sink.static_pad("sink")) {
+            pad.remove_probe(block);
+        }
     }
 
     fn has_to_wait(self: &Arc<Self>, next: Blocked) -> bool {
@@ -439,14 +466,16 @@ impl CommandStream {
         let goes_on = {
             let mut state = lock(&self.state);
             let blocked = state.blocked;
-            let goes_on = blocked.is_some_and(|blocked| !state.waits(blocked, keeps_newest));
-            if goes_on {
+            let goes_on = blocked.filter(|blocked| !state.waits(*blocked, keeps_newest));
+            if goes_on.is_some() {
                 state.blocked = None;
             }
             goes_on
         };
-        if goes_on {
-            self.install_block();
+        match goes_on {
+            Some(Blocked::Buffer) => self.install_block(),
+            Some(Blocked::Eos) => self.remove_eos_block(),
+            None => {}
         }
     }
 
@@ -504,6 +533,7 @@ impl CommandStream {
     /// Restores the first state, for a new session.
     pub fn reset(self: &Arc<Self>) {
         lock(&self.state).reset();
+        self.install_eos_block();
         self.src.set_offset(0);
     }
 
