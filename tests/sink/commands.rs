@@ -239,6 +239,70 @@ fn newest_of_each_command_is_kept() {
     assert_stops_soon(&running);
 }
 
+/// Writes a picture of this pattern as PNG.
+fn write_png(file: &TempFile, pattern: &str) {
+    let writer = TestPipeline::launch(&format!(
+        "videotestsrc num-buffers=1 pattern={pattern} ! video/x-raw,width=320,height=180 \
+         ! pngenc ! filesink location={}",
+        file.0.display()
+    ));
+    writer.wait_eos(TIMEOUT);
+}
+
+/// A file comes in parts, which are one upload at its end.
+#[test]
+fn file_that_comes_in_parts_is_one() {
+    let server = Server::playground();
+    let url = server.url();
+    let (picture, sound) = (TempFile::new("blue.png"), TempFile::new("voice.wav"));
+    write_png(&picture, "blue");
+    let size = std::fs::metadata(&picture.0).unwrap().len();
+    assert!(size > 200, "{size}");
+    std::fs::write(&sound.0, [b"RIFF".as_slice(), &[0; 20_000]].concat()).unwrap();
+    let running = TestPipeline::parse(&format!(
+        "reactorsink name=s local=true api-url={url} \
+         filesrc blocksize=100 location={} ! image/png ! s.command_set_image \
+         reactorsrc name=r local=true api-url={url} \
+         r.video_main_video ! videoconvert ! video/x-raw,format=I420 ! identity name=i \
+         ! fakesink sync=false",
+        picture.0.display()
+    ));
+    let image = image_colour(&running);
+    running.play();
+    wait_until("the file", TIMEOUT, || {
+        count(&running, "command_set_image", "sent") == 1
+    });
+    wait_until("the picture", TIMEOUT, || {
+        image().is_some_and(|it| is_shown(Colour::Blue, it))
+    });
+    for (field, expected) in [("sent", 1), ("refused", 0), ("dropped", 0)] {
+        assert_eq!(
+            count(&running, "command_set_image", field),
+            expected,
+            "{field}"
+        );
+    }
+    running.stop();
+    // The model says of a sound that it is no image, and names the one file.
+    let refusal = |limit: &str| {
+        let running = TestPipeline::launch(&format!(
+            "reactorsink name=s local=true api-url={url} {limit} \
+             filesrc location={} ! audio/x-wav ! s.command_set_image",
+            sound.0.display()
+        ));
+        let reply = running.wait_element("reactor-reply", TIMEOUT);
+        let error: gst::Structure = reply.get("error").unwrap();
+        running.wait_eos(TIMEOUT);
+        assert_eq!(count(&running, "command_set_image", "refused"), 1);
+        format!("{error:?}")
+    };
+    let error = refusal("");
+    assert!(error.contains("bad_image"), "{error}");
+    assert!(error.contains("set_image.wav is not an image"), "{error}");
+    let error = refusal("max-upload-size=10000");
+    assert!(error.contains("max-upload-size"), "{error}");
+}
+
 /// The colour in the middle of the right third, where the playground shows the image.
 fn image_colour(running: &TestPipeline) -> impl Fn() -> Option<[u8; 3]> + use<> {
     use gst_video::prelude::*;

@@ -26,14 +26,14 @@
  * streams, each buffer at its running time: text for the command's text
  * parameter (the only one, the only required one, or the pad's `param`), JSON
  * with all parameters, or a whole JPEG, PNG, WebP or sound file, which is
- * uploaded. Text and JSON without timestamps act at once, each line or value of
- * them. The pad `commands` takes JSON such as `{"set_prompt":{"prompt":"a
- * forest"}}`. A stream that is not live, such as a subtitle file, begins when the
- * session is ready, together with the video that waits for it; a live one never
- * waits: of what cannot be sent yet the newest of each command is kept. A buffer that is
- * refused is a warning and the message `reactor-reply` with `pad`, `command` and
- * `error`; with the pad's `strict` it is an error. No buffer names a file of this
- * machine.
+ * uploaded; a stream of bytes is one file up to its end. Text and JSON without
+ * timestamps act at once, each line or value of them. The pad `commands` takes
+ * JSON such as `{"set_prompt":{"prompt":"a forest"}}`. A stream that is not
+ * live, such as a subtitle file, begins when the session is ready, together with
+ * the video that waits for it; a live one never waits: of what cannot be sent
+ * yet the newest of each command is kept. A buffer that is refused is a warning
+ * and the message `reactor-reply` with `pad`, `command` and `error`; with the
+ * pad's `strict` it is an error. No buffer names a file of this machine.
  *
  * It shares its session with the other Reactor elements of its pipeline, or
  * with those of the process that name the same `session`.

@@ -14,14 +14,19 @@ use crate::platform::{
     upload::UploadSource,
 };
 
-/// Media types of files, with the MIME type and the extension of each. A buffer is a
-/// whole file.
+/// Caps of files, with the MIME type and the extension of each. With timestamps a buffer
+/// is a whole file, a stream of bytes is one up to its end.
 pub const FILES: &[(&str, &str, &str)] = &[
     ("image/jpeg", "image/jpeg", "jpg"),
     ("image/png", "image/png", "png"),
     ("image/webp", "image/webp", "webp"),
     ("audio/x-wav", "audio/wav", "wav"),
-    ("audio/mpeg", "audio/mpeg", "mp3"),
+    // Of the many formats that these caps stand for, MP3 alone is the same as a file.
+    (
+        "audio/mpeg,mpegversion=(int)1,layer=(int)3",
+        "audio/mpeg",
+        "mp3",
+    ),
     ("audio/x-flac", "audio/flac", "flac"),
     ("audio/ogg", "audio/ogg", "ogg"),
     ("audio/x-m4a", "audio/mp4", "m4a"),
@@ -41,7 +46,8 @@ impl ContentKind {
     pub fn of(caps: Option<&gst::Caps>) -> Result<Self, Error> {
         let structure = caps.and_then(|caps| caps.structure(0));
         let media_type = structure.map_or("", |structure| structure.name().as_str());
-        let file = || FILES.iter().position(|(known, ..)| *known == media_type);
+        let is_known = |(known, ..): &(&str, _, _)| known.split(',').next() == Some(media_type);
+        let file = || FILES.iter().position(is_known);
         match media_type {
             "text/x-raw" => Ok(Self::Text),
             "application/x-json" => Ok(Self::Json),
@@ -53,7 +59,7 @@ impl ContentKind {
         }
     }
 
-    /// How a stream of these without timestamps is taken apart; a file is a buffer.
+    /// How a stream of these without timestamps is taken apart; a file is not.
     pub fn framing(self) -> Option<Framing> {
         match self {
             Self::Text => Some(Framing::Lines),
@@ -132,5 +138,84 @@ impl Target {
             Self::Command(name) => name,
             Self::Any => super::pad::COMMANDS,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind_of(caps: &str) -> Option<ContentKind> {
+        gst::init().unwrap();
+        let caps = caps.parse::<gst::Caps>().unwrap();
+        ContentKind::of(Some(&caps)).ok()
+    }
+
+    #[test]
+    fn caps_say_what_a_buffer_is() {
+        assert_eq!(kind_of("text/x-raw,format=utf8"), Some(ContentKind::Text));
+        assert_eq!(kind_of("application/x-json"), Some(ContentKind::Json));
+        assert_eq!(kind_of("video/x-raw"), None);
+        assert!(ContentKind::of(None).is_err());
+        let target = Target::Command("set_voice".into());
+        for (caps, name, mime) in [
+            ("image/jpeg,width=1", "set_voice.jpg", "image/jpeg"),
+            ("image/png", "set_voice.png", "image/png"),
+            ("image/webp", "set_voice.webp", "image/webp"),
+            ("audio/x-wav", "set_voice.wav", "audio/wav"),
+            (
+                "audio/mpeg,mpegversion=1,layer=3",
+                "set_voice.mp3",
+                "audio/mpeg",
+            ),
+            ("audio/x-flac", "set_voice.flac", "audio/flac"),
+            ("audio/ogg", "set_voice.ogg", "audio/ogg"),
+            ("audio/x-m4a", "set_voice.m4a", "audio/mp4"),
+        ] {
+            let Some(kind @ ContentKind::File(index)) = kind_of(caps) else {
+                panic!("{caps}");
+            };
+            assert_eq!(kind.framing(), None);
+            let file = target.file(index, Some("voice"), Bytes::from_static(b"x"), 0);
+            let Ok(CommandContent::Value {
+                command,
+                parameter,
+                value: ContentValue::File(source),
+            }) = file
+            else {
+                panic!("{caps}");
+            };
+            assert_eq!(
+                (command.as_str(), parameter.as_deref()),
+                ("set_voice", Some("voice"))
+            );
+            assert_eq!((source.name(), source.mime_type()), (name, mime));
+        }
+    }
+
+    #[test]
+    fn file_is_limited_and_of_one_command() {
+        let target = Target::Command("x".into());
+        for (bytes, limit) in [("", 0), ("12345", 4)] {
+            assert!(target.file(0, None, Bytes::from(bytes), limit).is_err());
+        }
+        assert!(target.file(0, None, Bytes::from("1234"), 4).is_ok());
+        assert!(Target::Any.file(0, None, Bytes::from("1"), 0).is_err());
+    }
+
+    /// AAC has other endings, and MP2 is no MP3.
+    #[test]
+    fn pad_takes_mp3_of_all_audio_mpeg() {
+        gst::init().unwrap();
+        let templates = super::super::pad_templates();
+        let takes = |caps: &str| {
+            let caps = caps.parse::<gst::Caps>().unwrap();
+            templates[0].caps().can_intersect(&caps)
+        };
+        assert!(takes("audio/mpeg,mpegversion=1,layer=3,rate=44100"));
+        assert!(takes("audio/mpeg"), "of a filesrc");
+        assert!(!takes("audio/mpeg,mpegversion=4,stream-format=adts"));
+        assert!(!takes("audio/mpeg,mpegversion=1,layer=2"));
+        assert!(takes("image/webp") && takes("audio/x-wav"));
     }
 }

@@ -13,6 +13,7 @@ mod framing;
 mod outlet;
 mod pad;
 mod state;
+mod whole_file;
 
 use std::{
     sync::{Arc, Mutex},
@@ -147,13 +148,14 @@ impl CommandStream {
         let weak = Arc::downgrade(self);
         entry.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
             if let Some(gst::PadProbeData::Event(event)) = &info.data
-                && event.type_() == gst::EventType::Segment
+                && let gst::EventView::Segment(segment) = event.view()
                 && let Some(stream) = weak.upgrade()
             {
                 let is_live = gate::is_live(&stream.pad);
                 let mut state = lock(&stream.state);
                 state.is_live = is_live;
-                stream.src.set_offset(if is_live { 0 } else { state.delay });
+                state.is_timed = segment.segment().format() == gst::Format::Time;
+                stream.src.set_offset(state.offset());
                 drop(state);
                 let leaky = if is_live { "downstream" } else { "no" };
                 stream.queue.set_property_from_str("leaky", leaky);
@@ -162,7 +164,8 @@ impl CommandStream {
         });
     }
 
-    /// What was begun before a flush is not continued. Each stream has an EOS.
+    /// What was begun before a flush is not continued, and a segment of bytes says where
+    /// in a file they go. Beside the appsink, which takes all before it.
     fn watch_events(self: &Arc<Self>) {
         let weak = Arc::downgrade(self);
         let mask = gst::PadProbeType::EVENT_FLUSH | gst::PadProbeType::EVENT_DOWNSTREAM;
@@ -176,6 +179,12 @@ impl CommandStream {
                         stream.install_eos_block();
                     }
                     gst::EventView::StreamStart(_) => stream.install_eos_block(),
+                    gst::EventView::Segment(segment) => {
+                        let bytes = segment.segment().downcast_ref::<gst::format::Bytes>();
+                        let start = bytes.and_then(|segment| segment.start());
+                        let mut state = lock(&stream.state);
+                        state.file.seek(start.map_or(0, |start| *start));
+                    }
                     _ => {}
                 }
             }
@@ -246,10 +255,14 @@ impl CommandStream {
     /// Takes what is left at the end. Nobody waits for a session on behalf of a live
     /// stream.
     fn finish(self: &Arc<Self>) {
-        let framing = lock(&self.state).kind.and_then(ContentKind::framing);
-        if let Some(framing) = framing {
+        let kind = lock(&self.state).kind;
+        if let Some(framing) = kind.and_then(ContentKind::framing) {
             let frames = lock(&self.state).framer.finish(framing);
             self.take_frames(frames);
+        }
+        let file = lock(&self.state).file.finish();
+        if let (Some(ContentKind::File(index)), Some(file)) = (kind, file) {
+            self.take_file(index, file.into());
         }
         let mut state = lock(&self.state);
         if state.is_live && !state.outlet.is_open() {
@@ -289,10 +302,17 @@ impl CommandStream {
         let Ok(map) = buffer.map_readable() else {
             return Err(gst::FlowError::Error);
         };
-        let has_time = |segment: &gst::Segment| segment.format() == gst::Format::Time;
-        let is_timed = buffer.pts().is_some() && sample.segment().is_some_and(has_time);
+        let format = sample.segment().map(|segment| segment.format());
+        let is_timed = buffer.pts().is_some() && format == Some(gst::Format::Time);
         match kind {
             Err(error) => self.refuse(error),
+            Ok(ContentKind::File(_)) if format == Some(gst::Format::Bytes) => {
+                let limit = self.max_upload_size();
+                let taken = lock(&self.state).file.push(&map, limit);
+                if let Err(error) = taken {
+                    self.refuse(error);
+                }
+            }
             Ok(ContentKind::File(index)) => self.take_file(index, Bytes::copy_from_slice(&map)),
             Ok(_) if is_timed => self.take_frames(vec![framing::text(&map)]),
             Ok(kind) => {
@@ -491,10 +511,9 @@ impl CommandStream {
             let closed = now.saturating_sub(state.closed_since).nseconds();
             let closed = i64::try_from(closed).unwrap_or_default();
             state.delay = delay.unwrap_or(state.delay + closed);
-            if !state.is_live {
-                gst::debug!(CAT, obj = self.pad, "begins {} ns later", state.delay);
-                self.src.set_offset(state.delay);
-            }
+            let offset = state.offset();
+            gst::debug!(CAT, obj = self.pad, "begins {offset} ns later");
+            self.src.set_offset(offset);
             state.outlet.set_open(true);
         }
         self.update();

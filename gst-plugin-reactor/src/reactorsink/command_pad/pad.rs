@@ -42,8 +42,11 @@ pub fn pad_templates() -> Vec<gst::PadTemplate> {
         .field("format", "utf8")
         .build();
     one.merge(gst::Caps::new_empty_simple("application/x-json"));
-    for (media_type, ..) in super::content::FILES {
-        one.merge(gst::Caps::new_empty_simple(*media_type));
+    for (caps, ..) in super::content::FILES {
+        // All of them are caps, as a test of content.rs sees.
+        if let Ok(caps) = caps.parse() {
+            one.merge(caps);
+        }
     }
     let any = gst::Caps::new_empty_simple("application/x-json");
     let template = |name, caps| {

@@ -2,7 +2,7 @@
 
 //! What a command pad knows of its stream, and when its queue has to wait. Pure.
 
-use super::{content::ContentKind, framing::Framer, outlet::Outlet};
+use super::{content::ContentKind, framing::Framer, outlet::Outlet, whole_file::WholeFile};
 use crate::platform::command_content::CommandContent;
 
 /// The refusals of a live stream that wait at most to be reported: it cannot be held
@@ -13,10 +13,13 @@ const MAX_UNREPORTED: usize = 100;
 pub struct StreamState {
     pub outlet: Outlet<CommandContent>,
     pub framer: Framer,
+    pub file: WholeFile,
     /// Of the last buffer.
     pub kind: Option<ContentKind>,
     /// Upstream is live: it cannot wait.
     pub is_live: bool,
+    /// It has timestamps, and no bytes alone.
+    pub is_timed: bool,
     /// What the queue's thread waits with.
     pub blocked: Option<Blocked>,
     /// A thread sends the commands that are due.
@@ -62,7 +65,17 @@ impl StreamState {
     /// Forgets what is not sent yet.
     pub fn flush(&mut self) {
         self.framer.reset();
+        self.file.reset();
         self.outlet.drop_pending();
+    }
+
+    /// The offset of the queue's pad, in ns. That of bytes stays 0: with another one the
+    /// segment would come again, in the midst of a file.
+    pub fn offset(&self) -> i64 {
+        match self.is_timed && !self.is_live {
+            true => self.delay,
+            false => 0,
+        }
     }
 
     /// Restores the first state, for a new session.
