@@ -5,6 +5,7 @@
 
 mod command_children;
 mod commands;
+mod control_bindings;
 mod hammer;
 mod replies;
 mod resources;

@@ -295,6 +295,7 @@ impl ElementImpl for ReactorSink {
                 self.send_event(SinkEvent::PadReleased(track));
             }
             let _ = element.remove_pad(&sink_pad.pad);
+            self.membership.commands.restart_following();
         }
     }
 

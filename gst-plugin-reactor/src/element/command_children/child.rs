@@ -115,6 +115,8 @@ mod imp {
         changed: bool,
         /// By anything but a control binding.
         changed_by_hand: bool,
+        /// A control binding holds the trigger.
+        is_triggered: bool,
     }
 
     #[glib::object_subclass]
@@ -189,7 +191,11 @@ mod imp {
             let mut state = lock(&self.state);
             match target {
                 Target::Trigger => {
-                    if !value.get().unwrap_or(false) {
+                    let is_true = value.get().unwrap_or(false);
+                    // A binding sets what it has set before: a command is where it becomes
+                    // true.
+                    let was_true = !by_hand && std::mem::replace(&mut state.is_triggered, is_true);
+                    if !is_true || was_true {
                         return Ok(false);
                     }
                 }

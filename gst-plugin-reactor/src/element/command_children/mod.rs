@@ -9,6 +9,8 @@
 
 mod child;
 mod class;
+#[cfg(test)]
+mod tests;
 
 use std::{
     cell::Cell,
@@ -77,6 +79,21 @@ struct State {
 struct Automation {
     last: Option<gst::ClockTime>,
     is_queued: bool,
+}
+
+impl Automation {
+    /// Whether bindings are to be followed at this position, `rate` times per second at
+    /// most. Pads may be at different positions: the one furthest ahead leads, or values
+    /// would go to and fro.
+    fn follows(&mut self, position: gst::ClockTime, rate: u32) -> bool {
+        let interval = gst::ClockTime::SECOND / u64::from(rate.max(1));
+        let is_early = |last: gst::ClockTime| position < last + interval;
+        if self.is_queued || self.last.is_some_and(is_early) {
+            return false;
+        }
+        self.last = Some(position);
+        true
+    }
 }
 
 impl CommandChildren {
@@ -222,14 +239,8 @@ impl CommandChildren {
     /// Follows the control bindings on the event thread: media of this stream time
     /// has passed. At most `rate` times per second of media.
     pub fn follow(&self, membership: &SessionMembership, position: gst::ClockTime, rate: u32) {
-        let interval = gst::ClockTime::SECOND / u64::from(rate.max(1));
-        {
-            let mut automation = lock(&self.0.automation);
-            let is_early = |last: gst::ClockTime| last.absdiff(position) < interval;
-            if automation.is_queued || automation.last.is_some_and(is_early) {
-                return;
-            }
-            automation.last = Some(position);
+        if !lock(&self.0.automation).follows(position, rate) {
+            return;
         }
         let children = lock(&self.0.state).children.clone();
         if !children
@@ -244,6 +255,11 @@ impl CommandChildren {
         lock(&self.0.automation).is_queued = true;
         let inner = self.0.clone();
         (joined.reply_executor)(Box::new(move || inner.sync(&children, position)));
+    }
+
+    /// Media may come from an earlier position: after a seek, or without a pad that led.
+    pub fn restart_following(&self) {
+        lock(&self.0.automation).last = None;
     }
 }
 
@@ -273,7 +289,8 @@ impl Inner {
                 drop(state);
                 return self.refuse_stale(child);
             }
-            if !state.is_open {
+            // `sync` sends what it has changed itself.
+            if !state.is_open || SYNCING.with(Cell::get) {
                 return;
             }
             if !state.changed.contains(child) {
@@ -301,8 +318,12 @@ impl Inner {
             }
             std::mem::take(&mut state.changed)
         };
+        self.send(changed);
+    }
+
+    fn send(&self, children: Vec<ReactorCommand>) {
         self.with_owner(|element, membership| {
-            for child in changed {
+            for child in children {
                 if let Some((command, by_binding)) = child.take() {
                     membership.send_child_command(element, command, by_binding);
                 }
@@ -310,17 +331,29 @@ impl Inner {
         });
     }
 
+    /// Sets what is bound, and sends what has changed by that at once. What is set by
+    /// hand waits for the end of its turn.
     fn sync(self: &Arc<Self>, children: &[ReactorCommand], position: gst::ClockTime) {
+        let bound = children.iter();
+        let bound = bound.filter(|child| child.has_active_control_bindings());
+        let mut bound: Vec<_> = bound.cloned().collect();
         SYNCING.with(|syncing| syncing.set(true));
-        for child in children {
-            if child.has_active_control_bindings() {
-                // Fails for a binding without a value at this time.
-                let _ = child.sync_values(position);
-            }
+        for child in &bound {
+            // Fails for a binding without a value at this time.
+            let _ = child.sync_values(position);
         }
         SYNCING.with(|syncing| syncing.set(false));
         lock(&self.automation).is_queued = false;
-        self.flush();
+        {
+            let state = lock(&self.state);
+            if !state.is_open || state.is_held {
+                return;
+            }
+            let is_due =
+                |child: &_| state.children.contains(child) && !state.changed.contains(child);
+            bound.retain(is_due);
+        }
+        self.send(bound);
     }
 
     /// A child that was removed has been set: the application has kept it.
@@ -401,11 +434,24 @@ fn keep_values(removed: &[ReactorCommand], added: &[ReactorCommand]) -> Vec<Stri
 
 /// Has the control bindings of an element's children follow the media of its pad.
 pub fn follow_media(pad: &gst::Pad, membership: MembershipOf) {
-    let mask = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
+    let mask = gst::PadProbeType::BUFFER
+        | gst::PadProbeType::BUFFER_LIST
+        | gst::PadProbeType::EVENT_DOWNSTREAM
+        | gst::PadProbeType::EVENT_FLUSH;
     pad.add_probe(mask, move |pad, info| {
         let pts = match &info.data {
             Some(gst::PadProbeData::Buffer(buffer)) => buffer.pts(),
             Some(gst::PadProbeData::BufferList(list)) => list.get(0).and_then(|b| b.pts()),
+            Some(gst::PadProbeData::Event(event)) => {
+                let begins = [gst::EventType::Segment, gst::EventType::FlushStop];
+                if begins.contains(&event.type_())
+                    && let Some(element) = pad.parent_element()
+                    && let Some(membership) = membership(&element)
+                {
+                    membership.commands.restart_following();
+                }
+                None
+            }
             _ => None,
         };
         if let Some(pts) = pts
