@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use gst::prelude::*;
 use reactor_tests::{
-    TIMEOUT,
+    TIMEOUT, actions,
     frames::FrameReader,
     pipeline::{TestPipeline, wait_for, wait_until},
     proxy::{Proxy, Rule, RuntimeRoute},
@@ -47,14 +47,7 @@ fn caps_have_nominal_rate_and_what_fits_is_not_converted() {
     ));
     let frames = FrameReader::watch(&running.pad("raw", "src"));
     let caps = ["raw", "mixed", "sound"].map(|name| watch_caps(&running.pad(name, "src")));
-    let durations = Arc::new(Mutex::new(Vec::new()));
-    let seen = durations.clone();
-    running
-        .pad("raw", "src")
-        .add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-            seen.lock().unwrap().push(info.buffer().unwrap().duration());
-            gst::PadProbeReturn::Ok
-        });
+    let durations = watch_durations(&running.pad("raw", "src"));
     running.play();
     frames.wait_for(60, TIMEOUT);
     assert_eq!(frames.unreadable(), 0);
@@ -134,6 +127,60 @@ fn rate_is_the_one_that_the_platform_says() {
     ] {
         assert!(text.contains(part), "{text}");
     }
+}
+
+/// Durations follow the rate that the caps of another size say, raw and encoded.
+#[test]
+fn measured_rate_is_that_of_the_next_size() {
+    let server = Server::start(&[("PLAYGROUND_FPS", "15")]);
+    let running = TestPipeline::parse(&format!(
+        "reactorsrc local=true api-url={url} name=r \
+         r.video_main_video ! identity name=raw ! fakesink \
+         reactorsrc local=true api-url={url} session=second name=e \
+         e.video_main_video ! video/x-vp9 ! identity name=encoded ! fakesink",
+        url = server.url()
+    ));
+    let pads = ["raw", "encoded"].map(|name| running.pad(name, "src"));
+    let caps = [watch_caps(&pads[0]), watch_caps(&pads[1])];
+    let durations = pads.each_ref().map(watch_durations);
+    running.play();
+    for (caps, durations) in caps.iter().zip(&durations) {
+        wait_until("a measurement", TIMEOUT, || {
+            durations.lock().unwrap().len() > 45
+        });
+        assert_eq!(rate_of(&caps.lock().unwrap()[0]), (30, 1));
+    }
+    let size = r#"{"width":320,"height":180}"#;
+    let reply = actions::send_command(&running.by_name("r"), "set_resolution", size);
+    assert_eq!(reply.error_code(TIMEOUT), None);
+    for (caps, durations) in caps.iter().zip(&durations) {
+        wait_until("another size", TIMEOUT, || caps.lock().unwrap().len() > 1);
+        assert_eq!(rate_of(&caps.lock().unwrap()[1]), (15, 1));
+        // Some were on their way.
+        durations.lock().unwrap().clear();
+        wait_until("pictures", TIMEOUT, || durations.lock().unwrap().len() > 20);
+        let interval = Some(gst::ClockTime::from_nseconds(66_666_666));
+        let durations = durations.lock().unwrap();
+        assert!(
+            durations[5..].iter().all(|duration| *duration == interval),
+            "{durations:?}"
+        );
+    }
+    running.assert_no_error();
+}
+
+/// The durations of the buffers that pass a pad.
+fn watch_durations(pad: &gst::Pad) -> Arc<Mutex<Vec<Option<gst::ClockTime>>>> {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let durations = seen.clone();
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        durations
+            .lock()
+            .unwrap()
+            .push(info.buffer().unwrap().duration());
+        gst::PadProbeReturn::Ok
+    });
+    seen
 }
 
 /// A model that comes slower than downstream relies on is a warning.

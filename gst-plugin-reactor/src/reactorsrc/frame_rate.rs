@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: MIT
 
 //! The nominal frame rate of a video track: what its caps say before the second
-//! picture is there. Pure; asked on the event thread, fed on the transport's
-//! streaming thread.
+//! picture is there. Asked on the event thread, fed on the transport's streaming
+//! thread; the pad's streaming thread adopts it.
 //!
 //! Caps keep the rate that they begin with for as long as the size stays:
 //! matroskamux and webmmux 1.22 fail at any change of the caps, also at one of
 //! the frame rate alone.
 
+use std::sync::{Arc, Mutex};
+
 use gst::prelude::*;
+
+use crate::element::lock;
 
 /// The rate at which the platform plays a model out that names none (runtime
 /// 3.10.0, `ReactorCore.fps`), and at which it records.
@@ -96,6 +100,43 @@ pub fn interval(rate: gst::Fraction) -> Option<gst::ClockTime> {
 pub fn is_near(one: gst::Fraction, other: gst::Fraction) -> bool {
     let ratio = fps(one) / fps(other);
     (1.0 - RATE_TOLERANCE..=1.0 / (1.0 - RATE_TOLERANCE)).contains(&ratio)
+}
+
+/// The rate of a video track: what its caps say, and the durations of its pictures.
+/// Clones are one rate.
+#[derive(Debug, Clone)]
+pub struct SharedRate(Arc<Mutex<Rates>>);
+
+#[derive(Debug)]
+struct Rates {
+    /// What the present caps say.
+    now: gst::Fraction,
+    /// What the next caps will say.
+    next: gst::Fraction,
+}
+
+impl SharedRate {
+    pub fn new(rate: gst::Fraction) -> Self {
+        let (now, next) = (rate, rate);
+        Self(Arc::new(Mutex::new(Rates { now, next })))
+    }
+
+    /// Has the next caps say this rate.
+    pub fn set_next(&self, rate: gst::Fraction) {
+        lock(&self.0).next = rate;
+    }
+
+    /// The rate for caps that pass now.
+    pub fn adopt(&self) -> gst::Fraction {
+        let mut rates = lock(&self.0);
+        rates.now = rates.next;
+        rates.now
+    }
+
+    /// What the present caps say.
+    pub fn now(&self) -> gst::Fraction {
+        lock(&self.0).now
+    }
 }
 
 /// Measures the rate of a track's first frames by their RTP times.
@@ -212,5 +253,15 @@ mod tests {
             Some(gst::ClockTime::from_nseconds(33_333_333))
         );
         assert_eq!(interval(rate(0)), None);
+    }
+
+    #[test]
+    fn next_rate_is_that_of_the_next_caps() {
+        let rate = |fps| gst::Fraction::new(fps, 1);
+        let shared = SharedRate::new(rate(30));
+        assert_eq!((shared.adopt(), shared.now()), (rate(30), rate(30)));
+        shared.clone().set_next(rate(15));
+        assert_eq!(shared.now(), rate(30));
+        assert_eq!((shared.adopt(), shared.now()), (rate(15), rate(15)));
     }
 }

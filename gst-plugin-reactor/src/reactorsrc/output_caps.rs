@@ -4,16 +4,12 @@
 //! what to say where downstream takes none of it. Pad probes on the pad's
 //! streaming thread; they never wait.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use gst::prelude::*;
 
-use super::decode_chain::OutputFormat;
+use super::{decode_chain::OutputFormat, frame_rate::SharedRate};
 use crate::{
-    element::lock,
     gst_helpers::peer_name,
     platform::{Code, Error},
 };
@@ -22,9 +18,6 @@ use crate::{
 const MAX_SD_HEIGHT: i32 = 576;
 /// The fields of raw caps that no converter behind the decoder changes.
 const FIXED_FIELDS: [&str; 4] = ["width", "height", "pixel-aspect-ratio", "framerate"];
-
-/// The nominal frame rate that caps get which pass from now on.
-pub type SharedRate = Arc<Mutex<gst::Fraction>>;
 
 /// Writes the nominal frame rate into the video caps that leave this pad. Those
 /// of rtpvp9depay and rtpvp8depay say 0/1: any.
@@ -37,7 +30,7 @@ pub fn add_frame_rate(src: &gst::Pad, rate: SharedRate) {
             return None;
         }
         let mut caps = caps.to_owned();
-        caps.make_mut().set("framerate", *lock(&rate));
+        caps.make_mut().set("framerate", rate.adopt());
         Some(caps)
     });
 }

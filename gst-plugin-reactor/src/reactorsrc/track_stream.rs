@@ -22,8 +22,7 @@ use super::{
     audio_pacing::{AudioPacing, PacketTiming, StartBurst, opus_duration},
     debug::CAT,
     event::SourceEvent,
-    frame_rate::{self, RateMeter},
-    output_caps::SharedRate,
+    frame_rate::{self, RateMeter, SharedRate},
 };
 use crate::{
     element::{Guard, clock_bridge::ClockBridge, event_thread::EventQueue, lock},
@@ -107,17 +106,9 @@ struct StreamState {
     discont: bool,
     /// Units were lost: nothing can be decoded before the next keyframe.
     needs_keyframe: bool,
-    frame_rate: Option<NominalRate>,
+    /// What caps and durations of a video track are made of.
+    frame_rate: Option<SharedRate>,
     rate_meter: RateMeter,
-}
-
-/// What caps and durations of a video track are made of.
-struct NominalRate {
-    /// What the present caps say.
-    rate: gst::Fraction,
-    interval: Option<gst::ClockTime>,
-    /// What the next caps will say.
-    next: SharedRate,
 }
 
 #[derive(Default)]
@@ -191,19 +182,15 @@ impl TrackStream {
     /// Sets the nominal frame rate of video, from which pictures get their
     /// durations. Returns the rate for the caps.
     pub fn set_frame_rate(&self, rate: gst::Fraction) -> SharedRate {
-        let next = SharedRate::new(rate.into());
-        self.lock().frame_rate = Some(NominalRate {
-            rate,
-            interval: frame_rate::interval(rate),
-            next: next.clone(),
-        });
-        next
+        let rate = SharedRate::new(rate);
+        self.lock().frame_rate = Some(rate.clone());
+        rate
     }
 
     /// Has the next caps, those of another size, say this rate.
     pub fn set_next_frame_rate(&self, rate: gst::Fraction) {
         if let Some(nominal) = &self.lock().frame_rate {
-            *lock(&nominal.next) = rate;
+            nominal.set_next(rate);
         }
     }
 
@@ -375,7 +362,7 @@ impl TrackStream {
             return;
         };
         if let Some(measured) = state.rate_meter.add(time) {
-            let (track, rate) = (&self.track.name, nominal.rate);
+            let (track, rate) = (&self.track.name, nominal.now());
             let texts = [measured, rate].map(frame_rate::text);
             gst::info!(
                 CAT,
@@ -408,7 +395,7 @@ impl TrackStream {
         if let Some(nominal) = &state.frame_rate
             && buffer.duration().is_none()
         {
-            buffer.set_duration(nominal.interval);
+            buffer.set_duration(frame_rate::interval(nominal.now()));
         }
         let end = buffer.duration().map(|duration| start + duration);
         let end = end.or_else(|| state.audio_pacing.end()).unwrap_or(start);
