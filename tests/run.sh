@@ -322,6 +322,7 @@ END
             "${CARGO_TARGET_DIR:-target}/debug/reactor-interrupts" --count 200 || status=$?
         part "hammer" tests/hammer.sh "${REACTOR_HAMMER_SEEDS:-3}" || status=$?
         part "pads" tests/netns.sh "${CARGO_TARGET_DIR:-target}/debug/reactor-pads" || status=$?
+        part "show" in_namespace --test sink -- --nocapture commands::prompts_of_a_minute || status=$?
         export REACTOR_CYCLES=200
         part "cycles" in_namespace --test session -- resources:: || status=$?
         part "soak" tests/soak.sh 0.035 || status=$?

@@ -19,6 +19,7 @@ use reactor_tests::{
     proxy::{Proxy, Rule, RuntimeRoute},
     scratch::TempFile,
     server::Server,
+    slow,
 };
 use serde_json::Value;
 
@@ -98,7 +99,8 @@ fn show_from_subtitles_is_played_in_time() {
             "two\nlines 🌊"
         ]
     );
-    // By the model's counter, at 30 frames a second. The bench has the exact figures.
+    // By the model's counter, at 30 frames a second; `prompts_of_a_minute_are_in_time` has the
+    // exact figures.
     let frames: Vec<_> = {
         let prompts = prompts.lock().unwrap();
         prompts
@@ -111,6 +113,53 @@ fn show_from_subtitles_is_played_in_time() {
     }
     assert_eq!(count(&running, "command_set_prompt", "sent"), 3);
     assert_stops_soon(&running);
+}
+
+/// A show of a minute: each prompt is within 100 ms of its time by the model's own counter. Not
+/// beside other tests: a model that waits for a processor counts late.
+#[test]
+fn prompts_of_a_minute_are_in_time() {
+    if !slow() {
+        return;
+    }
+    let server = Server::playground();
+    let show = TempFile::new("minute.srt");
+    // Not at the same part of the model's 1/30 s.
+    let times: Vec<u64> = (0..60).map(|n| 500 + 1000 * n + 7 * n % 33).collect();
+    let stamp = |ms: u64| {
+        format!(
+            "00:{:02}:{:02},{:03}",
+            ms / 60_000,
+            ms / 1000 % 60,
+            ms % 1000
+        )
+    };
+    let cues = times.iter().enumerate().map(|(n, &time)| {
+        let (start, end) = (stamp(time), stamp(time + 800));
+        format!("{}\n{start} --> {end}\nprompt {n}\n\n", n + 1)
+    });
+    std::fs::write(&show.0, cues.collect::<String>()).unwrap();
+    let running = TestPipeline::parse(&format!(
+        "reactorsink name=s local=true api-url={} \
+         filesrc location={} ! subparse ! text/x-raw,format=utf8 ! s.command_set_prompt",
+        server.url(),
+        show.0.display()
+    ));
+    let prompts = model_messages::collect::<Value>(&running.by_name("s"), "prompt_changed");
+    running.play();
+    running.wait_eos(Duration::from_secs(60) + TIMEOUT);
+    wait_until("the last prompt", TIMEOUT, || {
+        prompts.lock().unwrap().len() == times.len()
+    });
+    let prompts = prompts.lock().unwrap();
+    let at = |n: usize| prompts[n]["frame"].as_f64().unwrap() / 30.0;
+    let mut late: Vec<_> = (0..times.len())
+        .map(|n| at(n) - at(0) - (times[n] - times[0]) as f64 / 1000.0)
+        .collect();
+    late.sort_by(|a, b| a.abs().total_cmp(&b.abs()));
+    let (median, worst) = (late[late.len() / 2], late[late.len() - 1]);
+    println!("60 prompts: median {median:.3} s, worst {worst:.3} s off their times");
+    assert!(worst.abs() < 0.1, "{late:?}");
 }
 
 #[test]
