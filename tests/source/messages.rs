@@ -21,6 +21,7 @@ struct Seen {
     messages: Vec<(String, gst::ClockTime)>,
     gaps: usize,
     is_sparse: bool,
+    id: String,
     segment: Option<gst::Segment>,
 }
 
@@ -41,6 +42,7 @@ fn watch(running: &TestPipeline, element: &str) -> Arc<Mutex<Seen>> {
             Some(gst::PadProbeData::Event(event)) => match event.view() {
                 gst::EventView::Gap(_) => seen.gaps += 1,
                 gst::EventView::StreamStart(start) => {
+                    seen.id = start.stream_id().to_owned();
                     seen.is_sparse = start.stream_flags().contains(gst::StreamFlags::SPARSE);
                 }
                 gst::EventView::Segment(segment) => seen.segment = Some(segment.segment().clone()),
@@ -94,6 +96,10 @@ fn each_message_is_a_buffer_at_its_arrival() {
     running.wait_eos(TIMEOUT);
     let seen = seen.lock().unwrap();
     assert!(seen.is_sparse);
+    // One of the session's, as the picture's is.
+    let of_video = running.pad("v", "sink").stream_id().unwrap();
+    let (session, _) = of_video.split_once('/').unwrap();
+    assert_eq!(seen.id, format!("{session}/messages"));
     assert_eq!(seen.segment.as_ref().unwrap().format(), gst::Format::Time);
     for (text, age) in &seen.messages {
         assert!(*age < 3 * gst::ClockTime::SECOND, "{text} is {age} old");

@@ -89,6 +89,9 @@ impl ReactorSrc {
     /// Adds a pad for each of the model's output tracks, and answers the session
     /// which of them to receive.
     fn plan_tracks(&self, generation: u64, tracks: Vec<Track>) {
+        if let Some(messages) = self.messages() {
+            messages.begin();
+        }
         let outputs: Vec<_> = tracks
             .into_iter()
             .filter(|track| track.direction == Direction::RecvOnly)

@@ -133,10 +133,9 @@ impl ReactorSrc {
         let weak = self.downgrade();
         let stream_start = move || {
             let imp = weak.upgrade();
-            let name = imp.as_ref().map(|imp| imp.obj().name());
+            let prefix = imp.as_ref().map(|imp| imp.stream_id_prefix());
             let group = imp.and_then(|imp| Some(lock(&imp.running).as_ref()?.group));
-            let name = name.as_deref().unwrap_or_default();
-            let id = format!("reactor/{name}/{}", messages::PAD_NAME);
+            let id = format!("{}/{}", prefix.unwrap_or_default(), messages::PAD_NAME);
             let event = gst::event::StreamStart::builder(&id).flags(gst::StreamFlags::SPARSE);
             event
                 .group_id(group.unwrap_or_else(gst::GroupId::next))
@@ -151,14 +150,19 @@ impl ReactorSrc {
         MessageStream::new(element.upcast_ref(), template, stream_start, report_dropped)
     }
 
+    /// What the ids of the session's streams begin with.
+    fn stream_id_prefix(&self) -> String {
+        let session_id = self.membership.state.session_id();
+        let server = self.membership.session().map(|session| session.server());
+        stream_id_prefix(&server.unwrap_or_default(), session_id.as_deref())
+    }
+
     /// Makes pads for the tracks; the caller adds them to the element.
     /// Fails when the element was stopped meanwhile.
     pub(super) fn make_pads(&self, tracks: Vec<Track>) -> Result<Vec<Arc<TrackPad>>, Error> {
         let element = self.obj();
-        let session_id = self.membership.state.session_id();
         let session = self.membership.session();
-        let server = session.as_ref().map(|session| session.server());
-        let prefix = stream_id_prefix(&server.unwrap_or_default(), session_id.as_deref());
+        let prefix = self.stream_id_prefix();
         let mut running = lock(&self.running);
         let (Some(running), Some(session)) = (running.as_mut(), session) else {
             return Err(Error::api(Code::Aborted, "stopped"));
@@ -494,6 +498,9 @@ impl ElementImpl for ReactorSrc {
         if pad_children::add(&*element, stream.pad.upcast_ref()).is_err() {
             self.release_pad(stream.pad.upcast_ref());
             return None;
+        }
+        if !self.tracks().is_empty() {
+            stream.begin();
         }
         Some(stream.pad.clone().upcast())
     }

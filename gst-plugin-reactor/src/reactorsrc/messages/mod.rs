@@ -47,6 +47,8 @@ pub struct MessageStream {
     appsrc: gst_app::AppSrc,
     state: Mutex<StreamState>,
     flow: Arc<Flow>,
+    /// Holds the stream until the session is known, of whose the stream's id is made.
+    hold: Mutex<Option<gst::PadProbeId>>,
 }
 
 #[derive(Default)]
@@ -73,7 +75,7 @@ struct Flow {
 impl MessageStream {
     /// Makes the pad and its appsrc in the bin's state; the caller adds the pad.
     /// `report_dropped` is called on the pad's streaming thread when messages were
-    /// dropped; `stream_start` makes the first event.
+    /// dropped; `stream_start` makes the first event, once the stream begins.
     ///
     /// Fails when the appsrc does not start.
     pub fn new(
@@ -116,7 +118,9 @@ impl MessageStream {
             appsrc,
             state: Mutex::default(),
             flow: Arc::default(),
+            hold: Mutex::default(),
         });
+        stream.hold();
         stream.install_probe(stream_start, report_dropped);
         bin.add(&stream.appsrc)?;
         stream
@@ -151,8 +155,31 @@ impl MessageStream {
         });
     }
 
+    /// Holds the stream back before its first event.
+    fn hold(&self) {
+        let Some(src) = self.appsrc.static_pad("src") else {
+            return;
+        };
+        let mask = gst::PadProbeType::BLOCK
+            | gst::PadProbeType::BUFFER
+            | gst::PadProbeType::EVENT_DOWNSTREAM;
+        let mut hold = lock(&self.hold);
+        if hold.is_none() {
+            *hold = src.add_probe(mask, |_, _| gst::PadProbeReturn::Ok);
+        }
+    }
+
+    /// The stream begins: the session is known, or there will be none.
+    pub fn begin(&self) {
+        let hold = lock(&self.hold).take();
+        if let Some((hold, src)) = hold.zip(self.appsrc.static_pad("src")) {
+            src.remove_probe(hold);
+        }
+    }
+
     /// Fails when `path` is no JSON pointer. Begins anew at a start.
     pub fn start(&self) -> Result<(), Error> {
+        self.hold();
         *lock(&self.state) = StreamState::default();
         self.flow.reset();
         let path = self.pad.settings().path;
@@ -218,6 +245,7 @@ impl MessageStream {
     pub fn end(&self) {
         // Fails only while the element stops.
         let _ = self.appsrc.end_of_stream();
+        self.begin();
     }
 
     /// The number of messages that were dropped and not reported yet.
@@ -313,6 +341,10 @@ mod tests {
         pipeline.set_state(gst::State::Playing).unwrap();
         let (state, ..) = pipeline.state(gst::ClockTime::from_seconds(10));
         state.unwrap();
+        // Nothing begins before the session is known.
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(sink.static_pad("sink").unwrap().stream_id().is_none());
+        stream.begin();
         let mask = gst::PadProbeType::BLOCK | gst::PadProbeType::BUFFER;
         let block = stream.pad.add_probe(mask, |_, _| gst::PadProbeReturn::Ok);
         stream.push("m", &0.into());
