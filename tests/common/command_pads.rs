@@ -10,6 +10,8 @@ use crate::{frames::FrameReader, pipeline::TestPipeline};
 
 /// Between two commands that take 5 s.
 const SLOW_EVERY: u64 = 20;
+/// In which second after those the first of them is sent.
+const SLOW_AT: u64 = 5;
 /// The prompts of a second.
 pub const PROMPTS: u64 = 2;
 
@@ -53,9 +55,14 @@ impl CommandPads {
             self.push("prompts", format!("prompt {second}.{n}\n"));
         }
         self.push("commands", format!(r#"{{"echo":{{"text":"{second}"}}}}"#));
-        if second % SLOW_EVERY == 5 {
+        if second % SLOW_EVERY == SLOW_AT {
             self.push("commands", r#"{"sleep":{"seconds":5}}"#.into());
         }
+    }
+
+    /// Whether a command that takes 5 s is at work in this second.
+    pub fn is_slow(second: u64) -> bool {
+        (SLOW_AT..SLOW_AT + 6).contains(&(second % SLOW_EVERY))
     }
 
     fn push(&self, appsrc: &str, content: String) {
