@@ -96,6 +96,23 @@ fn commands_are_properties_of_children() {
     expect_prompt(launched, &server, "it's a forest, at dawn 🌲");
 }
 
+/// Double quotes are part of a prompt; around a space they need others around the whole, and
+/// backslashes. A command without parameters is triggered.
+#[test]
+fn properties_of_children_take_quotes_and_triggers() {
+    reactor_tests::init();
+    let server = Server::playground();
+    let typed = r#"set_prompt::prompt='a "forest" at dawn' fail::trigger=true"#;
+    let launched = launch(&server, typed);
+    wait_until("the trigger", TIMEOUT, || {
+        launched.output().contains("told_to_fail")
+    });
+    expect_prompt(launched, &server, "a \"forest\" at dawn");
+    let typed = r#"'set_prompt::prompt="say \"at dawn\", and no \"dusk\""'"#;
+    let launched = launch(&server, typed);
+    expect_prompt(launched, &server, "say \"at dawn\", and no \"dusk\"");
+}
+
 #[test]
 fn pads_take_what_files_and_people_write() {
     reactor_tests::init();

@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// The most classes of the process: they are never freed.
-const MAX_CLASSES: usize = 4096;
+pub const MAX_CLASSES: usize = 4096;
 
 /// The property of a command without parameters.
 const TRIGGER: &str = "trigger";
@@ -407,6 +407,48 @@ mod tests {
         assert_eq!(names(&class("one", &json!({"value": text}))), [VALUE]);
         let same = class("one", &json!({"value": text}));
         assert!(Arc::ptr_eq(&same, &class("one", &json!({"value": text}))));
+    }
+
+    #[test]
+    fn properties_say_what_the_schema_says() {
+        gst::init().unwrap();
+        let class = class(
+            "all",
+            &json!({
+                "b": {"type": "boolean", "default": true},
+                "c": {"enum": ["oil", "ink"], "default": "ink", "description": "How it is painted."},
+                "d": {"enum": ["oil", "ink"]},
+                "f": {"type": "number", "default": 0.25, "minimum": -1, "maximum": 1},
+                "i": {"type": "integer", "default": 7},
+                "o": {"type": "array", "description": "Points."},
+                "s": {"type": "string", "default": "dawn", "maxLength": 500},
+                "u": {"format": "reactor-upload-reference"},
+            }),
+        );
+        let object = glib::Object::with_type(class.type_);
+        let spec = |name: &str| object.find_property(name).unwrap();
+        for (name, blurb) in [
+            ("b", "boolean"),
+            ("c", "How it is painted. ("),
+            ("o", "Points. (array, as JSON5)"),
+            ("s", "of at most 500 characters"),
+            ("u", "path of a file to upload"),
+        ] {
+            let found = spec(name).blurb().unwrap_or_default().to_owned();
+            assert!(found.contains(blurb), "{name}: {found}");
+        }
+        for (name, default) in [("c", "ink"), ("d", "oil")] {
+            let value = spec(name).default_value().clone();
+            let (_, value) = glib::EnumValue::from_value(&value).unwrap();
+            assert_eq!(value.nick(), default, "{name}");
+            let present = object.property_value(name);
+            let (_, present) = glib::EnumValue::from_value(&present).unwrap();
+            assert_eq!(present.nick(), default, "{name}");
+        }
+        assert!(object.property::<bool>("b"));
+        assert_eq!(object.property::<f64>("f"), 0.25);
+        assert_eq!(object.property::<i64>("i"), 7);
+        assert_eq!(object.property::<String>("s"), "dawn");
     }
 
     #[test]

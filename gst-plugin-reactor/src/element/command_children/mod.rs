@@ -162,10 +162,7 @@ impl CommandChildren {
         let Some(proxy) = element.dynamic_cast_ref::<gst::ChildProxy>() else {
             return;
         };
-        let classes = schema.commands().take(MAX_CHILDREN);
-        let classes: Vec<_> = classes
-            .filter_map(|name| CommandClass::of(schema, name))
-            .collect();
+        let (classes, left_out) = command_classes(schema);
         let before = lock(&self.0.state).children.clone();
         let mut added = Vec::new();
         let children = classes.into_iter().filter_map(|class| {
@@ -202,6 +199,9 @@ impl CommandChildren {
         }
         let untouched = self.0.release(&children);
         self.0.flush();
+        if left_out > 0 && !added.is_empty() {
+            warn_of_left_out(element, left_out);
+        }
         for name in asked {
             self.0.warn_if_unset(element, schema, &name, &untouched);
         }
@@ -417,6 +417,25 @@ impl Inner {
 fn warn(element: &gst::Element, error: &Error) {
     gst::warning!(CAT, obj = element, "{error}");
     errors::post_warning(element, error, None);
+}
+
+/// The classes of the commands that become children, and the number of the others.
+fn command_classes(schema: &Schema) -> (Vec<Arc<CommandClass>>, usize) {
+    let names = schema.commands().take(MAX_CHILDREN);
+    let classes: Vec<_> = names
+        .filter_map(|name| CommandClass::of(schema, name))
+        .collect();
+    let left_out = schema.commands().count() - classes.len();
+    (classes, left_out)
+}
+
+fn warn_of_left_out(element: &gst::Element, count: usize) {
+    let text = format!(
+        "{count} of the model's commands are no children: a model has at most {MAX_CHILDREN}, and a \
+         process {} that differ; the action send-command sends them all",
+        class::MAX_CLASSES
+    );
+    warn(element, &Error::api(Code::BadRequest, text));
 }
 
 /// Gives the children of another model what was set of those before. Returns the
