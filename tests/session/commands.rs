@@ -12,7 +12,8 @@ use gst::prelude::*;
 use reactor_tests::{
     actions::{emit_action, send_command},
     pipeline::{TestPipeline, is_v0, wait_until},
-    scratch,
+    proxy::{Proxy, RuntimeRoute},
+    scratch::{self, TempFile},
     server::Server,
 };
 use serde_json::{Value, json};
@@ -454,6 +455,51 @@ fn navigation_events_send_mapped_commands() {
     assert!(
         matches!(text.as_str(), "320,180" | "319,179" | "320,179" | "319,180"),
         "{text}"
+    );
+}
+
+/// What is typed into files is JSON5: for `navigation`, and `arguments` of a session.
+#[test]
+fn navigation_and_arguments_are_read_from_files() {
+    if is_skipped_in_v0() {
+        return;
+    }
+    let server = Server::playground();
+    let proxy = Proxy::before(&server);
+    let files = [
+        TempFile::new("keys.json5"),
+        TempFile::new("arguments.json5"),
+    ];
+    std::fs::write(
+        &files[0].0,
+        "// A key.\n{'key:w':{echo:{text:'it\\'s w'}},}",
+    )
+    .unwrap();
+    std::fs::write(&files[1].0, "{seed:7, /* of the dice */ style:'oil'}").unwrap();
+    let running = TestPipeline::parse(&format!(
+        "reactorsrc name=r local=true api-url={} ! fakesink name=s",
+        proxy.url()
+    ));
+    for (property, file) in ["navigation", "arguments"].iter().zip(&files) {
+        let value = format!("@{}", file.0.display());
+        running.by_name("r").set_property(property, value);
+    }
+    running.play();
+    wait_until("a picture", TIMEOUT, || {
+        running.pad("s", "sink").current_caps().is_some()
+    });
+    let bodies = proxy.requests(RuntimeRoute::StartSession);
+    let body = &bodies.first().expect("a session is begun").body;
+    assert!(
+        body.contains(r#""seed":7"#) && body.contains(r#""style":"oil""#),
+        "{body}"
+    );
+    let press = gst_video::NavigationEvent::new_key_press("w");
+    running.pad("s", "sink").push_event(press.build());
+    let (name, structure) = next_reply(&running);
+    assert_eq!(
+        (name.as_str(), &data(&structure)["text"]),
+        ("echo", &json!("it's w"))
     );
 }
 
