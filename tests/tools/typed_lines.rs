@@ -113,6 +113,39 @@ fn properties_of_children_take_quotes_and_triggers() {
     expect_prompt(launched, &server, "say \"at dawn\", and no \"dusk\"");
 }
 
+/// The camera as reference image, as in the documentation of reactorsink.
+#[test]
+fn camera_is_the_reference_image() {
+    reactor_tests::init();
+    let server = Server::playground();
+    let seen = TempFile::new("typed-camera.rgb");
+    let line = format!(
+        "exec gst-launch-1.0 -m reactorsink name=s local=true api-url={url} \
+         videotestsrc is-live=true pattern=red ! video/x-raw,width=320,height=180 ! videorate \
+         ! video/x-raw,framerate=1/5 ! jpegenc ! s.command_set_image \
+         reactorsrc local=true api-url={url} ! videorate ! video/x-raw,framerate=2/1 \
+         ! videoconvert ! video/x-raw,format=RGB ! filesink buffer-mode=unbuffered location={}",
+        seen.0.display(),
+        url = server.url()
+    );
+    let mut shell = Command::new("bash");
+    shell.args(["-c", &line]);
+    let mut launched = Process::start("typed-camera", shell);
+    wait_until("the camera's picture", TIMEOUT, || {
+        assert!(!launched.has_ended(), "{}", launched.output());
+        let pictures = std::fs::read(&seen.0).unwrap_or_default();
+        // The middle of the right third of 640x360, where the playground shows the image.
+        let last = pictures.chunks_exact(640 * 360 * 3).last();
+        last.is_some_and(|picture| {
+            let at = (172 * 640 + 533) * 3;
+            let [red, green, blue] = [0, 1, 2].map(|n| picture[at + n]);
+            red > 180 && green < 80 && blue < 80
+        })
+    });
+    launched.interrupt_group();
+    launched.assert_succeeds(TIMEOUT);
+}
+
 #[test]
 fn pads_take_what_files_and_people_write() {
     reactor_tests::init();
