@@ -15,9 +15,10 @@ use reactor_tests::{
     server::Server,
 };
 
-/// How far a timestamp may be moved against its arrival, in ms: 6 ms were seen. If late packets set
-/// the time base, it is 273 ms and more.
-const MOVED: f64 = 60.0;
+/// How far a timestamp may be moved against its arrival, in ms. Mostly it is 10 ms at most; in 3 of 40
+/// rounds pictures came 57 to 60 ms later than usual until the next outage. If late packets set the
+/// time base, it is 273 ms and more.
+const MOVED: f64 = 120.0;
 /// How long the first packets after an outage have waited in a queue.
 const QUEUED: Duration = Duration::from_millis(400);
 const ROUNDS: usize = 5;

