@@ -3,10 +3,7 @@
 //! Parameters of commands that follow control bindings (GstController).
 
 use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -21,17 +18,24 @@ use serde_json::Value;
 
 /// What follows a binding at most, per second.
 const RATE: usize = 5;
+/// Longer than a test.
+const MINUTES: gst::ClockTime = gst::ClockTime::from_seconds(600);
 
 /// Camera and microphone of one sink, whose times are further apart than two commands: queues
-/// before a sink make them so.
-fn parse(server: &Server) -> TestPipeline {
-    TestPipeline::parse(&format!(
-        "reactorsink name=s local=true api-url={} control-rate={RATE} \
+/// before a sink make them so. Returns the sink as well, which has its commands as children.
+fn play(server: &Server, control_rate: usize) -> (TestPipeline, gst::ChildProxy) {
+    let running = TestPipeline::parse(&format!(
+        "reactorsink name=s local=true api-url={} control-rate={control_rate} \
          videotestsrc is-live=true ! video/x-raw,width=320,height=180,framerate=15/1 \
          ! queue min-threshold-time=300000000 ! s. \
          audiotestsrc is-live=true samplesperbuffer=960 ! audio/x-raw,rate=48000 ! s.",
         server.url()
-    ))
+    ));
+    running.play();
+    let sink = running.by_name("s");
+    let sink = sink.dynamic_cast::<gst::ChildProxy>().unwrap();
+    wait_until("children", TIMEOUT, || child(&sink, "echo").is_some());
+    (running, sink)
 }
 
 fn child(proxy: &gst::ChildProxy, name: &str) -> Option<gst::Object> {
@@ -49,13 +53,19 @@ fn bind(child: &gst::Object, property: &str, points: [(gst::ClockTime, f64); 2])
     child.add_control_binding(&binding).unwrap();
 }
 
-/// The values that a property is set to.
-fn watch_values(child: &gst::Object, property: &'static str) -> Arc<Mutex<Vec<f64>>> {
+/// Binds the brightness to a line; returns the values that it is set to.
+fn follow_brightness(sink: &gst::ChildProxy) -> Arc<Mutex<Vec<f64>>> {
+    let brightness = child(sink, "set_brightness").unwrap();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let values = seen.clone();
-    child.connect_notify(Some(property), move |child, _| {
-        values.lock().unwrap().push(child.property(property));
+    brightness.connect_notify(Some("brightness"), move |child, _| {
+        values.lock().unwrap().push(child.property("brightness"));
     });
+    bind(
+        &brightness,
+        "brightness",
+        [(gst::ClockTime::ZERO, -1.0), (MINUTES, 1.0)],
+    );
     seen
 }
 
@@ -83,21 +93,8 @@ fn bindings_of_a_sink_with_two_inputs_keep_to_the_rate() {
         return;
     }
     let server = Server::playground();
-    let running = parse(&server);
-    running.play();
-    let sink = running
-        .by_name("s")
-        .dynamic_cast::<gst::ChildProxy>()
-        .unwrap();
-    wait_until("children", TIMEOUT, || child(&sink, "echo").is_some());
-    let brightness = child(&sink, "set_brightness").unwrap();
-    let values = watch_values(&brightness, "brightness");
-    let minutes = gst::ClockTime::from_seconds(600);
-    bind(
-        &brightness,
-        "brightness",
-        [(gst::ClockTime::ZERO, -1.0), (minutes, 1.0)],
-    );
+    let (_running, sink) = play(&server, RATE);
+    let values = follow_brightness(&sink);
     wait_until("a value", TIMEOUT, || !values.lock().unwrap().is_empty());
     values.lock().unwrap().clear();
     let begun = Instant::now();
@@ -122,33 +119,15 @@ fn bindings_leave_alone_what_is_set_by_hand() {
         return;
     }
     let server = Server::playground();
-    let running = parse(&server);
-    running.by_name("s").set_property("control-rate", 60u32);
-    running.play();
-    let sink = running
-        .by_name("s")
-        .dynamic_cast::<gst::ChildProxy>()
-        .unwrap();
-    wait_until("children", TIMEOUT, || child(&sink, "echo").is_some());
-    let brightness = child(&sink, "set_brightness").unwrap();
-    let followed = Arc::new(AtomicU64::new(0));
-    let count = followed.clone();
-    brightness.connect_notify(Some("brightness"), move |_, _| {
-        count.fetch_add(1, Ordering::Relaxed);
-    });
-    let minutes = gst::ClockTime::from_seconds(600);
-    bind(
-        &brightness,
-        "brightness",
-        [(gst::ClockTime::ZERO, -1.0), (minutes, 1.0)],
-    );
+    let (running, sink) = play(&server, 60);
+    let values = follow_brightness(&sink);
     // A trigger that stays true is one command.
     bind(
         &child(&sink, "fail").unwrap(),
         "trigger",
-        [(gst::ClockTime::ZERO, 0.6), (minutes, 1.0)],
+        [(gst::ClockTime::ZERO, 0.6), (MINUTES, 1.0)],
     );
-    wait_until("bindings", TIMEOUT, || followed.load(Ordering::Relaxed) > 5);
+    wait_until("bindings", TIMEOUT, || values.lock().unwrap().len() > 5);
     let mut expected = Vec::new();
     for n in 0..20 {
         let begun = Instant::now();

@@ -262,7 +262,8 @@ impl PublishedProperties {
             return Announcement::default();
         }
         if matches!(status, Status::Disconnected | Status::Connecting) {
-            // There is no connection; what the next one is to is described before it is ready.
+            // There is no connection. The server describes the session again before the next
+            // one is ready.
             self.capabilities = None;
             self.session_info = None;
         }
@@ -277,21 +278,24 @@ impl PublishedProperties {
     }
 
     fn set_session_id(&mut self, id: Option<String>) -> Announcement {
-        let changed = self.session_id != id;
-        self.session_id = id;
-        Announcement::of(changed.then_some("session-id").into_iter().collect())
+        replace(&mut self.session_id, id, "session-id")
     }
 
     fn set_expiration(&mut self, expiration: Option<f64>) -> Announcement {
-        let changed = self.session_expiration != expiration;
-        self.session_expiration = expiration;
-        Announcement::of(changed.then_some(EXPIRATION).into_iter().collect())
+        replace(&mut self.session_expiration, expiration, EXPIRATION)
     }
 
     fn set_tracks(&mut self, tracks: Option<gst::Structure>) -> Announcement {
         self.tracks = tracks;
         Announcement::of(self.tracks.iter().map(|_| "tracks").collect())
     }
+}
+
+/// Sets the value of the property `name`, which is notified if it changes.
+fn replace<T: PartialEq>(value: &mut T, new: T, name: &'static str) -> Announcement {
+    let has_changed = *value != new;
+    *value = new;
+    Announcement::of(has_changed.then_some(name).into_iter().collect())
 }
 
 /// The state of the tracks: a structure for each, by its name.

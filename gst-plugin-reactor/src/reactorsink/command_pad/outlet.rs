@@ -13,7 +13,8 @@ use std::{
 /// when it is answered, so that none overtakes it.
 const MAX_IN_FLIGHT: usize = 16;
 
-/// The commands that wait at most where the newest are kept: no model has so many.
+/// At most this many commands wait where only the newest of each name is kept. No model has
+/// 1000 commands.
 const MAX_WAITING: usize = 1000;
 
 /// A command that waits.

@@ -47,7 +47,7 @@ pub struct MessageStream {
     appsrc: gst_app::AppSrc,
     state: Mutex<StreamState>,
     flow: Arc<Flow>,
-    /// Holds the stream until the session is known, of whose the stream's id is made.
+    /// Holds the stream until the session is known: the stream's id begins with the session's.
     hold: Mutex<Option<gst::PadProbeId>>,
 }
 
