@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import csv
 import itertools
+import math
 import re
+import statistics
 import sys
 from pathlib import Path
 
-PANELS = ("latency, ms", "frames per second", "kbit/s")
-# The columns of a soak in each panel, and how many of their unit make one of the panel's.
+PANELS = ("latency, ms (median of a second)", "frames per second", "kbit/s")
+# The columns of a soak in each panel, each with what the panel calls it and how many of its unit
+# make one of the panel's.
 SOAK_PANELS = {
-    "memory, MB": {"heap_kib": 1024, "rss_kib": 1024},
-    "threads, descriptors": {"threads": 1, "descriptors": 1},
-    "latency, ms": {"latency_ms": 1},
-    "connections, clips": {"connections": 1, "clips": 1},
+    "memory, MiB": {"heap_kib": ("heap", 1024), "rss_kib": ("resident", 1024)},
+    "number": {"threads": ("threads", 1), "descriptors": ("descriptors", 1)},
+    "latency, ms": {"latency_ms": ("latency", 1)},
+    "number so far": {"connections": ("connections", 1), "clips": ("clips", 1)},
 }
 
 
@@ -29,6 +32,8 @@ def load_pyplot():
     matplotlib.use("agg")
     from matplotlib import pyplot
 
+    # Letters as text are a tenth of their outlines' size.
+    pyplot.rcParams["svg.fonttype"] = "none"
     return pyplot
 
 
@@ -42,7 +47,7 @@ def draw(directory: Path, title: str, clients: dict[str, dict]) -> None:
     for column, (name, series) in enumerate(clients.items()):
         frames = [(seen / 1000, age) for seen, age in series["frames"]]
         axes[0][column].set_title(name)
-        axes[0][column].plot(*columns_of(frames), ".", markersize=2)
+        axes[0][column].step(*medians(frames), where="post")
         axes[1][column].step(*per_second(frames), where="post")
         axes[2][column].plot(*bit_rates(series["bytes"]))
         axes[-1][column].set_xlabel("s since ready")
@@ -65,14 +70,14 @@ def draw_soak(samples: Path, plot: Path) -> None:
         len(SOAK_PANELS), 1, sharex=True, figsize=(12, 11), layout="constrained"
     )
     for panel, (label, columns) in zip(axes, SOAK_PANELS.items(), strict=True):
-        for column, unit in columns.items():
+        for column, (name, unit) in columns.items():
             # A sample without a picture has no latency.
             points = [
                 (float(row["seconds"]) / 60, float(row[column]) / unit)
                 for row in rows
                 if row[column]
             ]
-            panel.plot(*columns_of(points), ".-", markersize=2, linewidth=0.6, label=column)
+            panel.plot(*columns_of(points), ".-", markersize=2, linewidth=0.6, label=name)
         panel.set_ylabel(label)
         panel.legend(loc="upper left")
     axes[-1].set_xlabel("minutes")
@@ -84,6 +89,13 @@ def draw_soak(samples: Path, plot: Path) -> None:
 def columns_of(points: list[tuple[float, float]]) -> tuple[tuple, tuple]:
     """Of no points, zip makes no columns."""
     return tuple(zip(*points, strict=True)) if points else ((), ())
+
+
+def medians(frames: list[tuple[float, float]]) -> tuple[list[int], list[float]]:
+    """A second without a frame has none."""
+    seconds = range(int(max((seen for seen, _ in frames), default=-1)) + 1)
+    ages = [[age for seen, age in frames if int(seen) == n] for n in seconds]
+    return list(seconds), [statistics.median(of) if of else math.nan for of in ages]
 
 
 def per_second(frames: list[tuple[float, float]]) -> tuple[list[int], list[int]]:

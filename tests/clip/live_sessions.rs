@@ -8,6 +8,7 @@ use gst::prelude::*;
 use reactor_coordinator::{ApiRoute, CoordinatorSettings, RecordedRequest};
 use reactor_tests::{
     TIMEOUT,
+    actions::disconnect,
     clips::{GRAIN, assert_complete_mp4, assert_duration, live},
     cloud::{KEY, start_coordinator, wait_closed},
     pipeline::{TestPipeline, wait_until},
@@ -153,11 +154,39 @@ fn early_end_of_session_saves_shorter_clip() {
         "reactorclip session=d duration=100 ! filesink location={}",
         file.0.display()
     ));
+    wait_for_recording(&saving);
+    running.stop();
+    assert_available_part_is_saved(&saving, &server, &file);
+}
+
+/// The same when the application ends the session by itself, which is no error of a clip either.
+#[test]
+fn disconnect_of_application_saves_shorter_clip() {
+    let server = Server::playground();
+    let file = TempFile::new("clip-disconnected.mp4");
+    let running = TestPipeline::launch(&format!(
+        "reactorsrc name=r session=d local=true api-url={} ! fakesink",
+        server.url()
+    ));
+    let saving = TestPipeline::launch(&format!(
+        "reactorclip session=d duration=100 ! filesink location={}",
+        file.0.display()
+    ));
+    wait_for_recording(&saving);
+    disconnect(&running.by_name("r"), false).wait_ok(TIMEOUT);
+    assert_available_part_is_saved(&saving, &server, &file);
+    running.assert_no_error();
+}
+
+/// Until some of a clip is recorded.
+fn wait_for_recording(saving: &TestPipeline) {
     while {
         let recording = saving.wait_element("reactor-clip-recording", TIMEOUT);
         recording.get::<f64>("recorded").unwrap() < 3.0
     } {}
-    running.stop();
+}
+
+fn assert_available_part_is_saved(saving: &TestPipeline, server: &Server, file: &TempFile) {
     let code = saving.wait_message(TIMEOUT, |message| match message.view() {
         gst::MessageView::Warning(warning) => {
             let details = warning.details()?;

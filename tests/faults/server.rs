@@ -9,6 +9,7 @@ use std::{
 
 use gst::prelude::*;
 use reactor_tests::{
+    actions::send_command,
     http,
     pipeline::{BusError, TestPipeline, wait_until},
     proxy::{Proxy, Rule, RuntimeRoute},
@@ -157,6 +158,29 @@ fn crashed_model_posts_error_and_no_eos() {
         );
         stop_and_check(&running);
     }
+}
+
+/// While it plays, against the runtime itself: one error, which no handler takes for a cause to
+/// reconnect where the runtime still says that it is over, and nothing after it.
+#[test]
+fn crash_while_playing_is_one_error() {
+    let server = Server::playground();
+    let running = streaming(&server.url(), "");
+    let src = running.by_name("src");
+    send_command(&src, "crash", "{}");
+    let failure = running.wait_error(2 * TIMEOUT);
+    let text = failure.error.to_string();
+    assert!(!text.contains("503"), "{failure:?}");
+    let is_final = failure.code() == "SESSION_TERMINAL";
+    assert!(
+        is_final != failure.detail::<bool>("recoverable"),
+        "{failure:?}"
+    );
+    std::thread::sleep(Duration::from_secs(3));
+    running.assert_no_error();
+    let last: gst::Structure = src.property("last-error");
+    assert_eq!(last.get::<String>("code").unwrap(), failure.code());
+    stop_and_check(&running);
 }
 
 #[test]

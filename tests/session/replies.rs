@@ -65,6 +65,63 @@ fn callback_may_wait_for_another_reply() {
     assert_eq!(status(&element), "ready");
 }
 
+/// Each element has an event thread of its own, and none of them is the session's: heartbeats,
+/// pictures and replies of other elements go on while two callbacks block.
+#[test]
+fn blocking_callbacks_hold_up_no_other_element() {
+    let server = Server::playground();
+    // A pipeline each: what one waits for before it plays, its other sinks wait for too.
+    let pipelines = ["a", "b", "c"].map(|session| {
+        TestPipeline::launch(&format!(
+            "reactorsrc name=r local=true api-url={} session={session} ! fakesink name=s",
+            server.url()
+        ))
+    });
+    let pictures = Arc::new(AtomicUsize::new(0));
+    let count = pictures.clone();
+    pipelines[2]
+        .pad("s", "sink")
+        .add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+            count.fetch_add(1, Ordering::AcqRel);
+            gst::PadProbeReturn::Ok
+        });
+    let elements = pipelines.each_ref().map(|running| running.by_name("r"));
+    for element in &elements {
+        wait_for_status(element, "ready", TIMEOUT);
+    }
+    let blocked = Arc::new(AtomicBool::new(true));
+    let (sender, entered) = mpsc::channel();
+    for element in &elements[..2] {
+        let (sender, blocked) = (sender.clone(), blocked.clone());
+        echo(element, "block", move |_| {
+            sender.send(()).unwrap();
+            while blocked.load(Ordering::Acquire) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+    }
+    for _ in 0..2 {
+        entered.recv_timeout(TIMEOUT).expect("a callback");
+    }
+    // Longer than the server waits for heartbeats.
+    std::thread::sleep(Duration::from_secs(12));
+    let before = pictures.load(Ordering::Acquire);
+    wait_until("pictures", TIMEOUT, || {
+        pictures.load(Ordering::Acquire) > before + 30
+    });
+    let reply = send_command(&elements[2], "echo", r#"{"text":"x"}"#).wait(TIMEOUT);
+    assert_eq!(code(&reply), None, "{reply}");
+    for element in &elements {
+        assert_eq!(status(element), "ready");
+    }
+    blocked.store(false, Ordering::Release);
+    let reply = send_command(&elements[0], "echo", r#"{"text":"x"}"#).wait(TIMEOUT);
+    assert_eq!(code(&reply), None, "{reply}");
+    for running in &pipelines {
+        running.assert_no_error();
+    }
+}
+
 #[test]
 fn callback_may_stop_pipeline() {
     let server = Server::playground();

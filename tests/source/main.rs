@@ -3,6 +3,7 @@
 //! `reactorsrc`: raw and encoded streams, packets, states, clocks and frame metadata, against the
 //! real local runtime and against stand-in servers.
 
+mod decoder_memory;
 mod encoded_streams;
 mod frame_metadata;
 mod messages;

@@ -122,9 +122,23 @@ fn commands() -> Vec<(String, String)> {
     found
 }
 
+/// The example in the description of each element, as gst-inspect-1.0 shows it.
+fn inspected_examples() -> Vec<(String, String)> {
+    reactor_tests::init();
+    let factories = ["reactorsrc", "reactorsink", "reactorfilter", "reactorclip"];
+    let example = |name: &str| {
+        let factory = gst::ElementFactory::find(name).expect(name);
+        let description = factory.metadata("description").expect(name);
+        let (_, line) = description.split_once("Example: ").expect(name);
+        (format!("gst-inspect-1.0 {name}"), line.to_owned())
+    };
+    factories.into_iter().map(example).collect()
+}
+
 /// Each pipeline once.
 fn pipelines() -> Vec<(String, String)> {
     let mut found = commands();
+    found.extend(inspected_examples());
     found.retain(|(_, line)| line.starts_with("gst-launch-1.0 "));
     found.sort_by(|a, b| a.1.cmp(&b.1));
     found.dedup_by(|a, b| a.1 == b.1);

@@ -154,6 +154,29 @@ fn pad_templates_are_the_documented_ones() {
     }
 }
 
+/// What gst-inspect-1.0 says of a factory and of the values that a property takes.
+#[test]
+fn factories_name_their_documentation_and_explain_each_value() {
+    for factory in ["reactorsrc", "reactorsink", "reactorfilter", "reactorclip"] {
+        let element = element(factory);
+        let address = element
+            .factory()
+            .unwrap()
+            .metadata("doc-uri")
+            .map(str::to_owned);
+        assert_eq!(address.as_deref(), Some("https://reactor.inc"), "{factory}");
+        for spec in element.list_properties() {
+            let Some(class) = glib::EnumClass::with_type(spec.value_type()) else {
+                continue;
+            };
+            for value in class.values() {
+                // The name of a value that nobody explained is its nick or an identifier.
+                assert!(value.name().contains(' '), "{factory} {spec:?}: {value:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn gst_inspect_shows_all_without_warnings() {
     let shown = inspect("reactorsrc", PROPERTIES);

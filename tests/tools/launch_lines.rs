@@ -2,7 +2,11 @@
 
 //! Lines without a converter, typed as they stand into the real gst-launch-1.0.
 
-use reactor_tests::{TIMEOUT, media, process::Process, scratch::TempFile, server::Server};
+use reactor_tests::{
+    TIMEOUT, media, pipeline::wait_until, process::Process, scratch::TempFile, server::Server,
+};
+
+use crate::display::Display;
 
 /// Runs a line until it ends by itself; returns what it printed.
 fn launch(line: &str) -> String {
@@ -47,6 +51,28 @@ fn lines_need_no_converter() {
     assert!(!output.contains("not-negotiated"), "{output}");
 }
 
+/// The first line of the documents: the sink that autovideosink finds on a display.
+#[test]
+fn autovideosink_shows_pictures_in_a_window() {
+    let server = Server::playground();
+    let display = Display::start();
+    let line = format!(
+        "reactorsrc local=true api-url={} ! autovideosink",
+        server.url()
+    );
+    let environment = [("DISPLAY", display.name.as_str())];
+    let mut launch = Process::gst_launch("launch-window", &[], &line, &environment);
+    let mut first = None;
+    wait_until("a picture is in the window", TIMEOUT, || {
+        assert!(!launch.has_ended(), "{}", launch.output());
+        first = display.counter();
+        first.is_some()
+    });
+    wait_until("the pictures go on", TIMEOUT, || display.counter() > first);
+    launch.interrupt_group();
+    launch.assert_succeeds(TIMEOUT);
+}
+
 /// At the level that tells the story, and at the highest without a secret.
 #[test]
 fn log_tells_what_happens() {
@@ -84,6 +110,29 @@ fn log_tells_what_happens() {
         );
     }
     assert!(log.contains("a=fingerprint:"), "no answer");
+    assert_no_password(&log);
+}
+
+/// The second process of a session says that it did not begin it.
+#[test]
+fn log_tells_that_a_session_was_joined() {
+    let server = Server::playground();
+    let line = format!("reactorsrc local=true api-url={} ! fakesink", server.url());
+    let mut first = Process::gst_launch("launch-first", &[], &line, &[]);
+    first.wait_for_output("Connected to the model", TIMEOUT);
+    let environment = [("GST_DEBUG", "reactor*:4"), ("GST_DEBUG_NO_COLOR", "1")];
+    let line = format!("{line} num-buffers=10");
+    let mut second = Process::gst_launch("launch-second", &[], &line, &environment);
+    second.assert_succeeds(TIMEOUT);
+    let told = second.output();
+    let joined = "joined session 00000000-0000-0000-0000-000000000000";
+    assert!(told.contains(joined), "{told}");
+    assert!(!told.contains("created session"), "{told}");
+    first.interrupt_group();
+    first.assert_succeeds(TIMEOUT);
+}
+
+fn assert_no_password(log: &str) {
     let passwords: Vec<_> = log
         .lines()
         .filter(|line| line.contains("ice-pwd"))

@@ -212,6 +212,26 @@ fn window_shows_model_of_cloud_and_what_is_typed() {
     assert_eq!(wait_closed(&coordinator, TIMEOUT).len(), 1);
 }
 
+/// Neither in a window, although there is a display, nor in the terminal.
+#[test]
+fn picture_is_not_shown_at_all_where_it_is_not_wanted() {
+    let server = Server::playground();
+    let display = Display::start();
+    let mut command = playing(&server);
+    command.args(["--video", "none"]);
+    command.env("DISPLAY", &display.name);
+    let terminal = Terminal::start("reactor-top", &command, USUAL);
+    terminal.wait_for(" READY ", TIMEOUT);
+    // Pictures come all the same.
+    terminal.wait_for("640x360", TIMEOUT);
+    submit(&terminal, "echo text=hello");
+    terminal.wait_for("< echo: echoed", TIMEOUT);
+    assert!(!terminal.screen().contains('▀'), "{}", terminal.screen());
+    assert_eq!(display.counter(), None);
+    submit(&terminal, "q");
+    assert!(terminal.wait_for_end(TIMEOUT).contains("ended with 0"));
+}
+
 #[test]
 fn what_cannot_work_is_said_before_the_screen() {
     for (arguments, said) in [

@@ -160,15 +160,32 @@ impl RateMeter {
             return None;
         }
         self.is_done = true;
-        let mut intervals = std::mem::take(&mut self.intervals);
+        let in_order = std::mem::take(&mut self.intervals);
+        let mut intervals = in_order.clone();
         intervals.sort_by(f64::total_cmp);
         let median = intervals[intervals.len() / 2];
-        // Frames that were dropped make long ones, bursts short ones.
-        let usual = |interval: &&f64| (**interval - median).abs() <= median / 2.0;
-        let usual: Vec<_> = intervals.iter().filter(usual).collect();
-        let mean = usual.iter().copied().sum::<f64>() / usual.len() as f64;
+        if median <= 0.0 {
+            return None;
+        }
+        let mean = in_order.iter().sum::<f64>() / count_frames(&in_order, median);
         (mean > 0.0).then(|| standard(1.0 / mean)).flatten()
     }
+}
+
+/// How many frames the model made in these intervals, each of about `usual`
+/// seconds. A long one is that of several frames, of which some were dropped, or of
+/// a frame that is late: then the next one is as much too short. Half of what an
+/// interval is too long or too short counts for the next one, so that nothing adds
+/// up where `usual` is not exact.
+fn count_frames(intervals: &[f64], usual: f64) -> f64 {
+    let mut rest = 0.0;
+    let count = |interval: &f64| {
+        let time = interval + rest;
+        let frames = (time / usual).round().max(0.0);
+        rest = (time - frames * usual) / 2.0;
+        frames
+    };
+    intervals.iter().map(count).sum()
 }
 
 /// The standard rate near a measured one, or the whole number nearest to it.
@@ -232,6 +249,10 @@ mod tests {
         let jitter = [33, 34, 33, 30, 36, 34, 33, 66];
         let jittered = (0..60).map(|n| jitter[n % jitter.len()]);
         assert_eq!(measure(jittered), Some((30, 1)));
+        // Frames that a busy server sends late: the rest of their interval is short.
+        let late = [67, 67, 104, 40, 56, 67, 66, 120, 14, 67];
+        let late = (0..60).map(|n| late[n % late.len()]);
+        assert_eq!(measure(late), Some((15, 1)));
         assert_eq!(
             measure([41, 42, 42].into_iter().cycle().take(90)),
             Some((24, 1))
