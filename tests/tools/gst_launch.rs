@@ -50,15 +50,13 @@ fn assert_valid_recording(file: &Path, at_least: usize) -> Vec<(u32, u32)> {
 }
 
 /// What players read in the file. qtdemux divides the pictures by their time, in which the first
-/// ones are some 20 ms late: of a few seconds it makes 91/3 or 121/4, of more 30/1.
-fn assert_discovered_rate(file: &Path) {
+/// ones are some 20 ms late: of a few seconds it may make 91/3 or 121/4, of more 30/1.
+fn discovered_rate(file: &Path) -> String {
     let mut discover = Command::new("gst-discoverer-1.0");
     let output = discover.arg("-v").arg(file).output().unwrap();
     let discovered = String::from_utf8_lossy(&output.stdout).into_owned();
     let (_, rate) = discovered.split_once("Frame rate: ").expect("a rate");
-    let rate = rate.lines().next().unwrap().split_once('/').unwrap();
-    let rate = rate.0.parse::<f64>().unwrap() / rate.1.parse::<f64>().unwrap();
-    assert!((29.0..31.0).contains(&rate), "{rate}: {discovered}");
+    rate.lines().next().unwrap().to_owned()
 }
 
 #[test]
@@ -67,12 +65,12 @@ fn ctrl_c_finishes_whole_file() {
     let file = TempFile::new("launch-whole.mp4");
     // A server on a busy machine drops single pictures before it encodes them, but not many each
     // time.
-    let mut gaps = Vec::new();
-    for _ in 0..3 {
+    let (mut gaps, mut rate) = (Vec::new(), String::new());
+    for seconds in [5, 10, 20] {
         let mut launch =
             Process::gst_launch("launch-whole", &["-e"], &record(&server, &file.0), &[]);
         launch.wait_for_output("Connected to the model", TIMEOUT);
-        std::thread::sleep(Duration::from_secs(5));
+        std::thread::sleep(Duration::from_secs(seconds));
         launch.interrupt_group();
         launch.assert_succeeds(TIMEOUT);
         assert!(
@@ -82,13 +80,15 @@ fn ctrl_c_finishes_whole_file() {
         );
         server.wait_for_state("ready", TIMEOUT);
         gaps = assert_valid_recording(&file.0, 120);
-        assert_discovered_rate(&file.0);
+        rate = discovered_rate(&file.0);
         let missing: u32 = gaps.iter().map(|(before, now)| now - before - 1).sum();
-        if missing <= 1 {
+        if missing <= 1 && rate == "30/1" {
             return;
         }
     }
-    panic!("pictures are missing each time, the last time at {gaps:?}");
+    panic!(
+        "each time pictures are missing, the last time at {gaps:?}, or the rate is not 30/1: {rate}"
+    );
 }
 
 #[test]
