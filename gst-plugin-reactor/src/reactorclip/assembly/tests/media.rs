@@ -189,14 +189,23 @@ impl Saved {
         assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     }
 
-    /// Start and duration of the file, in seconds.
+    /// Start and end of what is presented, in seconds. Not the duration that ffprobe
+    /// states: that of FFmpeg 7 counts an empty edit twice.
     pub fn times(&self) -> (f64, f64) {
-        let shown = probe(
-            self.path(),
-            &["-show_entries", "format=start_time,duration"],
-        );
-        let mut numbers = shown.split(',').map(|n| n.trim().parse().unwrap());
-        (numbers.next().unwrap(), numbers.next().unwrap())
+        let shown = probe(self.path(), &["-show_entries", "format=start_time"]);
+        let start = shown.trim().parse().unwrap();
+        let entries = "packet=pts_time,duration_time,flags";
+        let shown = probe(self.path(), &["-show_entries", entries]);
+        let ends = shown.lines().filter_map(|line| {
+            let fields: Vec<_> = line.split(',').collect();
+            let [pts, duration, flags, ..] = fields[..] else {
+                return None;
+            };
+            // D: only decoded, for what is presented.
+            let is_presented = !flags.contains('D');
+            is_presented.then_some(pts.parse::<f64>().ok()? + duration.parse::<f64>().ok()?)
+        });
+        (start, ends.fold(f64::MIN, f64::max))
     }
 
     pub fn packets(&self, stream: &str) -> Vec<(f64, f64)> {
