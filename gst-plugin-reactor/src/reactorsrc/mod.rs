@@ -47,6 +47,7 @@ mod decode_errors;
 mod end_of_stream;
 mod event;
 mod event_handler;
+mod force_key_unit;
 mod frame_rate;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;

@@ -20,7 +20,7 @@ use gst::prelude::*;
 use super::{
     debug::CAT,
     decode_chain::{DecodeChain, FormatChoice, OutputFormat},
-    frame_rate,
+    force_key_unit, frame_rate,
     gap_filler::{self, OnGap},
     output_caps,
     track_stream::TrackStream,
@@ -258,15 +258,10 @@ impl TrackPad {
             gst::PadProbeReturn::Ok
         });
         let stream = Arc::downgrade(&self.stream);
-        src.add_probe(gst::PadProbeType::EVENT_UPSTREAM, move |_, info| {
-            if let Some(gst::PadProbeData::Event(event)) = &info.data
-                && gst_video::UpstreamForceKeyUnitEvent::parse(event).is_ok()
-                && let Some(stream) = stream.upgrade()
-            {
+        force_key_unit::watch(src, move || {
+            if let Some(stream) = stream.upgrade() {
                 stream.request_keyframe();
-                return gst::PadProbeReturn::Handled;
             }
-            gst::PadProbeReturn::Ok
         });
     }
 
