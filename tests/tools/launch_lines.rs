@@ -51,6 +51,65 @@ fn lines_need_no_converter() {
     assert!(!output.contains("not-negotiated"), "{output}");
 }
 
+/// It asks for the keyframe that each file begins with ahead of time.
+#[test]
+fn splitmuxsink_gets_pictures_and_the_keyframes_it_asks_for() {
+    let server = Server::playground();
+    let files = ["00", "01", "02"].map(|number| TempFile::new(&format!("split-{number}.mp4")));
+    let pattern = files[0].0.to_str().unwrap().replace("00.mp4", "%02d.mp4");
+    let line = format!(
+        "reactorsrc name=r local=true api-url={} r.video_main_video ! splitmuxsink \
+         location={pattern} max-size-time=2000000000 send-keyframe-requests=true max-files=3",
+        server.url()
+    );
+    let mut launch = Process::gst_launch("launch-split", &["-e"], &line, &[]);
+    wait_until("a third file", TIMEOUT, || {
+        assert!(!launch.has_ended(), "{}", launch.output());
+        files[2].0.exists()
+    });
+    launch.interrupt_group();
+    launch.assert_succeeds(TIMEOUT);
+    let output = launch.output();
+    assert!(!output.contains("CRITICAL"), "{output}");
+    for file in &files[..2] {
+        let streams = media::probe(&file.0);
+        assert_eq!(streams.len(), 1);
+        let video = media::stream(&streams, "video");
+        assert_eq!(video.codec, "vp9");
+        // Up to the keyframe that comes after the request, which is late on a busy machine. The
+        // first keyframe may come twice, each of a file of its own.
+        assert!(video.duration < 4.0, "{} s", video.duration);
+        media::assert_decodes(&file.0);
+    }
+}
+
+/// What takes any stream is not filled with messages where the picture is meant.
+#[test]
+fn messages_are_not_taken_for_the_picture() {
+    let server = Server::playground();
+    let source = format!("reactorsrc name=r local=true api-url={}", server.url());
+    for line in [
+        format!("{source} ! input-selector ! fakesink"),
+        format!("{source} r.messages ! funnel ! fakesink"),
+    ] {
+        let mut launch = Process::gst_launch("launch-any", &[], &line, &[]);
+        launch.wait_for_output("ERROR: from element", TIMEOUT);
+        assert!(!launch.wait(TIMEOUT).success());
+        let output = launch.output();
+        for part in [
+            "takes any stream, and was linked to the pad messages",
+            "r.video_main_video ! ...",
+        ] {
+            assert!(output.contains(part), "no {part} in {output}");
+        }
+    }
+    let named = format!("{source} r.video_main_video ! input-selector ! fakesink num-buffers=10");
+    launch(&named);
+    // By way of a queue, it is meant.
+    let queued = format!("{source} r.messages ! queue ! funnel ! fakesink num-buffers=1");
+    launch(&queued);
+}
+
 /// The first line of the documents: the sink that autovideosink finds on a display.
 #[test]
 fn autovideosink_shows_pictures_in_a_window() {

@@ -11,7 +11,7 @@ pub enum SourceEvent {
     Session(u64, SessionEvent),
     /// A track's first unit arrived: its pad needs elements for these caps.
     FirstUnit { track: String, caps: gst::Caps },
-    /// Downstream takes nothing of a track's stream.
+    /// Downstream takes nothing of a stream, or a stream that is not meant.
     Refused(Error),
     /// The frames of a track come at another rate than its caps say.
     RateMeasured {

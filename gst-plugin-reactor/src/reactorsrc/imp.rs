@@ -147,7 +147,20 @@ impl ReactorSrc {
                 events.send(SourceEvent::MessagesDropped);
             }
         };
-        MessageStream::new(element.upcast_ref(), template, stream_start, report_dropped)
+        let stream =
+            MessageStream::new(element.upcast_ref(), template, stream_start, report_dropped)?;
+        let weak = self.downgrade();
+        stream.pad.connect_linked(move |pad, _| {
+            // Before, a state change says it.
+            let events = weak.upgrade().and_then(|imp| {
+                let is_running = imp.obj().current_state() > gst::State::Ready;
+                imp.events().filter(|_| is_running)
+            });
+            if let (Some(events), Err(error)) = (events, messages::refuse_any_stream(pad)) {
+                events.send(SourceEvent::Refused(error));
+            }
+        });
+        Ok(stream)
     }
 
     /// What the ids of the session's streams begin with.

@@ -21,7 +21,11 @@ pub use content::MessageFormat;
 pub use pad::MessagesPad;
 
 use super::debug::CAT;
-use crate::{element::lock, gst_helpers::remove_elements, platform::Error};
+use crate::{
+    element::lock,
+    gst_helpers::{peer_name, remove_elements},
+    platform::{Code, Error},
+};
 
 /// The name of the pad and of its template.
 pub const PAD_NAME: &str = "messages";
@@ -70,6 +74,26 @@ struct Flow {
     unreported: AtomicU64,
     /// A GAP event is queued.
     has_gap: AtomicBool,
+}
+
+/// The error for a pad `messages` whose peer is a request pad for any stream.
+/// gst_element_link() requests `messages` for one (GStreamer 1.22 to 1.26), so that
+/// in `reactorsrc ! splitmuxsink` the file would have the messages in place of the
+/// picture. It asks as one does who names the pad: only the peer tells them apart.
+pub fn refuse_any_stream(pad: &impl IsA<gst::Pad>) -> Result<(), Error> {
+    let template = pad.peer().and_then(|peer| peer.pad_template());
+    let takes_any = |template: gst::PadTemplate| {
+        template.presence() == gst::PadPresence::Request && template.caps().is_any()
+    };
+    if !template.is_some_and(takes_any) {
+        return Ok(());
+    }
+    let text = format!(
+        "{} takes any stream, and was linked to the pad messages: name the pad that is meant \
+         (reactorsrc name=r r.video_main_video ! ...), or put a queue behind r.messages",
+        peer_name(pad)
+    );
+    Err(Error::api(Code::InvalidSettings, text))
 }
 
 impl MessageStream {
@@ -177,11 +201,12 @@ impl MessageStream {
         }
     }
 
-    /// Fails when `path` is no JSON pointer. Begins anew at a start.
+    /// Fails when `path` is no JSON pointer, or the peer takes any stream. Begins anew at a start.
     pub fn start(&self) -> Result<(), Error> {
         self.hold();
         *lock(&self.state) = StreamState::default();
         self.flow.reset();
+        refuse_any_stream(&self.pad)?;
         let path = self.pad.settings().path;
         content::check_pointer(path.as_deref().unwrap_or_default())
     }
