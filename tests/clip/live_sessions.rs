@@ -165,11 +165,11 @@ fn disconnect_of_application_saves_shorter_clip() {
     let server = Server::playground();
     let file = TempFile::new("clip-disconnected.mp4");
     let running = TestPipeline::launch(&format!(
-        "reactorsrc name=r session=d local=true api-url={} ! fakesink",
+        "reactorsrc name=r session=e local=true api-url={} ! fakesink",
         server.url()
     ));
     let saving = TestPipeline::launch(&format!(
-        "reactorclip session=d duration=100 ! filesink location={}",
+        "reactorclip session=e duration=100 ! filesink location={}",
         file.0.display()
     ));
     wait_for_recording(&saving);
