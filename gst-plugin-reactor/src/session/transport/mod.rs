@@ -12,6 +12,7 @@ mod data_channels;
 mod frame_trailer;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod h264_access_units;
 mod handles;
 mod ice;
 mod jitter_latency;

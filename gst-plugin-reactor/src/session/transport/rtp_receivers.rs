@@ -12,6 +12,7 @@ use gst_webrtc::WebRTCRTPTransceiver;
 
 use super::{
     frame_trailer,
+    h264_access_units::PictureJoiner,
     handles::{CAT, MediaGate, NegotiatedTracks, TrackReceived, TransportHandles, bridge_clock},
     keyframe_requests::KeyframeRequests,
     rtp_probes::{self, PACKETS},
@@ -284,10 +285,18 @@ pub fn tolerate(error: &gst::message::Error) -> bool {
 }
 
 fn appsink(forwarder: Forwarder) -> gst_app::AppSink {
+    let mut h264 = PictureJoiner::default();
     let callbacks = gst_app::AppSinkCallbacks::builder().new_sample(move |sink| {
         let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+        let media_type = sample.caps().and_then(|caps| caps.structure(0));
+        let is_h264 = media_type.is_some_and(|media| media.has_name("video/x-h264"));
+        let whole = |buffer| match is_h264 {
+            true => h264.join(buffer),
+            false => Some(buffer),
+        };
         if let Some(consumer) = forwarder.consumer(false)
-            && let Some(frame) = forwarder.frame(&sample)
+            && let Some(buffer) = sample.buffer_owned().and_then(whole)
+            && let Some(frame) = forwarder.frame(buffer)
             && let Some(unit) = forwarder.media_unit(frame, sample.caps_owned(), sample.segment())
         {
             consumer.consume(unit);
@@ -322,10 +331,8 @@ impl Forwarder {
         consumer.flatten()
     }
 
-    /// The frame of a sample without its trailer, which a decoder would take
-    /// for a part of the frame.
-    fn frame(&self, sample: &gst::Sample) -> Option<gst::Buffer> {
-        let buffer = sample.buffer_owned()?;
+    /// The frame without its trailer, which a decoder would take for a part of it.
+    fn frame(&self, buffer: gst::Buffer) -> Option<gst::Buffer> {
         if self.is_video && !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT) {
             lock(&self.keyframe_requests).keyframe_received();
         }
