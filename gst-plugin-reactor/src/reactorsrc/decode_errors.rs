@@ -131,6 +131,7 @@ pub fn watch(input: &gst::Pad, output: &gst::Pad, decoder: Option<&gst::Pad>) {
         succeeded.frame_came_out();
         gst::PadProbeReturn::Ok
     });
+    let output = output.downgrade();
     input.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
         let Some(first) = pad.peer() else {
             return gst::PadProbeReturn::Ok;
@@ -148,10 +149,13 @@ pub fn watch(input: &gst::Pad, output: &gst::Pad, decoder: Option<&gst::Pad>) {
         });
         let flow = first.chain(buffer);
         let failed = PUSHED.replace(Pushed::Nothing) == Pushed::Failed;
-        // What came out failed downstream.
-        let is_tolerable = flow.is_err_and(|error| {
-            failures.count() == before && failures.is_tolerable(error, Instant::now())
-        });
+        // One frame may come out and the next one fail: h264parse 1.26 finishes two at once.
+        let is_of_downstream = failures.count() > before
+            && output
+                .upgrade()
+                .is_none_or(|output| output.last_flow_result().is_err());
+        let is_tolerable = flow
+            .is_err_and(|error| !is_of_downstream && failures.is_tolerable(error, Instant::now()));
         info.flow_res = flow;
         if failed || is_tolerable {
             gst::warning!(CAT, obj = pad, "a frame is damaged: {flow:?}");
