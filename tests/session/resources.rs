@@ -93,13 +93,16 @@ fn source_cycles_leave_no_thread_descriptor_or_memory() {
 
 /// Of one connection that receives video and decodes it, with those of the process (the program's
 /// own, two of I/O, GStreamer's clock and usrsctp's two), and of a further connection: 13 are
-/// webrtcbin's.
+/// webrtcbin's. A GLib that is newer than Debian 12's has another one that makes those of pools
+/// (`pool-spawner`, seen with 2.84).
 #[test]
 fn connections_cost_few_threads() {
     let (cycles, _) = run(3, &["together"], &[]);
     println!("{cycles:#?}");
     let first = cycles[0].threads;
-    assert!(first <= 22, "{first} threads for one connection");
+    let spawner = gst::glib::check_version(2, 75, 0).is_none();
+    let limit = 22 + usize::from(spawner);
+    assert!(first <= limit, "{first} threads for one connection");
     let further = (cycles[2].threads - first).div_ceil(2);
     assert!(further <= 15, "{further} threads for each further one");
 }
