@@ -104,7 +104,8 @@ fn connections_cost_few_threads() {
     let limit = 22 + usize::from(spawner);
     assert!(first <= limit, "{first} threads for one connection");
     let further = (cycles[2].threads - first).div_ceil(2);
-    assert!(further <= 15, "{further} threads for each further one");
+    // 15, and one of a pool that comes and goes.
+    assert!(further <= 16, "{further} threads for each further one");
 }
 
 /// A process may exit once READY -> NULL has returned: OpenSSL does not outlive exit handlers that
