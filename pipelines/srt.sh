@@ -20,4 +20,6 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 parse_options "$@"
 to_srt "$target"
+# srtsink 1.26 waits for its next connection in the middle of a write, which EOS does not reach.
+without_eos
 run_pipeline "${streams[@]}"
