@@ -163,6 +163,13 @@ pub fn peer_name(pad: &impl IsA<gst::Pad>) -> String {
     peer.map_or_else(|| "downstream".into(), |element| element.name().to_string())
 }
 
+/// The running time of a timestamp in the stream that passes a pad.
+pub fn running_time(pad: &gst::Pad, pts: Option<gst::ClockTime>) -> Option<gst::ClockTime> {
+    let segment = pad.sticky_event::<gst::event::Segment>(0)?;
+    let segment = segment.segment().downcast_ref::<gst::ClockTime>()?;
+    segment.to_running_time(pts?)
+}
+
 /// Width and height of video caps, in pixels.
 pub fn frame_size(caps: &gst::CapsRef) -> Option<(u32, u32)> {
     let structure = caps.structure(0)?;

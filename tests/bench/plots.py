@@ -32,7 +32,7 @@ def load_pyplot():
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    # Letters as text are a tenth of their outlines' size.
+    # An SVG with text is smaller than one with the outlines of the letters.
     pyplot.rcParams["svg.fonttype"] = "none"
     return pyplot
 

@@ -146,15 +146,7 @@ fn filter_in_pipeline_gives_session() {
 fn early_end_of_session_saves_shorter_clip() {
     let server = Server::playground();
     let file = TempFile::new("clip-deserted.mp4");
-    let running = TestPipeline::launch(&format!(
-        "reactorsrc session=d local=true api-url={} ! fakesink",
-        server.url()
-    ));
-    let saving = TestPipeline::launch(&format!(
-        "reactorclip session=d duration=100 ! filesink location={}",
-        file.0.display()
-    ));
-    wait_for_recording(&saving);
+    let [running, saving] = record_some_of_a_clip(&server, "d", &file);
     running.stop();
     assert_available_part_is_saved(&saving, &server, &file);
 }
@@ -164,26 +156,28 @@ fn early_end_of_session_saves_shorter_clip() {
 fn disconnect_of_application_saves_shorter_clip() {
     let server = Server::playground();
     let file = TempFile::new("clip-disconnected.mp4");
-    let running = TestPipeline::launch(&format!(
-        "reactorsrc name=r session=e local=true api-url={} ! fakesink",
-        server.url()
-    ));
-    let saving = TestPipeline::launch(&format!(
-        "reactorclip session=e duration=100 ! filesink location={}",
-        file.0.display()
-    ));
-    wait_for_recording(&saving);
+    let [running, saving] = record_some_of_a_clip(&server, "e", &file);
     disconnect(&running.by_name("r"), false).wait_ok(TIMEOUT);
     assert_available_part_is_saved(&saving, &server, &file);
     running.assert_no_error();
 }
 
-/// Until some of a clip is recorded.
-fn wait_for_recording(saving: &TestPipeline) {
+/// A live pipeline with the source `r`, and one that saves 100 s of its session, of which some are
+/// recorded.
+fn record_some_of_a_clip(server: &Server, session: &str, file: &TempFile) -> [TestPipeline; 2] {
+    let running = TestPipeline::launch(&format!(
+        "reactorsrc name=r session={session} local=true api-url={} ! fakesink",
+        server.url()
+    ));
+    let saving = TestPipeline::launch(&format!(
+        "reactorclip session={session} duration=100 ! filesink location={}",
+        file.0.display()
+    ));
     while {
         let recording = saving.wait_element("reactor-clip-recording", TIMEOUT);
         recording.get::<f64>("recorded").unwrap() < 3.0
     } {}
+    [running, saving]
 }
 
 fn assert_available_part_is_saved(saving: &TestPipeline, server: &Server, file: &TempFile) {

@@ -103,7 +103,7 @@ fn blocking_callbacks_hold_up_no_other_element() {
     for _ in 0..2 {
         entered.recv_timeout(TIMEOUT).expect("a callback");
     }
-    // Longer than the server waits for heartbeats.
+    // Longer than the 10 s between two heartbeats.
     std::thread::sleep(Duration::from_secs(12));
     let before = pictures.load(Ordering::Acquire);
     wait_until("pictures", TIMEOUT, || {

@@ -222,7 +222,7 @@ fn picture_is_not_shown_at_all_where_it_is_not_wanted() {
     command.env("DISPLAY", &display.name);
     let terminal = Terminal::start("reactor-top", &command, USUAL);
     terminal.wait_for(" READY ", TIMEOUT);
-    // Pictures come all the same.
+    // The screen states the size of the pictures that the element receives.
     terminal.wait_for("640x360", TIMEOUT);
     submit(&terminal, "echo text=hello");
     terminal.wait_for("< echo: echoed", TIMEOUT);

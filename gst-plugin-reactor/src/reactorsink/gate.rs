@@ -13,7 +13,7 @@ use std::sync::{
 
 use gst::{glib, prelude::*};
 
-use crate::element::lock;
+use crate::{element::lock, gst_helpers::running_time};
 
 /// Buffers that wait for an encoder that is slower than the camera; then the
 /// oldest is dropped.
@@ -230,11 +230,4 @@ impl Gate {
 pub fn is_live(pad: &impl IsA<gst::Pad>) -> bool {
     let mut query = gst::query::Latency::new();
     !pad.peer_query(&mut query) || query.result().0
-}
-
-/// The running time of a timestamp in the stream that passes a pad.
-fn running_time(pad: &gst::Pad, pts: Option<gst::ClockTime>) -> Option<gst::ClockTime> {
-    let segment = pad.sticky_event::<gst::event::Segment>(0)?;
-    let segment = segment.segment().downcast_ref::<gst::ClockTime>()?;
-    segment.to_running_time(pts?)
 }

@@ -4,14 +4,11 @@
 //! stream is at a running time, as splitmuxsink and hlssink2 do for the beginning
 //! of their next file. A probe on the streaming thread of a pad; it never waits.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex},
-};
+use std::{collections::BTreeSet, sync::Mutex};
 
 use gst::prelude::*;
 
-use crate::element::lock;
+use crate::{element::lock, gst_helpers::running_time};
 
 /// The running times at which keyframes are to be requested. splitmuxsink 1.22 has
 /// one at a time; those beyond are refused.
@@ -41,7 +38,7 @@ impl Schedule {
 /// Calls `request` for each keyframe that the events which pass `src` upstream ask for, and ends
 /// these events here.
 pub fn watch(src: &gst::Pad, request: impl Fn() + Send + Sync + 'static) {
-    let schedule = Arc::new(Mutex::new(Schedule::default()));
+    let schedule = Mutex::new(Schedule::default());
     let mask = gst::PadProbeType::EVENT_UPSTREAM | gst::PadProbeType::BUFFER;
     src.add_probe(mask, move |src, info| match &info.data {
         Some(gst::PadProbeData::Event(event)) => {
@@ -77,12 +74,6 @@ pub fn watch(src: &gst::Pad, request: impl Fn() + Send + Sync + 'static) {
 fn is_ahead(src: &gst::Pad, time: gst::ClockTime) -> bool {
     let element = src.parent_element();
     element.and_then(|element| element.current_running_time()) < Some(time)
-}
-
-fn running_time(src: &gst::Pad, pts: Option<gst::ClockTime>) -> Option<gst::ClockTime> {
-    let segment = src.sticky_event::<gst::event::Segment>(0)?;
-    let segment = segment.segment().downcast_ref::<gst::ClockTime>()?;
-    segment.to_running_time(pts)
 }
 
 #[cfg(test)]

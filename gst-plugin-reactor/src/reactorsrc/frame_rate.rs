@@ -167,8 +167,8 @@ impl RateMeter {
         if median <= 0.0 {
             return None;
         }
-        let mean = in_order.iter().sum::<f64>() / count_frames(&in_order, median);
-        (mean > 0.0).then(|| standard(1.0 / mean)).flatten()
+        let seconds: f64 = in_order.iter().sum();
+        standard(count_frames(&in_order, median) / seconds)
     }
 }
 
