@@ -32,9 +32,11 @@ done
 nominal_rate
 encode mux.video mux.audio_0
 # The index is written once per second. A recording that is interrupted can be played except
-# for its last 3 s, because the muxer collects 2 s from keyframe to keyframe. %%: a % in the
-# name is not part of the pattern.
+# for its last 3 s, because the muxer collects 2 s from keyframe to keyframe. Unbuffered
+# (buffer-mode 2): the index names no sample for which the disk had no room. %%: a % in the name
+# is not part of the pattern.
 run_pipeline "${streams[@]}" splitmuxsink name=mux "max-size-time=${part}000000000" \
     async-finalize=true use-robust-muxing=true \
     "muxer-properties=properties,reserved-moov-update-period=(guint64)1000000000" \
+    "sink-properties=properties,buffer-mode=(int)2" \
     "$(property location "${name//%/%%}-%05d.mp4")"
