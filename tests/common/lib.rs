@@ -14,6 +14,7 @@ pub mod command_pads;
 pub mod coturn;
 pub mod frames;
 pub mod http;
+mod idle_servers;
 pub mod janus;
 pub mod leaks;
 pub mod link_down;

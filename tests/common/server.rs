@@ -6,13 +6,15 @@
 use std::{
     fs::File,
     io::{Read, Seek},
+    mem,
     net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
-use crate::{http, process::send_signal};
+use crate::{http, idle_servers, process::send_signal};
 
 /// Generous: the machine may be busy compiling.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -20,13 +22,19 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// A journal that says nothing for this time has been read.
 const EVENTS_SILENCE: Duration = Duration::from_secs(1);
 
+/// A server whose session has not ended after this time is not used again.
+const END_LIMIT: Duration = Duration::from_secs(1);
+
 /// How many of the last lines of a server's log a failed test prints.
 const LOG_LINES: usize = 60;
 
 #[derive(Debug)]
 pub struct Server {
     command: Command,
-    child: Child,
+    /// `None` once it is another test's.
+    child: Option<Child>,
+    /// No test has changed its settings or sent it a signal.
+    is_reusable: AtomicBool,
     /// Without a name; `None` if the server logs to standard error.
     log: Option<File>,
     host: String,
@@ -34,12 +42,17 @@ pub struct Server {
 }
 
 impl Server {
-    /// The playground with its default settings.
+    /// The playground with its default settings. It may have served sessions of other tests; all
+    /// have ended.
     pub fn playground() -> Self {
-        Self::start(&[])
+        idle_servers::take().unwrap_or_else(|| {
+            let mut server = Self::start(&[]);
+            *server.is_reusable.get_mut() = true;
+            server
+        })
     }
 
-    /// The playground with these environment variables.
+    /// A new process that serves the playground with these environment variables.
     pub fn start(environment: &[(&str, &str)]) -> Self {
         Self::start_at("127.0.0.1", environment)
     }
@@ -63,7 +76,8 @@ impl Server {
             log = Some(file);
         }
         let mut server = Self {
-            child: command.spawn().expect("the serve script runs"),
+            child: Some(command.spawn().expect("the serve script runs")),
+            is_reusable: AtomicBool::new(false),
             command,
             log,
             host: host.to_owned(),
@@ -77,19 +91,23 @@ impl Server {
     /// Starts another server on the port of this one, which is dead. Does not wait until it is
     /// healthy: a client that is waiting for it may be quicker.
     pub fn start_again(&mut self) {
-        self.child = self.command.spawn().expect("the serve script runs");
+        self.child = Some(self.command.spawn().expect("the serve script runs"));
         self.raise_priority();
     }
 
     /// The next start serves this model of `tests/models`.
     pub fn serve_next(&mut self, model: &str) {
+        *self.is_reusable.get_mut() = false;
         self.command.args(["--model", &test_model(model)]);
     }
 
     pub fn kill(&mut self) {
-        // SIGKILL ends a stopped process, too.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        *self.is_reusable.get_mut() = false;
+        if let Some(child) = &mut self.child {
+            // SIGKILL ends a stopped process, too.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 
     /// A server that waits for a processor drops pictures before it encodes them, which is not what
@@ -108,7 +126,8 @@ impl Server {
             if health.is_ok_and(|reply| reply.body.contains("\"available\"")) {
                 return;
             }
-            let ended = self.child.try_wait().expect("wait");
+            let child = self.child.as_mut().expect("a process");
+            let ended = child.try_wait().expect("wait");
             assert!(ended.is_none(), "the server ended: {ended:?}");
             assert!(Instant::now() < deadline, "the server does not come up");
             std::thread::sleep(Duration::from_millis(100));
@@ -123,20 +142,53 @@ impl Server {
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.as_ref().expect("a process").id()
     }
 
     /// Sends a signal to the server alone.
     pub fn signal(&self, signal: i32) {
+        self.is_reusable.store(false, Ordering::Relaxed);
         // The child is not reaped before drop.
         send_signal(self.pid().cast_signed(), signal);
     }
 
     /// The session's state by `GET /session`.
     pub fn session_state(&self) -> String {
-        let reply = http::get(&format!("{}/session", self.url())).expect("/session");
-        let json: serde_json::Value = serde_json::from_str(&reply.body).expect("JSON");
-        json["state"].as_str().unwrap_or_default().to_owned()
+        self.try_session_state().expect("/session")
+    }
+
+    fn try_session_state(&self) -> anyhow::Result<String> {
+        let reply = http::get(&format!("{}/session", self.url()))?;
+        let json: serde_json::Value = serde_json::from_str(&reply.body)?;
+        Ok(json["state"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Its session has ended, or ends soon, and nothing else was done to it.
+    fn can_serve_another_test(&mut self) -> bool {
+        if std::thread::panicking() || !*self.is_reusable.get_mut() {
+            return false;
+        }
+        let deadline = Instant::now() + END_LIMIT;
+        while Instant::now() < deadline {
+            match self.try_session_state().as_deref() {
+                Ok("ready") => return true,
+                Ok(_) => std::thread::sleep(Duration::from_millis(50)),
+                Err(_) => return false,
+            }
+        }
+        false
+    }
+
+    /// This server, of which nothing is left here.
+    fn take(&mut self) -> Self {
+        Self {
+            command: mem::replace(&mut self.command, Command::new("")),
+            child: self.child.take(),
+            is_reusable: AtomicBool::new(true),
+            log: self.log.take(),
+            host: mem::take(&mut self.host),
+            port: self.port,
+        }
     }
 
     /// The facts in the server's journal (`GET /events`, server-sent events), which goes on.
@@ -183,6 +235,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if self.child.is_some() && self.can_serve_another_test() {
+            // One too many is ended here: it is not put back once more.
+            if let Some(mut server) = idle_servers::put(self.take()) {
+                server.kill();
+            }
+            return;
+        }
         self.kill();
         if std::thread::panicking() {
             self.print_log();

@@ -323,7 +323,7 @@ fn platform_is_told_of_quality() {
     if is_v0() {
         return;
     }
-    let server = Server::playground();
+    let server = Server::start(&[]);
     let running = start_camera_and_source(&server, "");
     let told = wait_for(TIMEOUT, "two reports", || {
         let told = client_stats(&server);
