@@ -26,7 +26,9 @@ cd "$root"
 # cargo-c that builds with the cargo of 2025; Debian 13 packages it, Debian 12's is from 2022.
 CARGO_C=0.10.11
 CHECKOUT=/home/tester/gst-plugin-reactor
-PREFIX=/home/tester/prefix
+# A home of its own for the command of README.md, which installs into $HOME/.local.
+PREFIX_HOME=/home/tester/prefix
+PREFIX=$PREFIX_HOME/.local
 PICTURE=/tmp/reactor-install.png
 
 # --- in the Debian -----------------------------------------------------------------------------
@@ -211,6 +213,7 @@ purge_package() { as_admin env DEBIAN_FRONTEND=noninteractive apt-get purge -y -
 
 # Without optimization: what is tested is what is put where, and the other ways build a release.
 way_prefix() {
+    local command
     if [[ $debian == 13 ]]; then
         as_admin tests/install.sh --inside prepare cargo-c
     else
@@ -219,16 +222,18 @@ way_prefix() {
     fi
     presets_directory
     # Of a run that failed.
-    as_user rm -rf "$PREFIX"
+    as_user rm -rf "$PREFIX_HOME"
     files >"$scratch/before"
+    # shellcheck disable=SC2016 # backticks of Markdown
+    command=$(sed -n 's/.*`\(cargo cinstall --[^`]*\)`.*/\1/p' README.md)
+    [[ -n $command ]] || die "README.md has no cargo cinstall"
     timed "cargo cinstall" as_user env "PATH=/home/tester/.cargo/bin:$HOME/.cargo/bin:/usr/bin:/bin" \
-        cargo cinstall --debug --library-type=cdylib --package gst-plugin-reactor \
-        --prefix="$PREFIX" --libdir="$PREFIX/lib"
+        CARGO_HOME=/home/tester/.cargo HOME="$PREFIX_HOME" sh -c "$command --debug"
     (cd "$directory$PREFIX" && find . -type f -exec ls -l {} +)
     play "$PREFIX/lib/gstreamer-1.0" "GST_PLUGIN_PATH=$PREFIX/lib/gstreamer-1.0" \
         "GST_PRESET_PATH=$PREFIX/share/gstreamer-1.0/presets"
     # cargo-c has no way back: in a prefix of its own, the prefix is removed.
-    as_user rm -r "$PREFIX"
+    as_user rm -r "$PREFIX_HOME"
     no_trace prefix
 }
 

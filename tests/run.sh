@@ -203,11 +203,6 @@ wire_v0() {
 
 # The binaries whose tests run one at a time: they wait most of the time.
 WAITING="outages lossy congestion"
-# Those of the other lane that leave processors idle with one test at a time: two of their tests run
-# beside one of a binary that waits.
-LIGHT=" sink filter session faults cloud "
-# The binaries in which nothing is recorded; the server has a quarter less to do without.
-UNRECORDED=" source sink filter $WAITING "
 
 # run_group GROUP: a binary, v0:GROUP,GROUP for binaries in the older encoding, or audio_and_video,
 # a test of outages that is left out there.
@@ -218,7 +213,6 @@ run_group() {
     elif [[ $1 == audio_and_video ]]; then
         in_namespace --test outages -- audio_video_sync::
     else
-        [[ $UNRECORDED != *" $1 "* ]] || local -x REACTOR_TEST_MODEL=unrecorded
         in_namespace --test "$1" -- --skip audio_video_sync::
     fi
 }
@@ -230,12 +224,7 @@ lane() {
     for group in "$@"; do
         begin=$SECONDS
         status=0
-        # Two servers at once are what two processors have the time for.
-        if [[ -z ${REACTOR_TEST_THREADS:-} && -e $logs/other_lane && $LIGHT != *" $group "* ]]; then
-            REACTOR_TEST_THREADS=1 run_group "$group"
-        else
-            run_group "$group"
-        fi >"$logs/$group" 2>&1 || status=$?
+        run_group "$group" >"$logs/$group" 2>&1 || status=$?
         ((status == 0)) || echo "$group" >>"$logs/failed"
         printf '%6d s  %s%s\n' $((SECONDS - begin)) "$group" \
             "$( ((status == 0)) || echo ': FAILED')" >>"$logs/times"
@@ -285,14 +274,10 @@ two_lanes() {
     done
     # Nothing beside it: a server that waits for a processor sends sound and pictures apart.
     lane audio_and_video
-    : >"$logs/other_lane"
     # A process group of its own, so that all of it can be ended.
     set -m
     # shellcheck disable=SC2086
-    (
-        lane $WAITING v0:outages
-        rm "$logs/other_lane"
-    ) &
+    lane $WAITING v0:outages &
     waiting=$!
     set +m
     trap 'kill -TERM -- "-$waiting" 2>/dev/null; exit 130' INT TERM

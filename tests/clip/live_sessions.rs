@@ -28,7 +28,7 @@ fn assert_chunks(duration: f64, least: f64) {
 
 #[test]
 fn clip_of_own_pipeline_is_saved_while_playing() {
-    let server = Server::playground();
+    let server = Server::recording();
     let (whole, cut) = (
         TempFile::new("clip-whole.mp4"),
         TempFile::new("clip-cut.mp4"),
@@ -69,7 +69,7 @@ fn newest_picture(output: &str) -> u32 {
 
 #[test]
 fn request_eos_saves_last_seconds_on_ctrl_c() {
-    let server = Server::playground();
+    let server = Server::recording();
     let file = TempFile::new("clip-last.mp4");
     let line = format!(
         "{}  reactorclip duration=3 request=eos trim=true ! filesink location={}",
@@ -94,7 +94,7 @@ fn request_eos_saves_last_seconds_on_ctrl_c() {
 
 #[test]
 fn session_name_of_other_pipeline_is_found() {
-    let server = Server::playground();
+    let server = Server::recording();
     let file = TempFile::new("clip-named.mp4");
     // Works in this order, too: the session is created later.
     let saving = TestPipeline::launch(&format!(
@@ -117,7 +117,7 @@ fn session_name_of_other_pipeline_is_found() {
 /// Each filter has a session of its own.
 #[test]
 fn filter_in_pipeline_gives_session() {
-    let server = Server::playground();
+    let server = Server::recording();
     let file = TempFile::new("clip-filter.mp4");
     let running = TestPipeline::launch(&format!(
         "videotestsrc is-live=true ! video/x-raw,width=640,height=360 ! \
@@ -144,7 +144,7 @@ fn filter_in_pipeline_gives_session() {
 /// the session is kept until then.
 #[test]
 fn early_end_of_session_saves_shorter_clip() {
-    let server = Server::playground();
+    let server = Server::recording();
     let file = TempFile::new("clip-deserted.mp4");
     let [running, saving] = record_some_of_a_clip(&server, "d", &file);
     running.stop();
@@ -154,7 +154,7 @@ fn early_end_of_session_saves_shorter_clip() {
 /// The same when the application ends the session by itself, which is no error of a clip either.
 #[test]
 fn disconnect_of_application_saves_shorter_clip() {
-    let server = Server::playground();
+    let server = Server::recording();
     let file = TempFile::new("clip-disconnected.mp4");
     let [running, saving] = record_some_of_a_clip(&server, "e", &file);
     disconnect(&running.by_name("r"), false).wait_ok(TIMEOUT);
@@ -198,7 +198,7 @@ fn assert_available_part_is_saved(saving: &TestPipeline, server: &Server, file: 
 /// The cloud's segments are on another host, which gets no token.
 #[test]
 fn cloud_segments_are_fetched_without_token() {
-    let server = Server::playground();
+    let server = Server::recording();
     let coordinator = start_coordinator(&server, CoordinatorSettings::default());
     let file = TempFile::new("clip-cloud.mp4");
     let running = TestPipeline::launch(&format!(

@@ -36,7 +36,7 @@ fn save(properties: &str, file: &Path) -> Duration {
 
 #[test]
 fn clip_equals_that_of_official_client() {
-    let server = Server::playground();
+    let server = Server::recording();
     let clip = record(&server, 5.0);
     let url = playlist_url(&server, &clip);
     let (own, theirs) = (
@@ -65,7 +65,7 @@ fn clip_equals_that_of_official_client() {
 
 #[test]
 fn clip_property_saves_reply_of_request_clip() {
-    let server = Server::playground();
+    let server = Server::recording();
     let clip = record(&server, 3.0);
     // No property names the server: the clip does.
     let running = TestPipeline::parse("reactorclip name=c ! filesink name=f");
@@ -84,7 +84,7 @@ fn clip_property_saves_reply_of_request_clip() {
 
 #[test]
 fn clip_plays_and_seeks() {
-    let server = Server::playground();
+    let server = Server::recording();
     let clip = record(&server, 5.0);
     let url = playlist_url(&server, &clip);
     for format in ["faststart", "fragmented"] {
@@ -121,7 +121,7 @@ fn clip_plays_and_seeks() {
 /// slow sink.
 #[test]
 fn stop_in_any_phase_is_immediate() {
-    let server = Server::playground();
+    let server = Server::recording();
     let clip = record(&server, 3.0);
     let url = playlist_url(&server, &clip);
     let never = format!("{}&end=9999", url.split("&end").next().unwrap());
@@ -149,7 +149,7 @@ fn stop_in_any_phase_is_immediate() {
 
 #[test]
 fn unavailable_clip_posts_error_with_code() {
-    let server = Server::playground();
+    let server = Server::recording();
     let clip = record(&server, 3.0);
     let url = playlist_url(&server, &clip);
     let recording = clip.get::<&str>("session-id").unwrap();
@@ -230,7 +230,7 @@ fn unavailable_clip_posts_error_with_code() {
 /// Memory does not grow with the recording: ten times the length takes no more.
 #[test]
 fn long_recording_takes_bounded_memory() {
-    let server = Server::playground();
+    let server = Server::recording();
     let clip = record(&server, 10.5);
     let base = TempFile::new("clip-base.mp4");
     official_client::download_clip(&playlist_url(&server, &clip), &base.0);

@@ -19,11 +19,16 @@ fn idle() -> MutexGuard<'static, Vec<Server>> {
     IDLE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub(crate) fn take() -> Option<Server> {
-    idle().pop()
+/// One that records, or one that does not.
+pub(crate) fn take(records: bool) -> Option<Server> {
+    let mut servers = idle();
+    let found = servers
+        .iter()
+        .position(|server| server.records() == records)?;
+    Some(servers.remove(found))
 }
 
-/// Gives it back if there are too many already.
+/// Gives the oldest one back if there are too many.
 pub(crate) fn put(server: Server) -> Option<Server> {
     static AT_EXIT: Once = Once::new();
     // SAFETY: `end_all` is a plain function of this program.
@@ -32,11 +37,8 @@ pub(crate) fn put(server: Server) -> Option<Server> {
         let _ = unsafe { libc::atexit(end_all) };
     });
     let mut servers = idle();
-    if servers.len() >= MAX_IDLE {
-        return Some(server);
-    }
     servers.push(server);
-    None
+    (servers.len() > MAX_IDLE).then(|| servers.remove(0))
 }
 
 /// Statics are not dropped.

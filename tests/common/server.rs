@@ -35,6 +35,7 @@ pub struct Server {
     child: Option<Child>,
     /// No test has changed its settings or sent it a signal.
     is_reusable: AtomicBool,
+    records: bool,
     /// Without a name; `None` if the server logs to standard error.
     log: Option<File>,
     host: String,
@@ -42,23 +43,42 @@ pub struct Server {
 }
 
 impl Server {
-    /// The playground with its default settings. It may have served sessions of other tests; all
-    /// have ended.
+    /// The playground with its default settings, but without recordings, which are a quarter of what
+    /// a server does. It may have served sessions of other tests; all have ended.
     pub fn playground() -> Self {
-        idle_servers::take().unwrap_or_else(|| {
-            let mut server = Self::start(&[]);
+        Self::reusable(false)
+    }
+
+    /// Likewise, with recordings: clips can be had of it.
+    pub fn recording() -> Self {
+        Self::reusable(true)
+    }
+
+    fn reusable(records: bool) -> Self {
+        idle_servers::take(records).unwrap_or_else(|| {
+            let mut server = Self::launch("127.0.0.1", records, &[]);
             *server.is_reusable.get_mut() = true;
             server
         })
     }
 
-    /// A new process that serves the playground with these environment variables.
+    /// A new process that serves the playground, without recordings, with these environment
+    /// variables.
     pub fn start(environment: &[(&str, &str)]) -> Self {
         Self::start_at("127.0.0.1", environment)
     }
 
     /// On this address of the machine.
     pub fn start_at(host: &str, environment: &[(&str, &str)]) -> Self {
+        Self::launch(host, false, environment)
+    }
+
+    /// Likewise, with recordings.
+    pub fn start_recording(environment: &[(&str, &str)]) -> Self {
+        Self::launch("127.0.0.1", true, environment)
+    }
+
+    fn launch(host: &str, records: bool, environment: &[(&str, &str)]) -> Self {
         let port = free_port();
         let mut command = Command::new(serve_script());
         command
@@ -66,8 +86,8 @@ impl Server {
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null());
-        if let Ok(model) = std::env::var("REACTOR_TEST_MODEL") {
-            command.args(["--model", &test_model(&model)]);
+        if !records {
+            command.args(["--model", &test_model("unrecorded")]);
         }
         let mut log = None;
         if std::env::var_os("REACTOR_TEST_SERVER_LOG").is_none() {
@@ -78,6 +98,7 @@ impl Server {
         let mut server = Self {
             child: Some(command.spawn().expect("the serve script runs")),
             is_reusable: AtomicBool::new(false),
+            records,
             command,
             log,
             host: host.to_owned(),
@@ -99,6 +120,10 @@ impl Server {
     pub fn serve_next(&mut self, model: &str) {
         *self.is_reusable.get_mut() = false;
         self.command.args(["--model", &test_model(model)]);
+    }
+
+    pub(crate) fn records(&self) -> bool {
+        self.records
     }
 
     pub fn kill(&mut self) {
@@ -185,6 +210,7 @@ impl Server {
             command: mem::replace(&mut self.command, Command::new("")),
             child: self.child.take(),
             is_reusable: AtomicBool::new(true),
+            records: self.records,
             log: self.log.take(),
             host: mem::take(&mut self.host),
             port: self.port,

@@ -38,7 +38,7 @@ fn full_disk_posts_no_space() {
     let Some(disk) = TinyDisk::mount("disk", TINY) else {
         return;
     };
-    let server = Server::playground();
+    let server = Server::recording();
     let clip = record(&server, 4.0);
     let url = playlist_url(&server, &clip);
     let properties = format!("temp-directory={}", disk.path().display());
@@ -71,7 +71,7 @@ fn clip_for_full_disk_leaves_what_was_there() {
     let Some(disk) = TinyDisk::mount("disk-clip", TINY) else {
         return;
     };
-    let server = Server::playground();
+    let server = Server::recording();
     let file = disk.path().join("clip.mp4");
     std::fs::write(&file, b"before").unwrap();
     let mut saves = script("clip.sh", &server, &["--seconds", "3"], &file);

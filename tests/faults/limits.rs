@@ -3,7 +3,7 @@
 //! A process that may have too few descriptors or threads: it plays, or gets an error that says
 //! which limit is in the way. Never does it hang or crash, or leave its session on the server.
 
-use std::{process::Command, time::Duration};
+use std::{os::unix::process::CommandExt, process::Command, time::Duration};
 
 use reactor_tests::{TIMEOUT, link_down::in_own_namespace, process::Process, server::Server, slow};
 
@@ -50,7 +50,32 @@ fn launch(limit: &Limit, count: usize, server: &Server) -> Process {
     command.args(["reactorsrc", "local=true"]);
     command.arg(format!("api-url={}", server.url()));
     command.args(LINE.split_whitespace());
+    without_inherited_descriptors(&mut command);
     Process::start("limits", command)
+}
+
+/// Libraries of this process open descriptors for other tests that a child would inherit.
+fn without_inherited_descriptors(command: &mut Command) {
+    let close_at_exec = || {
+        // SAFETY: a system call, which touches no memory.
+        #[allow(unsafe_code)]
+        let result = unsafe {
+            libc::close_range(
+                3,
+                libc::c_uint::MAX,
+                libc::CLOSE_RANGE_CLOEXEC.cast_signed(),
+            )
+        };
+        match result {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: nothing but that call happens between fork and exec.
+    #[allow(unsafe_code)]
+    unsafe {
+        command.pre_exec(close_at_exec);
+    }
 }
 
 fn try_counts(server: &Server, limit: &Limit, counts: &[usize]) {

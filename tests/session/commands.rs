@@ -404,7 +404,7 @@ fn files_and_bytes_are_uploaded_and_used() {
 
 #[test]
 fn platform_requests_are_answered() {
-    let server = Server::playground();
+    let server = Server::recording();
     let running = source(&server);
     running.play();
     let element = running.by_name("r");

@@ -222,7 +222,7 @@ fn requests_while_disconnected_are_answered_at_once() {
 fn every_promise_is_answered_once_when_element_stops() {
     const ROUNDS: u64 = 60;
     const COMMANDS: usize = 30;
-    let server = Server::playground();
+    let server = Server::recording();
     let running = source(&server);
     let element = running.by_name("r");
     let (sender, answers) = mpsc::channel();

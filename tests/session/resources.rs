@@ -37,7 +37,7 @@ struct Cycle {
 
 /// Runs `reactor-cycle` with these further arguments; returns its figures and its log.
 fn run(count: usize, arguments: &[&str], environment: &[(&str, &str)]) -> (Vec<Cycle>, String) {
-    let server = Server::playground();
+    let server = Server::recording();
     let output = Command::new(env!("CARGO_BIN_EXE_reactor-cycle"))
         .args([server.url(), count.to_string()])
         .args(arguments)

@@ -182,7 +182,7 @@ fn each_pipeline_of_documents_plays() {
         .partition(|(_, line)| NOT_RUN.iter().any(|needs| line.contains(needs)));
     assert_eq!(left_out.len(), NOT_RUN.len(), "{left_out:?}");
     assert!(pipelines.len() >= 12, "{pipelines:?}");
-    let server = Server::playground();
+    let server = Server::recording();
     for (number, (document, line)) in pipelines.iter().enumerate() {
         play(number, document, line, &server);
     }
@@ -290,7 +290,7 @@ fn run_in_order(name: &str, commands: Vec<(String, String)>) {
     let transcriber = directory.join("transcribe.py");
     fs::write(&transcriber, "#!/bin/sh\nexec cat >/dev/null\n").unwrap();
     fs::set_permissions(&transcriber, fs::Permissions::from_mode(0o755)).unwrap();
-    let servers = [Server::playground(), Server::playground()];
+    let servers = [Server::recording(), Server::recording()];
     let nginx = Nginx::start(scratch::path(&format!("document-{name}-rtmp")));
     for (document, line) in commands {
         let typed = typed(&line, &servers, &nginx);

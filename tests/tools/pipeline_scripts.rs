@@ -311,7 +311,7 @@ fn end_of_session_finishes_recording() {
 
 #[test]
 fn clip_on_ctrl_c_is_whole_or_absent() {
-    let server = Server::playground();
+    let server = Server::recording();
     let scrap = TempDirectory::new("clip");
     let file = scrap.0.join("clip.mp4");
     std::fs::write(&file, b"before").unwrap();

@@ -36,7 +36,7 @@ fn assert_no_parts(directory: &Path) {
 
 #[test]
 fn enter_key_saves_last_seconds() {
-    let server = Server::playground();
+    let server = Server::recording();
     let directory = scratch::path("save-clip-keys");
     std::fs::create_dir_all(&directory).unwrap();
     let place = directory.to_str().unwrap();
@@ -73,7 +73,7 @@ fn enter_key_saves_last_seconds() {
 
 #[test]
 fn fetched_file_is_whole_or_absent() {
-    let server = Server::playground();
+    let server = Server::recording();
     let clip = record(&server, 3.0);
     let url = playlist_url(&server, &clip);
     let directory = scratch::path("save-clip-fetched");

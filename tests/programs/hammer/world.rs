@@ -234,7 +234,7 @@ pub struct World {
 impl World {
     /// Serves the model, directly or by the stand-in coordinator.
     pub fn new(local: bool) -> Self {
-        let server = Server::start(&[("ORPHAN_TIMEOUT_SECONDS", ORPHAN_TIMEOUT)]);
+        let server = Server::start_recording(&[("ORPHAN_TIMEOUT_SECONDS", ORPHAN_TIMEOUT)]);
         let coordinator =
             (!local).then(|| start_coordinator(&server, CoordinatorSettings::default()));
         Self {

@@ -68,7 +68,7 @@ fn properties(url: &str) -> String {
 /// reactorsrc and reactorsink share a session for all the time, with commands through pads, behind
 /// the relay.
 fn on_bad_network(tally: &Tally, seed: u64) {
-    let server = Server::start(&SERVER);
+    let server = Server::start_recording(&SERVER);
     let program = std::env::current_exe().expect("a path");
     let mut relay = Command::new(program.with_file_name("reactor-relay"));
     relay.args([&server.url(), "--seed", &seed.to_string()]);
@@ -102,7 +102,7 @@ fn on_bad_network(tally: &Tally, seed: u64) {
 
 /// reactorfilter, whose server is killed and replaced in each round.
 fn with_restarts(tally: &Tally, _: u64) {
-    let mut server = Server::start(&SERVER);
+    let mut server = Server::start_recording(&SERVER);
     let line = format!(
         "videotestsrc is-live=true pattern=ball \
          ! video/x-raw,format=I420,width=320,height=180,framerate=15/1 \
@@ -137,7 +137,7 @@ fn with_restarts(tally: &Tally, _: u64) {
 /// A session that lasts for some seconds, with a command, an upload, and a clip of it, saved while
 /// it plays and again by its URL; nothing fails here.
 fn short_sessions(tally: &Tally, _: u64) {
-    let server = Server::start(&SERVER);
+    let server = Server::start_recording(&SERVER);
     let line = format!(
         "reactorsrc name=r {0} r.video_main_video ! videoconvert ! video/x-raw,format=I420 \
          ! identity name=i ! fakesink sync=false r.audio_main_audio ! fakesink sync=false \
