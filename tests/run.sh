@@ -277,12 +277,13 @@ two_lanes() {
     # A process group of its own, so that all of it can be ended.
     set -m
     # shellcheck disable=SC2086
-    lane $WAITING v0:outages &
+    REACTOR_TEST_THREADS=${REACTOR_TEST_THREADS:-1} \
+        lane $WAITING v0:outages v0:source,sink,filter,session &
     waiting=$!
     set +m
     trap 'kill -TERM -- "-$waiting" 2>/dev/null; exit 130' INT TERM
-    # Last those that need most, for which both processors are free by then.
-    lane "${others[@]}" source clip tools v0:source,sink,filter,session
+    # Last the one that needs most, for which both processors are free by then.
+    lane "${others[@]}" source clip tools
     wait "$waiting" || status=$?
     trap - INT TERM
     mapfile -t -O "${#times[@]}" times <"$logs/times"

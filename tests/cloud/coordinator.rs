@@ -100,7 +100,7 @@ fn wait_for_end(coordinator: &Coordinator, limit: Duration) -> LedgerEntry {
 
 #[test]
 fn official_client_completes_session() {
-    let server = Server::playground();
+    let server = Server::recording();
     let waiting = GpuWait::answers(2);
     let coordinator = start_coordinator(
         &server,

@@ -105,9 +105,14 @@ pub fn print_states(element: &gst::Element, depth: usize) {
     } else {
         ""
     };
+    // GstBin returns it again for a child that is in the wanted state already.
+    let failed = match element.state(gst::ClockTime::ZERO).0 {
+        Ok(_) => "",
+        Err(_) => ", failed",
+    };
     let name = element.name();
     println!(
-        "{:depth$}{name}: {current:?}, pending {pending:?}{locked}",
+        "{:depth$}{name}: {current:?}, pending {pending:?}{locked}{failed}",
         ""
     );
     if let Some(bin) = element.downcast_ref::<gst::Bin>() {

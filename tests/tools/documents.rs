@@ -27,10 +27,11 @@ use crate::support::CONNECTED;
 /// How long a pipeline plays before Ctrl-C.
 const PLAYS: Duration = Duration::from_secs(1);
 
-/// Lines that need what only their reader has: a key for the cloud, the address of a clip.
-const NOT_RUN: [&str; 2] = ["model=NAME", "playlist-url=\"http://localhost:8080/clips?"];
+/// Lines that need what only their reader has: the address of a clip.
+const NOT_RUN: [&str; 1] = ["playlist-url=\"http://localhost:8080/clips?"];
 
-const REPLACED: [(&str, &str); 5] = [
+const REPLACED: [(&str, &str); 6] = [
+    ("model=NAME", "local=true"),
     ("v4l2src", "videotestsrc is-live=true"),
     ("autoaudiosrc", "audiotestsrc is-live=true"),
     ("autovideosink", "fakesink sync=true"),

@@ -340,6 +340,15 @@ impl World {
     }
 }
 
+/// A bin that is in NULL already fails if a child posts an error meanwhile: it returns what GstBin has
+/// noted of the error (GStreamer 1.22, 33 of 20,000 times with a child that posts all the time). Such
+/// a bin is asked again.
+fn reaches_null(element: &gst::Element) -> bool {
+    let is_null = element.current_state() == gst::State::Null;
+    let reaches = || element.set_state(gst::State::Null).is_ok();
+    reaches() || (is_null && reaches())
+}
+
 /// Ends a pipeline, and the elements that were taken out of it.
 fn end(player: &Player) {
     watch::timed("mischief", || player.armed.disarm());
@@ -354,7 +363,7 @@ fn end(player: &Player) {
         });
     }
     watch::timed("the end of a pipeline", || {
-        if player.pipeline.set_state(gst::State::Null).is_err() {
+        if !reaches_null(player.pipeline.upcast_ref()) {
             watch::complain("a pipeline refuses NULL".into());
             watch::print_states(player.pipeline.upcast_ref(), 0);
             let bus = player.pipeline.bus().expect("a bus");
@@ -366,7 +375,7 @@ fn end(player: &Player) {
     for element in &player.reactors {
         watch::timed("the end of an element", || {
             element.set_locked_state(false);
-            if element.set_state(gst::State::Null).is_err() {
+            if !reaches_null(element) {
                 watch::complain(format!("{} refuses NULL", element.name()));
             }
             if element.has_property("status") && status(element) != "disconnected" {
