@@ -217,8 +217,11 @@ impl Server {
         }
     }
 
-    /// The facts in the server's journal (`GET /events`, server-sent events), which goes on.
+    /// The facts in the server's journal (`GET /events`, server-sent events), which goes on. The server
+    /// is one that the test has started: the journal of another has facts of other tests' sessions.
     pub fn events(&self) -> Vec<serde_json::Value> {
+        let is_reusable = self.is_reusable.load(Ordering::Relaxed);
+        assert!(!is_reusable, "the journal needs a server of the test's own");
         let text = http::read_stream(&format!("{}/events?since=0", self.url()), EVENTS_SILENCE);
         let text = text.expect("/events");
         let facts = text.lines().filter_map(|line| line.strip_prefix("data:"));

@@ -401,7 +401,7 @@ fn platform_is_told_of_quality() {
 
 #[test]
 fn platform_is_told_nothing_if_an_element_is_against_it() {
-    let server = Server::playground();
+    let server = Server::start(&[]);
     let running = start_camera_and_source(&server, "report-stats=false");
     wait_until("statistics", TIMEOUT, || {
         count(&video(&running), "packets-received") > 0
