@@ -43,8 +43,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// The playground with its default settings, but without recordings, which are a quarter of what
-    /// a server does. It may have served sessions of other tests; all have ended.
+    /// The playground with its default settings, but without recordings, which take a quarter of a
+    /// server's processor time. It may have served sessions of other tests; all have ended.
     pub fn playground() -> Self {
         Self::reusable(false)
     }
@@ -193,15 +193,8 @@ impl Server {
         if std::thread::panicking() || !*self.is_reusable.get_mut() {
             return false;
         }
-        let deadline = Instant::now() + END_LIMIT;
-        while Instant::now() < deadline {
-            match self.try_session_state().as_deref() {
-                Ok("ready") => return true,
-                Ok(_) => std::thread::sleep(Duration::from_millis(50)),
-                Err(_) => return false,
-            }
-        }
-        false
+        let state = self.state_within("ready", END_LIMIT);
+        state.is_ok_and(|state| state == "ready")
     }
 
     /// This server, of which nothing is left here.
@@ -247,16 +240,18 @@ impl Server {
 
     /// Waits until the session is in this state; panics after `limit`.
     pub fn wait_for_state(&self, state: &str, limit: Duration) {
+        let now = self.state_within(state, limit).expect("/session");
+        assert!(now == state, "the session is {now}, not {state}");
+    }
+
+    /// Waits until the session is in this state; returns the state that it is in after `limit`.
+    fn state_within(&self, state: &str, limit: Duration) -> anyhow::Result<String> {
         let deadline = Instant::now() + limit;
         loop {
-            let now = self.session_state();
-            if now == state {
-                return;
+            let now = self.try_session_state()?;
+            if now == state || Instant::now() >= deadline {
+                return Ok(now);
             }
-            assert!(
-                Instant::now() < deadline,
-                "the session is {now}, not {state}"
-            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -265,11 +260,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if self.child.is_some() && self.can_serve_another_test() {
-            // One too many is ended here: it is not put back once more.
-            if let Some(mut server) = idle_servers::put(self.take()) {
-                server.kill();
-            }
-            return;
+            return idle_servers::put(self.take());
         }
         self.kill();
         if std::thread::panicking() {
