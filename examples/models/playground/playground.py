@@ -32,7 +32,6 @@ from reactor_runtime import (
     connected,
     disconnected,
     event,
-    session_ended,
     session_started,
 )
 
@@ -112,13 +111,14 @@ class Playground(ReactorApp):
         super().__init__()
         self._size = (_setting("WIDTH", 640), _setting("HEIGHT", 360))
         self._rate = _setting("FPS", 30)
-        self._audience: set[int] = set()
         # The runtime repeats a frame that has metadata until the next frame is emitted, so
         # metadata is off by default.
         self._metadata = bool(_setting("METADATA", 0))
         self._reset()
 
     def _reset(self) -> None:
+        # A client that the end of a session overtook connects after that end.
+        self._audience: set[int] = set()
         self._counter = 0
         self._new_size: tuple[int, int] | None = None
         self._picture = Picture(*self._size)
@@ -131,10 +131,6 @@ class Playground(ReactorApp):
     @session_started
     def on_session_started(self) -> None:
         self._reset()
-
-    @session_ended
-    def on_session_ended(self) -> None:
-        self._audience.clear()
 
     @connected
     def on_connected(self, client: ClientInfo) -> None:
