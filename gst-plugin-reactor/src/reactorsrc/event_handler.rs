@@ -117,7 +117,13 @@ impl ReactorSrc {
     fn expose_pads(&self, generation: u64, tracks: Vec<Track>) -> Result<MediaPlan, Error> {
         let element = self.obj();
         let pads = self.make_pads(tracks)?;
+        let is_stopped = || !self.membership.state.is_current(generation);
         for pad in &pads {
+            // The links that gst_parse_launch makes on `pad-added` point at elements that the end of
+            // the pipeline frees (GStreamer 1.22).
+            if is_stopped() {
+                return Err(Error::api(Code::Aborted, "stopped"));
+            }
             element.add_pad(&pad.pad).map_err(|_| {
                 let name = &pad.stream.track.name;
                 Error::api(
@@ -125,7 +131,7 @@ impl ReactorSrc {
                     format!("cannot add a pad for track '{name}'"),
                 )
             })?;
-            if !self.membership.state.is_current(generation) {
+            if is_stopped() {
                 // The application stopped the element in `pad-added`.
                 if pad.pad.parent().as_ref() == Some(element.upcast_ref()) {
                     let _ = element.remove_pad(&pad.pad);

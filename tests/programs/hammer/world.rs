@@ -3,6 +3,7 @@
 //! The pipelines that the steps work on, the server, and what must hold once they are gone.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -24,6 +25,8 @@ use super::promises;
 
 /// The pipelines at most.
 const MAX_PIPELINES: usize = 3;
+/// The pipelines at most whose elements are kept after their end.
+const MAX_ENDED: usize = 4;
 /// How long something may be left after all pipelines are in NULL.
 const SETTLED: Duration = Duration::from_secs(5);
 /// How long a runtime on a busy machine may take to close a session that it was asked to end.
@@ -144,6 +147,7 @@ pub struct Player {
     pub armed: Armed,
     /// A source that is not live waits until an element takes what it pushes.
     pub waits: bool,
+    elements: Vec<gst::Element>,
 }
 
 impl Player {
@@ -161,11 +165,10 @@ impl Player {
             pipeline,
             armed: Armed::default(),
             waits: line.contains("num-buffers"),
+            elements,
         };
-        for element in elements
-            .iter()
-            .filter(|element| element.name().starts_with("queue"))
-        {
+        let queues = player.elements.iter();
+        for element in queues.filter(|element| element.name().starts_with("queue")) {
             unblock(element);
         }
         watch::watch(player.pipeline.upcast_ref());
@@ -229,6 +232,10 @@ pub struct World {
     server: Server,
     coordinator: Option<Coordinator>,
     started: usize,
+    /// The elements of the last pipelines that ended. A link that gst_parse_launch makes on
+    /// `pad-added` points at elements that it does not hold (GStreamer 1.22), and a source may add a
+    /// pad on its event thread at the moment at which its pipeline ends.
+    ended: VecDeque<Vec<gst::Element>>,
 }
 
 impl World {
@@ -242,6 +249,7 @@ impl World {
             server,
             coordinator,
             started: 0,
+            ended: VecDeque::new(),
         }
     }
 
@@ -262,8 +270,7 @@ impl World {
     pub fn add_or_end_pipeline(&mut self, random: &mut SplitMix64) {
         if self.players.len() >= MAX_PIPELINES || (!self.players.is_empty() && random.one_in(3)) {
             let player = self.players.remove(0);
-            end(&player);
-            return;
+            return self.end(player);
         }
         let mut properties = self.properties();
         if random.one_in(3) {
@@ -302,8 +309,8 @@ impl World {
 
     /// Ends all pipelines; nothing of them may be left.
     pub fn clear(&mut self) {
-        for player in self.players.drain(..) {
-            end(&player);
+        while let Some(player) = self.players.pop() {
+            self.end(player);
         }
         promises::wait_answered(SETTLED);
         let begin = Instant::now();
@@ -314,6 +321,15 @@ impl World {
                 return self.restart();
             }
             std::thread::sleep(Duration::from_millis(20));
+        }
+        self.ended.clear();
+    }
+
+    fn end(&mut self, player: Player) {
+        end(&player);
+        self.ended.push_back(player.elements);
+        if self.ended.len() > MAX_ENDED {
+            self.ended.pop_front();
         }
     }
 
