@@ -17,12 +17,12 @@ use crate::pipeline::wait_until;
 /// A colour as luma and two chromas (Y, U, V).
 pub type Yuv = [u8; 3];
 
-/// Columns and rows well inside the camera's picture, whatever its aspect ratio.
+/// Columns and rows in a picture of 640x360 that are well inside the camera's, whatever its aspect ratio.
 const INSIDE: (Range<usize>, Range<usize>) = (40..170, 220..290);
 /// Columns and rows that a picture of 4:3 covers, and one of 16:9 does not.
 const ABOVE: (Range<usize>, Range<usize>) = (40..170, 164..188);
 
-/// The mean colours in one picture of 640x360.
+/// The mean colours in one picture.
 #[derive(Debug, Clone, Copy)]
 pub struct CameraColours {
     pub inside: Yuv,
@@ -46,7 +46,7 @@ pub fn show_colour(videotestsrc: &gst::Element, colour: Colour) {
 pub struct CameraView(Arc<Mutex<Vec<CameraColours>>>);
 
 impl CameraView {
-    /// The pad's caps must be I420, 640x360.
+    /// The pad's caps must be I420, 640x360 or 320x180.
     pub fn watch(pad: &gst::Pad) -> Self {
         let view = Self::default();
         let colours = view.0.clone();
@@ -54,14 +54,16 @@ impl CameraView {
             if let (Some(buffer), Some(caps)) = (info.buffer(), pad.current_caps()) {
                 let info = gst_video::VideoInfo::from_caps(&caps).expect("video caps");
                 // The server may begin with a black picture of another size.
-                if (info.width(), info.height()) != (640, 360) {
-                    return gst::PadProbeReturn::Ok;
-                }
+                let is_small = match (info.width(), info.height()) {
+                    (640, 360) => false,
+                    (320, 180) => true,
+                    _ => return gst::PadProbeReturn::Ok,
+                };
                 let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info);
                 let frame = frame.expect("a picture");
                 let look = CameraColours {
-                    inside: mean(&frame, &INSIDE),
-                    above: mean(&frame, &ABOVE),
+                    inside: mean(&frame, &INSIDE, is_small),
+                    above: mean(&frame, &ABOVE, is_small),
                 };
                 colours.lock().unwrap().push(look);
             }
@@ -131,9 +133,12 @@ impl Colour {
 fn mean(
     frame: &gst_video::VideoFrameRef<&gst::BufferRef>,
     (columns, rows): &(Range<usize>, Range<usize>),
+    is_small: bool,
 ) -> Yuv {
     [0, 1, 2].map(|plane| {
-        let shift = u32::from(plane > 0);
+        // Chroma has half of the columns and rows.
+        let halved = u32::from(plane > 0);
+        let shift = halved + u32::from(is_small);
         let data = frame.plane_data(plane).expect("a plane");
         let stride = frame.plane_stride()[plane as usize] as usize;
         let columns = columns.start >> shift..columns.end >> shift;

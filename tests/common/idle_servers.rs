@@ -5,28 +5,28 @@
 
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
-use crate::{process::send_signal, server::Server};
+use crate::{
+    process::send_signal,
+    server_process::{Kind, ServerProcess},
+};
 
 /// `tests/run.sh` runs two tests at once.
 const MAX_IDLE: usize = 2;
 
-static IDLE: Mutex<Vec<Server>> = Mutex::new(Vec::new());
+static IDLE: Mutex<Vec<ServerProcess>> = Mutex::new(Vec::new());
 
-fn idle() -> MutexGuard<'static, Vec<Server>> {
+fn idle() -> MutexGuard<'static, Vec<ServerProcess>> {
     IDLE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes a server that records, or one that does not.
-pub(crate) fn take(records: bool) -> Option<Server> {
+pub(crate) fn take(kind: Kind) -> Option<ServerProcess> {
     let mut servers = idle();
-    let found = servers
-        .iter()
-        .position(|server| server.records() == records)?;
+    let found = servers.iter().position(|server| server.kind == kind)?;
     Some(servers.remove(found))
 }
 
 /// Keeps a server for the next test. Of more than [`MAX_IDLE`], it ends the oldest.
-pub(crate) fn put(server: Server) {
+pub(crate) fn put(server: ServerProcess) {
     static AT_EXIT: Once = Once::new();
     // SAFETY: `end_all` is a plain function of this program.
     #[allow(unsafe_code)]
@@ -38,10 +38,7 @@ pub(crate) fn put(server: Server) {
         servers.push(server);
         (servers.len() > MAX_IDLE).then(|| servers.remove(0))
     };
-    // Without this, its drop would put it back.
-    if let Some(mut server) = surplus {
-        server.kill();
-    }
+    drop(surplus);
 }
 
 /// Rust does not drop statics.

@@ -38,6 +38,7 @@ pub mod resources;
 pub mod scratch;
 pub mod second_client;
 pub mod server;
+mod server_process;
 pub mod silent_ice_servers;
 pub mod terminal;
 pub mod tick_messages;

@@ -1,23 +1,17 @@
 // SPDX-License-Identifier: MIT
 
-//! The platform's local runtime serving a model of `examples/models`, as a child process of the
-//! test.
+//! A server of one test: the platform's local runtime with a model of `examples/models`.
 
 use std::{
-    fs::File,
-    io::{Read, Seek},
-    mem,
-    net::TcpListener,
-    path::PathBuf,
-    process::{Child, Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use crate::{http, idle_servers, process::send_signal};
-
-/// Generous: the machine may be busy compiling.
-const START_LIMIT: Duration = Duration::from_secs(60);
+pub use crate::server_process::{free_port, repository, serve_script};
+use crate::{
+    http, idle_servers,
+    server_process::{Kind, ServerProcess},
+};
 
 /// A journal that says nothing for this time has been read.
 const EVENTS_SILENCE: Duration = Duration::from_secs(1);
@@ -25,189 +19,134 @@ const EVENTS_SILENCE: Duration = Duration::from_secs(1);
 /// A server whose session has not ended after this time is not used again.
 const END_LIMIT: Duration = Duration::from_secs(1);
 
-/// How many of the last lines of a server's log a failed test prints.
-const LOG_LINES: usize = 60;
+const PLAIN: Kind = Kind {
+    records: false,
+    is_small: false,
+};
+const RECORDING: Kind = Kind {
+    records: true,
+    is_small: false,
+};
 
 #[derive(Debug)]
 pub struct Server {
-    command: Command,
     /// `None` once it is another test's.
-    child: Option<Child>,
+    process: Option<ServerProcess>,
     /// No test has changed its settings or sent it a signal.
     is_reusable: AtomicBool,
-    records: bool,
-    /// Without a name; `None` if the server logs to standard error.
-    log: Option<File>,
-    host: String,
     pub port: u16,
 }
 
 impl Server {
-    /// The playground with its default settings, but without recordings, which take a quarter of a
-    /// server's processor time. It may have served sessions of other tests; all have ended.
+    /// The playground with a picture of 320x180, without recordings. It may have served sessions of
+    /// other tests; all have ended.
     pub fn playground() -> Self {
-        Self::reusable(false)
+        Self::reusable(Kind {
+            records: false,
+            is_small: true,
+        })
     }
 
     /// Likewise, with recordings: clips can be had of it.
     pub fn recording() -> Self {
-        Self::reusable(true)
-    }
-
-    fn reusable(records: bool) -> Self {
-        idle_servers::take(records).unwrap_or_else(|| {
-            let mut server = Self::launch("127.0.0.1", records, &[]);
-            *server.is_reusable.get_mut() = true;
-            server
+        Self::reusable(Kind {
+            records: true,
+            is_small: true,
         })
     }
 
-    /// A new process that serves the playground, without recordings, with these environment
-    /// variables.
+    /// With the playground's own size, without recordings.
+    pub fn playground_640x360() -> Self {
+        Self::reusable(PLAIN)
+    }
+
+    /// With the playground's own size and recordings: as one who types `serve.sh start` has it.
+    pub fn recording_640x360() -> Self {
+        Self::reusable(RECORDING)
+    }
+
+    fn reusable(kind: Kind) -> Self {
+        let process = idle_servers::take(kind)
+            .unwrap_or_else(|| ServerProcess::launch("127.0.0.1", kind, &[]));
+        Self::new(process, true)
+    }
+
+    fn new(process: ServerProcess, is_reusable: bool) -> Self {
+        Self {
+            port: process.port,
+            process: Some(process),
+            is_reusable: AtomicBool::new(is_reusable),
+        }
+    }
+
+    fn own(host: &str, kind: Kind, environment: &[(&str, &str)]) -> Self {
+        Self::new(ServerProcess::launch(host, kind, environment), false)
+    }
+
+    /// A new process that serves the playground in its own size, without recordings, with these
+    /// environment variables.
     pub fn start(environment: &[(&str, &str)]) -> Self {
         Self::start_at("127.0.0.1", environment)
     }
 
     /// On this address of the machine.
     pub fn start_at(host: &str, environment: &[(&str, &str)]) -> Self {
-        Self::launch(host, false, environment)
+        Self::own(host, PLAIN, environment)
     }
 
     /// Likewise, with recordings.
     pub fn start_recording(environment: &[(&str, &str)]) -> Self {
-        Self::launch("127.0.0.1", true, environment)
+        Self::own("127.0.0.1", RECORDING, environment)
     }
 
-    fn launch(host: &str, records: bool, environment: &[(&str, &str)]) -> Self {
-        let port = free_port();
-        let mut command = Command::new(serve_script());
-        command
-            .args(["run", "--host", host, "--port", &port.to_string()])
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
-        if !records {
-            command.args(["--model", &test_model("unrecorded")]);
-        }
-        let mut log = None;
-        if std::env::var_os("REACTOR_TEST_SERVER_LOG").is_none() {
-            let file = tempfile::tempfile().expect("a temporary file");
-            command.stderr(file.try_clone().expect("another descriptor of it"));
-            log = Some(file);
-        }
-        let mut server = Self {
-            child: Some(command.spawn().expect("the serve script runs")),
-            is_reusable: AtomicBool::new(false),
-            records,
-            command,
-            log,
-            host: host.to_owned(),
-            port,
-        };
-        server.raise_priority();
-        server.wait_until_healthy();
-        server
+    fn process(&self) -> &ServerProcess {
+        self.process.as_ref().expect("a process until drop")
+    }
+
+    /// Its process, to change it: the next test gets another one.
+    fn change(&mut self) -> &mut ServerProcess {
+        *self.is_reusable.get_mut() = false;
+        self.process.as_mut().expect("a process until drop")
     }
 
     /// Starts another server on the port of this one, which is dead. Does not wait until it is
     /// healthy: a client that is waiting for it may be quicker.
     pub fn start_again(&mut self) {
-        self.child = Some(self.command.spawn().expect("the serve script runs"));
-        self.raise_priority();
+        self.change().start_again();
     }
 
     /// The next start serves this model of `tests/models`.
     pub fn serve_next(&mut self, model: &str) {
-        *self.is_reusable.get_mut() = false;
-        self.command.args(["--model", &test_model(model)]);
-    }
-
-    pub(crate) fn records(&self) -> bool {
-        self.records
+        self.change().serve_next(model);
     }
 
     pub fn kill(&mut self) {
-        *self.is_reusable.get_mut() = false;
-        if let Some(child) = &mut self.child {
-            // SIGKILL ends a stopped process, too.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-
-    /// A server that waits for a processor drops pictures before it encodes them, which is not what
-    /// is tested. Where it is permitted, it gets priority over other processes, three times their
-    /// share: with more, three servers leave two processors nothing for the clients.
-    fn raise_priority(&self) {
-        // SAFETY: plain numbers; a refusal changes nothing.
-        #[allow(unsafe_code)]
-        let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, self.pid(), -5) };
-    }
-
-    fn wait_until_healthy(&mut self) {
-        let deadline = Instant::now() + START_LIMIT;
-        loop {
-            let health = http::get(&format!("{}/health", self.url()));
-            if health.is_ok_and(|reply| reply.body.contains("\"available\"")) {
-                return;
-            }
-            let child = self.child.as_mut().expect("a process");
-            let ended = child.try_wait().expect("wait");
-            assert!(ended.is_none(), "the server ended: {ended:?}");
-            assert!(Instant::now() < deadline, "the server does not come up");
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        self.change().kill();
     }
 
     pub fn url(&self) -> String {
-        match self.host.contains(':') {
-            true => format!("http://[{}]:{}", self.host, self.port),
-            false => format!("http://{}:{}", self.host, self.port),
-        }
+        self.process().url()
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.as_ref().expect("a process").id()
+        self.process().pid()
     }
 
     /// Sends a signal to the server alone.
     pub fn signal(&self, signal: i32) {
         self.is_reusable.store(false, Ordering::Relaxed);
-        // The child is not reaped before drop.
-        send_signal(self.pid().cast_signed(), signal);
+        self.process().signal(signal);
     }
 
     /// The session's state by `GET /session`.
     pub fn session_state(&self) -> String {
-        self.try_session_state().expect("/session")
+        self.process().session_state().expect("/session")
     }
 
-    fn try_session_state(&self) -> anyhow::Result<String> {
-        let reply = http::get(&format!("{}/session", self.url()))?;
-        let json: serde_json::Value = serde_json::from_str(&reply.body)?;
-        Ok(json["state"].as_str().unwrap_or_default().to_owned())
-    }
-
-    /// Its session has ended, or ends soon, and nothing else was done to it.
-    fn can_serve_another_test(&mut self) -> bool {
-        if std::thread::panicking() || !*self.is_reusable.get_mut() {
-            return false;
-        }
-        let state = self.state_within("ready", END_LIMIT);
-        state.is_ok_and(|state| state == "ready")
-    }
-
-    /// This server, of which nothing is left here.
-    fn take(&mut self) -> Self {
-        Self {
-            command: mem::replace(&mut self.command, Command::new("")),
-            child: self.child.take(),
-            is_reusable: AtomicBool::new(true),
-            records: self.records,
-            log: self.log.take(),
-            host: mem::take(&mut self.host),
-            port: self.port,
-        }
+    /// Waits until the session is in this state; panics after `limit`.
+    pub fn wait_for_state(&self, state: &str, limit: Duration) {
+        let now = self.process().state_within(state, limit).expect("/session");
+        assert!(now == state, "the session is {now}, not {state}");
     }
 
     /// The facts in the server's journal (`GET /events`, server-sent events), which goes on. The server
@@ -223,70 +162,20 @@ impl Server {
             .filter_map(|fact| serde_json::from_str(fact).ok())
             .collect()
     }
-
-    /// Prints the end of the log: why a test failed may be in it.
-    fn print_log(&mut self) {
-        let Some(log) = &mut self.log else {
-            return;
-        };
-        let mut bytes = Vec::new();
-        if log.rewind().is_ok() && log.read_to_end(&mut bytes).is_ok() {
-            let text = String::from_utf8_lossy(&bytes);
-            let lines: Vec<_> = text.lines().collect();
-            let last = &lines[lines.len().saturating_sub(LOG_LINES)..];
-            println!("the server's log ends:\n{}", last.join("\n"));
-        }
-    }
-
-    /// Waits until the session is in this state; panics after `limit`.
-    pub fn wait_for_state(&self, state: &str, limit: Duration) {
-        let now = self.state_within(state, limit).expect("/session");
-        assert!(now == state, "the session is {now}, not {state}");
-    }
-
-    /// Waits until the session is in this state; returns the state that it is in after `limit`.
-    fn state_within(&self, state: &str, limit: Duration) -> anyhow::Result<String> {
-        let deadline = Instant::now() + limit;
-        loop {
-            let now = self.try_session_state()?;
-            if now == state || Instant::now() >= deadline {
-                return Ok(now);
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if self.child.is_some() && self.can_serve_another_test() {
-            return idle_servers::put(self.take());
+        let Some(process) = self.process.take() else {
+            return;
+        };
+        if std::thread::panicking() || !*self.is_reusable.get_mut() {
+            return;
         }
-        self.kill();
-        if std::thread::panicking() {
-            self.print_log();
+        // The session has ended, or ends soon.
+        let state = process.state_within("ready", END_LIMIT);
+        if state.is_ok_and(|state| state == "ready") {
+            idle_servers::put(process);
         }
     }
-}
-
-/// A model of `tests/models`, for the serve script.
-fn test_model(name: &str) -> String {
-    format!("../../tests/models/{name}")
-}
-
-/// The script that serves the models.
-pub fn serve_script() -> PathBuf {
-    std::env::var_os("REACTOR_SERVE").map_or_else(
-        || repository().join("examples/models/serve.sh"),
-        PathBuf::from,
-    )
-}
-
-pub fn repository() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener.local_addr().expect("address").port()
 }

@@ -50,7 +50,7 @@ fn judge(status: ExitStatus, output: &str) -> Outcome {
 
 #[test]
 fn little_memory_plays_or_ends_with_a_reason() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     // In MiB; all that is mapped counts, and each thread maps 8 MiB of stack and 64 MiB of heap.
     let limits: Vec<u64> = match slow() {
         true => (300..=2000).step_by(50).collect(),

@@ -45,7 +45,7 @@ fn filter_sends_camera_and_returns_model_video() {
         sample.is_some_and(|sample| {
             let map = sample.buffer().unwrap().map_readable().unwrap();
             let info = gst_video::VideoInfo::from_caps(sample.caps().unwrap()).unwrap();
-            let at = 250 * info.stride()[0] as usize + 100 * 3;
+            let at = 125 * info.stride()[0] as usize + 50 * 3;
             let [r, g, b] = map[at..at + 3] else {
                 return false;
             };

@@ -44,7 +44,7 @@ struct Network {
 
 impl Network {
     fn new(conditions: LinkConditions) -> Self {
-        let server = Server::playground();
+        let server = Server::playground_640x360();
         let proxy = Proxy::before(&server);
         let relay = Relay::behind(&proxy, 1);
         relay.set_both(conditions);

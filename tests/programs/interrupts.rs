@@ -110,7 +110,7 @@ fn main() -> ExitCode {
     std::thread::scope(|scope| {
         for _ in 0..options.parallel.max(1) {
             scope.spawn(|| {
-                let mut server = Server::recording();
+                let mut server = Server::playground();
                 while let Some(interrupt) = interrupts.get(next.fetch_add(1, Ordering::Relaxed)) {
                     match run(&server, *interrupt, options.backtrace) {
                         Ok(time) => {
@@ -121,7 +121,7 @@ fn main() -> ExitCode {
                             println!("{interrupt}: {problem}");
                             *failures.lock().expect("no panic") += 1;
                             // The next process would join the session that is left.
-                            server = Server::recording();
+                            server = Server::playground();
                         }
                     }
                 }

@@ -62,7 +62,7 @@ fn count_prompts(element: &gst::Element) -> Arc<AtomicU64> {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let server = Server::recording();
+    let server = Server::playground();
     let pads = CommandPads::parse(&format!("local=true api-url={}", server.url()));
     let (running, frames) = (&pads.running, &pads.frames);
     let messages = count_buffers(&running.pad("m", "sink"));

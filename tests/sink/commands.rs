@@ -368,11 +368,11 @@ fn image_colour(running: &TestPipeline) -> impl Fn() -> Option<[u8; 3]> + use<> 
                 let info = gst_video::VideoInfo::from_caps(&caps).unwrap();
                 let frame =
                     gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info).unwrap();
-                if (info.width(), info.height()) == (640, 360) {
+                if (info.width(), info.height()) == (320, 180) {
                     *last.lock().unwrap() = Some([0, 1, 2].map(|plane| {
                         let shift = u32::from(plane > 0);
                         let stride = frame.plane_stride()[plane as usize] as usize;
-                        frame.plane_data(plane).unwrap()[(172 >> shift) * stride + (533 >> shift)]
+                        frame.plane_data(plane).unwrap()[(86 >> shift) * stride + (266 >> shift)]
                     }));
                 }
             }

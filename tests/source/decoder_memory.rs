@@ -115,7 +115,7 @@ fn pictures_stay_in_the_memory_of_their_decoder() {
     reactor_tests::init();
     let rank = gst::Rank::PRIMARY + 1000;
     gst::Element::register(None, "reactortestdec", rank, Decoder::static_type()).unwrap();
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     for taken in ["", "! video/x-raw(memory:ReactorTest)"] {
         let running = TestPipeline::parse(&format!(
             "reactorsrc local=true api-url={} {taken} ! identity name=i ! fakesink",

@@ -63,7 +63,7 @@ impl Keyframes {
 
 /// Records both tracks without transcoding, for four seconds.
 fn record(video: &str, muxer: &str, file: &Path) {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let running = parse(
         &server,
         &format!(
@@ -119,7 +119,7 @@ fn vp8_and_opus_into_webmmux_record_valid_file() {
 /// mp4mux 1.22 crashes on VP9 without its chroma site.
 #[test]
 fn vp9_into_mp4mux_records_valid_file() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     for parser in ["", "! vp9parse"] {
         let file = TempFile::new("encoded-vp9.mp4");
         let running = parse(
@@ -143,7 +143,7 @@ fn vp9_into_mp4mux_records_valid_file() {
 
 #[test]
 fn muxer_caps_alone_select_encoded_stream() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let file = TempFile::new("encoded-bare.webm");
     let running = parse(
         &server,
@@ -163,7 +163,7 @@ fn muxer_caps_alone_select_encoded_stream() {
 
 #[test]
 fn opus_pad_alone_linked_leaves_video_paused() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let running = parse(
         &server,
         &format!(
@@ -219,7 +219,7 @@ fn read_packet(packet: &[u8]) -> (u16, Option<u16>) {
 
 #[test]
 fn rtp_caps_pass_packets_unchanged() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let running = parse(
         &server,
         "! application/x-rtp,media=video,encoding-name=VP9 ! identity name=p ! rtpvp9depay \
@@ -261,7 +261,7 @@ fn force_key_unit_requests_keyframe() {
     if !in_own_process("encoded_streams::force_key_unit_requests_keyframe") {
         return;
     }
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let complaints = Arc::new(Mutex::new(Vec::new()));
     let list = complaints.clone();
     glib::log_set_handler(

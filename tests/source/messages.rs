@@ -57,7 +57,7 @@ fn watch(running: &TestPipeline, element: &str) -> Arc<Mutex<Seen>> {
 
 #[test]
 fn each_message_is_a_buffer_at_its_arrival() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let running = TestPipeline::parse(&format!(
         "reactorsrc local=true api-url={} name=r  r.messages ! fakesink name=m async=false \
          r.video_main_video ! queue ! fakesink name=v",
@@ -129,7 +129,7 @@ fn overlay_luma(buffer: &gst::BufferRef, caps: &gst::Caps) -> u8 {
 
 #[test]
 fn text_of_messages_is_overlaid_and_holds_no_picture() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     // The playground writes the prompt at the left of this dark band.
     let running = TestPipeline::parse(&format!(
         "reactorsrc local=true api-url={} name=r \

@@ -35,7 +35,7 @@ fn rate_of(caps: &gst::Caps) -> (i32, i32) {
 /// One session feeds raw video, a compositor, and sound that is converted.
 #[test]
 fn caps_have_nominal_rate_and_what_fits_is_not_converted() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let running = TestPipeline::parse(&format!(
         "reactorsrc local=true api-url={} session=caps name=r \
          r.video_main_video ! tee name=t \
@@ -90,7 +90,7 @@ fn caps_have_nominal_rate_and_what_fits_is_not_converted() {
 
 #[test]
 fn rate_is_the_one_that_the_platform_says() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let proxy = Proxy::before(&server);
     let says_24 = |body: String| {
         let mut json: serde_json::Value = serde_json::from_str(&body).unwrap();

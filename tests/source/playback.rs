@@ -39,7 +39,7 @@ fn received(running: &TestPipeline, pad: &str) -> u64 {
 
 #[test]
 fn raw_video_has_no_missing_frame() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let mut gaps = Vec::new();
     // A server on a busy machine drops pictures before it encodes them. It does not do so every
     // time, and nothing else may drop any.
@@ -64,7 +64,7 @@ fn raw_video_has_no_missing_frame() {
 
 #[test]
 fn raw_video_and_audio_play_together() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let running = parse(
         &server,
         &format!(
@@ -95,7 +95,7 @@ fn raw_video_and_audio_play_together() {
 
 #[test]
 fn unlinked_track_stays_paused_on_server() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let running = parse(&server, "r.video_main_video ! identity name=i ! fakesink");
     let reader = FrameReader::watch(&running.pad("i", "src"));
     running.play();
@@ -107,7 +107,7 @@ fn unlinked_track_stays_paused_on_server() {
 
 #[test]
 fn pad_linked_late_starts_track() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let running = parse(&server, "identity name=i ! fakesink sync=false");
     let reader = FrameReader::watch(&running.pad("i", "src"));
     running.play();
@@ -131,7 +131,7 @@ fn pad_linked_late_starts_track() {
 
 #[test]
 fn tee_branches_get_same_frames() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let running = parse(
         &server,
         "! tee name=t  t. ! queue ! identity name=a ! fakesink sync=false \
@@ -149,7 +149,7 @@ fn tee_branches_get_same_frames() {
 
 #[test]
 fn decodebin_passes_raw_video_through() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let running = parse(
         &server,
         "! decodebin ! videoconvert ! identity name=i ! fakesink sync=false",
@@ -162,7 +162,7 @@ fn decodebin_passes_raw_video_through() {
 
 #[test]
 fn synchronized_sink_drops_no_frame_as_late() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     // As the sinks of autovideosink are set, with some tolerance for a busy machine.
     let running = parse(
         &server,
@@ -206,7 +206,7 @@ fn synchronized_sink_drops_no_frame_as_late() {
 
 #[test]
 fn resolution_change_loses_no_frame() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let running = parse(&server, "! identity name=i ! fakesink sync=false");
     let reader = FrameReader::watch(&running.pad("i", "src"));
     running.play();
@@ -232,7 +232,7 @@ fn resolution_change_loses_no_frame() {
 /// after the block ends it needs a new keyframe.
 #[test]
 fn picture_returns_after_downstream_was_blocked() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let running = parse(&server, "! identity name=i ! fakesink sync=false");
     let reader = FrameReader::watch(&running.pad("i", "src"));
     running.play();
@@ -259,7 +259,7 @@ fn picture_returns_after_downstream_was_blocked() {
 
 #[test]
 fn paused_model_does_not_trigger_stall_timeout() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     // Shorter than the interval of the model's ticks: the watchdog's ping has to be answered.
     let running = parse(
         &server,

@@ -180,7 +180,7 @@ fn assert_shown(file: &Path, is_mixed: bool) {
 
 #[test]
 fn bumper_is_shown_until_model_is_there_and_during_outage() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let proxy = Proxy::before(&server);
     let relay = Relay::behind(&proxy, 1);
     let coordinator = start_coordinator_before(proxy.url(), CoordinatorSettings::default());
@@ -195,7 +195,7 @@ fn bumper_is_shown_until_model_is_there_and_during_outage() {
 /// The bumper itself has no end.
 #[test]
 fn bumper_ends_with_session() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let coordinator = start_coordinator_before(server.url(), CoordinatorSettings::default());
     let scrap = TempDirectory::new("bumper-ends");
     let file = scrap.0.join("ends.mp4");
@@ -211,7 +211,7 @@ fn bumper_ends_with_session() {
 /// What a viewer receives from a server, from the bumper's first picture on. The picture is a file.
 #[test]
 fn servers_get_bumper_of_a_file_and_then_the_model() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let coordinator = start_coordinator_before(server.url(), CoordinatorSettings::default());
     let nginx = Nginx::start(scratch::path("bumper-rtmp"));
     let scrap = TempDirectory::new("bumper-servers");

@@ -48,7 +48,7 @@ fn start_fanout(server: &Server, port: &str) -> Process {
 #[test]
 fn each_viewer_sees_model_from_keyframe_on() {
     const DECODED: &str = "vp8dec ! identity name=i ! fakesink sync=false async=false";
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let (janus, port) = start_janus("janus");
     let mut fanout = start_fanout(&server, &port);
     let first = Viewer::join(&janus, DECODED);
@@ -91,7 +91,7 @@ fn chromium_shows_model() {
     if !slow() {
         return;
     }
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let (janus, port) = start_janus("janus-chromium");
     let fanout = start_fanout(&server, &port);
     let chromium = Chromium::start("chromium");

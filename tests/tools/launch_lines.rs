@@ -17,7 +17,7 @@ fn launch(line: &str) -> String {
 
 #[test]
 fn lines_need_no_converter() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let source = format!("reactorsrc local=true api-url={}", server.url());
     launch(&format!(
         "{source} ! video/x-raw,format=RGB ! fakesink num-buffers=10"
@@ -54,7 +54,7 @@ fn lines_need_no_converter() {
 /// It asks for the keyframe that each file begins with ahead of time.
 #[test]
 fn splitmuxsink_gets_pictures_and_the_keyframes_it_asks_for() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let files = ["00", "01", "02"].map(|number| TempFile::new(&format!("split-{number}.mp4")));
     let pattern = files[0].0.to_str().unwrap().replace("00.mp4", "%02d.mp4");
     let line = format!(
@@ -86,7 +86,7 @@ fn splitmuxsink_gets_pictures_and_the_keyframes_it_asks_for() {
 /// What takes any stream is not filled with messages where the picture is meant.
 #[test]
 fn messages_are_not_taken_for_the_picture() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let source = format!("reactorsrc name=r local=true api-url={}", server.url());
     for line in [
         format!("{source} ! input-selector ! fakesink"),
@@ -113,7 +113,7 @@ fn messages_are_not_taken_for_the_picture() {
 /// The first line of the documents: the sink that autovideosink finds on a display.
 #[test]
 fn autovideosink_shows_pictures_in_a_window() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let display = Display::start();
     let line = format!(
         "reactorsrc local=true api-url={} ! autovideosink",
@@ -135,7 +135,7 @@ fn autovideosink_shows_pictures_in_a_window() {
 /// At the level that tells the story, and at the highest without a secret.
 #[test]
 fn log_tells_what_happens() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let log = TempFile::new("launch-story.txt");
     let line = format!(
         "reactorsrc local=true api-url={} commands=[{{\"echo\":{{\"text\":\"hello\"}}}}] \
@@ -175,7 +175,7 @@ fn log_tells_what_happens() {
 /// The second process of a session says that it did not begin it.
 #[test]
 fn log_tells_that_a_session_was_joined() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let line = format!("reactorsrc local=true api-url={} ! fakesink", server.url());
     let mut first = Process::gst_launch("launch-first", &[], &line, &[]);
     first.wait_for_output("Connected to the model", TIMEOUT);

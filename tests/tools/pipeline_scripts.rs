@@ -146,7 +146,7 @@ fn progress_is_drawn_on_terminals_only() {
 
 #[test]
 fn rtmp_keeps_frame_rate_through_outage() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let nginx = Nginx::start(scratch::path("rtmp"));
     let url = nginx.rtmp("demo");
     let file = nginx.directory.join("seen.flv");
@@ -227,7 +227,7 @@ fn assert_parts(parts: &[PathBuf]) -> Vec<(u32, u32)> {
 
 #[test]
 fn recording_continues_from_part_to_part() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let scrap = TempDirectory::new("record");
     let record = |file: &str| {
         let options = ["--part", "2", "--commands", r#"[{"echo":{"text":"\"!"}}]"#];
@@ -271,7 +271,7 @@ fn recording_continues_from_part_to_part() {
 /// The cloud, with the key in the environment.
 #[test]
 fn snapshots_are_pictures_of_their_moments() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let scrap = TempDirectory::new("snapshot");
     let options = ["--every", "1", "--count", "2"];
     let command = local("snapshot.sh", &server, &options, &scrap.0.join("a.png"));
@@ -290,7 +290,7 @@ fn snapshots_are_pictures_of_their_moments() {
 
 #[test]
 fn end_of_session_finishes_recording() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let coordinator = start_coordinator(&server, CoordinatorSettings::default());
     let scrap = TempDirectory::new("end");
     let mut command = script("record.sh");
@@ -311,7 +311,7 @@ fn end_of_session_finishes_recording() {
 
 #[test]
 fn clip_on_ctrl_c_is_whole_or_absent() {
-    let server = Server::recording();
+    let server = Server::recording_640x360();
     let scrap = TempDirectory::new("clip");
     let file = scrap.0.join("clip.mp4");
     std::fs::write(&file, b"before").unwrap();
@@ -342,7 +342,7 @@ fn clip_on_ctrl_c_is_whole_or_absent() {
 /// SIGKILL: the file could not be finished.
 #[test]
 fn killed_recording_is_playable() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let scrap = TempDirectory::new("cut");
     let command = local("record.sh", &server, &[], &scrap.0.join("cut.mp4"));
     let mut record = Process::start("record-cut", command);
@@ -361,7 +361,7 @@ fn killed_recording_is_playable() {
 
 #[test]
 fn hls_playlist_plays_from_web_server() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let nginx = Nginx::start(scratch::path("hls"));
     let scrap = TempDirectory::new("hls");
     std::os::unix::fs::symlink(&scrap.0, nginx.directory.join("www/live")).unwrap();
@@ -428,7 +428,7 @@ fn assert_playlist(playlist: &str, directory: &TempDirectory) {
 
 #[test]
 fn failure_prints_reason_and_exit_status() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let scrap = TempDirectory::new("fails");
     let file = scrap.0.join("out.mp4");
     let fails = |command: Command, code: i32, said: &str| {
@@ -486,7 +486,7 @@ fn serve_status_sees_server_in_foreground() {
         command.args(["status", "--bench", "--port", &port.to_string()]);
         run_to_end(command)
     };
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let (code, text) = status(server.port);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("\"state\""), "{text}");

@@ -39,7 +39,7 @@ fn submit(terminal: &Terminal, line: &str) {
 
 #[test]
 fn typed_commands_get_their_replies_and_quit_leaves_nothing() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let terminal = Terminal::start("reactor-top", &playing(&server), USUAL);
     terminal.wait_for(" READY ", TIMEOUT);
     terminal.wait_for("F1 lists them", TIMEOUT);
@@ -117,7 +117,7 @@ fn typed_commands_get_their_replies_and_quit_leaves_nothing() {
 /// while; Ctrl-C.
 #[test]
 fn outage_is_shown_until_connected_again() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let url = format!("api-url={}", server.url());
     let pipeline = format!(
         "videotestsrc is-live=true ! video/x-raw,width=320,height=240 ! reactorfilter local=true \
@@ -162,7 +162,7 @@ fn failure_is_shown_and_restart_plays() {
 /// terminal is closed: the session is ended as well.
 #[test]
 fn cloud_session_ends_with_the_terminal() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let coordinator = start_coordinator(&server, CoordinatorSettings::default());
     let mut command = reactor_top(&["--model", "playground", "--api-url", &coordinator.url()]);
     command.arg("--no-audio").env("REACTOR_API_KEY", KEY);
@@ -179,7 +179,7 @@ fn cloud_session_ends_with_the_terminal() {
 /// On a display the picture is in a window, also of a model of the cloud.
 #[test]
 fn window_shows_model_of_cloud_and_what_is_typed() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let coordinator = start_coordinator(&server, CoordinatorSettings::default());
     let display = Display::start();
     let mut command = reactor_top(&["--model", "playground", "--api-url", &coordinator.url()]);
@@ -215,7 +215,7 @@ fn window_shows_model_of_cloud_and_what_is_typed() {
 /// Neither in a window, although there is a display, nor in the terminal.
 #[test]
 fn picture_is_not_shown_at_all_where_it_is_not_wanted() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let display = Display::start();
     let mut command = playing(&server);
     command.args(["--video", "none"]);

@@ -90,7 +90,7 @@ fn finish(mut process: Process) {
 
 #[test]
 fn show_voice_and_camera_steer_model() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let scrap = TempDirectory::new("steered");
     let listener = Listener::join(&server);
     show_has_each_prompt_at_its_time(&server, &scrap, &listener);
@@ -248,7 +248,7 @@ fn receive_srt(url: &str, file: &Path) -> Process {
 
 #[test]
 fn srt_serves_players_and_calls_servers() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let scrap = TempDirectory::new("srt");
     let start = |url: &str| {
         let mut srt = Process::start("srt", local("srt.sh", &server, &[], Path::new(url)));
@@ -294,7 +294,7 @@ fn assert_transport_stream(file: &Path) {
 
 #[test]
 fn two_models_are_mixed_and_chained() {
-    let servers = [Server::playground(), Server::playground()];
+    let servers = [Server::playground_640x360(), Server::playground_640x360()];
     let other = servers[1].url();
     let scrap = TempDirectory::new("two");
     let record = |name: &str, options: &[&str]| {

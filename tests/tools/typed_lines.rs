@@ -48,7 +48,7 @@ fn expect_prompt(mut process: Process, server: &Server, prompt: &str) {
 #[test]
 fn commands_typed_as_json5_reach_model() {
     reactor_tests::init();
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let typed = "commands=\"[{set_prompt:{prompt:'a forest, at dawn'}},{start:{}}]\"";
     expect_prompt(launch(&server, typed), &server, "a forest, at dawn");
     let file = TempFile::new("typed show.json5");
@@ -65,7 +65,7 @@ fn commands_typed_as_json5_reach_model() {
 #[test]
 fn commands_are_properties_of_children() {
     reactor_tests::init();
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let typed = "set_prompt::prompt=\"a forest at dawn\" set_brightness::value=0.5";
     let mut launched = launch(&server, typed);
     let has = |text| launched.output().contains(text);
@@ -101,7 +101,7 @@ fn commands_are_properties_of_children() {
 #[test]
 fn properties_of_children_take_quotes_and_triggers() {
     reactor_tests::init();
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let typed = r#"set_prompt::prompt='a "forest" at dawn' fail::trigger=true"#;
     let launched = launch(&server, typed);
     wait_until("the trigger", TIMEOUT, || {
@@ -117,7 +117,7 @@ fn properties_of_children_take_quotes_and_triggers() {
 #[test]
 fn camera_is_the_reference_image() {
     reactor_tests::init();
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let seen = TempFile::new("typed-camera.rgb");
     let line = format!(
         "exec gst-launch-1.0 -m reactorsink name=s local=true api-url={url} \
@@ -149,7 +149,7 @@ fn camera_is_the_reference_image() {
 #[test]
 fn pads_take_what_files_and_people_write() {
     reactor_tests::init();
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     // A show of prompts, which ends by itself.
     let show = TempFile::new("typed-show.srt");
     let srt = "1\n00:00:00,200 --> 00:00:00,700\na forest, at dawn\n\n\
@@ -231,7 +231,7 @@ pipeline.set_state(Gst.State.NULL)
 
 #[test]
 fn python_sets_properties_of_children() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     // The system's own, which has GStreamer's bindings.
     let mut python = Command::new("/usr/bin/python3");
     python.args(["-c", PYTHON, &server.url()]);

@@ -54,7 +54,7 @@ fn assert_shows_model(picture: &Path) {
 
 #[test]
 fn players_play_uri_of_local_runtime() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let uri = format!("reactor+{}?latency=20", server.url());
     assert_played("playbin", &[], &uri, &[]);
     assert_played("playbin3", &["--use-playbin3"], &uri, &[]);
@@ -79,7 +79,7 @@ fn players_play_uri_of_local_runtime() {
 
 #[test]
 fn fallbacksrc_plays_uri() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let picture = TempFile::new("fallbacksrc.jpg");
     let mut command = Command::new("gst-launch-1.0");
     plugin_environment::add_fallbackswitch(&mut command);
@@ -111,7 +111,7 @@ fn fallbacksrc_plays_uri() {
 /// next session.
 #[test]
 fn fallbacksrc_shows_fallback_while_there_is_no_runtime() {
-    let mut server = Server::playground();
+    let mut server = Server::playground_640x360();
     let scrap = TempDirectory::new("fallbacksrc");
     let red = scrap.0.join("red.png");
     red_picture(&red);
@@ -180,7 +180,7 @@ fn gst_launch_text(path: &Path) -> String {
 
 #[test]
 fn gst_discoverer_describes_uri() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let uri = format!("reactor+{}", server.url());
     let mut command = Command::new("gst-discoverer-1.0");
     command.args(["-v", &uri]);
@@ -194,7 +194,7 @@ fn gst_discoverer_describes_uri() {
 
 #[test]
 fn player_plays_uri_of_cloud() {
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let coordinator = start_coordinator(&server, CoordinatorSettings::default());
     let uri = format!("reactor://playground?api-url={}", coordinator.url());
     assert_played("cloud", &[], &uri, &[("REACTOR_API_KEY", KEY)]);

@@ -107,7 +107,7 @@ fn bound_within_narrow_link_shows_pictures_without_delay() {
 #[test]
 fn feedback_that_server_refuses_is_reported() {
     let _alone = lock_network_and_registry(false);
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let proxy = Proxy::before(&server);
     let refuse = |body: String| body.replace(TRANSPORT_CC, "urn:example:unknown");
     proxy.rule(RuntimeRoute::Answer, Rule::edit_reply(refuse));
@@ -137,7 +137,7 @@ fn extension_ids(sdp: &str) -> Vec<Option<String>> {
 /// A camera and a microphone up, video and audio down, on one connection.
 fn both_ways(with_estimator: bool) {
     let _alone = lock_network_and_registry(with_estimator);
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let proxy = Proxy::before(&server);
     let relay = Relay::behind(&proxy, 1);
     let running = TestPipeline::parse(&format!(

@@ -59,7 +59,7 @@ fn encoder(running: &TestPipeline) -> Arc<Mutex<Option<gst::Element>>> {
 #[test]
 fn encoder_follows_bandwidth_estimate() {
     let _exclusive = lock_network_and_registry(true);
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let properties = "video-encoder=vp8enc start-bitrate=300000 max-bitrate=600000";
     let running = parse(&server, CAMERA, properties);
     let encoder = encoder(&running);
@@ -86,7 +86,7 @@ fn encoder_follows_bandwidth_estimate() {
 #[test]
 fn audio_keeps_its_bitrate() {
     let _exclusive = lock_network_and_registry(true);
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let feed = format!("{MICROPHONE} ! s.audio_microphone {CAMERA}");
     let running = parse(&server, &feed, "start-bitrate=300000 max-bitrate=400000");
     running.play();
@@ -106,7 +106,7 @@ fn audio_keeps_its_bitrate() {
 #[test]
 fn paced_video_reaches_model() {
     let _exclusive = lock_network_and_registry(true);
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let red = "videotestsrc is-live=true pattern=red \
                ! video/x-raw,format=I420,width=320,height=180,framerate=15/1";
     let shown = "reactorsrc name=r r.video_main_video ! videoconvert \
@@ -121,7 +121,7 @@ fn paced_video_reaches_model() {
 #[test]
 fn encoder_upstream_keeps_its_bitrate() {
     let _exclusive = lock_network_and_registry(true);
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let feed = format!("{CAMERA} ! vp8enc deadline=1 target-bitrate=300000 name=e");
     let running = parse(&server, &feed, "");
     running.play();
@@ -140,7 +140,7 @@ fn encoder_upstream_keeps_its_bitrate() {
 /// The start bitrate is far too high for the limit; when the limit is removed, the bitrate grows.
 fn assert_follows_bandwidth_limit(source_expected: &str) {
     const KBITS: u32 = 600;
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let running = parse(
         &server,
         CAMERA,

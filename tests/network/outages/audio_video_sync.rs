@@ -56,7 +56,7 @@ fn measure_leads(duplex: &DuplexPipeline) -> [u32; 2] {
 #[test]
 fn audio_and_video_stay_in_sync_after_outages() {
     let _exclusive = exclusive_network();
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     let proxy = Proxy::before(&server);
     let relay = Relay::behind(&proxy, 1);
     let duplex = DuplexPipeline::open(&proxy.url(), "local=true");

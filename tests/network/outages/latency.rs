@@ -34,7 +34,7 @@ fn query_latency(running: &TestPipeline) -> (bool, gst::ClockTime) {
 #[test]
 fn latency_set_while_playing_takes_effect() {
     let _exclusive = exclusive_network();
-    let server = Server::playground();
+    let server = Server::playground_640x360();
     // The sink adds nothing to the latency.
     let running = TestPipeline::parse(&format!(
         "reactorsrc local=true api-url={} name=r latency=10 \
