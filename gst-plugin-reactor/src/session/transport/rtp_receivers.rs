@@ -75,9 +75,13 @@ impl RtpReceivers {
             let Some(pipeline) = pipeline.upgrade() else {
                 return;
             };
-            let receiver = receivers
-                .find(pad, &handles.negotiated)
-                .ok_or_else(|| internal("a track came that was not asked for"));
+            let receiver = receivers.find(pad, &handles.negotiated).ok_or_else(|| {
+                let caps = pad_caps(pad);
+                internal(format!(
+                    "a track came that was not asked for: {}, {caps}",
+                    pad.name()
+                ))
+            });
             let linked = receiver.and_then(|receiver| receiver.link(&pipeline, pad, &handles));
             if let Err(error) = linked {
                 handles.reports.fail(error);
