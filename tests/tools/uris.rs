@@ -128,7 +128,7 @@ fn fallbacksrc_shows_fallback_while_there_is_no_runtime() {
     command.arg("timeout=2000000000");
     // The encoder's caps stay: a mixer is between.
     let rest = "! videoconvert ! videoscale ! \
-         video/x-raw,format=I420,width=640,height=360,pixel-aspect-ratio=1/1 ! \
+         video/x-raw,format=I420,width=640,height=360,pixel-aspect-ratio=1/1,colorimetry=bt601 ! \
          compositor start-time-selection=first ! video/x-raw,framerate=30/1 ! \
          videorate skip-to-first=true ! x264enc tune=zerolatency speed-preset=superfast key-int-max=30 bitrate=4000 ! \
          matroskamux streamable=true ! filesink";

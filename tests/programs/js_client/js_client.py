@@ -41,6 +41,8 @@ FLAGS = [
 OLD, NEW = "/transport/webrtc/sdp_params", "/transport/webrtc/connections/1001/sdp_params"
 
 steps: queue.Queue[str] = queue.Queue()
+# Each report is a line: requests come on threads of their own.
+reports = threading.Lock()
 # No proxy: the server is on this machine.
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -56,7 +58,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         if not self.forward():
-            print(self.body().decode(), flush=True)
+            report = self.body().decode()
+            with reports:
+                print(report, flush=True)
             self.answer(200, b"", "text/plain")
 
     def do_PUT(self) -> None:
