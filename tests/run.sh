@@ -55,7 +55,10 @@ print_times() {
     printf '%6d s  in all\n' "$SECONDS"
 }
 finish() {
-    [[ -z ${gates:-} ]] || kill -TERM -- "-$gates" 2>/dev/null || true
+    if [[ -n ${gates:-} ]]; then
+        kill -TERM -- "-$gates" 2>/dev/null || true
+        rm -f "$gates_log"
+    fi
     print_times
 }
 trap finish EXIT
@@ -127,9 +130,9 @@ begin_gates() {
 end_gates() {
     local status=0
     wait "$gates" || status=$?
-    gates=''
     cat "$gates_log"
     rm "$gates_log"
+    gates=''
     return "$status"
 }
 
