@@ -118,12 +118,12 @@ impl ReactorSrc {
         let element = self.obj();
         let pads = self.make_pads(tracks)?;
         let is_stopped = || !self.membership.state.is_current(generation);
+        // The links that gst_parse_launch makes on `pad-added` point at elements that the end of the
+        // pipeline frees (GStreamer 1.22).
+        if is_stopped() {
+            return Err(Error::api(Code::Aborted, "stopped"));
+        }
         for pad in &pads {
-            // The links that gst_parse_launch makes on `pad-added` point at elements that the end of
-            // the pipeline frees (GStreamer 1.22).
-            if is_stopped() {
-                return Err(Error::api(Code::Aborted, "stopped"));
-            }
             element.add_pad(&pad.pad).map_err(|_| {
                 let name = &pad.stream.track.name;
                 Error::api(
