@@ -189,21 +189,18 @@ impl Saved {
         assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     }
 
-    /// Start and end of what is presented, in seconds. Not the duration that ffprobe
-    /// states: that of FFmpeg 7 counts an empty edit twice.
+    /// Start and end of what is presented, in seconds. Not the duration that ffprobe states: that of
+    /// FFmpeg 7 counts an empty edit twice. Not of packets either: FFmpeg 9 leaves the duration of the
+    /// last one whole where an edit ends within it, and cuts the frame.
     pub fn times(&self) -> (f64, f64) {
         let shown = probe(self.path(), &["-show_entries", "format=start_time"]);
         let start = shown.trim().parse().unwrap();
-        let entries = "packet=pts_time,duration_time,flags";
+        // FFmpeg 5.1 has the second name, 6 both, and 7 the first.
+        let entries = "frame=pts_time,duration_time,pkt_duration_time";
         let shown = probe(self.path(), &["-show_entries", entries]);
         let ends = shown.lines().filter_map(|line| {
-            let fields: Vec<_> = line.split(',').collect();
-            let [pts, duration, flags, ..] = fields[..] else {
-                return None;
-            };
-            // D: only decoded, for what is presented.
-            let is_presented = !flags.contains('D');
-            is_presented.then_some(pts.parse::<f64>().ok()? + duration.parse::<f64>().ok()?)
+            let mut fields = line.split(',').map(str::parse::<f64>);
+            Some(fields.next()?.ok()? + fields.next()?.ok()?)
         });
         (start, ends.fold(f64::MIN, f64::max))
     }
