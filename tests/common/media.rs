@@ -141,14 +141,17 @@ pub fn stream(streams: &[Stream], kind: &str) -> Stream {
         .clone()
 }
 
+/// Live pictures do not come at even intervals, and two may fall into one of FFmpeg's 1/30 s. The
+/// clock of RTP tells them apart; FFmpeg's word for the file's own one changed after 5.1.
+const LIVE_TIME_BASE: [&str; 2] = ["-enc_time_base:v", "1:90000"];
+
 /// Panics if a demuxer or decoder reports anything.
 pub fn assert_decodes(path: &Path) {
-    // In the file's own time base: live pictures do not come at even intervals, and two may fall
-    // into one of ffmpeg's 1/30 s.
     run(Command::new("ffmpeg")
         .args(["-nostdin", "-v", "error", "-i"])
         .arg(path)
-        .args(["-enc_time_base", "-1", "-f", "null", "-"]));
+        .args(LIVE_TIME_BASE)
+        .args(["-f", "null", "-"]));
 }
 
 /// Width, height and all pictures of a file, one luma byte per pixel: as they are stored, without
@@ -172,7 +175,7 @@ fn decode_pictures(path: &Path, filter: &str, format: &str) -> Vec<u8> {
         .args(["-nostdin", "-v", "error", "-i"])
         .arg(path)
         .args(["-map", "0:v:0", "-vf", filter, "-fps_mode", "passthrough"])
-        .args(["-enc_time_base", "-1"])
+        .args(LIVE_TIME_BASE)
         .args(["-f", "rawvideo", "-pix_fmt", format, "-"]))
 }
 
