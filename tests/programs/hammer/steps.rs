@@ -7,7 +7,7 @@ use std::time::Duration;
 use gst::{glib, prelude::*};
 use reactor_tests::random::SplitMix64;
 
-use super::world::{Mischief, World, set_state};
+use super::world::{Mischief, World, set_state, unblock};
 
 pub type Step = (&'static str, fn(&mut World, &mut SplitMix64));
 
@@ -303,8 +303,9 @@ fn source_pad(world: &mut World, random: &mut SplitMix64) {
         let _ = pad.unlink(&peer);
         return;
     }
-    let description = "queue leaky=downstream ! fakesink async=false";
+    let description = "queue name=queue leaky=downstream ! fakesink async=false";
     let sink = gst::parse::bin_from_description(description, true).expect("a bin");
+    unblock(&sink.by_name("queue").expect("a queue"));
     if bin.add(&sink).is_ok() {
         let _ = sink.sync_state_with_parent();
         let _ = pad.link(&sink.static_pad("sink").expect("a pad"));

@@ -212,14 +212,13 @@ impl Player {
 }
 
 /// Whoever stops a source alone waits for a sink that waits for preroll, in GStreamer itself: not
-/// behind a queue that drops, unless a query for an allocation waits for its turn in there.
-fn unblock(queue: &gst::Element) {
+/// behind a queue that drops, unless a serialized query waits for its turn in there. Nor does such a
+/// query survive an EOS that is followed by a new stream at once: the queue keeps it after its sender
+/// has freed it, and aborts when it drops it (GStreamer 1.22 to 1.28).
+pub fn unblock(queue: &gst::Element) {
     let pad = queue.static_pad("sink").expect("a pad");
     pad.add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, |_, info| {
-        match info
-            .query()
-            .is_some_and(|query| query.type_() == gst::QueryType::Allocation)
-        {
+        match info.query().is_some_and(|query| query.is_serialized()) {
             true => gst::PadProbeReturn::Drop,
             false => gst::PadProbeReturn::Ok,
         }
