@@ -32,13 +32,8 @@ impl Coturn {
         let mut command = Command::new(root.join("usr/bin/turnserver"));
         command
             .env("LD_LIBRARY_PATH", libraries)
-            .args([
-                "-n",
-                "--no-cli",
-                "--no-tls",
-                "--no-dtls",
-                "--log-file=stdout",
-            ])
+            // No TLS and no DTLS, as there is no certificate; coturn 4.18 refuses the options for it.
+            .args(["-n", "--no-cli", "--log-file=stdout"])
             .args(["--lt-cred-mech", "--realm=reactor.test"])
             .arg(format!("--user={USER}:{PASSWORD}"))
             .arg(format!("--listening-ip={}", address.ip()))
