@@ -25,6 +25,8 @@ export REACTOR_CACHE=${REACTOR_CACHE:-$root/.cache}
 export REACTOR_SERVE=${REACTOR_SERVE:-$root/examples/models/serve.sh}
 "$REACTOR_SERVE" setup
 REACTOR_BUILD=$TEST_BUILD build_plugin
+# A lock that is taken in an order that docs/locks.md does not list is a complaint, too.
+export REACTOR_LOCK_ORDER_STRICT=1
 
 first=$SRANDOM failed=()
 for ((seed = first; seed < first + $1; seed++)); do

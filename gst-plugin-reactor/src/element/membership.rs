@@ -163,7 +163,9 @@ impl SessionMembership {
         let joined = lock(&self.joined).take();
         if let Some(joined) = joined {
             joined.session.leave();
-            *lock(&self.closing) = Some(joined);
+            let older = lock(&self.closing).replace(joined);
+            // Leaves it, which takes locks: not with this one held.
+            drop(older);
         }
     }
 

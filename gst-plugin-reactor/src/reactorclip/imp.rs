@@ -121,7 +121,9 @@ impl ReactorClip {
         self.state.end_generation();
         let job = lock(&self.job).take();
         if let Some(session) = job.and_then(Job::cancel) {
-            *lock(&self.closing) = Some(session);
+            let older = lock(&self.closing).replace(session);
+            // Leaves it, which takes locks: not with this one held.
+            drop(older);
         }
     }
 
