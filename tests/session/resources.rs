@@ -7,7 +7,12 @@
 
 use std::process::{Command, Stdio};
 
-use reactor_tests::{leaks, server::Server, trend::median};
+use reactor_tests::{
+    TIMEOUT, leaks,
+    process::Process,
+    server::{Server, repository},
+    trend::median,
+};
 use serde::Deserialize;
 
 /// The first cycles of a process fill caches and pools.
@@ -116,6 +121,19 @@ fn connection_has_ended_when_pipeline_has_stopped() {
     let (cycles, _) = run(2, &["early"], &[]);
     let left: Vec<_> = cycles.iter().map(|cycle| cycle.connections).collect();
     assert_eq!(left, [Some(0); 2], "connections after READY -> NULL");
+}
+
+/// Nor is it still making the key of the first connection, which begins in READY, however short the
+/// time for the server is.
+#[test]
+fn key_is_made_when_pipeline_has_stopped() {
+    let program = repository().join("tests/programs/error.py");
+    for _ in 0..5 {
+        let mut command = Command::new(&program);
+        // It has no server, so it fails at once.
+        command.arg("reactorsrc close-timeout=0 ! fakesink");
+        Process::start("early-exit", command).assert_succeeds(TIMEOUT);
+    }
 }
 
 #[test]

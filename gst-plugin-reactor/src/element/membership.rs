@@ -188,7 +188,7 @@ impl SessionMembership {
                 }
             }));
         }
-        session::warm_up::wait_for_threads(limit);
+        session::warm_up::wait_for_threads();
         self.context.release();
     }
 

@@ -272,7 +272,7 @@ impl ElementImpl for ReactorClip {
                 let limit = self.state.settings().close_limit();
                 let element = self.obj();
                 wait_session_closed(element.upcast_ref(), session.as_deref(), limit);
-                warm_up::wait_for_threads(limit);
+                warm_up::wait_for_threads();
                 self.context.release();
             }
             _ => {}
