@@ -4,7 +4,7 @@
 """Sends camera video to a model, plays or records the model's video and audio, and sends
 commands that are typed in the terminal.
 
-    examples/steer.py [--camera [DEVICE]] [--output FILE.mp4]
+    examples/steer.py [--model NAME] [--camera [DEVICE]] [--output FILE.mp4]
 
 Each input line is sent as the prompt; a line such as `/set_brightness {"brightness":0.5}`
 is sent as that command. Ctrl-C, or the end of the input, stops the application.
@@ -53,8 +53,11 @@ class Steer:
         not known before the session is connected."""
         self.pipeline = Gst.Pipeline.new()
         # Both are in one pipeline, so they share a session.
-        self.src = make_element("reactorsrc", local=True, api_url=options.api_url)
-        sink = make_element("reactorsink", local=True, api_url=options.api_url)
+        server = {"model": options.model} if options.model else {"local": True}
+        if options.api_url:
+            server["api_url"] = options.api_url
+        self.src = make_element("reactorsrc", **server)
+        sink = make_element("reactorsink", **server)
         video_source = self.make_video_source(options.camera)
         for element in (self.src, sink, video_source):
             self.pipeline.add(element)
@@ -265,9 +268,15 @@ def describe_error(message):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="a model of the cloud, instead of the local runtime; the key is in REACTOR_API_KEY",
+    )
+    parser.add_argument(
         "--api-url",
-        default="http://localhost:8080",
-        help="the address of the local runtime (default: %(default)s)",
+        metavar="URL",
+        help="the address of the local runtime, http://localhost:8080 if not set, or of the"
+        " cloud's API",
     )
     parser.add_argument(
         "--output", metavar="FILE.mp4", help="record into this file instead of opening a window"

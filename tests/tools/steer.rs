@@ -4,8 +4,11 @@
 
 use std::{path::Path, process::Command, time::Duration};
 
+use reactor_coordinator::CoordinatorSettings;
 use reactor_tests::{
-    TIMEOUT, media, plugin_environment,
+    TIMEOUT,
+    cloud::{KEY, start_coordinator, wait_closed},
+    media, plugin_environment,
     process::Process,
     scratch::TempFile,
     server::{Server, repository},
@@ -64,6 +67,16 @@ fn rust_without_server_explains_error() {
 #[test]
 fn python_without_server_explains_error() {
     without_server_explains_error("python-nobody", python());
+}
+
+#[test]
+fn rust_uses_a_model_of_the_cloud() {
+    uses_a_model_of_the_cloud("rust-cloud", rust());
+}
+
+#[test]
+fn python_uses_a_model_of_the_cloud() {
+    uses_a_model_of_the_cloud("python-cloud", python());
 }
 
 fn prompts_change_the_picture(name: &str, command: Command) {
@@ -159,6 +172,26 @@ fn without_server_explains_error(name: &str, command: Command) {
     for said in ["nothing answers", "code: NETWORK_ERROR", "what to do: "] {
         assert!(steer.output().contains(said), "{said}:\n{}", steer.output());
     }
+}
+
+fn uses_a_model_of_the_cloud(name: &str, mut command: Command) {
+    let server = Server::playground();
+    let coordinator = start_coordinator(&server, CoordinatorSettings::default());
+    command.env("REACTOR_API_KEY", KEY);
+    let options = ["--model", "playground"];
+    let mut steer = Steer::new(name, command, &coordinator.url(), &options);
+    steer.wait_for_output("status: ready");
+    steer.type_line("a tree");
+    steer.wait_for_output("model: prompt_changed {");
+    steer.process.close_stdin();
+    steer.assert_succeeds();
+    let sessions = wait_closed(&coordinator, TIMEOUT);
+    assert_eq!(
+        sessions.len(),
+        1,
+        "both elements share a session: {sessions:?}"
+    );
+    assert!(!steer.output().contains(KEY));
 }
 
 /// The running application, and what it records.

@@ -4,7 +4,7 @@
 //! and sends commands that are typed in the terminal.
 //!
 //! ```text
-//! cargo run --release -p steer -- [--camera [DEVICE]] [--output FILE.mp4]
+//! cargo run --release -p steer -- [--model NAME] [--camera [DEVICE]] [--output FILE.mp4]
 //! ```
 //!
 //! Each input line is sent as the prompt; a line such as
@@ -27,9 +27,13 @@ const EOS_TIMEOUT: Duration = Duration::from_secs(30);
 /// Steers a real-time generative model: type prompts, or /COMMAND {JSON}.
 #[derive(Debug, Parser)]
 struct Options {
-    /// The address of the local runtime.
-    #[arg(long, default_value = "http://localhost:8080")]
-    api_url: String,
+    /// A model of the cloud, instead of the local runtime; the key is in REACTOR_API_KEY.
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+
+    /// The address of the local runtime, http://localhost:8080 if not set, or of the cloud's API.
+    #[arg(long, value_name = "URL")]
+    api_url: Option<String>,
 
     /// Record into this MP4 file instead of opening a window.
     #[arg(long, value_name = "FILE.mp4")]
@@ -90,8 +94,9 @@ fn build_pipeline(options: &Options) -> Result<(gst::Pipeline, gst::Element)> {
 /// pipeline.
 fn make_reactor_element(factory: &str, options: &Options) -> Result<gst::Element> {
     gst::ElementFactory::make(factory)
-        .property("local", true)
-        .property("api-url", &options.api_url)
+        .property("local", options.model.is_none())
+        .property_if_some("model", options.model.as_ref())
+        .property_if_some("api-url", options.api_url.as_ref())
         .build()
         .with_context(|| format!("is GST_PLUGIN_PATH the directory of libgstreactor? no {factory}"))
 }
