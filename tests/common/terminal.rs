@@ -70,6 +70,15 @@ impl Terminal {
 
     /// Panics when the limit has passed, and as soon as the program has ended without the text.
     pub fn wait_for(&self, text: &str, limit: Duration) {
+        self.wait_while(text, limit, |screen| !screen.contains(ENDED));
+    }
+
+    /// Waits for what comes after the program's end.
+    pub fn wait_for_shell(&self, text: &str, limit: Duration) {
+        self.wait_while(text, limit, |_| true);
+    }
+
+    fn wait_while(&self, text: &str, limit: Duration, may_come: impl Fn(&str) -> bool) {
         let mut screen = String::new();
         let deadline = std::time::Instant::now() + limit;
         while std::time::Instant::now() < deadline {
@@ -77,8 +86,7 @@ impl Terminal {
             if screen.contains(text) {
                 return;
             }
-            let is_over = screen.contains(ENDED) && text != LAST_SETTING;
-            assert!(!is_over, "the program ended, no {text}:\n{screen}");
+            assert!(may_come(&screen), "the program ended, no {text}:\n{screen}");
             std::thread::sleep(Duration::from_millis(50));
         }
         panic!("no {text} on the screen after {limit:?}:\n{screen}");
@@ -118,7 +126,7 @@ impl Terminal {
     /// Returns what is on the screen, which begins with [`ENDED`] and the exit status.
     pub fn wait_for_end(&self, limit: Duration) -> String {
         self.wait_for(ENDED, limit);
-        self.wait_for(LAST_SETTING, limit);
+        self.wait_for_shell(LAST_SETTING, limit);
         let screen = self.screen();
         for setting in ["icanon", "echo", "icrnl", "isig"] {
             let is_set = screen.split_whitespace().any(|word| word == setting);

@@ -152,7 +152,8 @@ fn statistics_agree_with_relay() {
     assert!(nacks > 0);
     assert_close("requests", count(&video, "nack-count"), nacks, 2);
     let requested = count(&video, "fir-count") + count(&video, "pli-count");
-    assert_eq!(requested, keyframe_requests(), "{video}");
+    // The last one may be on its way when the network goes down.
+    assert_close("keyframe requests", requested, keyframe_requests(), 1);
     assert!(
         count(&video, "retransmitted-packets-received") > 0,
         "{video}"

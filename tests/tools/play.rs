@@ -50,7 +50,7 @@ fn typed_lines_are_prompts(server: &Server) {
     terminal.type_text("afterwards");
     terminal.press("Enter");
     // What cat prints.
-    terminal.wait_for("afterwards\nafterwards", TIMEOUT);
+    terminal.wait_for_shell("afterwards\nafterwards", TIMEOUT);
     server.wait_for_state("ready", TIMEOUT);
 }
 
