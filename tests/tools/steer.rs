@@ -151,7 +151,7 @@ fn ends_its_session_when_terminated(name: &str, command: fn() -> Command) {
 
 fn executes_piped_input(name: &str, command: Command) {
     let server = Server::playground();
-    let mut steer = Steer::new(name, command, &server.url(), &["--seconds", "4"]);
+    let mut steer = Steer::new(name, command, &server.url(), &["--seconds", "6"]);
     // Before there is a session, and without a newline at the end.
     steer.type_line("a tree");
     steer.process.write("/echo {\"text\":\"at once\"}");

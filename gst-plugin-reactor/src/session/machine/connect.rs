@@ -127,8 +127,12 @@ impl Machine {
             }
             _ => false,
         };
-        if !busy || self.now >= opening.deadline {
+        if !busy {
             return self.fail(error);
+        }
+        if self.now >= opening.deadline {
+            opening.last_error = Some(error);
+            return self.give_up_waiting();
         }
         let default = RETRY_DEFAULT.saturating_mul(1 << opening.refusals.min(4));
         let wait = error.retry_after.unwrap_or(default.min(RETRY_SLOWEST));
@@ -148,19 +152,27 @@ impl Machine {
             return;
         };
         if self.now >= opening.deadline {
-            let waited = (opening.deadline - opening.since).as_millis();
-            let mut error = opening.last_error.take().unwrap_or_else(|| {
-                Error::api(Code::RequestTimeout, "the server did not answer").during("session")
-            });
-            error.message = format!(
-                "{} (gave up after waiting-timeout, {waited} ms)",
-                error.message
-            );
-            self.fail(error);
+            self.give_up_waiting();
         } else if !opening.pending && self.now >= opening.next {
             opening.pending = true;
             self.actions.push(Action::OpenSession);
         }
+    }
+
+    /// The time to wait for a session is over; the server may have said last why there is none.
+    fn give_up_waiting(&mut self) {
+        let Phase::Opening(opening) = &mut self.phase else {
+            return;
+        };
+        let waited = (opening.deadline - opening.since).as_millis();
+        let mut error = opening.last_error.take().unwrap_or_else(|| {
+            Error::api(Code::RequestTimeout, "the server did not answer").during("session")
+        });
+        error.message = format!(
+            "{} (gave up after waiting-timeout, {waited} ms)",
+            error.message
+        );
+        self.fail(error);
     }
 
     /// Notes when a step of connecting was reached. A connection that replaces one of

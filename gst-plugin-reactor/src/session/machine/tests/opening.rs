@@ -239,7 +239,9 @@ fn refusal_after_the_waiting_limit_fails() {
     let mut harness = Harness::opening(limited(5000));
     harness.now += ms(5000);
     let out = refuse(&mut harness, busy(429, Some(1000)));
-    assert_eq!(failure(&out), busy(429, Some(1000)));
+    let mut expected = busy(429, Some(1000));
+    expected.message += " (gave up after waiting-timeout, 5000 ms)";
+    assert_eq!(failure(&out), expected);
     assert!(harness.machine.is_closed());
 }
 
