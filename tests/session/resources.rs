@@ -20,6 +20,9 @@ const WARM: usize = 10;
 /// The permanent cost of a cycle in KiB. GLib keeps the name of every element that ever existed
 /// (some 10 KiB per cycle); a session that is not freed costs hundreds.
 const HEAP_PER_CYCLE: f64 = 40.0;
+/// What [`leaks::statistics_leak`] costs at most, in KiB per cycle, where cycles are so long that
+/// statistics are read: 88 to 106 in all were seen on a busy machine.
+const STATISTICS_LEAK: f64 = 100.0;
 /// The heap's size is the median of this many cycles: what happens to be in a queue at the end of
 /// a single one is up to 400 KiB (measured).
 const SAMPLES: usize = 5;
@@ -93,7 +96,11 @@ fn source_cycles_leave_no_thread_descriptor_or_memory() {
         "heap: {growth:.1} KiB per cycle, resident: {} KiB",
         last.rss_kib
     );
-    assert!(growth < HEAP_PER_CYCLE, "{growth} KiB per cycle");
+    let limit = match leaks::statistics_leak() {
+        true => HEAP_PER_CYCLE + STATISTICS_LEAK,
+        false => HEAP_PER_CYCLE,
+    };
+    assert!(growth < limit, "{growth} KiB per cycle");
 }
 
 /// Of one connection that receives video and decodes it, with those of the process (the program's
