@@ -356,8 +356,7 @@ fn killed_recording_is_playable() {
     media::assert_decodes(&files[0]);
     let counters = media::counters(&files[0]);
     media::assert_nearly_contiguous(&counters);
-    // Of 240; a machine that records beside others had 24.
-    assert!(counters.len() > 15, "{} pictures", counters.len());
+    assert!(counters.len() > 75, "{} pictures", counters.len());
 }
 
 #[test]
