@@ -339,6 +339,18 @@ fn clip_on_ctrl_c_is_whole_or_absent() {
     media::assert_recorded(&media::recorded_counters(&file));
 }
 
+/// The pictures that a file which is still written holds.
+fn pictures_so_far(path: &Path) -> usize {
+    let mut ffprobe = Command::new("ffprobe");
+    ffprobe.args(["-v", "quiet", "-print_format", "csv=print_section=0"]);
+    ffprobe.args(["-select_streams", "v", "-count_packets"]);
+    ffprobe.args(["-show_entries", "stream=nb_read_packets"]);
+    let shown = ffprobe.arg(path).output().unwrap().stdout;
+    // Nothing is shown before the file has a header.
+    let shown = String::from_utf8(shown).unwrap();
+    shown.trim().parse().unwrap_or(0)
+}
+
 /// SIGKILL: the file could not be finished.
 #[test]
 fn killed_recording_is_playable() {
@@ -347,7 +359,13 @@ fn killed_recording_is_playable() {
     let command = local("record.sh", &server, &[], &scrap.0.join("cut.mp4"));
     let mut record = Process::start("record-cut", command);
     record.wait_for_output(CONNECTED, TIMEOUT);
-    std::thread::sleep(Duration::from_secs(8));
+    wait_until("pictures in the file", TIMEOUT, || {
+        std::thread::sleep(Duration::from_millis(500));
+        scrap
+            .files()
+            .first()
+            .is_some_and(|file| pictures_so_far(file) > 75)
+    });
     // The script does not wait for it yet.
     send_signal(record.child_pid("gst-launch-1.0"), libc::SIGKILL);
     assert_eq!(record.wait(TIMEOUT).code(), Some(128 + libc::SIGKILL));
