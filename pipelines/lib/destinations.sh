@@ -34,7 +34,9 @@ to_srt() {
         srtsink wait-for-connection=false sync=false "$(property uri "$1")")
 }
 
-# Into an MP4 file, which can be played while it grows, except for its last second.
+# Into an MP4 file, which can be played while it grows, except for its last second. FFmpeg cannot where
+# mp4mux 1.22 wrote a fragment that does not tell the size of its first sound, as it did in 4 of 30 of
+# bumper.sh with --mixer mix; GStreamer can. In the file that was finished nothing is missing.
 to_mp4() {
     nominal_rate
     encode mux.video_0 mux.audio_0
