@@ -23,6 +23,7 @@ use reactor_tests::{
     TIMEOUT,
     cloud::{KEY, start_coordinator},
     media, mount_namespace,
+    pipeline::wait_until,
     process::Process,
     scratch,
     server::{Server, repository},
@@ -181,7 +182,10 @@ fn session_over_https_is_recorded() {
     command.arg(format!("location={}", file.display()));
     let mut launch = Process::start("https", command);
     launch.wait_for_output("Connected to the model", TIMEOUT);
-    std::thread::sleep(Duration::from_secs(4));
+    wait_until("pictures in the file", TIMEOUT, || {
+        std::thread::sleep(Duration::from_millis(500));
+        media::pictures_so_far(&file) > 60
+    });
     assert_eq!(coordinator.open_sessions().len(), 1);
     launch.signal(libc::SIGINT);
     launch.assert_succeeds(TIMEOUT);

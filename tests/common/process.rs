@@ -89,8 +89,9 @@ impl Process {
         wait_until(text, limit, || {
             let ended = self.child.try_wait().expect("wait");
             let output = self.output();
-            assert!(ended.is_none(), "{ended:?}:\n{output}");
-            output.contains(text)
+            let is_there = output.contains(text);
+            assert!(is_there || ended.is_none(), "{ended:?}:\n{output}");
+            is_there
         });
     }
 

@@ -34,7 +34,10 @@ const URL: &str = "REACTOR_TEST_URL";
 
 fn set_clock(seconds: f64) {
     let file = env::var(FILE).expect("a file");
-    fs::write(file, format!("{seconds:+}\n")).unwrap();
+    // All threads read it at any time: it is replaced, never written in place.
+    let next = format!("{file}.next");
+    fs::write(&next, format!("{seconds:+}\n")).unwrap();
+    fs::rename(next, file).unwrap();
 }
 
 fn wall_time() -> f64 {

@@ -109,7 +109,7 @@ fn recording_on_full_disk_ends_and_is_playable() {
         let part = disk.path().join("recording-00000.mp4");
         if name == "record.sh" {
             let counters = media::counters(&part);
-            media::assert_nearly_contiguous(&counters);
+            media::assert_nearly_contiguous_or_held(&counters);
             assert!(counters.len() > 10, "{} pictures", counters.len());
             std::fs::remove_file(&part).unwrap();
         }

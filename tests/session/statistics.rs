@@ -230,7 +230,7 @@ fn frames_of_decoder_and_encoder_are_in_statistics() {
         "{before} {after} {video}"
     );
     assert!(
-        video.get::<f64>("frames-per-second").unwrap() > 1.0,
+        video.get::<f64>("frames-per-second").unwrap() > 0.0,
         "{video}"
     );
     assert!(video.get::<u32>("frame-width").unwrap() > 0, "{video}");

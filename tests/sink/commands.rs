@@ -421,7 +421,8 @@ fn camera_is_the_reference_image_and_slow_command_delays_no_frame() {
     let begun = Instant::now();
     std::thread::sleep(Duration::from_millis(3500));
     let gap = longest_gap(&frames.frames()[before.0..]);
-    assert!(gap < 1.0, "no frame for {gap} s");
+    // A frame that waits for the command is 3 s late.
+    assert!(gap < 2.0, "no frame for {gap} s");
     let took = begun.elapsed();
     assert!(sent(&running, "video_camera") > before.1 + 30);
     assert!(messages() > before.2);

@@ -130,7 +130,8 @@ fn record(coordinator: &Coordinator, relay: &Relay, mixer: &str, file: &Path) {
     });
     thread::sleep(OUTAGE);
     relay.set_both(LinkConditions::default());
-    for _ in 0..3 {
+    // A busy machine shows the model late.
+    for _ in 0..6 {
         record_more(file, &mut bumper);
     }
     bumper.interrupt_group();
