@@ -3,11 +3,12 @@
 //! The elements on a network that loses and reorders packets: the real local runtime behind a
 //! relay.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 use reactor_tests::{
     actions::send_command,
+    audio::{AudioRecorder, CAPS},
     camera_view::{CameraView, Colour, show_colour},
     frames::{Frame, FrameReader},
     pipeline::{TestPipeline, is_v0, wait_until},
@@ -264,6 +265,44 @@ fn jitter_buffer_keeps_latency_after_outages() {
     let (says, answers) = latency(&running);
     assert_eq!(says, 20);
     assert!((20..120).contains(&answers), "{answers}");
+    running.assert_no_error();
+}
+
+/// Packets that come twice as fast as they are played, for 4 s, as a server sends them that makes up
+/// for a time without a processor: 2 s of sound too much.
+#[test]
+fn sound_of_shrinking_delay_does_not_go_back() {
+    const SHRINKS_FOR: Duration = Duration::from_secs(4);
+    let delayed = |delay: Duration| LinkConditions {
+        delay,
+        in_order: true,
+        ..PERFECT
+    };
+    let network = Network::new(PERFECT);
+    let to_client = |conditions| network.relay.set(Direction::ToClient, conditions);
+    let running = network.parse(&format!(
+        "reactorsrc name=r latency=20 stall-timeout=20000 {{server}} r.audio_main_audio \
+         ! audioconvert ! audioresample ! {CAPS} ! identity name=i ! fakesink sync=false"
+    ));
+    let recorder = AudioRecorder::watch(&running.pad("i", "src"));
+    running.play();
+    recorder.wait_for(1.0, TIMEOUT);
+    to_client(delayed(SHRINKS_FOR / 2));
+    recorder.wait_for(recorder.seconds() + 1.0, TIMEOUT);
+    let begun = Instant::now();
+    while begun.elapsed() < SHRINKS_FOR {
+        to_client(delayed((SHRINKS_FOR - begun.elapsed()) / 2));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    to_client(PERFECT);
+    recorder.wait_for(recorder.seconds() + 2.0, TIMEOUT);
+    let chunks = recorder.chunks();
+    let back = chunks.windows(2).find(|pair| pair[1].pts < pair[0].pts);
+    assert!(
+        back.is_none(),
+        "{:?}",
+        back.map(|pair| (pair[0].pts, pair[1].pts))
+    );
     running.assert_no_error();
 }
 

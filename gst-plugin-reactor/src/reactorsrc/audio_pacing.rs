@@ -9,7 +9,9 @@
 /// A packet that is later than this, in ns, is not jittered: the sender paused
 /// or the network path changed.
 const MAX_LATE: i64 = 200_000_000;
-/// A packet that is earlier than this, in ns, has another clock.
+/// A packet that is earlier than this, in ns, has another clock if it was due
+/// that much before the previous one. Otherwise the sender makes up for a time
+/// in which it sent nothing, and its surplus is dropped.
 const MAX_EARLY: i64 = 1_000_000_000;
 /// A packet may stay scheduled this much after its arrival, in ns.
 const EARLY_TOLERANCE: i64 = 20_000_000;
@@ -31,10 +33,15 @@ const BURST_INTERVAL: gst::ClockTime = gst::ClockTime::from_mseconds(8);
 /// produce a gap and then an overlap.
 ///
 /// Packets that are scheduled after their arrival move back a little; if that
-/// is not enough one of them is dropped, since time never goes back for good.
+/// is not enough one of them is dropped, since time never goes back for good. A
+/// surplus of more than [`MAX_EARLY`] is dropped at once.
 #[derive(Debug, Default)]
 pub struct AudioPacing {
     next: Option<gst::ClockTime>,
+    /// When the last packet was due.
+    last_due: Option<gst::ClockTime>,
+    /// Packets are dropped until one is due when it can be scheduled.
+    drops_surplus: bool,
     /// The sum of the backward corrections, in ns.
     backward_shift: i64,
     packets_since_drop: u32,
@@ -63,15 +70,25 @@ impl AudioPacing {
         due: gst::ClockTime,
         duration: gst::ClockTime,
     ) -> Option<gst::ClockTime> {
-        let lateness =
-            |next: gst::ClockTime| due.nseconds().cast_signed() - next.nseconds().cast_signed();
-        let in_range = |next: &gst::ClockTime| (-MAX_EARLY..=MAX_LATE).contains(&lateness(*next));
-        let Some(next) = self.next.filter(in_range) else {
-            *self = Self::default();
+        let since =
+            |time: gst::ClockTime| due.nseconds().cast_signed() - time.nseconds().cast_signed();
+        let last_due = self.last_due.replace(due);
+        let has_other_clock = last_due.is_some_and(|last| since(last) < -MAX_EARLY);
+        let follows = |next: &gst::ClockTime| since(*next) <= MAX_LATE && !has_other_clock;
+        let Some(next) = self.next.filter(follows) else {
+            *self = Self {
+                last_due: Some(due),
+                ..Self::default()
+            };
             self.continue_from(due, duration);
             return Some(due);
         };
-        let late = lateness(next);
+        let late = since(next);
+        self.drops_surplus |= late < -MAX_EARLY;
+        self.drops_surplus &= late < -EARLY_TOLERANCE;
+        if self.drops_surplus {
+            return None;
+        }
         self.packets_since_drop = self.packets_since_drop.saturating_add(1);
         let correction = match late + EARLY_TOLERANCE {
             _ if late > 0 => (late / CORRECTION_DIVISOR).min(MAX_CORRECTION),
@@ -254,6 +271,22 @@ mod tests {
         assert_eq!(times[1], 1400);
         assert!(times[2] >= 1419, "{times:?}");
         assert_eq!(pacing.schedule(ms(20), PACKET), Some(ms(20)));
+    }
+
+    /// Seen at a server that had waited for a processor.
+    #[test]
+    fn pacing_drops_surplus_of_more_than_a_second_and_does_not_go_back() {
+        // 3 s of sound in 1.5 s, and then in time.
+        let arrivals = (0..150).map(|n| 1000 + 10 * n);
+        let arrivals = arrivals.chain((0..200).map(|n| 2500 + 20 * n));
+        let times = run(&mut AudioPacing::default(), arrivals);
+        let last = 2500 + 20 * 199;
+        assert!(
+            (last..=last + 40).contains(times.last().unwrap()),
+            "{times:?}"
+        );
+        // The surplus is 75 packets, which are dropped as one.
+        assert!((70..=76).contains(&(350 - times.len())), "{}", times.len());
     }
 
     /// The running times of the packets of a burst, in ms.
