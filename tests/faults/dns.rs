@@ -199,7 +199,7 @@ fn look_up_can_be_interrupted() {
     let status = launch.wait(TIMEOUT);
     let took = begun.elapsed();
     println!("interrupted: {status} after {took:?}");
-    assert!(status.code().is_some(), "{status}");
+    assert!(status.code().is_some(), "{status}: {}", launch.output());
     assert!(took < STOP_LIMIT, "{took:?}");
 }
 

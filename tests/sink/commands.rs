@@ -108,9 +108,12 @@ fn show_from_subtitles_is_played_in_time() {
             .map(|data| data["frame"].as_f64().unwrap() / 30.0)
             .collect()
     };
-    for (frame, time) in frames.iter().zip([0.5, 1.2, 2.5]) {
-        assert!((frame - time).abs() < 0.4, "{frame} s for {time} s");
-    }
+    let times = frames.iter().zip([0.5, 1.2, 2.5]);
+    let mut offsets: Vec<f64> = times.map(|(frame, time)| frame - time).collect();
+    offsets.sort_by(f64::total_cmp);
+    // The middle one: a busy machine may be late with one. Sent at once, or in time from the start of
+    // the pipeline, all are more than this away.
+    assert!(offsets[1].abs() < 0.4, "{frames:?}");
     assert_eq!(count(&running, "command_set_prompt", "sent"), 3);
     assert_stops_soon(&running);
 }
