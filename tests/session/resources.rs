@@ -107,18 +107,21 @@ fn source_cycles_leave_no_thread_descriptor_or_memory() {
 /// own, two of I/O, GStreamer's clock and usrsctp's two), and of a further connection: 13 are
 /// webrtcbin's. A GLib that is newer than Debian 12's has another one that makes those of pools
 /// (`pool-spawner`, seen with 2.84), and one that is newer than Debian 13's its worker (`gmain`, seen
-/// with 2.90).
+/// with 2.90). One of GLib's pools (`pool-4` beside `pool-3`) comes and goes on a busy machine.
 #[test]
 fn connections_cost_few_threads() {
     let (cycles, _) = run(3, &["together"], &[]);
     println!("{cycles:#?}");
     let first = cycles[0].threads;
     let glib_has = |minor| usize::from(gst::glib::check_version(2, minor, 0).is_none());
-    let limit = 22 + glib_has(75) + glib_has(85);
+    let of_pool = 1;
+    let limit = 22 + glib_has(75) + glib_has(85) + of_pool;
     assert!(first <= limit, "{first} threads for one connection");
     let further = (cycles[2].threads - first).div_ceil(2);
-    // 15, and one of a pool that comes and goes.
-    assert!(further <= 16, "{further} threads for each further one");
+    assert!(
+        further <= 15 + of_pool,
+        "{further} threads for each further one"
+    );
 }
 
 /// A process may exit once READY -> NULL has returned: OpenSSL does not outlive exit handlers that
