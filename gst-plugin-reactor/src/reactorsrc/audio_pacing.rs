@@ -11,7 +11,7 @@
 const MAX_LATE: i64 = 200_000_000;
 /// A packet that was due before the previous one by more than this, in ns, has
 /// another clock.
-const MAX_EARLY: i64 = 1_000_000_000;
+const MIN_CLOCK_STEP: i64 = 1_000_000_000;
 /// Packets that are ahead of their time by more than this, in ns, came too late
 /// or too fast. They are dropped: played after the others, they would leave the
 /// sound behind the picture.
@@ -76,7 +76,7 @@ impl AudioPacing {
         let since =
             |time: gst::ClockTime| due.nseconds().cast_signed() - time.nseconds().cast_signed();
         let last_due = self.last_due.replace(due);
-        let has_other_clock = last_due.is_some_and(|last| since(last) < -MAX_EARLY);
+        let has_other_clock = last_due.is_some_and(|last| since(last) < -MIN_CLOCK_STEP);
         let follows = |next: &gst::ClockTime| since(*next) <= MAX_LATE && !has_other_clock;
         let Some(next) = self.next.filter(follows) else {
             *self = Self {
