@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 
 //! The property `stats` and the message `reactor-stats`: against what a relay between element and
-//! runtime counts, at their interval, and after a reconnection; and what the platform is told.
+//! runtime counts, at their interval, after a reconnection and after a pause; and what the platform
+//! is told.
 
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 use reactor_tests::{
-    actions::{disconnect, reconnect},
+    actions::{disconnect, reconnect, with_track},
     pipeline::{TestPipeline, is_v0, wait_for, wait_until},
     proxy::{Proxy, RuntimeRoute},
     relay::{Direction, LinkConditions, Relay, RtcpType, count_codec_packets},
@@ -298,6 +299,37 @@ fn reconnection_keeps_totals() {
         received() > packets + 50 && connection.has_field("ice-state")
     });
     assert_eq!(network.relay.connections(), 2);
+    running.assert_no_error();
+}
+
+#[test]
+fn counters_of_paused_track_go_on() {
+    let network = Network::new();
+    let running = network.parse("reactorsrc name=r {server} ! fakesink");
+    running.play();
+    let mut last = [0; 2];
+    let mut received = || {
+        let video = video(&running);
+        let now = ["packets-received", "bytes-received"].map(|name| count(&video, name));
+        let fell = now[0] < last[0] || now[1] < last[1];
+        assert!(!fell, "{last:?}, then {video}");
+        last = now;
+        now[0]
+    };
+    wait_until("packets", TIMEOUT, || received() > 100);
+    let source = running.by_name("r");
+    with_track(&source, "pause-track", "main_video").wait_ok(TIMEOUT);
+    // rtpsession (1.22) removes what it knows of a silent SSRC after 5 s to 25 s.
+    wait_until("that the jitter is forgotten", TIMEOUT, || {
+        received();
+        !video(&running).has_field("jitter")
+    });
+    let before = received();
+    assert!(before > 100, "{before} packets");
+    with_track(&source, "resume-track", "main_video").wait_ok(TIMEOUT);
+    wait_until("more packets after the pause", TIMEOUT, || {
+        received() > before + 50 && video(&running).has_field("jitter")
+    });
     running.assert_no_error();
 }
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 
-//! What a connection counts beside webrtcbin: the packets on its ICE transport,
-//! and the time that received packets spend in the jitter buffer. Probes on
-//! streaming threads count with atomics, or a lock for one assignment; the
-//! statistics' reader reads. They never drop a packet.
+//! What a connection counts beside webrtcbin: the packets on its ICE transport, and
+//! the time that received packets spend in the jitter buffer. Probes on streaming
+//! threads count with atomics, or a lock for one assignment; the statistics' reader
+//! reads, and keeps what webrtcbin forgets. They never drop a packet.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -20,6 +20,7 @@ use super::{
     handles::{TransportHandles, bridge_clock},
     round_trip::{self, RoundTripMeter},
     rtp_probes::{self, PACKETS},
+    source_totals::{SourceCounts, SourceTotals},
 };
 use crate::{platform::lock, session::statistics::Traffic};
 
@@ -32,6 +33,8 @@ pub(super) struct TransportCounters {
     receivers: Mutex<BTreeMap<String, Vec<u32>>>,
     /// By SSRC.
     delays: Mutex<BTreeMap<u32, Arc<Mutex<JitterBufferDelay>>>>,
+    /// By SSRC, received or sent. Only the statistics' reader locks them.
+    sources: Mutex<HashMap<u32, SourceTotals>>,
 }
 
 #[derive(Debug, Default)]
@@ -127,6 +130,28 @@ impl TransportCounters {
             .into_iter()
             .map(|(track, ssrcs)| (track, counts(ssrcs)))
             .collect()
+    }
+
+    /// What was counted of an SSRC. `current` is of its present RTPSource; `None` if it
+    /// never had one.
+    pub(super) fn source_total(
+        &self,
+        ssrc: u32,
+        current: Option<SourceCounts>,
+    ) -> Option<SourceCounts> {
+        let mut sources = lock(&self.sources);
+        let totals = match current {
+            Some(_) => sources.entry(ssrc).or_default(),
+            None => sources.get_mut(&ssrc)?,
+        };
+        Some(totals.update(current.unwrap_or_default()))
+    }
+
+    /// The packets that the server lost of a sent SSRC, of which this is the present
+    /// report.
+    pub(super) fn reported_lost(&self, ssrc: u32, report: Option<i32>) -> i64 {
+        let mut sources = lock(&self.sources);
+        sources.entry(ssrc).or_default().reported_lost(report)
     }
 
     /// Takes the SSRC of a received track from the first packet on its pad.
@@ -261,6 +286,21 @@ pub(super) fn observe_rtcp(session: &glib::Object, counters: &Arc<TransportCount
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn source_that_is_gone_is_still_counted() {
+        let counters = TransportCounters::default();
+        assert_eq!(counters.source_total(7, None), None);
+        let counts = |packets| SourceCounts {
+            packets,
+            ..SourceCounts::default()
+        };
+        for (current, expected) in [(Some(90), 90), (None, 90), (None, 90), (Some(10), 100)] {
+            let total = counters.source_total(7, current.map(counts));
+            assert_eq!(total, Some(counts(expected)));
+        }
+        assert_eq!(counters.source_total(8, None), None);
+    }
 
     #[test]
     fn delay_is_that_of_first_arrival_and_lost_packets_have_none() {

@@ -32,6 +32,7 @@ mod rtp_clock;
 mod rtp_probes;
 mod rtp_receivers;
 mod rtp_senders;
+mod source_totals;
 mod statistics;
 mod task_pool;
 mod thread;

@@ -12,7 +12,10 @@ use gst_webrtc::{
     WebRTCSessionDescription, WebRTCStatsType,
 };
 
-use super::{counters::ReceiverCounts, handles::TransportHandles, rtp_probes::find_rtpbin};
+use super::{
+    counters::ReceiverCounts, handles::TransportHandles, rtp_probes::find_rtpbin,
+    source_totals::SourceCounts,
+};
 use crate::{
     platform::lock,
     session::statistics::{CandidatePair, ConnectionStatistics, TrackStatistics, Traffic},
@@ -31,15 +34,27 @@ pub(super) fn read(
     let rtx_ssrcs = rtx_ssrcs(webrtcbin);
     let mut tracks = BTreeMap::new();
     for (track, counts) in counters.receivers() {
-        let received = counts.ssrcs.iter().filter_map(|ssrc| sources.get(ssrc));
-        let buffers = jitter_buffers(handles, &counts.ssrcs);
-        tracks.insert(track, received_track(received, buffers, &counts));
+        let mut received = received_track(jitter_buffers(handles, &counts.ssrcs), &counts);
+        for ssrc in &counts.ssrcs {
+            let source = sources.get(ssrc);
+            let total = counters.source_total(*ssrc, source.map(received_counts));
+            add_received(&mut received, total.unwrap_or_default());
+            let jitter = source.and_then(|source| rtp_seconds(source, "jitter"));
+            received.jitter = jitter.or(received.jitter);
+        }
+        tracks.insert(track, received);
     }
+    let sent_total = |ssrc: &u32| {
+        let current = sources.get(ssrc).map(sent_counts);
+        counters.source_total(*ssrc, current)
+    };
     for (ssrc, track) in sent {
-        if let Some(source) = sources.get(ssrc) {
+        if let Some(total) = sent_total(ssrc) {
             let report = find_report(&reports, WebRTCStatsType::RemoteInboundRtp, *ssrc);
-            let rtx = rtx_ssrcs.get(ssrc).and_then(|rtx| sources.get(rtx));
-            tracks.insert(track.clone(), sent_track(source, rtx, report));
+            let lost = report.and_then(|report| report.get::<i32>("packets-lost").ok());
+            let lost = counters.reported_lost(*ssrc, lost);
+            let rtx = rtx_ssrcs.get(ssrc).and_then(sent_total);
+            tracks.insert(track.clone(), sent_track(total, rtx, lost, report));
         }
     }
     let measured = lock(&counters.round_trip).latest();
@@ -146,26 +161,37 @@ fn jitter_buffers(handles: &TransportHandles, ssrcs: &[u32]) -> Vec<gst::Structu
         .collect()
 }
 
-fn received_track<'a>(
-    sources: impl Iterator<Item = &'a gst::Structure>,
-    jitter_buffers: Vec<gst::Structure>,
-    counts: &ReceiverCounts,
-) -> TrackStatistics {
+fn received_counts(source: &gst::Structure) -> SourceCounts {
+    SourceCounts {
+        packets: count(source, "packets-received"),
+        bytes: count(source, "octets-received"),
+        // RTPSource counts one too few: the packet of its probation twice.
+        lost: count(source, "packets-lost"),
+        nacks: count(source, "sent-nack-count"),
+        plis: count(source, "sent-pli-count"),
+        firs: count(source, "sent-fir-count"),
+    }
+}
+
+fn sent_counts(source: &gst::Structure) -> SourceCounts {
+    SourceCounts {
+        packets: count(source, "packets-sent"),
+        bytes: count(source, "octets-sent"),
+        // The server reports it.
+        lost: 0,
+        nacks: count(source, "recv-nack-count"),
+        plis: count(source, "recv-pli-count"),
+        firs: count(source, "recv-fir-count"),
+    }
+}
+
+/// Without what is counted of its SSRCs.
+fn received_track(jitter_buffers: Vec<gst::Structure>, counts: &ReceiverCounts) -> TrackStatistics {
     let mut track = TrackStatistics {
         jitter_buffer_delay: counts.jitter_buffer_delay.as_secs_f64(),
         jitter_buffer_emitted_count: counts.jitter_buffer_emitted_count,
         ..TrackStatistics::default()
     };
-    for source in sources {
-        track.traffic.packets += count(source, "packets-received");
-        track.traffic.bytes += count(source, "octets-received");
-        // RTPSource counts one too few: the packet of its probation twice.
-        track.packets_lost += i64::from(source.get::<i32>("packets-lost").unwrap_or(0).max(0));
-        track.nack_count += count(source, "sent-nack-count");
-        track.pli_count += count(source, "sent-pli-count");
-        track.fir_count += count(source, "sent-fir-count");
-        track.jitter = rtp_seconds(source, "jitter");
-    }
     for buffer in jitter_buffers {
         track.packets_discarded += count(&buffer, "num-late");
         track.retransmitted_packets += count(&buffer, "rtx-success-count");
@@ -173,26 +199,35 @@ fn received_track<'a>(
     track
 }
 
-/// `rtx` is the source of its retransmissions (RFC 4588).
+/// Adds what was counted of one of its SSRCs.
+fn add_received(track: &mut TrackStatistics, total: SourceCounts) {
+    track.traffic.packets += total.packets;
+    track.traffic.bytes += total.bytes;
+    track.packets_lost += total.lost.cast_signed();
+    track.nack_count += total.nacks;
+    track.pli_count += total.plis;
+    track.fir_count += total.firs;
+}
+
+/// `rtx` is what was counted of its retransmissions (RFC 4588).
 fn sent_track(
-    source: &gst::StructureRef,
-    rtx: Option<&gst::Structure>,
+    total: SourceCounts,
+    rtx: Option<SourceCounts>,
+    packets_lost: i64,
     report: Option<&gst::Structure>,
 ) -> TrackStatistics {
     let seconds = |name| report.and_then(|report| report.get::<f64>(name).ok());
     TrackStatistics {
         traffic: Traffic {
-            packets: count(source, "packets-sent"),
-            bytes: count(source, "octets-sent"),
+            packets: total.packets,
+            bytes: total.bytes,
             bitrate: None,
         },
-        packets_lost: report.map_or(0, |report| {
-            report.get::<i32>("packets-lost").unwrap_or(0).into()
-        }),
-        retransmitted_packets: rtx.map_or(0, |rtx| count(rtx, "packets-sent")),
-        nack_count: count(source, "recv-nack-count"),
-        pli_count: count(source, "recv-pli-count"),
-        fir_count: count(source, "recv-fir-count"),
+        packets_lost,
+        retransmitted_packets: rtx.map_or(0, |rtx| rtx.packets),
+        nack_count: total.nacks,
+        pli_count: total.plis,
+        fir_count: total.firs,
         jitter: seconds("jitter"),
         round_trip_time: seconds("round-trip-time"),
         fraction_lost: seconds("fraction-lost"),
