@@ -35,6 +35,10 @@ const MAX_QUEUE_NS: i64 = 10_000 * NS_PER_MS;
 /// Streams of one sender have similar delays. A difference above this is an
 /// error of the reports.
 const MAX_SYNC_SHIFT_NS: i64 = 500 * NS_PER_MS;
+/// The others do not wait for a stream that is silent for longer: it is paused or over.
+/// One that goes on is not silent for that long: audio without sound has a packet each
+/// 400 ms (libopus, DTX), and slow models make a picture every second or two.
+const MAX_SYNC_SILENCE_NS: i64 = 5_000 * NS_PER_MS;
 /// How far a stream moves towards sync per frame or packet.
 const SYNC_STEP_NS: i64 = NS_PER_MS;
 
@@ -99,7 +103,7 @@ impl RtpClock {
     /// The presentation time of a packet of an observed stream. It never goes
     /// back while RTP timestamps go on.
     pub(super) fn presentation_time(&mut self, packet: RtpHeader) -> Option<i64> {
-        let slowest = self.streams.values().filter_map(Stream::transit).max();
+        let slowest = self.slowest_transit(packet.ssrc);
         let stream = self.streams.get_mut(&packet.ssrc);
         let stream = stream.filter(|s| s.clock_rate != 0)?;
         let time = stream.presentation_time(packet.timestamp, slowest);
@@ -108,6 +112,15 @@ impl RtpClock {
         let lateness = self.last_arrival.unwrap_or(time) - time;
         self.longest_lateness = self.longest_lateness.max(lateness);
         Some(time)
+    }
+
+    /// Of the streams that go on, and of `ssrc`, so that it is never less than its own.
+    fn slowest_transit(&self, ssrc: u32) -> Option<i64> {
+        let now = self.last_arrival?;
+        let goes_on = |stream: &Stream| now - stream.arrival <= MAX_SYNC_SILENCE_NS;
+        let streams = self.streams.iter();
+        let streams = streams.filter(|(of, stream)| **of == ssrc || goes_on(stream));
+        streams.filter_map(|(_, stream)| stream.transit()).max()
     }
 }
 

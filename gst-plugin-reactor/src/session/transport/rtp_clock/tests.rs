@@ -71,6 +71,26 @@ impl SentStream {
     }
 }
 
+/// Sends both streams in these seconds, video with a network delay of 10 ms and audio
+/// with 80, and a report of each every second. Returns the last of what `send` returns
+/// of video.
+fn send_both(
+    rtp_clock: &mut RtpClock,
+    video: &mut SentStream,
+    audio: &mut SentStream,
+    seconds: std::ops::Range<i64>,
+) -> i64 {
+    let mut last = i64::MIN;
+    for second in seconds {
+        rtp_clock.observe_sender_report(video.report(1_000 * second));
+        rtp_clock.observe_sender_report(audio.report(1_000 * second));
+        let span = 1_000 * second..1_000 * (second + 1);
+        audio.send(rtp_clock, span.clone(), |_| 80);
+        last = video.send(rtp_clock, span, |_| 10)[49];
+    }
+    last
+}
+
 /// An uneven delay of 0 to 38 ms.
 fn jitter(sent: i64) -> i64 {
     (sent / 20 * 7 % 20) * 2
@@ -201,6 +221,33 @@ fn sender_reports_keep_streams_in_sync() {
         let off = video.send(&mut rtp_clock, begin..begin + 100, |_| 10);
         assert!(off.iter().all(|off| (79..=80).contains(off)), "{off:?}");
     }
+}
+
+#[test]
+fn stream_that_is_silent_delays_no_other_until_it_goes_on() {
+    let mut rtp_clock = RtpClock::default();
+    let (mut video, mut audio) = (SentStream::new(VIDEO_HZ), SentStream::new(AUDIO_HZ));
+    // The streams begin before their first reports.
+    audio.send(&mut rtp_clock, 0..1_000, |_| 80);
+    video.send(&mut rtp_clock, 0..1_000, |_| 10);
+    let off = send_both(&mut rtp_clock, &mut video, &mut audio, 1..10);
+    assert!((79..=80).contains(&off), "{off}");
+    // Audio that is silent for a moment is waited for.
+    let off = video.send(&mut rtp_clock, 10_000..14_500, |_| 10);
+    assert!(off.iter().all(|off| (79..=80).contains(off)), "{off:?}");
+    // Then video takes its time back, by at most 1 ms per packet.
+    let off = video.send(&mut rtp_clock, 14_500..20_000, |_| 10);
+    let mut steps = off.windows(2).map(|pair| pair[1] - pair[0]);
+    assert!(steps.all(|step| (-1..=0).contains(&step)), "{off:?}");
+    assert_eq!(off.last(), Some(&10), "{off:?}");
+    // They are in sync again, whether the RTP clock of audio went on or stopped for 9 s.
+    let off = send_both(&mut rtp_clock, &mut video, &mut audio, 20..30);
+    assert!((79..=80).contains(&off), "{off}");
+    let off = video.send(&mut rtp_clock, 30_000..40_000, |_| 10);
+    assert_eq!(off.last(), Some(&10), "{off:?}");
+    audio.first_timestamp = audio.first_timestamp.wrapping_sub(9 * AUDIO_HZ);
+    let off = send_both(&mut rtp_clock, &mut video, &mut audio, 40..50);
+    assert!((79..=80).contains(&off), "{off}");
 }
 
 #[test]
