@@ -28,7 +28,8 @@ pub(super) struct PacketTrain {
     /// The distance of each packet from the one before, and the bytes that the
     /// link carried meanwhile.
     gaps: Vec<(Duration, u32)>,
-    /// The bytes of other packets since the last.
+    /// The bytes of other packets since the last: of a long time, where messages are
+    /// rare.
     between: u32,
 }
 
@@ -37,10 +38,10 @@ impl PacketTrain {
     /// second, once for each train that is long enough.
     pub(super) fn observe(&mut self, at: Duration, size: u32, is_data: bool) -> Option<u32> {
         if !is_data || size < MIN_SIZE {
-            self.between += size;
+            self.between = self.between.saturating_add(size);
             return None;
         }
-        let bytes = size + std::mem::take(&mut self.between);
+        let bytes = size.saturating_add(std::mem::take(&mut self.between));
         let gap = self.last.replace(at).map(|last| at.saturating_sub(last));
         match gap {
             Some(gap) if gap <= MAX_GAP => self.gaps.push((gap.max(MIN_GAP), bytes)),
@@ -112,6 +113,19 @@ mod tests {
             assert_eq!(train.observe(at, 150, true), None);
             assert_eq!(train.observe(at, PACKET, false), None);
         }
+    }
+
+    #[test]
+    fn any_number_of_bytes_in_between_is_counted_safely() {
+        let mut train = PacketTrain::default();
+        train.observe(Duration::ZERO, PACKET, true);
+        for _ in 0..2 {
+            let at = Duration::from_millis(10);
+            assert_eq!(train.observe(at, u32::MAX - 1, false), None);
+        }
+        assert_eq!(train.between, u32::MAX);
+        train.observe(Duration::from_millis(20), PACKET, true);
+        assert_eq!(train.gaps, [(Duration::from_millis(20), u32::MAX)]);
     }
 
     #[test]
