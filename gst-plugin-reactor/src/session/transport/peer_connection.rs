@@ -151,7 +151,11 @@ impl PeerConnection {
             offering,
             handles,
         };
-        set_state(&peer.pipeline, gst::State::Playing)?;
+        if let Err(error) = set_state(&peer.pipeline, gst::State::Playing) {
+            // There is no offer that dropping `peer` could wait for.
+            drop(offered);
+            return Err(error);
+        }
         peer.create_offer(offered);
         Ok(peer)
     }
@@ -443,6 +447,17 @@ mod tests {
     const SLOW: Duration = Duration::from_millis(200);
     const LIMIT: Duration = Duration::from_secs(30);
 
+    /// Of a transport whose thread is gone.
+    fn handles() -> TransportHandles {
+        TransportHandles::new(
+            mpsc::channel().0,
+            Instant::now(),
+            ReportSender(Arc::new(|_| {})),
+            TrackTaps::default(),
+            TrackSenders::default(),
+        )
+    }
+
     #[test]
     fn webrtcbin_that_adds_elements_for_the_offer_is_not_stopped_meanwhile() {
         gst::init().unwrap();
@@ -459,18 +474,25 @@ mod tests {
                 let _ = sender.send(states());
             }
         });
-        let (commands, _received) = mpsc::channel();
-        let handles = TransportHandles::new(
-            commands,
-            Instant::now(),
-            ReportSender(Arc::new(|_| {})),
-            TrackTaps::default(),
-            TrackSenders::default(),
-        );
-        let peer = PeerConnection::start(pipeline, webrtcbin, handles, Vec::new()).unwrap();
+        let peer = PeerConnection::start(pipeline, webrtcbin, handles(), Vec::new()).unwrap();
         let before = states.recv_timeout(LIMIT).unwrap();
         drop(peer);
         assert_eq!(before.0, gst::State::Playing);
         assert_eq!(states.recv_timeout(LIMIT), Ok(before));
+    }
+
+    #[test]
+    fn pipeline_that_does_not_start_waits_for_no_offer() {
+        gst::init().unwrap();
+        let pipeline = gst::Pipeline::new();
+        let webrtcbin = make("webrtcbin").unwrap();
+        // It has no file to open.
+        let elements = [webrtcbin.clone(), make("filesrc").unwrap()];
+        pipeline.add_many(&elements).unwrap();
+        let begun = Instant::now();
+        let started = PeerConnection::start(pipeline, webrtcbin, handles(), Vec::new());
+        assert!(started.is_err());
+        let elapsed = begun.elapsed();
+        assert!(elapsed < OFFER_LIMIT, "{elapsed:?}");
     }
 }
