@@ -8,7 +8,7 @@
 //! know (`pattern`, `multipleOf`, `not`...) are left to the runtime, which
 //! checks every command again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 use strsim::levenshtein;
@@ -35,9 +35,9 @@ const INVALID_COMMAND: &str = "invalid_command";
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schema {
     document: Value,
-    /// The schema of each command's arguments. `None` if the document does not
-    /// have one.
-    commands: BTreeMap<String, Option<Value>>,
+    /// Their names. What a command takes is looked up in the document each time: a copy
+    /// for each would take the memory of all, where they refer to one large body.
+    commands: BTreeSet<String>,
 }
 
 impl Schema {
@@ -63,30 +63,24 @@ impl Schema {
             Some(_) => return invalid("has \"paths\" that are not an object"),
             None => return invalid("is not an OpenAPI document: it has no \"paths\""),
         };
-        let validator = Validator::new(document);
-        let commands = paths
-            .iter()
-            .filter_map(|(path, item)| {
-                let name = path.strip_prefix(PATHS).filter(|name| !name.is_empty())?;
-                Some((name.to_owned(), arguments_schema(item, &validator)))
-            })
-            .collect();
+        let names = paths.keys().filter_map(|path| path.strip_prefix(PATHS));
+        let names = names.filter(|name| !name.is_empty());
         Ok(Self {
             document: document.clone(),
-            commands,
+            commands: names.map(str::to_owned).collect(),
         })
     }
 
     /// The names of the commands, in alphabetical order.
     pub fn commands(&self) -> impl Iterator<Item = &str> {
-        self.commands.keys().map(String::as_str)
+        self.commands.iter().map(String::as_str)
     }
 
     /// The parameters of a command, in alphabetical order. `None` if there is
     /// no such command or the document does not list them.
     pub fn parameters(&self, command: &str) -> Option<Vec<Parameter>> {
         let validator = Validator::new(&self.document);
-        let body = validator.resolve(self.commands.get(command)?.as_ref()?)?;
+        let body = self.arguments_schema(command)?;
         let required: Vec<_> = required(body).collect();
         let parameter = |(name, schema): (&String, &Value)| {
             let required = required.contains(&name.as_str());
@@ -104,14 +98,22 @@ impl Schema {
         summary.as_str().map(parameters::shorten)
     }
 
+    /// The schema of a command's arguments, where it is in the document. `None` if
+    /// there is no such command or the document does not have one.
+    fn arguments_schema(&self, command: &str) -> Option<&Value> {
+        let name = self.commands.get(command)?;
+        let item = self.document.get("paths")?.get(format!("{PATHS}{name}"))?;
+        let validator = Validator::new(&self.document);
+        let body = validator.resolve(item.get("post")?.get("requestBody")?)?;
+        validator.resolve(body.pointer("/content/application~1json/schema")?)
+    }
+
     /// Whether a file may be given for a parameter of a command: unless the
     /// document says it is anything else.
     pub fn takes_file(&self, command: &str, parameter: &str) -> bool {
         let validator = Validator::new(&self.document);
-        let body = self.commands.get(command).and_then(Option::as_ref);
-        let properties = body
-            .and_then(|body| validator.resolve(body))
-            .and_then(|body| body.get("properties"));
+        let body = self.arguments_schema(command);
+        let properties = body.and_then(|body| body.get("properties"));
         let schema = properties.and_then(|properties| properties.get(parameter));
         schema.is_none_or(|schema| validator.takes_file(schema))
     }
@@ -128,11 +130,11 @@ impl Schema {
         data: &Map<String, Value>,
         files: &BTreeMap<String, F>,
     ) -> Result<(), Error> {
-        let Some(body) = self.commands.get(name) else {
+        if !self.commands.contains(name) {
             return Err(invalid_command(self.describe_unknown(name)));
-        };
+        }
         let validator = Validator::new(&self.document);
-        let Some(body) = body.as_ref().and_then(|body| validator.resolve(body)) else {
+        let Some(body) = self.arguments_schema(name) else {
             return Ok(());
         };
         check_arguments(&validator, body, data, files).map_err(|e| {
@@ -176,11 +178,6 @@ impl Schema {
         });
         format!("; its parameters are {}", join_names(names.collect()))
     }
-}
-
-fn arguments_schema(path_item: &Value, validator: &Validator<'_>) -> Option<Value> {
-    let body = validator.resolve(path_item.get("post")?.get("requestBody")?)?;
-    body.pointer("/content/application~1json/schema").cloned()
 }
 
 fn check_arguments<F>(

@@ -509,3 +509,32 @@ fn arbitrary_json_as_schema_never_panics() {
         }
     }
 }
+
+/// 5000 copies of it would be 500 MB.
+#[test]
+fn commands_share_the_body_that_they_refer_to() {
+    let arguments = json!({
+        "type": "object",
+        "description": "x".repeat(100_000),
+        "properties": {"n": {"type": "integer"}},
+    });
+    let path = json!({"post": {"requestBody": {"$ref": "#/components/requestBodies/Large"}}});
+    let paths: Map<_, _> = (0..5000)
+        .map(|n| (format!("/events/command_{n}"), path.clone()))
+        .collect();
+    let schema = Schema::parse(&json!({
+        "paths": paths,
+        "components": {"requestBodies": {"Large": {
+            "content": {"application/json": {"schema": arguments}},
+        }}},
+    }))
+    .unwrap();
+    let names = schema.commands();
+    let bodies: Vec<_> = names
+        .map(|name| schema.arguments_schema(name).unwrap())
+        .collect();
+    assert_eq!(bodies.len(), 5000);
+    assert!(bodies.iter().all(|body| std::ptr::eq(*body, bodies[0])));
+    check(&schema, "command_77", json!({"n": 1})).unwrap();
+    check(&schema, "command_78", json!({"n": "x"})).unwrap_err();
+}
