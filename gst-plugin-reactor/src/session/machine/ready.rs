@@ -61,7 +61,7 @@ impl Machine {
     }
 
     pub(super) fn tick_ready(&mut self) {
-        if self.requests.fall_back_to_v0(self.now) {
+        if self.requests.fall_back_to_v0(self.now, &mut self.actions) {
             let text = "the server does not answer wire v1, speaking v0 to it";
             let warning = Error::gpu(Code::VersionMismatch, text);
             self.emit(MachineEvent::Warning(warning));

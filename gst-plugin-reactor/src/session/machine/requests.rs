@@ -18,7 +18,8 @@ use crate::platform::{
 };
 
 /// How long to wait for the reply of a server that speaks v1: it takes
-/// milliseconds.
+/// milliseconds, and longer for a large schema on a narrow link. Runtimes since 3.7
+/// are not waited for: their answer tells.
 const V1_PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How the version of a runtime begins that speaks JSON (v0) only: 2.x was the
 /// last.
@@ -38,7 +39,8 @@ pub const CLIP_FAILED: &str = "clip_failed";
 pub(super) struct Requests {
     choice: WireChoice,
     pub(super) version: WireVersion,
-    /// The server has sent v1, or only one version is possible.
+    /// The server has sent v1, or its answer tells that it reads v1, or only one version
+    /// is possible.
     pub(super) version_known: bool,
     probe_deadline: Duration,
     framing: Framing,
@@ -117,17 +119,23 @@ impl Requests {
         }
     }
 
-    /// Sets the chunk size of large messages from the answer.
+    /// Sets the chunk size of large messages from the answer. Only runtimes since 3.7
+    /// have one, and those since 3.0 read v1. (The version in the session's description
+    /// does not decide for v1: what it means in the cloud is not documented.)
     pub(super) fn set_chunking(&mut self, chunking: Option<usize>) {
+        if self.choice == WireChoice::Auto && chunking.is_some() {
+            self.version = WireVersion::V1;
+            self.version_known = true;
+        }
         self.framing = chunking.map_or_else(Framing::plain, Framing::chunked);
         self.control = Reassembler::new(self.framing);
         self.data = Reassembler::new(self.framing);
     }
 
-    /// Starts to wait for a sign of v1. The watchdog calls the connection lost
-    /// after `stall_limit`.
+    /// Starts to wait for a sign of v1, unless an earlier connection has fallen back to
+    /// v0. The watchdog calls the connection lost after `stall_limit`.
     pub(super) fn start_probe(&mut self, now: Duration, stall_limit: Duration) {
-        if !self.version_known {
+        if !self.version_known && self.version == WireVersion::V1 {
             self.probe_deadline = now + V1_PROBE_TIMEOUT.min(stall_limit / 2);
         }
     }
@@ -143,15 +151,15 @@ impl Requests {
     }
 
     /// Falls back to v0 if v1 was not answered in time; returns whether it did.
-    pub(super) fn fall_back_to_v0(&mut self, now: Duration) -> bool {
+    pub(super) fn fall_back_to_v0(&mut self, now: Duration, out: &mut Vec<Action>) -> bool {
         if now < self.probe_deadline {
             return false;
         }
-        self.probe_deadline = NEVER;
         self.version = WireVersion::V0;
         // Requests in v1 were never understood. Only our own probe was sent: the
         // users' requests wait in the queue until the version is known.
-        self.pending.drain();
+        let why = Error::gpu(Code::Disconnected, "the server does not answer wire v1");
+        self.fail_sent(&why, out);
         true
     }
 
@@ -332,8 +340,8 @@ impl Requests {
         }
     }
 
-    /// Fails the requests that were sent on a connection that is lost. The queued
-    /// ones are sent on the next.
+    /// Fails the requests that were sent on a connection that is lost, or in an encoding
+    /// that the server does not read. The queued ones are sent later.
     pub(super) fn fail_sent(&mut self, why: &Error, out: &mut Vec<Action>) {
         for token in self
             .pending

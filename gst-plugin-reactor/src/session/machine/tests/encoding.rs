@@ -27,9 +27,78 @@ fn v0_resume(harness: &Harness) -> Action {
     harness.v0(&ClientMessage::ResumeTrack("main_video".into()), "")
 }
 
+/// Ready, with a server that may speak v0 only.
+fn probing(policy: Policy) -> Harness {
+    Harness::new(policy).without_chunking().until_ready()
+}
+
+/// The first reply of a server on a narrow link may take seconds: nothing waits for it.
+#[test]
+fn chunking_in_the_answer_decides_for_v1() {
+    let mut harness = Harness::new(policy()).until_connecting();
+    harness.handle(request(1, command("go")));
+    let out = harness.connect();
+    let expected = [
+        harness.v1(&ClientMessage::Ping, ""),
+        harness.v1(&ClientMessage::RequestSchema, "ctrl_1"),
+        harness.v1(&command("go"), "data_1"),
+    ];
+    assert_eq!(out[..3], expected);
+    assert!(harness.machine.speaks_v1());
+    // It does not fall back.
+    assert_eq!(harness.run_labels(2400), "500 send");
+    let go = harness.v1(&command("go"), "data_2");
+    assert_eq!(harness.handle(request(2, command("go"))), [go]);
+}
+
+#[test]
+fn chunking_in_the_next_answer_returns_to_v1() {
+    let mut harness = probing(Policy {
+        reconnect: true,
+        ..policy()
+    });
+    harness.run(2000);
+    assert!(!harness.machine.speaks_v1());
+    let out = harness.connect_again(ANSWER);
+    assert_eq!(out[0], harness.v1(&ClientMessage::Ping, ""));
+    assert!(harness.machine.speaks_v1());
+}
+
+impl Harness {
+    /// The connection is lost and made anew, with this answer.
+    fn connect_again(&mut self, answer: &str) -> Vec<Action> {
+        self.handle(Input::TransportFailed(broken()));
+        let running = descriptor("orphaned", "3.10.0");
+        self.handle(Input::SessionDescribed(Ok(running)));
+        self.handle(Input::IceServersFetched(Ok(ice_servers())));
+        self.handle(Input::OfferCreated(Ok(local_offer())));
+        self.poll_answer(answer);
+        self.connect()
+    }
+}
+
+#[test]
+fn next_connection_stays_with_v0_after_a_fallback() {
+    let mut harness = probing(Policy {
+        reconnect: true,
+        ..policy()
+    });
+    harness.run(2000);
+    let out = harness.connect_again(&ANSWER.replace(CHUNKING, ""));
+    assert_eq!(out[0], harness.v0(&ClientMessage::Ping, ""));
+    let recording = request(7, ClientMessage::RequestRecording);
+    assert_eq!(harness.handle_labels(recording), "send");
+    // There is no second probe, which would end with the request unanswered.
+    assert_eq!(harness.run_labels(2400), "500 send");
+    let ready = server::v0_runtime("clipReady", json!({"playlist_url": "/x"}));
+    let out = harness.receive_data(ready);
+    assert_eq!(labels(&out), "reply runtime");
+    assert_eq!(replies(&out)[0].0, 7);
+}
+
 #[test]
 fn first_v1_frame_decides_for_v1() {
-    let mut harness = Harness::ready(policy());
+    let mut harness = probing(policy());
     // The encoding is not known yet.
     assert_eq!(harness.handle(request(1, command("go"))), []);
     assert_eq!(harness.run_labels(100), "");
@@ -45,7 +114,7 @@ fn first_v1_frame_decides_for_v1() {
 
 #[test]
 fn unanswered_v1_probe_falls_back_to_v0() {
-    let mut harness = Harness::ready(policy());
+    let mut harness = probing(policy());
     harness.handle(request(1, command("go")));
     harness.handle(request(2, ClientMessage::RequestRecording));
     assert_eq!(harness.run_labels(1999), "500 send");
@@ -85,7 +154,7 @@ fn unanswered_v1_probe_falls_back_to_v0() {
 
 #[test]
 fn late_v1_frame_returns_to_v1() {
-    let mut harness = Harness::ready(policy());
+    let mut harness = probing(policy());
     harness.run(2000);
     let out = harness.receive_data(server::model("", "pong", 1.0));
     assert_eq!(labels(&out), "message");
@@ -97,7 +166,7 @@ fn late_v1_frame_returns_to_v1() {
 
 #[test]
 fn v0_frame_does_not_end_the_v1_probe() {
-    let mut harness = Harness::ready(policy());
+    let mut harness = probing(policy());
     harness.handle(request(1, command("go")));
     harness.run(50);
     // The server sent it before it knew the encoding.
@@ -115,7 +184,7 @@ fn v0_frame_does_not_end_the_v1_probe() {
 
 #[test]
 fn invalid_frame_does_not_end_the_v1_probe() {
-    let mut harness = Harness::ready(policy());
+    let mut harness = probing(policy());
     harness.receive_control(server::garbage());
     assert_eq!(harness.handle(request(1, command("go"))), []);
     assert_eq!(
@@ -126,7 +195,8 @@ fn invalid_frame_does_not_end_the_v1_probe() {
 
 #[test]
 fn server_2_x_is_sent_v0_at_once() {
-    let mut harness = Harness::new(policy()).version("2.10.1").until_connecting();
+    let harness = Harness::new(policy()).version("2.10.1");
+    let mut harness = harness.without_chunking().until_connecting();
     harness.handle(Input::PeerVerified(Ok(())));
     harness.handle(Input::ChannelOpened(Channel::Data));
     let out = harness.handle(Input::ChannelOpened(Channel::Control));
@@ -136,7 +206,8 @@ fn server_2_x_is_sent_v0_at_once() {
     let out = harness.run(2400);
     assert_eq!(out, [(500, v0_resume(&harness))]);
     // Only a version 2 speaks nothing else.
-    let mut harness = Harness::new(policy()).version("20.1").until_connecting();
+    let harness = Harness::new(policy()).version("20.1");
+    let mut harness = harness.without_chunking().until_connecting();
     let ping = harness.v1(&ClientMessage::Ping, "");
     assert_eq!(harness.connect()[0], ping);
 }

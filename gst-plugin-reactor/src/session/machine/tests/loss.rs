@@ -217,7 +217,7 @@ fn requests_while_lost_fail() {
 
 #[test]
 fn session_lost_during_the_v1_probe_has_no_probe_deadline() {
-    let mut harness = Harness::ready(policy());
+    let mut harness = Harness::new(policy()).without_chunking().until_ready();
     harness.run(1900);
     harness.handle(Input::TransportFailed(broken()));
     // The deadline of the v1 probe was within this second.

@@ -253,7 +253,8 @@ fn harness_in_ready(state: ReadyState, policy: Policy) -> Harness {
     let mut harness = if resumed {
         Harness::resumed(policy)
     } else {
-        Harness::ready(policy)
+        // The encoding is not known yet.
+        Harness::new(policy).without_chunking().until_ready()
     };
     harness.run(wait);
     harness
