@@ -196,7 +196,7 @@ impl Driver {
             self.wait_for_transports(&mut receiver).await;
         }
         self.shared.set_closed();
-        if self.opening_session && !self.policy.recoverable {
+        if self.opening_session && !self.machine.is_recoverable() {
             self.end_late_session(receiver).await;
         }
     }

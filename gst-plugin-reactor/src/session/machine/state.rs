@@ -317,6 +317,11 @@ impl Machine {
         ours && !self.policy.recoverable
     }
 
+    /// Whether a session of ours is left alive on the server when it is stopped here.
+    pub fn is_recoverable(&self) -> bool {
+        self.policy.recoverable
+    }
+
     /// Whether there is no connection, and the session is kept for the user.
     pub fn is_suspended(&self) -> bool {
         matches!(self.phase, Phase::Suspended(_))

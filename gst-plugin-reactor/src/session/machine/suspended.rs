@@ -25,12 +25,18 @@ impl Machine {
     /// Takes the connection down for the user and keeps the session, or ends it.
     pub(super) fn disconnect(&mut self, token: u64, recoverable: bool) {
         match &self.phase {
-            Phase::Closing(_) if !recoverable => self.disconnecting.push(token),
+            Phase::Closing(_) if !recoverable => {
+                // The session may still be opened: it ends, too.
+                self.policy.recoverable = false;
+                self.disconnecting.push(token);
+            }
             Phase::Idle | Phase::Closing(_) | Phase::Closed if recoverable => {
                 self.reply(token, Err(over_error("disconnect")));
             }
             Phase::Idle | Phase::Closed => self.reply(token, Ok(())),
             _ if !recoverable => {
+                // The property is for a session whose element stops.
+                self.policy.recoverable = false;
                 self.disconnecting.push(token);
                 self.emit(MachineEvent::Ended {
                     reason: Some(DISCONNECTED_BY_USER.to_owned()),

@@ -57,6 +57,33 @@ fn session_opened_after_stop_is_ended() {
     }
 }
 
+/// The property is for an element that stops; the application says here what it wants.
+#[test]
+fn disconnect_ends_recoverable_session() {
+    let disconnect = || Input::Disconnect {
+        token: 9,
+        recoverable: false,
+    };
+    for (ownership, out) in [
+        (Ownership::Created, "ended end close disconnected"),
+        (Ownership::Joined, "ended close disconnected"),
+    ] {
+        let harness = Harness::new(policy_with_recoverable(true)).ownership(ownership);
+        let mut harness = harness.until_resumed();
+        assert_eq!(harness.handle_labels(disconnect()), out);
+    }
+    // Also one that the server opens later, and one whose element was stopped before.
+    for stopped in [false, true] {
+        let mut harness = Harness::opening(policy_with_recoverable(true));
+        if stopped {
+            harness.handle(Input::Stop);
+        }
+        harness.handle(disconnect());
+        assert!(!harness.machine.is_recoverable());
+        assert_eq!(harness.open_session(), [Action::EndSession]);
+    }
+}
+
 #[test]
 fn session_refused_after_stop_closes() {
     let mut harness = Harness::opening(policy());
