@@ -345,6 +345,8 @@ impl Machine {
         self.connection_id = self.policy.connection_id;
         self.schema_reported = false;
         self.attempts = 0;
+        // The other one costs nothing before it has its GPU.
+        self.costs_since = None;
         self.timings = Timings {
             start: self.now,
             reconnects: self.timings.reconnects,

@@ -54,6 +54,25 @@ fn session_ends_in_time_while_suspended_or_joined() {
 }
 
 #[test]
+fn session_that_replaces_another_has_the_whole_time() {
+    let mut harness = Harness::resumed(Policy {
+        reconnect: true,
+        restart: true,
+        ..limited(40)
+    });
+    harness.handle(Input::TransportFailed(broken()));
+    // It cannot be resumed.
+    let out = harness.run_labels(30_000);
+    assert!(out.ends_with("begin"), "{out}");
+    assert_eq!(harness.machine.expiration(), None);
+    // The other one waits for a GPU.
+    assert_eq!(harness.run_labels(20_000), "");
+    harness.open_session();
+    let end = harness.now + Duration::from_secs(40);
+    assert_eq!(harness.machine.expiration(), Some(end));
+}
+
+#[test]
 fn least_limit_of_the_elements_counts() {
     for (first, joined, least) in [(None, 3, 3), (Some(5), 3, 3), (Some(3), 5, 3)] {
         let mut harness = Harness::ready(Policy {
