@@ -10,6 +10,7 @@ use reactor_tests::{
     TIMEOUT,
     camera_view::{CameraView, Colour},
     frames::{FrameReader, assert_nearly_contiguous},
+    http,
     pipeline::{TestPipeline, status, wait_for_status, wait_until},
     proxy::{Proxy, RuntimeRoute},
     server::Server,
@@ -127,7 +128,7 @@ fn settings_of_second_element_count_or_are_warned_of() {
 
 /// Two pipelines in one session; the proxy counts their requests.
 struct Pair {
-    _server: Server,
+    server: Server,
     proxy: Proxy,
     camera: TestPipeline,
     screen: TestPipeline,
@@ -144,7 +145,7 @@ impl Pair {
         Self {
             view: show_camera(&screen),
             ticks: TickMessages::watch(&camera.by_name("s")),
-            _server: server,
+            server,
             proxy,
             camera,
             screen,
@@ -352,6 +353,38 @@ fn second_feeder_of_track_is_refused() {
 }
 
 // The end of a session.
+
+/// The other one stays in the session that is over, and leaves it when there is a new one.
+#[test]
+fn element_that_restarts_alone_after_the_end_begins_new_session() {
+    let pair = Pair::new("session=again");
+    let (source, sink) = (pair.screen.by_name("r"), pair.camera.by_name("s"));
+    pair.camera.play();
+    wait_for_status(&sink, "ready", TIMEOUT);
+    pair.screen.play();
+    pair.view.wait_for(Colour::Red, TIMEOUT);
+    let stop = format!("{}/stop_session", pair.server.url());
+    let stopped = http::post(&stop, "").unwrap();
+    assert_eq!(stopped.status, 200, "{}", stopped.body);
+    pair.screen.wait_eos(TIMEOUT);
+    pair.server.wait_for_state("ready", TIMEOUT);
+    wait_for_status(&sink, "disconnected", TIMEOUT);
+
+    pair.screen.stop();
+    pair.view.clear();
+    pair.screen.play();
+    wait_more(&pair.view, 30);
+    assert_eq!(status(&source), "ready");
+    assert_eq!(status(&sink), "disconnected");
+    assert_eq!(pair.proxy.count(RuntimeRoute::StartSession), 2);
+
+    pair.camera.stop();
+    wait_more(&pair.view, 10);
+    pair.camera.play();
+    pair.view.wait_for(Colour::Red, TIMEOUT);
+    assert_eq!(pair.proxy.count(RuntimeRoute::StartSession), 2);
+    pair.end();
+}
 
 #[test]
 fn adopted_session_is_not_stopped() {

@@ -149,18 +149,21 @@ impl Driver {
         })
     }
 
-    /// Spawns the driver's task, which begins once the `previous` session on the
-    /// server is closed.
+    /// Spawns the driver's task, which begins once the `previous` sessions on the
+    /// server are closed.
     pub(super) fn start(
         self,
         receiver: mpsc::UnboundedReceiver<DriverMessage>,
-        previous: Option<Arc<SharedState>>,
+        previous: Vec<Arc<SharedState>>,
     ) -> Result<(), Error> {
         let limit = self.policy.close_limit;
         runtime()?.spawn(async move {
-            if let Some(previous) = previous {
-                let _ = tokio::time::timeout(limit, previous.closed()).await;
-            }
+            let closed = async {
+                for session in &previous {
+                    session.closed().await;
+                }
+            };
+            let _ = tokio::time::timeout(limit, closed).await;
             self.run(receiver).await;
         });
         Ok(())
@@ -209,10 +212,15 @@ impl Driver {
             while self.open_transports > 0
                 && let Some(message) = receiver.recv().await
             {
-                if let DriverMessage::Transport(_, report) = message
-                    && matches!(report, TransportReport::Input(Input::TransportClosed))
-                {
-                    self.open_transports -= 1;
+                match message {
+                    DriverMessage::Transport(_, TransportReport::Input(Input::TransportClosed)) => {
+                        self.open_transports -= 1;
+                    }
+                    // It joined in the moment of the end, and hears of that.
+                    DriverMessage::Join(id, participant, events) => {
+                        self.participants.join(id, participant, events);
+                    }
+                    _ => {}
                 }
             }
         };
@@ -382,6 +390,10 @@ impl Driver {
     fn step_machine(&mut self, input: Input) {
         let before = self.machine.connections();
         let actions = self.machine.handle(self.epoch.elapsed(), input);
+        if self.machine.is_ending() {
+            // Before an element hears of the end: it may start again at once.
+            self.shared.set_ending();
+        }
         if self.machine.connections() != before {
             self.signaling_tasks.abort_all();
         }

@@ -199,7 +199,10 @@ impl Participants {
             MachineEvent::SessionId(_)
             | MachineEvent::Described(_)
             | MachineEvent::SessionExpiration(_)
-            | MachineEvent::Tracks(_) => self.replay(event),
+            | MachineEvent::Tracks(_)
+            // For one that joins in the moment of the end.
+            | MachineEvent::Ended { .. }
+            | MachineEvent::Failed(_) => self.replay(event),
             _ => {}
         }
         let senders = self.by_id.values().map(|state| &state.events);
@@ -534,4 +537,40 @@ impl Participants {
 
 fn codecs_of_kind(kind: Kind, usable: fn(&Codec) -> bool) -> Vec<&'static Codec> {
     Codec::of_kind(kind).filter(|codec| usable(codec)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn element_that_joins_in_the_moment_of_the_end_hears_of_it() {
+        let ended = MachineEvent::Ended {
+            reason: Some("bye".to_owned()),
+            requested: false,
+        };
+        let failed = MachineEvent::Failed(Error::gpu(Code::Disconnected, "lost"));
+        for end in [ended, failed] {
+            let mut participants = Participants::default();
+            participants.broadcast(&end);
+            let participant = Participant {
+                element: "late".to_owned(),
+                role: ParticipantRole::Sink,
+                report_stats: false,
+            };
+            let (sender, heard) = mpsc::channel();
+            let events: EventSender = Box::new(move |event| {
+                // Nobody receives any more when the test is over.
+                let _ = sender.send(event);
+            });
+            participants.join(1, participant, events);
+            let is_end = |event| match event {
+                SessionEvent::Machine(event) => *event == end,
+                _ => false,
+            };
+            assert!(heard.try_iter().any(is_end), "{end:?}");
+        }
+    }
 }

@@ -73,7 +73,12 @@ pub(super) fn join(
     let found = key
         .and_then(|key| sessions.get(key))
         .and_then(Weak::upgrade);
-    if let Some(shared_session) = found
+    // Elements may stay in a session that is over for as long as they like.
+    let (running, ended) = match found {
+        Some(found) if found.shared.is_ending() => (None, Some(found)),
+        found => (found, None),
+    };
+    if let Some(shared_session) = running
         && let Some(id) = shared_session.admit(settings, &participant)?
     {
         let role = participant.role;
@@ -85,7 +90,7 @@ pub(super) fn join(
             without_effect,
         });
     }
-    let shared_session = SharedSession::start(key, settings)?;
+    let shared_session = SharedSession::start(key, settings, ended.as_deref())?;
     if let Some(key) = key {
         sessions.insert(key.to_owned(), Arc::downgrade(&shared_session));
     }
@@ -99,7 +104,7 @@ pub(super) fn join(
     })
 }
 
-/// Joins the session with this key, if there is one.
+/// Joins the session with this key, if there is one that is not over.
 pub(super) fn find(
     key: &str,
     participant: Participant,
@@ -107,6 +112,9 @@ pub(super) fn find(
 ) -> Option<(Arc<SharedSession>, u64)> {
     let sessions = lock(&SESSIONS);
     let shared_session = sessions.get(key)?.upgrade()?;
+    if shared_session.shared.is_ending() {
+        return None;
+    }
     let id = {
         let mut members = lock(&shared_session.members);
         if members.participants.is_empty() {
@@ -127,15 +135,23 @@ impl Members {
 }
 
 impl SharedSession {
-    fn start(key: Option<&str>, settings: &Settings) -> Result<Arc<Self>, Error> {
+    /// Starts a session in the place of one with this key that is over, if there is one.
+    fn start(
+        key: Option<&str>,
+        settings: &Settings,
+        ended: Option<&Self>,
+    ) -> Result<Arc<Self>, Error> {
         headroom::require()?;
         let (messages, receiver) = mpsc::unbounded_channel();
         let shared = Arc::new(SharedState::default());
         let driver = Driver::new(settings, messages.clone(), shared.clone())?;
-        let previous = lock(&CLOSING)
+        let left = lock(&CLOSING)
             .remove(settings.server())
             .and_then(|closing| closing.upgrade());
-        driver.start(receiver, previous)?;
+        let ended = ended
+            .filter(|ended| ended.settings.local)
+            .map(|ended| ended.shared.clone());
+        driver.start(receiver, left.into_iter().chain(ended).collect())?;
         Ok(Arc::new(Self {
             messages,
             shared,
@@ -204,17 +220,26 @@ impl SharedSession {
         if members.participants.len() == before {
             return;
         }
-        if members.participants.is_empty() {
+        if members.participants.is_empty() && !self.is_replaced(&sessions) {
             // An element that joins now starts a new session.
             if let Some(key) = &self.key {
                 sessions.remove(key);
             }
-            if self.settings.local {
+            // One whose driver has ended is closed: there may be a later one that is not.
+            if self.settings.local && !self.messages.is_closed() {
                 let server = self.settings.server().to_owned();
                 lock(&CLOSING).insert(server, Arc::downgrade(&self.shared));
             }
         }
         self.send(DriverMessage::Leave(id));
+    }
+
+    /// Whether another session has this one's key, since this one is over.
+    fn is_replaced(&self, sessions: &HashMap<String, Weak<Self>>) -> bool {
+        self.key.as_ref().is_some_and(|key| {
+            let current = sessions.get(key);
+            current.is_none_or(|current| !std::ptr::eq(current.as_ptr(), self))
+        })
     }
 
     pub(super) fn settings(&self) -> &Settings {

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
 
 //! The driver's state that elements may read: the open track senders, the
-//! timings, the statistics, and whether the session is closed. The driver's task writes, any
-//! thread reads; no lock is held while anything else is done.
+//! timings, the statistics, and whether the session is ending or closed. The driver's task
+//! writes, any thread reads; no lock is held while anything else is done.
 
 use std::{
-    sync::{Arc, Condvar, Mutex},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,6 +26,8 @@ pub(super) struct SharedState {
     /// Whether the server has transport-wide feedback for all received tracks;
     /// `None` before the answer, and if none is received.
     pub(super) has_receive_feedback: Mutex<Option<bool>>,
+    /// Nothing more comes of the session. Not behind a lock: it is asked with locks held.
+    ending: AtomicBool,
     closed: Mutex<bool>,
     /// Wakes the threads that wait for the end.
     closed_condvar: Condvar,
@@ -31,6 +36,15 @@ pub(super) struct SharedState {
 }
 
 impl SharedState {
+    pub(super) fn set_ending(&self) {
+        self.ending.store(true, Ordering::Release);
+    }
+
+    /// Whether the session is over: an element that joins needs another one.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
+    }
+
     pub(super) fn set_closed(&self) {
         *lock(&self.closed) = true;
         self.closed_condvar.notify_all();

@@ -327,6 +327,11 @@ impl Machine {
         matches!(self.phase, Phase::Suspended(_))
     }
 
+    /// Whether the session is over, or is being ended.
+    pub fn is_ending(&self) -> bool {
+        matches!(self.phase, Phase::Closing(_) | Phase::Closed)
+    }
+
     pub fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed)
     }
