@@ -234,3 +234,36 @@ fn unknown_tracks_are_errors_that_list_tracks() {
         running.stop();
     }
 }
+
+/// As the property's flags say: it need not be set in NULL.
+#[test]
+fn track_in_may_be_set_in_ready() {
+    let server = Server::playground();
+    let running = TestPipeline::parse(&format!(
+        "videotestsrc is-live=true ! video/x-raw,width=320,height=180,framerate=15/1 ! \
+         reactorfilter name=f local=true api-url={} ! fakesink",
+        server.url()
+    ));
+    let filter = running.by_name("f");
+    let restart = |track: Option<&str>| {
+        running.pipeline.set_state(gst::State::Ready).unwrap();
+        filter.set_property("track-in", track);
+        running.play();
+    };
+    // Of NULL, and then of a session that is over.
+    for (wrong, right, pad) in [
+        ("nope", Some("camera"), "video_camera"),
+        ("neither", None, "video_0"),
+    ] {
+        restart(Some(wrong));
+        let error = running.wait_error(TIMEOUT);
+        assert_eq!(error.code(), "NOT_FOUND", "{error:?}");
+        assert!(error.error.message().contains(wrong), "{error:?}");
+        restart(right);
+        wait_until("pictures", TIMEOUT, || {
+            let sent = running.pad_stats("sink", pad).get::<u64>("sent");
+            sent.unwrap() > 15
+        });
+    }
+    running.stop();
+}

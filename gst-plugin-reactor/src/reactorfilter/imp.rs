@@ -111,22 +111,23 @@ impl ReactorFilter {
         }
     }
 
-    /// Requests the sink's pad, named after `track-in` if that is set.
+    /// Requests the sink's pad, named after `track-in`, else as reactorsink would name it;
+    /// anew if the property was set since.
     fn request_sink_pad(&self) -> Result<(), glib::BoolError> {
-        if self.sinkpad.target().is_some() {
-            return Ok(());
+        let track = lock(&self.settings).track_in.clone();
+        let name = format!("video_{}", track.as_deref().unwrap_or("0"));
+        match self.sinkpad.target() {
+            Some(pad) if pad.name() == name => return Ok(()),
+            Some(_) => self.release_sink_pad(),
+            None => {}
         }
-        let name = lock(&self.settings)
-            .track_in
-            .as_ref()
-            .map(|track| format!("video_{track}"));
         let template = self
             .sink
             .pad_template("video_%s")
             .ok_or_else(|| glib::bool_error!("reactorsink has no video pads"))?;
         let pad = self
             .sink
-            .request_pad(&template, name.as_deref(), None)
+            .request_pad(&template, Some(&name), None)
             .ok_or_else(|| glib::bool_error!("reactorsink gave no pad"))?;
         self.sinkpad.set_target(Some(&pad))
     }
@@ -201,9 +202,13 @@ impl ReactorFilter {
     }
 
     fn release_pads(&self) {
+        let _ = self.srcpad.set_target(None::<&gst::Pad>);
+        self.release_sink_pad();
+    }
+
+    fn release_sink_pad(&self) {
         let pad = self.sinkpad.target();
         let _ = self.sinkpad.set_target(None::<&gst::Pad>);
-        let _ = self.srcpad.set_target(None::<&gst::Pad>);
         if let Some(pad) = pad {
             self.sink.release_request_pad(&pad);
         }
@@ -404,8 +409,11 @@ impl ElementImpl for ReactorFilter {
         &self,
         transition: gst::StateChange,
     ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
-        if transition == gst::StateChange::NullToReady
-            && let Err(error) = self.request_sink_pad()
+        // In READY as well: `track-in` may be set there.
+        if matches!(
+            transition,
+            gst::StateChange::NullToReady | gst::StateChange::ReadyToPaused
+        ) && let Err(error) = self.request_sink_pad()
         {
             gst::error!(CAT, imp = self, "{error}");
             return Err(gst::StateChangeError);
