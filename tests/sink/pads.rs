@@ -2,6 +2,8 @@
 
 //! Pads and tracks: unknown, too many, late, released and requested again.
 
+use std::sync::mpsc;
+
 use gst::prelude::*;
 use reactor_tests::{
     TIMEOUT,
@@ -91,4 +93,44 @@ fn released_pad_can_be_requested_again() {
         wait_until("pictures", TIMEOUT, || sent(&running, "video_camera") > 15);
         assert_eq!(encoders(&running).len(), 2);
     }
+}
+
+/// By a handler on the event thread, which learns of both only afterwards.
+#[test]
+fn pad_released_and_requested_in_one_go_sends() {
+    let server = Server::playground();
+    let feed = format!("{CAMERA} ! queue name=q ! s.video_camera {MICROPHONE}");
+    let running = parse(&server.url(), &feed, "");
+    let view = CameraView::watch(&running.pad("i", "src"));
+    let (sender, requested) = mpsc::channel();
+    let (sink, src) = (running.by_name("s"), running.pad("q", "src"));
+    sink.connect("message", false, move |values| {
+        if values[1].get::<&str>().expect("a name") == "echoed" {
+            let sink = values[0].get::<gst::Element>().expect("the sink");
+            let block = src.add_probe(gst::PadProbeType::BLOCK_DOWNSTREAM, |_, _| {
+                gst::PadProbeReturn::Ok
+            });
+            let pad = src.peer().expect("linked");
+            src.unlink(&pad).unwrap();
+            sink.release_request_pad(&pad);
+            let pad = sink.request_pad_simple("video_camera").expect("a pad");
+            src.link(&pad).unwrap();
+            src.remove_probe(block.unwrap());
+            sender.send(()).unwrap();
+        }
+        None
+    });
+    running.play();
+    view.wait_for(Colour::Red, TIMEOUT);
+    sink.set_property("commands", r#"[{"echo":{"text":"x"}}]"#);
+    requested.recv_timeout(TIMEOUT).expect("another pad");
+    wait_until("pictures", TIMEOUT, || sent(&running, "video_camera") > 15);
+    // The server shows them, and the property knows of it.
+    view.clear();
+    view.wait_for(Colour::Red, TIMEOUT);
+    let tracks: gst::Structure = sink.property("tracks");
+    let camera: gst::Structure = tracks.get("camera").unwrap();
+    assert!(camera.get::<bool>("published").unwrap());
+    assert_eq!(encoders(&running).len(), 2);
+    running.assert_no_error();
 }

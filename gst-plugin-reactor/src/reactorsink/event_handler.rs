@@ -62,14 +62,7 @@ impl ReactorSink {
                     self.open_command_pads();
                 }
             }
-            SinkEvent::PadReleased(track) => {
-                self.update_plan();
-                if let Some(session) = self.membership.session() {
-                    // Else the model would keep the last picture as its input.
-                    let message = ClientMessage::UnpublishTrack(track.name);
-                    session.request(message, Reply::ignored());
-                }
-            }
+            SinkEvent::PadReleased(track) => self.unpublish_released(track.name),
         }
     }
 
@@ -144,15 +137,38 @@ impl ReactorSink {
     /// Plans again for a pad that was requested or released after the session
     /// announced the tracks.
     fn update_plan(&self) {
-        let tracks = lock(&self.tracks).clone();
-        match tracks.map(|tracks| self.assign_tracks(tracks)) {
-            Some(Ok(plan)) => {
-                if let Some(session) = self.membership.session() {
-                    session.set_media_plan(Ok(plan));
-                }
-            }
-            Some(Err(error)) => self.fail(&error),
-            None => {}
+        if let (Some(plan), Some(session)) = (self.make_plan(), self.membership.session()) {
+            session.set_media_plan(Ok(plan));
+        }
+    }
+
+    /// The plan for the pads that there are now, once the tracks are known. Where there
+    /// is none for them, the element fails.
+    fn make_plan(&self) -> Option<MediaPlan> {
+        let tracks = lock(&self.tracks).clone()?;
+        let plan = self.assign_tracks(tracks);
+        plan.inspect_err(|error| self.fail(error)).ok()
+    }
+
+    /// Unpublishes the track of a pad that was released: else the model would keep the
+    /// last picture as its input. By now another pad may feed it. Then the track leaves
+    /// the plan and comes back, so that it is published anew: of one that stays in the
+    /// plan, the new pad would not hear that it is published.
+    fn unpublish_released(&self, track: String) {
+        let plan = self.make_plan();
+        let Some(session) = self.membership.session() else {
+            return;
+        };
+        let mut is_fed = false;
+        if let Some(mut plan) = plan {
+            let before = plan.publications.len();
+            plan.publications.retain(|of| of.track.name != track);
+            is_fed = plan.publications.len() != before;
+            session.set_media_plan(Ok(plan));
+        }
+        session.request(ClientMessage::UnpublishTrack(track), Reply::ignored());
+        if is_fed {
+            self.update_plan();
         }
     }
 

@@ -253,7 +253,8 @@ impl SinkPad {
     }
 
     /// Opens the pad for a session that takes its track, with a keyframe first.
-    /// `now`, `delay` and the result are those of [`Gate::open`].
+    /// `now`, `delay` and the result are those of [`Gate::open`]. Not before its codec is
+    /// known: the sender may have been opened for the pad that fed the track before.
     pub fn open(
         &self,
         session: &Arc<Session>,
@@ -261,6 +262,9 @@ impl SinkPad {
         delay: Option<i64>,
     ) -> Option<i64> {
         let track = self.track()?;
+        if !lock(&self.state).is_codec_reported {
+            return None;
+        }
         self.forward_samples(session, track.name);
         let delay = self.gate.open(now, delay);
         self.request_keyframe();
