@@ -9,7 +9,7 @@
 use gst::prelude::*;
 
 use super::{
-    encoder::{self, EncoderChoice},
+    encoder::{EncoderChoice, TargetBitrate},
     loss_based_controller::LossBasedController,
     settings::SinkSettings,
 };
@@ -25,6 +25,9 @@ pub struct EncodeChain {
     pub codec: &'static Codec,
     elements: Vec<gst::Element>,
     controller: LossBasedController,
+    /// What the encoder is set to, in bit/s; `None` without one, and for one that
+    /// cannot be set.
+    bitrate: Option<u32>,
 }
 
 impl EncodeChain {
@@ -34,6 +37,7 @@ impl EncodeChain {
             codec,
             elements: Vec::new(),
             controller: LossBasedController::new(settings.bitrate_limits(codec.kind)),
+            bitrate: None,
         }
     }
 
@@ -48,8 +52,10 @@ impl EncodeChain {
     ) -> Result<Self, Error> {
         let choice = EncoderChoice::new(kind, agreed, settings.encoder_name(kind))?;
         let mut chain = Self::passthrough(choice.codec, settings);
-        chain.elements = choice.make_elements(chain.controller.bitrate())?;
+        let bitrate = chain.controller.bitrate();
+        chain.elements = choice.make_elements(bitrate)?;
         if let Some(encoder) = chain.elements.last() {
+            chain.bitrate = TargetBitrate::nearest(encoder, bitrate).map(|target| target.bitrate);
             setup(encoder);
         }
         Ok(chain)
@@ -94,16 +100,16 @@ impl EncodeChain {
         !self.elements.is_empty()
     }
 
-    /// Has `adapt` update the bitrate, and sets the encoder to a new one.
-    /// Returns it, in bit/s. A stream that upstream encodes is not changed.
+    /// Has `adapt` update the bitrate. Returns the encoder and what the caller is to set
+    /// it to, without a lock. A stream that upstream encodes is not changed.
     pub fn adapt(
         &mut self,
         adapt: impl FnOnce(&mut LossBasedController) -> Option<u32>,
-    ) -> Option<u32> {
+    ) -> Option<(gst::Element, TargetBitrate)> {
         let encoder = self.elements.last().filter(|_| self.is_adaptive())?;
-        let bitrate = adapt(&mut self.controller)?;
-        encoder::set_bitrate(encoder, bitrate);
-        Some(bitrate)
+        let target = TargetBitrate::nearest(encoder, adapt(&mut self.controller)?)?;
+        self.bitrate = Some(target.bitrate);
+        Some((encoder.clone(), target))
     }
 
     /// The encoder, if there is one.
@@ -112,17 +118,18 @@ impl EncodeChain {
         Some(CodecImplementation::of(&factory))
     }
 
-    /// Whether the bitrate follows the network: of video that is encoded here.
+    /// Whether the bitrate follows the network: of video that is encoded here, by an
+    /// encoder that can be set.
     fn is_adaptive(&self) -> bool {
-        self.codec.kind == Kind::Video && !self.elements.is_empty()
+        self.codec.kind == Kind::Video && self.bitrate.is_some()
     }
 
     /// Adds the codec and the bitrate to the pad's statistics.
     pub fn add_stats(&self, stats: gst::structure::Builder) -> gst::structure::Builder {
         let source = self.controller.source().as_str();
         stats
-            .field("bitrate", self.controller.bitrate())
-            .field("target-bitrate", f64::from(self.controller.bitrate()))
+            .field_if_some("bitrate", self.bitrate)
+            .field_if_some("target-bitrate", self.bitrate.map(f64::from))
             .field_if_some("bitrate-from", self.is_adaptive().then_some(source))
     }
 }

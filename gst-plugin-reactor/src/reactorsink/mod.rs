@@ -64,6 +64,8 @@ mod imp;
 mod loss_based_controller;
 mod settings;
 mod sink_pad;
+#[cfg(test)]
+mod testing;
 
 use gst::{glib, prelude::*};
 

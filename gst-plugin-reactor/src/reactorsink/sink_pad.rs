@@ -34,6 +34,9 @@ use crate::{
     },
 };
 
+#[cfg(test)]
+mod tests;
+
 /// A request pad; it is bound to a track once the tracks are known.
 pub struct SinkPad {
     pub pad: gst::GhostPad,
@@ -165,8 +168,11 @@ impl SinkPad {
             }
             return Ok(encoded);
         }
-        let mut encodable: Vec<_> = sendable().filter(|codec| codec.can_encode()).collect();
         let encoder_name = settings.encoder_name(self.kind);
+        // The encoder that is named may be the only one for its codec, and has no rank.
+        let can_encode =
+            |codec: &Codec| codec.can_encode() || !codec.encoders(encoder_name).is_empty();
+        let mut encodable: Vec<_> = sendable().filter(|codec| can_encode(codec)).collect();
         let choice = EncoderChoice::new(self.kind, &encodable, encoder_name)?;
         encodable.sort_by_key(|codec| *codec != choice.codec);
         Ok(encodable)
@@ -226,16 +232,17 @@ impl SinkPad {
         Ok(codec.filter(|_| !is_reported))
     }
 
-    /// Puts the encode chain into the bin, unless the pad is closed meanwhile.
+    /// Puts the encode chain into the bin, unless the pad is closed meanwhile. Of one
+    /// that does not start nothing is left: the next start may have another encoder.
     fn adopt(&self, bin: &gst::Bin, chain: EncodeChain) -> Result<(), Error> {
         let inserted = chain.insert(bin, &self.gate.queue, &self.sink);
         let mut state = lock(&self.state);
-        if state.agreed.is_none() {
+        let is_closed = state.agreed.is_none();
+        if is_closed || inserted.is_err() {
             drop(state);
             self.remove_chain(bin, chain);
-            return Ok(());
+            return if is_closed { Ok(()) } else { inserted };
         }
-        inserted?;
         self.counters.set_codec(chain.encoder());
         state.chain = Some(chain);
         Ok(())
@@ -294,10 +301,14 @@ impl SinkPad {
 
     /// Has `adapt` update the bitrate, and sets the encoder to a new one.
     pub fn adapt(&self, adapt: impl FnOnce(&mut LossBasedController) -> Option<u32>) {
-        let mut state = lock(&self.state);
-        let bitrate = state.chain.as_mut().and_then(|chain| chain.adapt(adapt));
-        if let Some(bitrate) = bitrate {
-            gst::debug!(CAT, obj = self.pad, "{bitrate} bit/s");
+        let changed = {
+            let mut state = lock(&self.state);
+            state.chain.as_mut().and_then(|chain| chain.adapt(adapt))
+        };
+        // Without the lock: the application's code runs in here.
+        if let Some((encoder, target)) = changed {
+            gst::debug!(CAT, obj = self.pad, "{} bit/s", target.bitrate);
+            target.set(&encoder);
         }
     }
 

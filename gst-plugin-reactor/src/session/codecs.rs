@@ -3,6 +3,8 @@
 //! The codecs of tracks, with the GStreamer elements for each. A table and look-ups
 //! in GStreamer's registry, for any thread; no element is made here.
 
+use gst::prelude::*;
+
 use crate::platform::track::Kind;
 
 /// One codec as SDP, RTP and GStreamer know it.
@@ -137,7 +139,7 @@ impl Codec {
             // Leaves out the bins for streams with an alpha channel.
             caps.make_mut().set("codec-alpha", false);
         }
-        let mut decoders = self.factories(gst::ElementFactoryType::DECODER);
+        let mut decoders = self.factories(gst::ElementFactoryType::DECODER, gst::Rank::MARGINAL);
         decoders.retain(|factory| factory.can_sink_any_caps(&caps));
         decoders
     }
@@ -151,29 +153,41 @@ impl Codec {
         is_installed(self.payloader)
     }
 
-    /// The encoders for it, best first: hardware, then by rank.
-    pub fn encoders(&self) -> Vec<gst::ElementFactory> {
+    /// The encoders for it, best first: hardware, then by rank. With a name the one of
+    /// that name alone, whatever its rank: those of VA-API have none in GStreamer 1.22.
+    pub fn encoders(&self, name: Option<&str>) -> Vec<gst::ElementFactory> {
         let caps = self.caps();
-        let mut encoders = self.factories(gst::ElementFactoryType::ENCODER);
-        encoders.retain(|factory| factory.can_src_any_caps(&caps));
+        let lowest = match name {
+            Some(_) => gst::Rank::NONE,
+            None => gst::Rank::MARGINAL,
+        };
+        let mut encoders = self.factories(gst::ElementFactoryType::ENCODER, lowest);
+        encoders.retain(|factory| {
+            factory.can_src_any_caps(&caps) && name.is_none_or(|name| factory.name() == name)
+        });
         // Stable: the registry's order by rank stays within each half.
         encoders.sort_by_key(|factory| !factory.has_type(gst::ElementFactoryType::HARDWARE));
         encoders
     }
 
-    /// The factories of a type for this kind of media, best rank first.
-    fn factories(&self, factory_type: gst::ElementFactoryType) -> Vec<gst::ElementFactory> {
+    /// The factories of a type for this kind of media, best rank first, down to the
+    /// `lowest`.
+    fn factories(
+        &self,
+        factory_type: gst::ElementFactoryType,
+        lowest: gst::Rank,
+    ) -> Vec<gst::ElementFactory> {
         let media_type = match self.kind {
             Kind::Audio => gst::ElementFactoryType::MEDIA_AUDIO,
             Kind::Video => gst::ElementFactoryType::MEDIA_VIDEO,
         };
-        gst::ElementFactory::factories_with_type(factory_type | media_type, gst::Rank::MARGINAL)
+        gst::ElementFactory::factories_with_type(factory_type | media_type, lowest)
             .into_iter()
             .collect()
     }
 
     pub fn can_encode(&self) -> bool {
-        self.can_payload() && !self.encoders().is_empty()
+        self.can_payload() && !self.encoders(None).is_empty()
     }
 
     /// The codec in a transceiver's codec preferences.
