@@ -72,6 +72,9 @@ show_file() {
         offset-x="$(((to_width - width) / 2))" offset-y="$(((to_height - height) / 2))")
 }
 [[ -z $picture_file ]] || show_file "$picture_file"
+# textoverlay takes its property for the markup of Pango, and shows nothing of what is none (1.22). Not
+# with ${text//}: since bash 5.2 an & in what it puts in means what was found.
+text=$(sed 's/&/\&amp;/g; s/</\&lt;/g' <<<"$text")
 [[ -n ${bumper[*]} ]] || bumper=(videotestsrc is-live=true pattern=solid-color
     foreground-color=0xff101218 ! textoverlay "$(property text "$text")" font-desc="Sans 40"
     halignment=center valignment=center)

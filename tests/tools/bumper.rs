@@ -102,13 +102,19 @@ pub(crate) fn red_picture(file: &Path) {
     assert!(ffmpeg.arg(file).status().unwrap().success());
 }
 
-/// A bumper with a tone.
-fn start(coordinator: &Coordinator, (mixer, picture): (&str, &str), target: &Path) -> Process {
+/// The script with the model of the cloud.
+fn bumper(coordinator: &Coordinator, mixer: &str) -> Command {
     let mut command: Command = script("bumper.sh");
     plugin_environment::add_fallbackswitch(&mut command);
     command.env("REACTOR_API_KEY", KEY);
     command.args(["--model", "playground", "--api-url", &coordinator.url()]);
     command.args(["--size", "640x360", "--mixer", mixer]);
+    command
+}
+
+/// A bumper with a tone.
+fn start(coordinator: &Coordinator, (mixer, picture): (&str, &str), target: &Path) -> Process {
+    let mut command = bumper(coordinator, mixer);
     command.args(["--bumper", picture]);
     let tone = format!("audiotestsrc is-live=true volume=0.1 freq={BUMPER_TONE}");
     command.args(["--sound", &tone]).arg(target);
@@ -191,6 +197,34 @@ fn bumper_is_shown_until_model_is_there_and_during_outage() {
         record(&coordinator, &relay, mixer, &file);
         assert_shown(&file, is_mixed);
     }
+}
+
+/// Whatever Pango would make of it as markup.
+#[test]
+fn text_of_bumper_is_shown_as_it_is() {
+    let server = Server::playground_640x360();
+    let coordinator = start_coordinator_before(server.url(), CoordinatorSettings::default());
+    coordinator.set_waiting(GpuWait::forever());
+    let scrap = TempDirectory::new("bumper-text");
+    let file = scrap.0.join("text.mp4");
+    let mut command = bumper(&coordinator, "mix");
+    command.args(["--text", "Q&A <here> at 8"]).arg(&file);
+    let mut bumper = Process::start("bumper-text", command);
+    bumper.wait_for_output("Waiting for a GPU", TIMEOUT);
+    record_more(&file, &mut bumper);
+    coordinator.set_waiting(GpuWait::default());
+    bumper.wait_for_output(CONNECTED, TIMEOUT);
+    record_more(&file, &mut bumper);
+    bumper.interrupt_group();
+    bumper.assert_succeeds(TIMEOUT);
+    let (width, height, pictures) = media::pictures(&file);
+    // Its letters are all that is bright in the half second before the model came.
+    let pictures = pictures.chunks_exact(width * height).take(15);
+    let bright = pictures.map(|picture| picture.iter().filter(|luma| **luma > 140).count());
+    let bright: Vec<_> = bright.collect();
+    let letters = 300..width * height / 4;
+    let most = bright.iter().max().expect("a picture");
+    assert!(letters.contains(most), "{bright:?}");
 }
 
 /// The bumper itself has no end.
