@@ -33,10 +33,15 @@ while (($#)); do
 done
 recording=$directory/reactor-demo.mp4 sheet=$directory/reactor-demo.png
 
-port='' gst='' scratch=$(mktemp -d)
+port='' gst='' player='' scratch=$(mktemp -d)
 leave() {
     trap '' INT TERM HUP
     end_bar
+    # It ends as at Ctrl-C, by itself, and kills a pipeline that does not (see `finish`).
+    if [[ -n $player ]]; then
+        kill -TERM "$player" 2>/dev/null || true
+        wait "$player" || true
+    fi
     [[ -z $gst ]] || kill -KILL "$gst" 2>/dev/null || true
     [[ -z $port ]] || "$serve" stop --port "$port" >/dev/null
     rm -rf "$scratch"
@@ -44,6 +49,7 @@ leave() {
 trap leave EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
+trap 'exit 129' HUP
 
 # install_packages PACKAGE...: with a bar, and what apt-get prints only if it fails, unless sudo asks for
 # a password first, or somebody else has to install them.
@@ -87,9 +93,17 @@ opens() { timeout 20 gst-launch-1.0 -q fakesrc num-buffers=0 ! "$1" >/dev/null 2
 
 if display_opens; then
     echo "type a prompt and press Enter; Ctrl-C ends the demo"
-    "$root/pipelines/play.sh" --local --api-url "http://127.0.0.1:$port" --messages none \
-        --commands "{set_prompt:{prompt:'a forest at dawn'}}"
-    exit
+    # In the background, as a signal to this script alone would wait for the end of what is not; of the
+    # same process group, so that it reads the terminal and gets Ctrl-C. env and <&0: a background
+    # command of a script ignores SIGINT and reads nothing by default.
+    status=0
+    env --default-signal=INT,QUIT "$root/pipelines/play.sh" --local \
+        --api-url "http://127.0.0.1:$port" --messages none \
+        --commands "{set_prompt:{prompt:'a forest at dawn'}}" <&0 &
+    player=$!
+    wait "$player" || status=$?
+    player=''
+    exit "$status"
 fi
 
 # --- without a display -------------------------------------------------------------------------
