@@ -22,6 +22,10 @@ use crate::platform::{
     url_policy::{self, Trust},
 };
 
+/// The longest address of a playlist or of a segment, in bytes. A signed one has one or two
+/// thousand; each segment that has none of its own takes that of the playlist.
+pub(super) const MAX_ADDRESS: usize = 8 << 10;
+
 /// The address of a clip's media playlist, and the credentials for it.
 #[derive(Clone)]
 pub struct PlaylistLocation {
@@ -45,6 +49,11 @@ impl fmt::Debug for PlaylistLocation {
     }
 }
 
+/// What is wrong with an address of more than [`MAX_ADDRESS`] bytes.
+pub(super) fn too_long() -> String {
+    format!("is longer than {MAX_ADDRESS} bytes")
+}
+
 impl PlaylistLocation {
     /// The clip that a live session's server announced.
     ///
@@ -53,7 +62,7 @@ impl PlaylistLocation {
     ///
     /// # Errors
     ///
-    /// [`Code::InvalidPlaylist`] if `path` is not an address.
+    /// [`Code::InvalidPlaylist`] if `path` is not an address, or a very long one.
     pub fn of_clip(endpoint: &Endpoint, path: &str) -> Result<Self, Error> {
         let base = endpoint.base();
         let refused = |what: &str| {
@@ -69,6 +78,9 @@ impl PlaylistLocation {
         if path.trim().is_empty() || url_policy::replace_origin(&mut url, base).is_err() {
             return Err(refused("is not an HTTP URL"));
         }
+        if url.as_str().len() > MAX_ADDRESS {
+            return Err(refused(&too_long()));
+        }
         Ok(Self {
             http: endpoint.http().clone(),
             url,
@@ -82,7 +94,7 @@ impl PlaylistLocation {
     ///
     /// # Errors
     ///
-    /// [`Code::InvalidSettings`] if it is not an HTTP URL, or holds a password.
+    /// [`Code::InvalidSettings`] if it is not an HTTP URL, holds a password, or is very long.
     pub fn from_url(
         http: HttpClient,
         url: &str,
@@ -102,6 +114,9 @@ impl PlaylistLocation {
             return Err(refused("must not have a user name or password in its URL"));
         }
         url.set_fragment(None);
+        if url.as_str().len() > MAX_ADDRESS {
+            return Err(refused(&format!("has a URL that {}", too_long())));
+        }
         Ok(Self {
             http,
             token_provider: token_provider

@@ -9,15 +9,22 @@ use std::time::Duration;
 use m3u8_rs::{KeyMethod, MediaSegment};
 use url::Url;
 
-use super::segment::SegmentKind;
+use super::{
+    location::{MAX_ADDRESS, too_long},
+    segment::SegmentKind,
+};
 use crate::platform::{
     http::sanitize,
     url_policy::{self, Trust},
 };
 
 /// The most segments of one clip: nine days of segments of 4 s. It limits the
-/// memory that a playlist takes.
+/// memory that a playlist takes...
 const MAX_SEGMENTS: usize = 200_000;
+
+/// ...and so does this, the sum of their addresses, in bytes: an address of a few bytes is a
+/// long one where that of the playlist is.
+const MAX_ADDRESSES: usize = 64 << 20;
 
 /// One version of a clip's media playlist.
 pub(super) struct MediaPlaylist {
@@ -83,6 +90,7 @@ impl MediaPlaylist {
             trust,
             init_section: None,
             previous_end: None,
+            addresses: 0,
             entries: Vec::with_capacity(durations.len() + 1),
         };
         for (n, (segment, duration)) in playlist.segments.iter().zip(durations).enumerate() {
@@ -214,6 +222,8 @@ struct EntriesBuilder<'a> {
     init_section: Option<PlaylistEntry>,
     /// The file of the segment before, and the end of its byte range.
     previous_end: Option<(Url, u64)>,
+    /// The sum of the entries' addresses, in bytes.
+    addresses: usize,
     entries: Vec<PlaylistEntry>,
 }
 
@@ -234,7 +244,7 @@ impl EntriesBuilder<'_> {
             };
             if self.init_section.as_ref() != Some(&init_section) {
                 self.init_section = Some(init_section.clone());
-                self.entries.push(init_section);
+                self.push(init_section)?;
             }
         }
         if self.init_section.is_none() {
@@ -246,13 +256,23 @@ impl EntriesBuilder<'_> {
         let range = self.byte_range(segment, &url)?;
         let end = range.and_then(ByteRange::end);
         self.previous_end = end.map(|end| (url.clone(), end));
-        self.entries.push(PlaylistEntry {
+        self.push(PlaylistEntry {
             kind: SegmentKind::Media,
             url,
             range,
             duration,
             discontinuity: segment.discontinuity,
-        });
+        })
+    }
+
+    fn push(&mut self, entry: PlaylistEntry) -> Result<(), String> {
+        self.addresses += entry.url.as_str().len();
+        if self.addresses > MAX_ADDRESSES {
+            return Err(format!(
+                "its address and those before it have more than {MAX_ADDRESSES} bytes"
+            ));
+        }
+        self.entries.push(entry);
         Ok(())
     }
 
@@ -266,7 +286,12 @@ impl EntriesBuilder<'_> {
             true => Err("is not encrypted, but that of the playlist is"),
             false => Ok(url),
         });
-        url.map_err(|e| format!("its address {e}"))
+        match url {
+            Ok(url) if url.as_str().len() > MAX_ADDRESS => {
+                Err(format!("its address {}", too_long()))
+            }
+            url => url.map_err(|e| format!("its address {e}")),
+        }
     }
 
     /// RFC 8216, section 4.3.2.2: without an offset it begins at the end of the

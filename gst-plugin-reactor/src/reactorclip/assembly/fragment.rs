@@ -18,7 +18,7 @@ use super::{
 };
 use crate::platform::{
     Error,
-    mp4_boxes::{Mp4Box, all_boxes},
+    mp4_boxes::{Mp4Box, boxes},
     track::Kind,
 };
 
@@ -35,10 +35,24 @@ pub(super) struct Sample {
     pub sync: bool,
 }
 
+/// What a sample takes besides its bytes, once it is a buffer: GstBuffer, GstMemory, what both
+/// are allocated with, and the entries of lists (GStreamer 1.22, 64 bits), rounded up.
+pub(super) const SAMPLE_OVERHEAD: usize = 512;
+
+impl Sample {
+    /// In bytes.
+    pub fn memory(&self) -> usize {
+        self.data.len() + SAMPLE_OVERHEAD
+    }
+}
+
 /// sample_is_non_sync_sample in a sample's flags.
 const NON_SYNC_SAMPLE: u32 = 0x0001_0000;
 /// The samples that one segment may have: of PCM, one for every tick, 20 s.
 const MAX_SAMPLES: usize = 1 << 20;
+/// The boxes that one segment may have. A fragment is a moof and an mdat or two, and for each
+/// picture of its own at most: 4 min of 60 frames per second.
+const MAX_BOXES: usize = 1 << 16;
 
 /// The samples of each track, in the order of the initialization section.
 pub(super) fn read_samples(
@@ -49,7 +63,11 @@ pub(super) fn read_samples(
 }
 
 fn parse(init_section: &InitSection, segment: &Bytes) -> Result<Vec<Vec<Sample>>, String> {
-    let found = all_boxes(segment)?;
+    let found = boxes(segment).take(MAX_BOXES + 1);
+    let found: Vec<_> = found.collect::<Result<_, _>>()?;
+    if found.len() > MAX_BOXES {
+        return Err(format!("it has more than {MAX_BOXES} boxes"));
+    }
     if let Some(odd) = found.iter().find(|found| !is_known(found)) {
         return Err(format!("it has a {} box", odd.kind));
     }
@@ -85,7 +103,7 @@ fn is_known(found: &Mp4Box<'_>) -> bool {
 struct FragmentReader<'a> {
     init_section: &'a InitSection,
     segment: &'a Bytes,
-    /// The bodies of the mdat boxes, as offsets in the segment.
+    /// The bodies of the mdat boxes, as offsets in the segment, in ascending order.
     media: Vec<Range<usize>>,
     samples: Vec<Vec<Sample>>,
     /// All of them, by what the headers say.
@@ -153,6 +171,13 @@ impl FragmentReader<'_> {
         Ok(at)
     }
 
+    /// Whether these bytes are in one mdat box, of which there may be one for each sample.
+    fn is_media(&self, bytes: Range<usize>) -> bool {
+        let begun = self.media.partition_point(|m| m.start <= bytes.start);
+        let last = begun.checked_sub(1).and_then(|last| self.media.get(last));
+        last.is_some_and(|media| bytes.end <= media.end)
+    }
+
     /// A sample without values of its own has those of the track fragment, or
     /// else of the track.
     fn read_sample(
@@ -172,8 +197,7 @@ impl FragmentReader<'_> {
         let start = *at;
         let end = start.checked_add(size).filter(|_| size > 0);
         let end = end.ok_or("a sample of it has no bytes")?;
-        let inside = |media: &Range<usize>| media.start <= start && end <= media.end;
-        if !self.media.iter().any(inside) {
+        if !self.is_media(start..end) {
             return Err(format!(
                 "{size} bytes of a sample at byte {start} are not in its media data"
             ));

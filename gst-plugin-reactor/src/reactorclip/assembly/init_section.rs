@@ -20,6 +20,10 @@ use crate::platform::{
     track::Kind,
 };
 
+/// The tracks that a clip may have, those that the file leaves out included. Each of the others
+/// takes a thread.
+const MAX_TRACKS: usize = 32;
+
 /// The tracks, in the order of the initialization section.
 #[derive(Debug)]
 pub(super) struct InitSection {
@@ -142,11 +146,15 @@ fn parse(data: &[u8]) -> Result<(Vec<ClipTrack>, Vec<u32>), String> {
     }
     let (mut tracks, mut ignored) = (Vec::new(), Vec::new());
     for trak in moov.children()? {
-        if trak.is(b"trak") {
-            match parse_track(&trak, &movie, &defaults)? {
-                Ok(track) => tracks.push(track),
-                Err(id) => ignored.push(id),
-            }
+        if !trak.is(b"trak") {
+            continue;
+        }
+        if tracks.len() + ignored.len() == MAX_TRACKS {
+            return Err(format!("it has more than {MAX_TRACKS} tracks"));
+        }
+        match parse_track(&trak, &movie, &defaults)? {
+            Ok(track) => tracks.push(track),
+            Err(id) => ignored.push(id),
         }
     }
     Ok((tracks, ignored))

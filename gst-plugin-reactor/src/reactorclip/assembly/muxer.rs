@@ -16,7 +16,7 @@ use super::{
     debug::CAT,
     edit_list::{MuxedTrack, Presentation},
     errors::{aborted, unsupported},
-    fragment::Sample,
+    fragment::{SAMPLE_OVERHEAD, Sample},
     init_section::{ClipTrack, InitSection},
     movie_writer::{MovieWriter, WriteError},
     temp_files::{FaststartFile, TempDirectory},
@@ -30,7 +30,8 @@ use crate::{
 /// The running time of the first sample, in nanoseconds, for tracks that begin
 /// earlier.
 const HEADROOM: i64 = 10_000_000_000;
-/// By how many bytes one track may be ahead of another.
+/// By how much memory one track may be ahead of another, in bytes, and what the samples that
+/// come at once may take besides their own bytes.
 const MAX_QUEUED: u64 = 32 << 20;
 
 /// Shared by the pipeline's threads, the caller and cancellers.
@@ -202,6 +203,12 @@ impl Muxer {
     /// that track, and stops taking from the others.
     pub fn push(&mut self, samples: Vec<Vec<Sample>>) -> Result<(), Error> {
         self.control.check()?;
+        let count: usize = samples.iter().map(Vec::len).sum();
+        // Before each of them is a buffer.
+        if (count * SAMPLE_OVERHEAD) as u64 > MAX_QUEUED {
+            let text = format!("a segment of the recording has {count} samples");
+            return Err(unsupported(text));
+        }
         let base = self.base_time(&samples);
         for (index, samples) in samples.into_iter().enumerate() {
             let (Some(source), Some(track)) = (self.sources.get(index), self.tracks.get_mut(index))
@@ -228,7 +235,11 @@ impl Muxer {
         }
         let is_starved = |state: &MuxerState| state.starved.contains(&true);
         self.control.wait_until(is_starved)?;
-        let mut levels = self.sources.iter().map(|s| s.current_level_bytes());
+        let memory = |source: &gst_app::AppSrc| {
+            let buffers = source.current_level_buffers();
+            source.current_level_bytes() + buffers * SAMPLE_OVERHEAD as u64
+        };
+        let mut levels = self.sources.iter().map(memory);
         match levels.any(|bytes| bytes > MAX_QUEUED) {
             true => Err(unsupported(
                 "audio and video lie too far apart in the recording",

@@ -25,7 +25,7 @@ const AUDIO_PREROLL: i64 = 80_000_000;
 const MAX_REORDERING: i64 = 2_000_000_000;
 /// The largest offset of recorded time 0 that a muxer adds, in nanoseconds.
 const MAX_ZERO_OFFSET: i64 = 250_000_000;
-/// The largest size of the samples that are kept until it is known whether
+/// How much memory the samples may take that are kept until it is known whether
 /// they are needed, in bytes.
 const MAX_PENDING: usize = 32 << 20;
 
@@ -98,7 +98,7 @@ impl Trimmer {
             }
         }
         self.drop_unneeded();
-        let pending = self.tracks.iter().map(TrackBuffer::size).sum::<usize>();
+        let pending = self.tracks.iter().map(TrackBuffer::memory).sum::<usize>();
         if pending > MAX_PENDING {
             return Err(unsupported(
                 "the recording has no keyframe near the window's borders",
@@ -229,9 +229,9 @@ impl Trimmer {
 
 impl TrackBuffer {
     /// In bytes.
-    fn size(&self) -> usize {
+    fn memory(&self) -> usize {
         let samples = self.pending.iter().chain(&self.references);
-        samples.map(|sample| sample.data.len()).sum()
+        samples.map(Sample::memory).sum()
     }
 
     /// The index of the last keyframe from which the frame presented at `start`

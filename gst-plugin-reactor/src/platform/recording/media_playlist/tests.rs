@@ -174,6 +174,28 @@ fn segment_address_is_resolved_by_url_policy() {
 }
 
 #[test]
+fn addresses_that_take_too_much_memory_are_refused() {
+    let list = |segment: &str, count: usize, path: usize| {
+        let lines = format!("#EXTINF:4,\n{segment}\n").repeat(count);
+        let base = format!("https://h.example.com/{}/clip.m3u8", "p".repeat(path));
+        let read = read_at(&format!("{}{lines}", with("")), &base, Trust::Server);
+        read.map(|playlist| playlist.entries.len())
+    };
+    assert_eq!(list(&"s".repeat(MAX_ADDRESS / 2), 1, 9), Ok(3));
+    let error = list(&"s".repeat(MAX_ADDRESS), 1, 9).unwrap_err();
+    assert!(error.contains("segment 2"), "{error}");
+    assert!(error.contains("longer than 8192 bytes"), "{error}");
+    // By its URL, in which each of these characters has nine.
+    let error = list(&"€".repeat(MAX_ADDRESS / 8), 1, 9).unwrap_err();
+    assert!(error.contains("longer than 8192 bytes"), "{error}");
+    // Each of them has that of the playlist before it.
+    let (long, enough) = (MAX_ADDRESS / 2, MAX_ADDRESSES / (MAX_ADDRESS / 2) + 1);
+    assert_eq!(list("s", enough / 2, long), Ok(enough / 2 + 2));
+    let error = list("s", enough, long).unwrap_err();
+    assert!(error.contains("more than 67108864 bytes"), "{error}");
+}
+
+#[test]
 fn large_playlist_is_parsed_in_linear_time() {
     let large = |segments: usize| {
         let lines = "#EXTINF:4.000,a, b\n/clips/chunks/0123456789/chunk.m4s?signature=abc\n";

@@ -5,7 +5,7 @@
 use serde_json::json;
 use url::Url;
 
-use super::*;
+use super::{super::location::MAX_ADDRESS, *};
 use crate::platform::{
     auth::{ApiCredentials, Jwt, TokenCache, TokenProvider, TokenScope},
     endpoint::Endpoint,
@@ -172,6 +172,9 @@ fn clip_address_is_moved_to_session_server() {
         assert_eq!(error.code, Code::InvalidPlaylist, "{path}");
         assert!(!error.message.contains("hunter2"), "{error}");
     }
+    let error = url("http://h", &"p".repeat(MAX_ADDRESS)).unwrap_err();
+    assert_eq!(error.code, Code::InvalidPlaylist);
+    assert!(error.message.contains("longer than 8192 bytes"), "{error}");
 }
 
 #[test]
@@ -193,4 +196,7 @@ fn user_url_without_http_or_with_password_is_refused() {
         assert!(error.message.contains("expected a URL such as"), "{error}");
         assert!(!error.message.contains("hunter2"), "{error}");
     }
+    let error = at(&format!("http://h/{}", "p".repeat(MAX_ADDRESS))).unwrap_err();
+    assert_eq!(error.code, Code::InvalidSettings);
+    assert!(error.message.contains("longer than 8192 bytes"), "{error}");
 }

@@ -126,15 +126,40 @@ fn segments_with_gap_are_refused() {
     fails(clip, "CHUNK_FETCH_FAILED", "goes back by");
 }
 
-/// A box of these bytes.
-fn atom(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
-    let size = u32::try_from(8 + body.len()).unwrap();
-    [&size.to_be_bytes(), kind.as_slice(), body].concat()
+#[test]
+fn media_in_several_boxes_are_found() {
+    let recording = recording(H264);
+    let header = InitSection::parse(&recording.init_section).unwrap();
+    let count = |bytes: &[u8]| {
+        let samples = read_samples(&header, &Bytes::copy_from_slice(bytes));
+        samples.map(|tracks| tracks.iter().map(Vec::len).sum::<usize>())
+    };
+    let segment = |begin| tiny_samples(10, begin).to_vec();
+    let several = [segment(0), segment(10), segment(20)].concat();
+    assert_eq!(count(&several).unwrap(), 30);
+    // A sample does not go on in the next one.
+    let whole = segment(0);
+    let fragment = &whole[..whole.len() - 18];
+    let halves = atom(b"mdat", &[0; 5]).repeat(2);
+    let error = count(&[fragment, &halves[..]].concat()).unwrap_err();
+    assert!(error.message.contains("not in its media data"), "{error}");
+    let endless = [several, atom(b"mdat", &[]).repeat(1 << 16)].concat();
+    let error = count(&endless).unwrap_err();
+    assert!(error.message.contains("more than 65536 boxes"), "{error}");
 }
 
-/// Numbers of 32 bits, one after the other.
-fn numbers(numbers: &[u32]) -> Vec<u8> {
-    numbers.iter().flat_map(|n| n.to_be_bytes()).collect()
+#[test]
+fn header_with_too_many_tracks_is_refused() {
+    let recording = recording(H264);
+    let whole = &recording.init_section;
+    let moov = find(whole, b"moov");
+    let children = moov.children().unwrap();
+    let tracks: Vec<_> = children.iter().filter(|found| found.is(b"trak")).collect();
+    let more = tracks[1].bytes().repeat(33 - tracks.len());
+    let body = [&whole[moov.body.clone()], &more[..]].concat();
+    let header = [&whole[..moov.range.start], &atom(b"moov", &body)[..]].concat();
+    let clip = vec![init_section(&header.into())];
+    fails(clip, "INVALID_PLAYLIST", "more than 32 tracks");
 }
 
 #[test]

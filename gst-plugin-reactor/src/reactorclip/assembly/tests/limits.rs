@@ -234,6 +234,28 @@ fn tracks_too_far_apart_are_refused() {
     assert!(error.message.contains("too far apart"), "{error}");
 }
 
+/// Each takes more memory than its byte.
+#[test]
+fn tiny_samples_that_take_too_much_memory_are_refused() {
+    let recording = recording(H264);
+    let pushed = |segments: u32, samples: u32| -> Result<(), Error> {
+        let mut assembly = Assembly::begin(&std::env::temp_dir(), None)?;
+        assembly.push(init_section(&recording.init_section))?;
+        for n in 0..segments {
+            assembly.push(segment(&tiny_samples(samples, n * samples)))?;
+        }
+        Ok(())
+    };
+    let error = pushed(1, 1 << 17).unwrap_err();
+    assert_eq!(error.code, Code::UnsupportedMedia);
+    assert!(error.message.contains("has 131072 samples"), "{error}");
+    // The pictures are not there, so that the sound waits.
+    pushed(1, 30_000).unwrap();
+    let error = pushed(10, 30_000).unwrap_err();
+    assert_eq!(error.code, Code::UnsupportedMedia);
+    assert!(error.message.contains("too far apart"), "{error}");
+}
+
 #[test]
 fn track_without_samples_is_left_out() {
     let assembled = pushed(None, 2, mute).unwrap().finish().unwrap();

@@ -109,6 +109,32 @@ pub fn segment(bytes: &Bytes) -> ClipSegment {
     }
 }
 
+/// A box of these bytes.
+pub fn atom(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
+    let size = u32::try_from(8 + body.len()).unwrap();
+    [&size.to_be_bytes(), kind.as_slice(), body].concat()
+}
+
+/// Numbers of 32 bits, one after the other.
+pub fn numbers(numbers: &[u32]) -> Vec<u8> {
+    numbers.iter().flat_map(|n| n.to_be_bytes()).collect()
+}
+
+/// A segment of so many samples of the second track, the audio: of 1 byte and 1 tick each, from this
+/// tick on.
+pub fn tiny_samples(count: u32, begin: u32) -> Bytes {
+    let tfhd = atom(b"tfhd", &numbers(&[0x02_0018, 2, 1, 1]));
+    let tfdt = atom(b"tfdt", &numbers(&[0, begin]));
+    let fragment = |offset: u32| {
+        let trun = atom(b"trun", &numbers(&[1, count, offset]));
+        let traf = [tfhd.clone(), tfdt.clone(), trun].concat();
+        atom(b"moof", &atom(b"traf", &traf))
+    };
+    let offset = u32::try_from(fragment(0).len()).unwrap() + 8;
+    let media = atom(b"mdat", &vec![0; count as usize]);
+    [fragment(offset), media].concat().into()
+}
+
 pub fn discontinuous(segment: ClipSegment) -> ClipSegment {
     ClipSegment {
         discontinuity: true,

@@ -135,6 +135,31 @@ fn window_without_media_is_refused() {
 }
 
 #[test]
+fn samples_kept_until_window_count_with_their_overhead() {
+    let recording = recording("-an -c:v libx264 -preset veryfast -bf 2");
+    let header = InitSection::parse(&recording.init_section).unwrap();
+    // One group of frames, which begins long before the window.
+    let window = Window {
+        start: 10_000.0,
+        end: 10_001.0,
+    };
+    let frames = |count| {
+        let frame = |n: i64| Sample {
+            data: Bytes::new(),
+            dts: n * 512,
+            pts: n * 512,
+            duration: 512,
+            sync: n == 0,
+        };
+        vec![(0..count).map(frame).collect()]
+    };
+    let pushed = |count| Trimmer::new(window, &header).push(frames(count), Duration::ZERO);
+    assert!(pushed(1000).is_ok());
+    let error = pushed(70_000).unwrap_err();
+    assert_eq!(error.code, Code::UnsupportedMedia);
+}
+
+#[test]
 fn frames_without_their_references_are_left_out() {
     let recording = recording("-an -c:v libx264 -preset veryfast -bf 2");
     let header = InitSection::parse(&recording.init_section).unwrap();
