@@ -14,6 +14,7 @@ mod events;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod limits;
+mod liveness;
 mod location;
 mod media_playlist;
 mod memory_limit;
@@ -32,5 +33,6 @@ mod tests;
 pub use download::Download;
 pub use events::DownloadEvent;
 pub use limits::DownloadLimits;
+pub use liveness::Liveness;
 pub use location::PlaylistLocation;
 pub use segment::{ClipSegment, SegmentKind};

@@ -7,7 +7,7 @@
 use std::{
     sync::{Arc, Mutex, mpsc as std_mpsc},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::sync::mpsc;
@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::{
     assembly::{Assembly, Canceller, TrimResult, Window},
     handoff::{CompleteFile, Handoff},
+    readiness,
     request_timing::{RequestTiming, TimingDecision, TimingInput},
     settings::{ClipFormat, ClipRequest, ClipSettings},
 };
@@ -23,7 +24,7 @@ use crate::{
     platform::{
         Code, Error,
         http::HttpClient,
-        recording::{ClipSegment, Download, DownloadEvent, DownloadLimits, PlaylistLocation},
+        recording::{ClipSegment, Download, DownloadEvent, Liveness, PlaylistLocation},
         wire::{Clip, ServerMessage},
     },
     session::{
@@ -137,7 +138,7 @@ impl Job {
             sender: events.clone(),
             handoff: handoff.clone(),
             handles: handles.clone(),
-            session_over: false,
+            liveness: Liveness::Live,
         };
         thread::Builder::new()
             .name("reactorclip".into())
@@ -187,7 +188,15 @@ struct ClipWorker {
     sender: mpsc::UnboundedSender<JobEvent>,
     handoff: Arc<Handoff>,
     handles: Arc<JobHandles>,
-    session_over: bool,
+    /// What is left of the session.
+    liveness: Liveness,
+}
+
+/// A clip that was found.
+struct LocatedClip {
+    playlist: PlaylistLocation,
+    window: Option<Window>,
+    predicted_ready_at_ms: i64,
 }
 
 impl ClipWorker {
@@ -211,30 +220,21 @@ impl ClipWorker {
     fn save_clip(&mut self) -> Result<(), Error> {
         let runtime = session::runtime()?;
         let live = matches!(self.config.origin, ClipOrigin::Session { .. });
-        let (playlist, window) = runtime.block_on(self.locate())?;
-        let limits = DownloadLimits {
-            ready_timeout: self.config.settings.ready_limit(),
-            // The server of a live session answered a moment ago.
-            tries_refused: if live {
-                DownloadLimits::default().tries
-            } else {
-                1
-            },
-            ..DownloadLimits::default()
-        };
+        let clip = runtime.block_on(self.locate())?;
+        let settings = &self.config.settings;
+        let (predicted, now) = (clip.predicted_ready_at_ms, SystemTime::now());
+        let limits = readiness::download_limits(settings, live, predicted, now);
         let _entered = runtime.enter();
-        let mut download = Download::start(playlist, limits);
-        if self.session_over {
-            download.session_is_over();
-        }
+        let mut download = Download::start(clip.playlist, limits);
+        download.set_liveness(self.liveness);
         match self.config.settings.format {
             ClipFormat::Fragmented => self.forward(&mut download),
-            ClipFormat::Faststart => self.assemble(&mut download, window),
+            ClipFormat::Faststart => self.assemble(&mut download, clip.window),
         }
     }
 
     /// Finds the playlist, and the requested window.
-    async fn locate(&mut self) -> Result<(PlaylistLocation, Option<Window>), Error> {
+    async fn locate(&mut self) -> Result<LocatedClip, Error> {
         let access = &self.config.access;
         let nowhere = ClipOrigin::Playlist(String::new());
         let origin = std::mem::replace(&mut self.config.origin, nowhere);
@@ -243,7 +243,11 @@ impl ClipWorker {
                 let tokens = access.token_provider(Some(&url))?;
                 let playlist = PlaylistLocation::from_url(HttpClient::shared()?, &url, tokens)?;
                 let window = playlist.window().map(|(start, end)| Window { start, end });
-                return Ok((playlist, window));
+                return Ok(LocatedClip {
+                    playlist,
+                    window,
+                    predicted_ready_at_ms: 0,
+                });
             }
             ClipOrigin::Clip(clip, server) => {
                 let access = access.with_server(server.api_url, server.local);
@@ -260,12 +264,16 @@ impl ClipWorker {
             }
         };
         let playlist = PlaylistLocation::of_clip(&endpoint, &clip.playlist_url)?;
-        let window = Window {
-            start: clip.start_marker,
-            end: clip.end_marker,
+        let located = LocatedClip {
+            playlist,
+            window: Some(Window {
+                start: clip.start_marker,
+                end: clip.end_marker,
+            }),
+            predicted_ready_at_ms: clip.predicted_ready_at_ms,
         };
         (self.publish)(JobUpdate::Answered(clip));
-        Ok((playlist, Some(window)))
+        Ok(located)
     }
 
     /// Waits for an event; None when the time is over.
@@ -376,6 +384,7 @@ impl ClipWorker {
         let event = match event {
             JobEvent::Answer(answer) => return Some(TimingInput::Answer(answer)),
             JobEvent::LiveEnded | JobEvent::Session(SessionEvent::MediaParticipantsLeft) => {
+                self.liveness = self.liveness.max(Liveness::Deserted);
                 return Some(TimingInput::LiveEnded);
             }
             JobEvent::Session(SessionEvent::Machine(event)) => *event,
@@ -385,11 +394,11 @@ impl ClipWorker {
             MachineEvent::Status(status) => Some(TimingInput::Ready(status == Status::Ready)),
             MachineEvent::Interrupted(_) => Some(TimingInput::Ready(false)),
             MachineEvent::Ended { .. } | MachineEvent::Closed => {
-                self.session_over = true;
+                self.liveness = Liveness::Over;
                 Some(TimingInput::SessionOver(None))
             }
             MachineEvent::Failed(error) => {
-                self.session_over = true;
+                self.liveness = Liveness::Over;
                 Some(TimingInput::SessionOver(Some(error)))
             }
             _ => None,
@@ -407,9 +416,11 @@ impl ClipWorker {
                 event = self.events.recv() => match event {
                     Some(JobEvent::Cancel) | None => return Err(aborted()),
                     Some(event) => {
-                        if matches!(self.timing_input(event), Some(TimingInput::SessionOver(_))) {
-                            download.session_is_over();
+                        if is_session_replaced(&event) {
+                            self.liveness = Liveness::Over;
                         }
+                        self.timing_input(event);
+                        download.set_liveness(self.liveness);
                     }
                 },
             }
@@ -485,6 +496,7 @@ fn counts(event: &SessionEvent) -> bool {
         SessionEvent::Machine(event) => matches!(
             **event,
             MachineEvent::Status(_)
+                | MachineEvent::SessionId(None)
                 | MachineEvent::Interrupted(_)
                 | MachineEvent::Ended { .. }
                 | MachineEvent::Closed
@@ -492,6 +504,13 @@ fn counts(event: &SessionEvent) -> bool {
         ),
         _ => false,
     }
+}
+
+/// Whether another session takes the place of the one that the clip is of
+/// (`restart-session`), or nothing does: its recording does not go on.
+fn is_session_replaced(event: &JobEvent) -> bool {
+    matches!(event, JobEvent::Session(SessionEvent::Machine(event))
+        if **event == MachineEvent::SessionId(None))
 }
 
 fn expect_clip(result: Result<ServerMessage, Error>) -> Result<Clip, Error> {
@@ -518,11 +537,22 @@ mod tests {
         assert!(counts(&machine(MachineEvent::Status(Status::Ready))));
         assert!(counts(&machine(MachineEvent::Interrupted(None))));
         assert!(counts(&SessionEvent::MediaParticipantsLeft));
+        assert!(counts(&machine(MachineEvent::SessionId(None))));
+        assert!(!counts(&machine(MachineEvent::SessionId(Some("s".into())))));
         let message = MachineEvent::Message {
             name: "tick".into(),
             data: serde_json::Value::Null,
         };
         assert!(!counts(&machine(message)));
         assert!(!counts(&SessionEvent::Tracks(Vec::new())));
+    }
+
+    #[test]
+    fn session_replaced_by_another_is_noticed() {
+        let event = |event| JobEvent::Session(SessionEvent::Machine(Box::new(event)));
+        assert!(is_session_replaced(&event(MachineEvent::SessionId(None))));
+        let id = MachineEvent::SessionId(Some("s".into()));
+        assert!(!is_session_replaced(&event(id)));
+        assert!(!is_session_replaced(&JobEvent::LiveEnded));
     }
 }

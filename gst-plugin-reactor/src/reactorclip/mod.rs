@@ -41,6 +41,7 @@ mod imp;
 mod job;
 mod notify;
 mod progress;
+mod readiness;
 mod request_timing;
 mod settings;
 

@@ -14,6 +14,7 @@ use super::{
     errors::clip_error,
     events::{DownloadEvent, DownloadMessage, EventSender},
     limits::DownloadLimits,
+    liveness::Liveness,
     location::PlaylistLocation,
     media_playlist::MediaPlaylist,
     memory_limit::{MemoryLimit, MemoryPermit},
@@ -53,7 +54,7 @@ impl<T: Send + 'static> AbortOnDrop<Result<T, Error>> {
 pub struct Download {
     messages: mpsc::Receiver<DownloadMessage>,
     ended: bool,
-    session_over: watch::Sender<bool>,
+    liveness: watch::Sender<Liveness>,
     _task: AbortOnDrop<()>,
 }
 
@@ -69,9 +70,9 @@ impl Download {
     /// Starts on the tokio runtime that it is called in.
     pub fn start(location: PlaylistLocation, limits: DownloadLimits) -> Self {
         let (events, messages) = EventSender::channel();
-        let (session_over, is_over) = watch::channel(false);
+        let (liveness, session) = watch::channel(Liveness::Live);
         let task = async move {
-            let message = match run(location, limits, is_over, &events).await {
+            let message = match run(location, limits, session, &events).await {
                 Ok(()) => DownloadMessage::Complete,
                 Err(e) => DownloadMessage::Failed(e),
             };
@@ -80,7 +81,7 @@ impl Download {
         Self {
             messages,
             ended: false,
-            session_over,
+            liveness,
             _task: AbortOnDrop::spawn(task),
         }
     }
@@ -106,10 +107,14 @@ impl Download {
         }
     }
 
-    /// To be called when the session is over: a playlist that is not ready now
-    /// is given [`DownloadLimits::last_wait`].
-    pub fn session_is_over(&self) {
-        self.session_over.send_replace(true);
+    /// To be called when less is left of the session, which shortens the wait for a
+    /// playlist that is not ready; see [`DownloadLimits`].
+    pub fn set_liveness(&self, liveness: Liveness) {
+        self.liveness.send_if_modified(|known| {
+            let is_less = liveness > *known;
+            *known = liveness.max(*known);
+            is_less
+        });
     }
 }
 
@@ -117,13 +122,13 @@ impl Download {
 async fn run(
     location: PlaylistLocation,
     limits: DownloadLimits,
-    session_over: watch::Receiver<bool>,
+    session: watch::Receiver<Liveness>,
     events: &EventSender,
 ) -> Result<(), Error> {
     let memory = MemoryLimit::new(limits.memory);
     let parallel = limits.parallel.max(1);
     let loader = PlaylistLoader { location, limits };
-    let playlist = loader.wait_until_ready(session_over, events).await?;
+    let playlist = loader.wait_until_ready(session, events).await?;
     let watcher = PlaylistWatcher::new(loader, playlist);
     let mut newest = watcher.subscribe();
     let mut follower = AbortOnDrop::spawn(watcher.clone().follow());
