@@ -201,8 +201,7 @@ impl DecodeChain {
             Kind::Audio => &["audioconvert", "audioresample"],
         };
         for converter in names.iter().filter_map(|name| make(name).ok()) {
-            // A late picture is the sink's to drop: a recording takes it.
-            converter.set_property("qos", false);
+            ignore_lateness(&converter);
             self.append(bin, converter)?;
         }
         Ok(())
@@ -246,8 +245,17 @@ impl DecodeChain {
 /// and overlaps.
 const AUDIO_TOLERANCE: gst::ClockTime = gst::ClockTime::from_mseconds(40);
 
+/// Has an element pass late pictures on: they are the sink's to drop, since a recording
+/// beside it takes them.
+fn ignore_lateness(element: &gst::Element) {
+    if element.has_property_with_type("qos", bool::static_type()) {
+        element.set_property("qos", false);
+    }
+}
+
 /// Sets a decoder up for low latency.
 fn configure(decoder: &gst::Element) {
+    ignore_lateness(decoder);
     if decoder.has_property_with_type("tolerance", i64::static_type()) {
         decoder.set_property("tolerance", AUDIO_TOLERANCE.nseconds() as i64);
     }
@@ -332,6 +340,22 @@ mod tests {
         assert!(sink.send_event(gst::event::Caps::new(&caps)));
         assert_eq!(decoder.property::<u32>("threads"), 1);
         decoder.set_state(gst::State::Null).unwrap();
+    }
+
+    /// vpxdec drops a picture that a display called late, for a recording beside it as well.
+    #[test]
+    fn decoder_and_converters_pass_late_pictures_on() {
+        gst::init().unwrap();
+        let bin = gst::Bin::new();
+        let caps = Codec::by_encoding_name("VP9").unwrap().caps();
+        let (raw, latency) = (OutputFormat::Raw, gst::ClockTime::ZERO);
+        let chain = DecodeChain::new(&bin, "test", &caps, raw, latency).unwrap();
+        assert!(chain.decoder.is_some());
+        for element in &chain.elements {
+            let heeds = element.has_property("qos") && element.property::<bool>("qos");
+            assert!(!heeds, "{}", element.name());
+        }
+        chain.remove(&bin);
     }
 
     #[test]
