@@ -453,6 +453,51 @@ fn nothing_linked_is_said_and_eos_ends_pipeline() {
     running.stop();
 }
 
+/// The latency changes after the pad's elements were given the one before.
+#[test]
+fn latency_set_while_a_pad_is_opened_is_reported_at_once() {
+    const LATENCY: u32 = 300;
+    let server = Server::playground();
+    let running = parse(&server, "! fakesink sync=false");
+    let source = running.by_name("r");
+    let is_set = Arc::new(AtomicBool::new(false));
+    let set = is_set.clone();
+    let bin = source.downcast_ref::<gst::Bin>().unwrap();
+    bin.connect_element_added(move |bin, added| {
+        if added.name() == "video_main_video_appsrc" {
+            set.store(true, Ordering::Release);
+            bin.set_property("latency", LATENCY);
+        }
+    });
+    // What an application is told that asks at each message.
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let (list, weak) = (told.clone(), source.downgrade());
+    let bus = running.pipeline.bus().unwrap();
+    bus.set_sync_handler(move |_, message| {
+        if matches!(message.view(), gst::MessageView::Latency(_))
+            && is_set.load(Ordering::Acquire)
+            && let Some(source) = weak.upgrade()
+            && message.src() == Some(source.upcast_ref())
+            && let Some(pad) = source.static_pad("video_main_video")
+        {
+            let mut query = gst::query::Latency::new();
+            if pad.query(&mut query) {
+                list.lock().unwrap().push(query.result().1);
+            }
+        }
+        gst::BusSyncReply::Pass
+    });
+    running.play();
+    // For the property, the new elements, and the jitter buffer.
+    wait_until("LATENCY messages", TIMEOUT, || {
+        told.lock().unwrap().len() >= 3
+    });
+    let told = told.lock().unwrap().clone();
+    let least = gst::ClockTime::from_mseconds(LATENCY.into());
+    assert!(told.iter().all(|latency| *latency >= least), "{told:?}");
+    running.stop();
+}
+
 #[test]
 fn stopped_element_starts_new_session() {
     let server = Server::playground();

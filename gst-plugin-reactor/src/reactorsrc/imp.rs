@@ -274,6 +274,8 @@ impl ReactorSrc {
             return Ok(());
         }
         gst::debug!(CAT, obj = track.pad, "{:?} of {caps}", track.format());
+        // It may have changed before there was an appsrc to tell.
+        track.set_latency(self.membership.latency());
         self.post_latency();
         result
     }
