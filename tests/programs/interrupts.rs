@@ -29,7 +29,7 @@ use reactor_tests::{
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// $ stands for the properties of the server.
-const LINES: [&str; 10] = [
+const LINES: [&str; 11] = [
     "reactorsrc $ ! fakesink",
     "videotestsrc is-live=true ! reactorfilter $ ! fakesink",
     "reactorsrc $ name=r r. ! queue ! videoconvert ! x264enc ! h264parse ! mux. \
@@ -43,6 +43,7 @@ const LINES: [&str; 10] = [
     "reactorsrc $ name=r r.video_main_video ! fakesink r.video_nope ! fakesink",
     // Not live: a file that waits for the session, and then goes on.
     "videotestsrc ! reactorsink $",
+    "reactorsrc $ name=r r.messages ! fakesink async=false r.video_main_video ! queue ! fakesink",
 ];
 
 #[derive(Debug, Parser)]

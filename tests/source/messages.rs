@@ -9,7 +9,7 @@ use gst_video::prelude::*;
 use reactor_tests::{
     TIMEOUT,
     actions::send_command,
-    pipeline::{TestPipeline, count_buffers, wait_until},
+    pipeline::{BusError, TestPipeline, count_buffers, wait_until},
     server::Server,
 };
 use serde_json::{Value, json};
@@ -112,6 +112,26 @@ fn each_message_is_a_buffer_at_its_arrival() {
         seen.messages.len() as u64
     );
     assert_eq!(stats.get::<u64>("dropped").unwrap(), 0);
+}
+
+/// The tracks become known after the end of the messages, and end as well.
+#[test]
+fn eos_while_connecting_ends_messages_and_tracks() {
+    let server = Server::playground();
+    let running = TestPipeline::launch(&format!(
+        "reactorsrc local=true api-url={} name=r  r.messages ! fakesink async=false \
+         r.video_main_video ! queue ! fakesink",
+        server.url()
+    ));
+    running.pipeline.send_event(gst::event::Eos::new());
+    running.wait_message(TIMEOUT, |message| match message.view() {
+        gst::MessageView::Eos(_) => Some(()),
+        // On a busy machine, the tracks become known later than pads are waited for.
+        gst::MessageView::Error(error) => (BusError::of(error).code() == "ABORTED").then_some(()),
+        _ => None,
+    });
+    running.stop();
+    server.wait_for_state("ready", TIMEOUT);
 }
 
 /// The highest luma where the overlay writes.

@@ -6,7 +6,7 @@
 //! Runs on the element's event thread, behind the pads that are being added, but
 //! for [`ReactorSrc::request_end`]. It never pushes anything: appsrcs do.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use gst::{prelude::*, subclass::prelude::*};
 
@@ -58,13 +58,24 @@ impl ReactorSrc {
         }
         match self.end_streams() {
             Err(error) => self.fail(&error),
-            Ok(true) => self.check_later(),
+            Ok(true) => {
+                self.ended_generation.store(generation, Ordering::Release);
+                self.check_later();
+            }
             // No pad can pass an EOS on: without this error the application
             // would wait for one forever.
             Ok(false) => self.fail(&Error::api(
                 Code::Aborted,
                 "ended before the session had any stream; nothing was received",
             )),
+        }
+    }
+
+    /// Ends the tracks that have become known, if this generation was asked to end before: its
+    /// messages have.
+    pub(super) fn end_new_tracks(&self, generation: u64) {
+        if self.ended_generation.load(Ordering::Acquire) == generation {
+            self.end(generation);
         }
     }
 

@@ -111,6 +111,7 @@ impl ReactorSrc {
         for track in self.tracks() {
             self.update_need(&track.stream.track.name, &track.pad);
         }
+        self.end_new_tracks(generation);
     }
 
     /// Adds a pad for each track; the application links them meanwhile.

@@ -7,7 +7,7 @@
 //! for the network, but for `close-timeout` in READY -> NULL.
 
 use std::{
-    sync::{Arc, LazyLock, Mutex},
+    sync::{Arc, LazyLock, Mutex, atomic::AtomicU64},
     time::Instant,
 };
 
@@ -54,6 +54,8 @@ pub struct ReactorSrc {
     messages: Arc<Mutex<Option<Arc<MessageStream>>>>,
     pub(super) model: Mutex<ModelInfo>,
     pub(super) uri: Mutex<SourceUri>,
+    /// The generation that was asked to end and has: tracks that become known later end as well.
+    pub(super) ended_generation: AtomicU64,
     /// Held while it is found out whether a track is needed and the session is told, so
     /// that what it is told last is what is true.
     need_order: Mutex<NeedOrder>,
