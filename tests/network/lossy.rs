@@ -11,7 +11,7 @@ use reactor_tests::{
     audio::{AudioChunk, AudioRecorder, CAPS},
     camera_view::{CameraView, Colour, show_colour},
     frames::{Frame, FrameReader},
-    pipeline::{TestPipeline, is_v0, wait_until},
+    pipeline::{TestPipeline, count_buffers, is_v0, wait_until},
     proxy::{Proxy, RuntimeRoute},
     relay::{
         Direction, Jitter, LinkConditions, Relay, RtcpType, codec_payloads, count_codec_packets,
@@ -341,6 +341,38 @@ fn sound_is_in_time_soon_after_packets_were_held_back() {
     let behind_ms = (later[later.len() / 2] - usual) / 1000;
     // 24 ms; 600 ms where one packet of ten is dropped until the sound is in time again.
     assert!(behind_ms < 300, "{behind_ms} ms");
+    running.assert_no_error();
+}
+
+/// Sound that is lost is not sent again, but waited for, as long as `latency`. What has come meanwhile
+/// is in time.
+#[test]
+fn long_latency_keeps_sound_that_follows_a_lost_packet() {
+    const PACKETS: u64 = 500;
+    let network = Network::new(PERFECT);
+    let running = network.parse(
+        "reactorsrc name=r latency=1000 {server} r.audio_main_audio ! fakesink name=f sync=false",
+    );
+    // One for each packet.
+    let sounds = count_buffers(&running.pad("f", "sink"));
+    let counts = || {
+        let stats = running.pad_stats("r", "audio_main_audio");
+        (stats.get::<u64>("received").unwrap(), sounds() as u64)
+    };
+    running.play();
+    wait_until("sound", TIMEOUT, || sounds() > 50);
+    let lossy = LinkConditions {
+        loss: 0.03,
+        ..PERFECT
+    };
+    network.relay.set(Direction::ToClient, lossy);
+    let before = counts();
+    wait_until("packets", TIMEOUT, || counts().0 >= before.0 + PACKETS);
+    let after = counts();
+    let (received, played) = (after.0 - before.0, after.1 - before.1);
+    // Most of it is silence where a gap is told while the sound may still come.
+    assert!(played * 10 >= received * 8, "{played} of {received}");
+    assert!(network.relay.counts(Direction::ToClient).lost > 0);
     running.assert_no_error();
 }
 

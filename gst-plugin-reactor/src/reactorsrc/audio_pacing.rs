@@ -6,12 +6,11 @@
 //! transport's streaming thread, under its own lock. It reads no clock and
 //! never touches a buffer.
 
+use super::clock_step::is_clock_step;
+
 /// A packet that is later than this, in ns, is not jittered: the sender paused
 /// or the network path changed.
 const MAX_LATE: i64 = 200_000_000;
-/// A packet that was due before the previous one by more than this, in ns, has
-/// another clock.
-const MIN_CLOCK_STEP: i64 = 1_000_000_000;
 /// Packets that are ahead of their time by more than this, in ns, came too late
 /// or too fast. They are dropped: played after the others, they would leave the
 /// sound behind the picture.
@@ -76,7 +75,7 @@ impl AudioPacing {
         let since =
             |time: gst::ClockTime| due.nseconds().cast_signed() - time.nseconds().cast_signed();
         let last_due = self.last_due.replace(due);
-        let has_other_clock = last_due.is_some_and(|last| since(last) < -MIN_CLOCK_STEP);
+        let has_other_clock = last_due.is_some_and(|last| is_clock_step(last, due));
         let follows = |next: &gst::ClockTime| since(*next) <= MAX_LATE && !has_other_clock;
         let Some(next) = self.next.filter(follows) else {
             *self = Self {

@@ -15,6 +15,7 @@ use std::{
 
 use gst::{glib, prelude::*};
 
+use super::clock_step::is_clock_step;
 use crate::{
     element::lock,
     platform::{Error, track::Kind},
@@ -59,6 +60,10 @@ const MAX_FRAME_INTERVAL: gst::ClockTime = gst::ClockTime::from_mseconds(200);
 /// unevenly.
 const FRAME_INTERVAL_SMOOTHING: u64 = 8;
 
+/// Of a long gap, buffers are made for this time at once: an event may stand for all the time in
+/// which downstream took nothing, or the process was stopped.
+const MAX_FILLED_AT_ONCE: gst::ClockTime = gst::ClockTime::from_seconds(1);
+
 /// Starts the gap timer. It calls `fill`, which must not block, at the shorter
 /// interval while `fill` returns that there is a gap, until the handle is
 /// dropped.
@@ -97,12 +102,17 @@ pub fn install(pad: &gst::Pad, kind: Kind, on_gap: OnGap) {
                 return gst::PadProbeReturn::Ok;
             };
             let end = start + duration.unwrap_or_default();
-            // Unlocked before the push: the buffers pass this probe.
-            let buffers = lock(&filler).fill(&caps, start, end);
-            for buffer in buffers {
-                if pad.push(buffer).is_err() {
-                    break;
+            let mut filled = start;
+            while filled < end {
+                let part_end = end.min(filled + MAX_FILLED_AT_ONCE);
+                // Unlocked before the push: the buffers pass this probe.
+                let buffers = lock(&filler).fill(&caps, filled, part_end);
+                for buffer in buffers {
+                    if pad.push(buffer).is_err() {
+                        return gst::PadProbeReturn::Handled;
+                    }
                 }
+                filled = part_end;
             }
             gst::PadProbeReturn::Handled
         }
@@ -169,7 +179,8 @@ impl GapFiller {
         start: gst::ClockTime,
         end: gst::ClockTime,
     ) -> Vec<gst::Buffer> {
-        let start = self.end.unwrap_or(start);
+        let same_clock = |last: &gst::ClockTime| !is_clock_step(*last, end);
+        let start = self.end.filter(same_clock).unwrap_or(start);
         let buffers = match self.kind {
             Kind::Video => self.make_pictures(caps, start, end),
             Kind::Audio => make_silence(caps, start, end).into_iter().collect(),
@@ -283,6 +294,8 @@ fn make_silence(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
 
     fn ms(ms: u64) -> gst::ClockTime {
@@ -336,12 +349,65 @@ mod tests {
         assert!(map[8..].iter().all(|chroma| *chroma == 128), "{map:?}");
     }
 
+    fn sound_caps() -> gst::Caps {
+        "audio/x-raw,format=S16LE,rate=44100,channels=2,layout=interleaved"
+            .parse()
+            .unwrap()
+    }
+
+    /// Of an hour in which a process was stopped, silence is 600 MB.
+    #[test]
+    fn long_gap_is_filled_in_parts() {
+        gst::init().unwrap();
+        let (sender, received) = mpsc::channel();
+        let src = gst::Pad::builder(gst::PadDirection::Src).build();
+        let sink = gst::Pad::builder(gst::PadDirection::Sink)
+            .event_function(|_, _, _| true)
+            .chain_function(move |_, _, buffer| {
+                sender.send((buffer.pts(), buffer.duration())).unwrap();
+                Ok(gst::FlowSuccess::Ok)
+            })
+            .build();
+        src.link(&sink).unwrap();
+        for pad in [&sink, &src] {
+            pad.set_active(true).unwrap();
+        }
+        install(&src, Kind::Audio, OnGap::Black);
+        let segment = gst::FormattedSegment::<gst::ClockTime>::new();
+        let gap = gst::event::Gap::builder(ms(500)).duration(ms(7250));
+        for event in [
+            gst::event::StreamStart::new("test"),
+            gst::event::Caps::new(&sound_caps()),
+            gst::event::Segment::new(&segment),
+            gap.build(),
+        ] {
+            src.push_event(event);
+        }
+        let mut next = ms(500);
+        for (start, duration) in received.try_iter() {
+            assert_eq!(start, Some(next));
+            let duration = duration.unwrap();
+            assert!(duration <= MAX_FILLED_AT_ONCE, "{duration}");
+            next += duration;
+        }
+        assert!(ms(7750) - next < ms(1), "{next}");
+        src.set_active(false).unwrap();
+    }
+
+    #[test]
+    fn gap_is_filled_when_running_time_begins_anew() {
+        gst::init().unwrap();
+        let mut filler = GapFiller::new(Kind::Video, OnGap::Black);
+        filler.record(&picture(100_000, 200));
+        let buffers = filler.fill(&caps(), ms(40), ms(200));
+        assert_eq!(buffers[0].pts(), Some(ms(40)));
+        assert_eq!(filler.fill(&caps(), ms(200), ms(220)).len(), 1);
+    }
+
     #[test]
     fn silence_is_contiguous_across_events() {
         gst::init().unwrap();
-        let caps: gst::Caps = "audio/x-raw,format=S16LE,rate=44100,channels=2,layout=interleaved"
-            .parse()
-            .unwrap();
+        let caps = sound_caps();
         let mut filler = GapFiller::new(Kind::Audio, OnGap::HoldLastFrame);
         let mut sound = gst::Buffer::from_slice([1; 4]);
         {

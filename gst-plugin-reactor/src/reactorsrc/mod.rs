@@ -41,6 +41,7 @@
  * ]| Watch it, and write down what it says.
  */
 mod audio_pacing;
+mod clock_step;
 mod debug;
 mod decode_chain;
 mod decode_errors;
@@ -52,6 +53,7 @@ mod frame_rate;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod gap_filler;
+mod gap_times;
 mod imp;
 mod messages;
 mod output_caps;

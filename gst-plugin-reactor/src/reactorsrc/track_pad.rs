@@ -136,6 +136,7 @@ impl TrackPad {
         latency: gst::ClockTime,
         (tags, emission_fps): (gst::TagList, Option<f64>),
     ) -> Result<(), Error> {
+        self.stream.set_latency(latency);
         let media_type = caps.structure(0).map_or("", |s| s.name().as_str());
         let format = match Codec::by_media_type(media_type) {
             None => OutputFormat::Rtp,
@@ -245,15 +246,26 @@ impl TrackPad {
         lock(&self.chain)
     }
 
-    /// Replaces the appsrc's STREAM_START, and turns force-key-unit events into
-    /// keyframe requests to the model.
+    /// Replaces the appsrc's STREAM_START, tells the stream when no GAP event waits
+    /// in the appsrc any more, and turns force-key-unit events into keyframe
+    /// requests to the model.
     fn install_appsrc_probes(&self, src: &gst::Pad) {
         let start = self.stream_start();
-        src.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
-            if let Some(gst::PadProbeData::Event(event)) = &mut info.data
-                && event.type_() == gst::EventType::StreamStart
-            {
-                *event = start.clone();
+        let stream = Arc::downgrade(&self.stream);
+        let mask = gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::EVENT_FLUSH;
+        src.add_probe(mask, move |_, info| {
+            let Some(gst::PadProbeData::Event(event)) = &mut info.data else {
+                return gst::PadProbeReturn::Ok;
+            };
+            match event.type_() {
+                gst::EventType::StreamStart => *event = start.clone(),
+                // A flush throws away what waits.
+                gst::EventType::Gap | gst::EventType::FlushStop => {
+                    if let Some(stream) = stream.upgrade() {
+                        stream.gap_has_left();
+                    }
+                }
+                _ => {}
             }
             gst::PadProbeReturn::Ok
         });
@@ -317,6 +329,7 @@ impl TrackPad {
 
     /// The latency that the appsrc reports, if there is one.
     pub fn set_latency(&self, latency: gst::ClockTime) {
+        self.stream.set_latency(latency);
         let appsrc = self.chain().as_ref().map(|chain| chain.appsrc.clone());
         if let Some(appsrc) = appsrc {
             // It posts a message, and the application may ask for something then.

@@ -11,7 +11,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, OnceLock, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -20,9 +20,11 @@ use gst::{glib, prelude::*};
 
 use super::{
     audio_pacing::{AudioPacing, PacketTiming, StartBurst, opus_duration},
+    clock_step::is_clock_step,
     debug::CAT,
     event::SourceEvent,
     frame_rate::{self, RateMeter, SharedRate},
+    gap_times,
 };
 use crate::{
     element::{Guard, clock_bridge::ClockBridge, event_thread::EventQueue, lock},
@@ -46,12 +48,6 @@ const MAX_BACKLOG: gst::ClockTime = gst::ClockTime::from_seconds(10);
 const MAX_JITTER: gst::ClockTime = gst::ClockTime::from_mseconds(100);
 /// The least time between two pictures.
 const MIN_PICTURE_SPACING: gst::ClockTime = gst::ClockTime::from_mseconds(1);
-/// When nothing comes for this time there is a gap, whatever the reason. It is
-/// longer than jitter, and than the pauses of a slow model.
-const GAP_THRESHOLD: gst::ClockTime = gst::ClockTime::from_mseconds(500);
-/// GAP events end this long before now, because the next unit may be a little
-/// older than now.
-const GAP_MARGIN: gst::ClockTime = gst::ClockTime::from_mseconds(40);
 /// The value of `discont_time` outside a gap.
 const NO_DISCONT: u64 = u64::MAX;
 
@@ -65,6 +61,8 @@ pub struct TrackStream {
     state: Mutex<StreamState>,
     /// The running time of the first unit after a gap, in ns.
     discont_time: AtomicU64,
+    /// A GAP event waits in the appsrc.
+    has_gap: AtomicBool,
     stats: TrackStats,
     pub counters: Arc<FrameCounters>,
 }
@@ -92,6 +90,10 @@ impl TrackStats {
 struct StreamState {
     phase: StreamPhase,
     clock_bridge: ClockBridge,
+    /// What the appsrc reports: how long after its time a unit is in time.
+    latency: gst::ClockTime,
+    /// When the last unit was due.
+    last_due: Option<gst::ClockTime>,
     last_picture: Option<gst::ClockTime>,
     audio_pacing: AudioPacing,
     /// Opus packets that are not scheduled yet.
@@ -146,6 +148,7 @@ impl TrackStream {
             events,
             state: Mutex::default(),
             discont_time: AtomicU64::new(NO_DISCONT),
+            has_gap: AtomicBool::default(),
             stats: TrackStats {
                 received: AtomicU64::default(),
                 bytes: AtomicU64::default(),
@@ -242,27 +245,38 @@ impl TrackStream {
         state.start_burst = StartBurst::default();
     }
 
-    /// Sends a GAP event from the end of the last unit up to shortly before
-    /// `now`, if nothing has come for long enough. Returns whether there is a
-    /// gap.
+    /// The latency that the appsrc reports.
+    pub fn set_latency(&self, latency: gst::ClockTime) {
+        self.lock().latency = latency;
+    }
+
+    /// Sends a GAP event from the end of the last unit, if nothing has come for
+    /// long enough, and unless units or one of these wait. Returns whether there
+    /// is a gap.
     pub fn send_gap(&self, now: gst::ClockTime) -> bool {
         let mut state = self.lock();
+        state.forget_other_clock(now);
         let (StreamPhase::Streaming(appsrc), Some(end)) = (&state.phase, state.end) else {
             return false;
         };
         let appsrc = appsrc.clone();
         let start = state.gap_end.unwrap_or(end);
-        // A gap that is known does not have to last for the threshold.
         let in_gap = state.gap_end.is_some() || state.discont;
-        let threshold = if in_gap { GAP_MARGIN } else { GAP_THRESHOLD };
-        let end = now.saturating_sub(GAP_MARGIN);
-        if now < start + threshold || end <= start {
+        let Some(end) = gap_times::gap_end(start, now, state.latency, in_gap) else {
             return in_gap;
+        };
+        // The next event has the time of one that would wait behind them.
+        let is_idle = appsrc.current_level_buffers() == 0;
+        if is_idle && !self.has_gap.swap(true, Ordering::AcqRel) {
+            state.gap_end = Some(end);
+            send_gap_event(&appsrc, start, end);
         }
-        state.gap_end = Some(end);
-        let gap = gst::event::Gap::builder(start).duration(end - start);
-        appsrc.send_event(gap.build());
         true
+    }
+
+    /// No GAP event waits in the appsrc any more.
+    pub fn gap_has_left(&self) {
+        self.has_gap.store(false, Ordering::Release);
     }
 
     /// Records a buffer that leaves the pad's elements, and marks the first one
@@ -343,11 +357,16 @@ impl TrackStream {
         let Some((due, arrival)) = due.zip(running_time(unit.arrived)) else {
             return self.drop_until_keyframe(state);
         };
+        state.forget_other_clock(due);
+        state.last_due = Some(due);
         if state.is_superseded(&unit, due, arrival) {
             return self.count_dropped();
         }
         self.measure_frame_rate(state, due);
         let mut units = state.schedule(self.track.kind, unit, due, arrival);
+        if let Some((start, end)) = state.rest_of_gap(&units) {
+            send_gap_event(&appsrc, start, end);
+        }
         state.delay_after_gap(&mut units);
         for (unit, start) in units {
             gst::trace!(CAT, obj = element, "{}: {due} at {start}", self.track.name);
@@ -414,6 +433,15 @@ impl StreamState {
             // Fails only while the element stops.
             let _ = appsrc.end_of_stream();
             self.phase = StreamPhase::Ended;
+        }
+    }
+
+    /// Forgets the times of another clock, if this one is of a running time that has
+    /// begun anew: pictures and GAP events would wait for them.
+    fn forget_other_clock(&mut self, time: gst::ClockTime) {
+        if self.last_due.is_some_and(|last| is_clock_step(last, time)) {
+            (self.last_due, self.last_picture, self.gap_end) = (None, None, None);
+            self.end = self.end.map(|_| time);
         }
     }
 
@@ -485,6 +513,17 @@ impl StreamState {
         units
     }
 
+    /// What no GAP event stands for yet of the gap that these units end: the events
+    /// are a latency behind.
+    fn rest_of_gap(
+        &self,
+        units: &[(MediaUnit, gst::ClockTime)],
+    ) -> Option<(gst::ClockTime, gst::ClockTime)> {
+        let (_, first) = units.first()?;
+        let gap_end = self.gap_end.filter(|gap_end| gap_end < first)?;
+        Some((gap_end, *first))
+    }
+
     /// Delays the first units after a gap that begin before its GAP events end.
     fn delay_after_gap(&mut self, units: &mut ScheduledUnits) {
         let Some((_, first)) = units.first() else {
@@ -499,6 +538,11 @@ impl StreamState {
             self.audio_pacing.delay_next(delay);
         }
     }
+}
+
+fn send_gap_event(appsrc: &gst_app::AppSrc, start: gst::ClockTime, end: gst::ClockTime) {
+    let gap = gst::event::Gap::builder(start).duration(end - start);
+    appsrc.send_event(gap.build());
 }
 
 fn opus_duration_of(unit: &MediaUnit) -> Option<gst::ClockTime> {
@@ -537,3 +581,6 @@ impl MediaConsumer for TrackStream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,7 @@ use serde_json::Value;
 pub use content::MessageFormat;
 pub use pad::MessagesPad;
 
-use super::debug::CAT;
+use super::{clock_step::is_clock_step, debug::CAT};
 use crate::{
     element::lock,
     gst_helpers::{peer_name, remove_elements},
@@ -59,6 +59,8 @@ pub struct MessageStream {
 struct StreamState {
     /// The number of the next message, counted from 0.
     next: u64,
+    /// The running time when a message or the gap timer came last.
+    last: gst::ClockTime,
     /// Up to where the stream is known: the end of the last buffer or GAP event.
     end: gst::ClockTime,
     /// The end of the last GAP event: no message begins before it.
@@ -228,6 +230,7 @@ impl MessageStream {
         };
         let mut buffer = gst::Buffer::from_slice(content.into_bytes());
         let mut state = lock(&self.state);
+        state.come_to(now);
         let start = now.max(state.gap_end);
         if let Some(buffer) = buffer.get_mut() {
             buffer.set_pts(start);
@@ -249,6 +252,7 @@ impl MessageStream {
             return false;
         }
         let mut state = lock(&self.state);
+        state.come_to(now);
         let is_idle = self.appsrc.current_level_buffers() == 0;
         if now > state.end && is_idle && !self.flow.has_gap.swap(true, Ordering::AcqRel) {
             let gap = gst::event::Gap::builder(state.end).duration(now - state.end);
@@ -295,6 +299,17 @@ impl MessageStream {
     }
 }
 
+impl StreamState {
+    /// Forgets the times of another clock, if running time has begun anew: the stream
+    /// would stand still until it is there again.
+    fn come_to(&mut self, now: gst::ClockTime) {
+        if is_clock_step(self.last, now) {
+            (self.end, self.gap_end) = (now, now);
+        }
+        self.last = now;
+    }
+}
+
 impl Flow {
     /// A message leaves the queue. Calls `report_dropped` when the application is to
     /// be told that some before it were dropped.
@@ -332,6 +347,21 @@ mod tests {
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn stream_goes_on_when_running_time_begins_anew() {
+        let seconds = gst::ClockTime::from_seconds;
+        let mut state = StreamState::default();
+        state.come_to(seconds(100));
+        // A text that is shown for longer than a clock steps.
+        (state.end, state.gap_end) = (seconds(130), seconds(99));
+        state.come_to(seconds(99));
+        assert_eq!((state.end, state.gap_end), (seconds(130), seconds(99)));
+        state.come_to(seconds(2));
+        assert_eq!((state.end, state.gap_end), (seconds(2), seconds(2)));
+        state.come_to(seconds(3));
+        assert_eq!((state.end, state.gap_end), (seconds(2), seconds(2)));
+    }
 
     #[test]
     fn slow_downstream_loses_oldest_messages_and_is_told() {
@@ -393,6 +423,11 @@ mod tests {
         reported.recv_timeout(LIMIT).unwrap();
         assert_eq!(stream.take_dropped(), 3);
         assert!(stream.send_gap(now + gst::ClockTime::SECOND));
+        assert_eq!(received.recv_timeout(LIMIT).unwrap().0, u64::MAX);
+        // Running time begins anew.
+        for time in [10, 60] {
+            assert!(stream.send_gap(gst::ClockTime::from_mseconds(time)));
+        }
         assert_eq!(received.recv_timeout(LIMIT).unwrap().0, u64::MAX);
         pipeline.set_state(gst::State::Null).unwrap();
     }
