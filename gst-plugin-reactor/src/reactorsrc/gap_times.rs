@@ -15,8 +15,9 @@ const RELEASE_TIME: gst::ClockTime = gst::ClockTime::from_mseconds(100);
 /// GAP events end this long before now at least, because the next unit may be a little
 /// older than now.
 const GAP_MARGIN: gst::ClockTime = gst::ClockTime::from_mseconds(40);
-/// GAP events come this long before downstream needs them: the next one comes that much later.
-const GAP_LEAD: gst::ClockTime = gst::ClockTime::from_mseconds(20);
+/// GAP events end this much later than what downstream waits for: a picture in their place is made
+/// once all its time is known (33 ms), and they come every 20 ms, on a busy machine later.
+const GAP_LEAD: gst::ClockTime = gst::ClockTime::from_mseconds(80);
 
 /// Up to when a GAP event from `start`, the end of what came last, is due at `now`; `None` if none
 /// is. A gap that is known (`is_known`) does not have to last for the threshold.
@@ -60,10 +61,10 @@ mod tests {
         for waited in 0..=1000 {
             assert_eq!(gap_end(end, end + ms(waited), latency, false), None);
         }
-        // Downstream waits for what is due 1000 ms ago: the events are 20 ms ahead of that.
+        // Downstream waits for what was due 1000 ms ago: the events are 80 ms ahead of that.
         let first = gap_end(end, end + ms(1100), latency, false);
-        assert_eq!(first, Some(end + ms(120)));
-        let next = gap_end(end + ms(120), end + ms(1120), latency, true);
-        assert_eq!(next, Some(end + ms(140)));
+        assert_eq!(first, Some(end + ms(180)));
+        let next = gap_end(end + ms(180), end + ms(1120), latency, true);
+        assert_eq!(next, Some(end + ms(200)));
     }
 }

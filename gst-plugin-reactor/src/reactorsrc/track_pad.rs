@@ -18,6 +18,7 @@ use std::{
 use gst::prelude::*;
 
 use super::{
+    clock_step,
     debug::CAT,
     decode_chain::{DecodeChain, FormatChoice, OutputFormat},
     force_key_unit, frame_rate,
@@ -253,12 +254,13 @@ impl TrackPad {
         let start = self.stream_start();
         let stream = Arc::downgrade(&self.stream);
         let mask = gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::EVENT_FLUSH;
-        src.add_probe(mask, move |_, info| {
+        src.add_probe(mask, move |src, info| {
             let Some(gst::PadProbeData::Event(event)) = &mut info.data else {
                 return gst::PadProbeReturn::Ok;
             };
             match event.type_() {
                 gst::EventType::StreamStart => *event = start.clone(),
+                gst::EventType::CustomDownstream => clock_step::replace_event(src, event),
                 // A flush throws away what waits.
                 gst::EventType::Gap | gst::EventType::FlushStop => {
                     if let Some(stream) = stream.upgrade() {

@@ -20,7 +20,7 @@ use gst::{glib, prelude::*};
 
 use super::{
     audio_pacing::{AudioPacing, PacketTiming, StartBurst, opus_duration},
-    clock_step::is_clock_step,
+    clock_step::{self, is_clock_step},
     debug::CAT,
     event::SourceEvent,
     frame_rate::{self, RateMeter, SharedRate},
@@ -92,8 +92,8 @@ struct StreamState {
     clock_bridge: ClockBridge,
     /// What the appsrc reports: how long after its time a unit is in time.
     latency: gst::ClockTime,
-    /// When the last unit was due.
-    last_due: Option<gst::ClockTime>,
+    /// The running time when a unit or the gap timer came last.
+    last_time: Option<gst::ClockTime>,
     last_picture: Option<gst::ClockTime>,
     audio_pacing: AudioPacing,
     /// Opus packets that are not scheduled yet.
@@ -175,7 +175,7 @@ impl TrackStream {
                     self.push(&mut state, unit);
                 }
                 if ends {
-                    state.end_streaming();
+                    self.end_streaming(&mut state);
                 }
             }
             other => state.phase = other,
@@ -213,7 +213,7 @@ impl TrackStream {
                 return false;
             }
             StreamPhase::Pending { ends, .. } => *ends = true,
-            StreamPhase::Streaming(_) => state.end_streaming(),
+            StreamPhase::Streaming(_) => self.end_streaming(&mut state),
             StreamPhase::Ended => {}
         }
         true
@@ -221,7 +221,25 @@ impl TrackStream {
 
     /// Ends the stream after the queued units, if an appsrc sends it.
     pub fn end_if_begun(&self) {
-        self.lock().end_streaming();
+        self.end_streaming(&mut self.lock());
+    }
+
+    /// Ends the stream after the units in its appsrc, if it has one; a gap lasts until
+    /// now.
+    fn end_streaming(&self, state: &mut StreamState) {
+        let StreamPhase::Streaming(appsrc) = &state.phase else {
+            return;
+        };
+        let element = self.element.upgrade();
+        let now = element.and_then(|element| element.current_running_time());
+        if let (Some(start), Some(now)) = (state.gap_end, now)
+            && let Some(end) = gap_times::gap_end(start, now, gst::ClockTime::ZERO, true)
+        {
+            send_gap_event(appsrc, start, end);
+        }
+        // Fails only while the element stops.
+        let _ = appsrc.end_of_stream();
+        state.phase = StreamPhase::Ended;
     }
 
     pub fn has_ended(&self) -> bool {
@@ -255,7 +273,7 @@ impl TrackStream {
     /// is a gap.
     pub fn send_gap(&self, now: gst::ClockTime) -> bool {
         let mut state = self.lock();
-        state.forget_other_clock(now);
+        state.come_to(now);
         let (StreamPhase::Streaming(appsrc), Some(end)) = (&state.phase, state.end) else {
             return false;
         };
@@ -357,8 +375,8 @@ impl TrackStream {
         let Some((due, arrival)) = due.zip(running_time(unit.arrived)) else {
             return self.drop_until_keyframe(state);
         };
-        state.forget_other_clock(due);
-        state.last_due = Some(due);
+        // Not by the time at which it is due: what was held back is not of another clock.
+        state.come_to(arrival);
         if state.is_superseded(&unit, due, arrival) {
             return self.count_dropped();
         }
@@ -427,21 +445,17 @@ impl TrackStream {
 }
 
 impl StreamState {
-    /// Ends the stream after the units in its appsrc, if it has one.
-    fn end_streaming(&mut self) {
-        if let StreamPhase::Streaming(appsrc) = &self.phase {
-            // Fails only while the element stops.
-            let _ = appsrc.end_of_stream();
-            self.phase = StreamPhase::Ended;
+    /// Forgets the times of another clock, if running time has begun anew: pictures
+    /// and GAP events would wait for them.
+    fn come_to(&mut self, time: gst::ClockTime) {
+        let last = self.last_time.replace(time);
+        if !last.is_some_and(|last| is_clock_step(last, time)) {
+            return;
         }
-    }
-
-    /// Forgets the times of another clock, if this one is of a running time that has
-    /// begun anew: pictures and GAP events would wait for them.
-    fn forget_other_clock(&mut self, time: gst::ClockTime) {
-        if self.last_due.is_some_and(|last| is_clock_step(last, time)) {
-            (self.last_due, self.last_picture, self.gap_end) = (None, None, None);
-            self.end = self.end.map(|_| time);
+        (self.last_picture, self.gap_end) = (None, None);
+        self.end = self.end.map(|_| time);
+        if let StreamPhase::Streaming(appsrc) = &self.phase {
+            appsrc.send_event(clock_step::event());
         }
     }
 

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 
-use std::sync::mpsc::{Receiver, channel};
+use std::{
+    cell::RefCell,
+    sync::mpsc::{Receiver, channel},
+};
 
 use super::*;
 use crate::{
@@ -32,11 +35,40 @@ struct Rig {
     pad: TrackPad,
     caps: gst::Caps,
     passed: Receiver<Passed>,
+    /// The content of the next units.
+    pictures: RefCell<VecDeque<gst::Buffer>>,
 }
 
 impl Rig {
+    /// A pad that passes on what it receives.
     fn new(kind: Kind, media_type: &str) -> Self {
         gst::init().unwrap();
+        let caps = gst::Caps::new_empty_simple(media_type);
+        Self::with_caps(kind, caps, OutputFormat::Encoded)
+    }
+
+    /// A pad that decodes this number of pictures.
+    fn decoding(count: usize) -> Self {
+        gst::init().unwrap();
+        let line = format!(
+            "videotestsrc num-buffers={count} ! video/x-raw,width=64,height=64 ! vp8enc deadline=1 \
+             ! appsink name=a sync=false"
+        );
+        let pipeline = gst::parse::launch(&line).unwrap();
+        let encoder = pipeline.downcast::<gst::Pipeline>().unwrap();
+        let sink = encoder.by_name("a").unwrap();
+        let sink = sink.downcast::<gst_app::AppSink>().unwrap();
+        encoder.set_state(gst::State::Playing).unwrap();
+        let samples: Vec<_> = (0..count).map(|_| sink.pull_sample().unwrap()).collect();
+        encoder.set_state(gst::State::Null).unwrap();
+        let caps = samples[0].caps_owned().unwrap();
+        let rig = Self::with_caps(Kind::Video, caps, OutputFormat::Raw);
+        let pictures = samples.iter().map(|sample| sample.buffer_owned().unwrap());
+        rig.pictures.borrow_mut().extend(pictures);
+        rig
+    }
+
+    fn with_caps(kind: Kind, caps: gst::Caps, format: OutputFormat) -> Self {
         let (pipeline, bin) = (gst::Pipeline::new(), gst::Bin::new());
         let sink = gst::ElementFactory::make("fakesink").property("sync", false);
         let sink = sink.property("async", false).build().unwrap();
@@ -59,7 +91,7 @@ impl Rig {
             Arc::new(stream),
             &template.unwrap(),
             ("test", gst::GroupId::next()),
-            (OnGap::None, OutputFormat::Encoded),
+            (OnGap::None, format),
             || gst::ClockTime::ZERO,
             |_, _| (),
             |_, _| false,
@@ -89,13 +121,13 @@ impl Rig {
         pipeline.set_state(gst::State::Playing).unwrap();
         let (state, ..) = pipeline.state(gst::ClockTime::from_seconds(10));
         state.unwrap();
-        let caps = gst::Caps::new_empty_simple(media_type);
         let rig = Self {
             pipeline,
             bin,
             pad,
             caps,
             passed,
+            pictures: RefCell::default(),
         };
         rig.set_running_time(gst::ClockTime::from_seconds(30));
         rig
@@ -110,8 +142,9 @@ impl Rig {
     /// Receives a unit that is due this much later than now.
     fn receive(&self, ahead: gst::ClockTime) {
         let arrived = bridge_clock().time();
+        let picture = self.pictures.borrow_mut().pop_front();
         self.pad.stream.consume(MediaUnit {
-            buffer: gst::Buffer::from_slice([0_u8; 4]),
+            buffer: picture.unwrap_or_else(|| gst::Buffer::from_slice([0_u8; 4])),
             caps: self.caps.clone(),
             time: Some(arrived + ahead),
             arrived,
@@ -160,12 +193,13 @@ fn gap_begins_after_the_latency_and_lasts_up_to_the_next_unit() {
     let stream = &rig.pad.stream;
     assert!(!stream.send_gap(end + ms(900)));
     assert!(stream.send_gap(end + ms(1500)));
-    assert_eq!(rig.next(), Passed::Gap(end, end + ms(520)));
-    rig.receive(ms(2000));
+    assert_eq!(rig.next(), Passed::Gap(end, end + ms(580)));
+    rig.set_running_time(end + ms(1500));
+    rig.receive(ms(500));
     let Passed::Gap(start, gap_end) = rig.next() else {
         panic!("the rest of the gap is missing");
     };
-    assert_eq!(start, end + ms(520));
+    assert_eq!(start, end + ms(580));
     assert_eq!(rig.next_buffer(), gap_end);
     // The latency that the pad is told later.
     rig.pad.set_latency(ms(60));
@@ -186,20 +220,25 @@ fn one_gap_event_waits_for_downstream_at_most() {
         assert!(begun.elapsed() < LIMIT);
         std::thread::sleep(Duration::from_millis(5));
     }
-    let now = rig.bin.current_running_time().unwrap();
-    for n in 0..100 {
-        assert!(stream.send_gap(now + ms(1000 + 20 * n)));
+    let now = rig.bin.current_running_time().unwrap() + ms(20_000);
+    for n in 0..40 {
+        assert!(stream.send_gap(now + ms(20 * n)));
     }
     // Now one waits in it.
+    rig.set_running_time(now + ms(1000));
     rig.receive(gst::ClockTime::ZERO);
-    assert!(stream.send_gap(now + ms(5000)));
+    assert!(stream.send_gap(now + ms(60_000)));
     rig.pad.pad.remove_probe(block.unwrap());
     let end = rig.next_buffer();
-    assert_eq!(rig.next(), Passed::Gap(end, now + ms(960)));
-    assert_eq!(rig.next_buffer(), now + ms(960));
-    // The next one has the time of all that were not sent.
-    assert!(stream.send_gap(now + ms(9000)));
-    assert_eq!(rig.next(), Passed::Gap(now + ms(960), now + ms(8960)));
+    assert_eq!(rig.next(), Passed::Gap(end, now - ms(40)));
+    // The one that the unit ends with, and the next have the time of all that were not sent.
+    let Passed::Gap(start, end) = rig.next() else {
+        panic!("the rest of the gap is missing");
+    };
+    assert_eq!(start, now - ms(40));
+    assert_eq!(rig.next_buffer(), end);
+    assert!(stream.send_gap(now + ms(90_000)));
+    assert_eq!(rig.next(), Passed::Gap(end, now + ms(89_960)));
     // A flush throws away what waits.
     stream.has_gap.store(true, Ordering::Release);
     let src = appsrc.static_pad("src").unwrap();
@@ -223,4 +262,39 @@ fn pictures_and_gaps_follow_a_running_time_that_begins_anew() {
     assert!(!stream.send_gap(ms(10_000)));
     assert!(stream.send_gap(ms(10_600)));
     assert_eq!(rig.next(), Passed::Gap(ms(10_000), ms(10_560)));
+    assert!(!stream.send_gap(ms(2000)));
+    assert!(stream.send_gap(ms(2600)));
+    assert_eq!(rig.next(), Passed::Gap(ms(2000), ms(2560)));
+}
+
+/// A decoder lets no time go back within a segment.
+#[test]
+fn decoded_pictures_follow_a_running_time_that_begins_anew() {
+    let rig = Rig::decoding(4);
+    rig.open(ms(60));
+    rig.next_buffer();
+    rig.receive(ms(40));
+    let before = rig.next_buffer();
+    rig.set_running_time(gst::ClockTime::from_seconds(20));
+    rig.receive(gst::ClockTime::ZERO);
+    let picture = rig.next_buffer();
+    assert!(picture + gst::ClockTime::SECOND < before, "{picture}");
+    rig.receive(ms(40));
+    assert!(rig.next_buffer() > picture);
+}
+
+#[test]
+fn gap_lasts_up_to_the_end_of_the_stream() {
+    let rig = Rig::new(Kind::Audio, "application/x-rtp");
+    rig.open(ms(1000));
+    let end = rig.next_buffer();
+    assert!(rig.pad.stream.send_gap(end + ms(1500)));
+    assert_eq!(rig.next(), Passed::Gap(end, end + ms(580)));
+    rig.set_running_time(end + ms(3000));
+    rig.pad.stream.end();
+    let Passed::Gap(start, gap_end) = rig.next() else {
+        panic!("the rest of the gap is missing");
+    };
+    assert_eq!(start, end + ms(580));
+    assert!(gap_end >= end + ms(2960), "{gap_end}");
 }
