@@ -197,6 +197,10 @@ impl Driver {
         self.transport.close();
         if !self.opening_session {
             self.wait_for_transports(&mut receiver).await;
+            // Nothing else that is there now is of use to anybody.
+            while let Ok(message) = receiver.try_recv() {
+                self.handle_late_message(message);
+            }
         }
         self.shared.set_closed();
         if self.opening_session && !self.machine.is_recoverable() {
@@ -212,19 +216,24 @@ impl Driver {
             while self.open_transports > 0
                 && let Some(message) = receiver.recv().await
             {
-                match message {
-                    DriverMessage::Transport(_, TransportReport::Input(Input::TransportClosed)) => {
-                        self.open_transports -= 1;
-                    }
-                    // It joined in the moment of the end, and hears of that.
-                    DriverMessage::Join(id, participant, events) => {
-                        self.participants.join(id, participant, events);
-                    }
-                    _ => {}
-                }
+                self.handle_late_message(message);
             }
         };
         let _ = tokio::time::timeout(TEARDOWN_LIMIT, closed).await;
+    }
+
+    /// Handles what comes when the machine is closed.
+    fn handle_late_message(&mut self, message: DriverMessage) {
+        match message {
+            DriverMessage::Transport(_, TransportReport::Input(Input::TransportClosed)) => {
+                self.open_transports -= 1;
+            }
+            // It joined in the moment of the end, and hears of that.
+            DriverMessage::Join(id, participant, events) => {
+                self.participants.join(id, participant, events);
+            }
+            _ => {}
+        }
     }
 
     /// Ends a session that the server opens after the driver was stopped.
