@@ -14,7 +14,6 @@ mod events;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod limits;
-mod liveness;
 mod location;
 mod media_playlist;
 mod memory_limit;
@@ -33,6 +32,5 @@ mod tests;
 pub use download::Download;
 pub use events::DownloadEvent;
 pub use limits::DownloadLimits;
-pub use liveness::Liveness;
 pub use location::PlaylistLocation;
 pub use segment::{ClipSegment, SegmentKind};

@@ -24,7 +24,7 @@ use crate::{
     platform::{
         Code, Error,
         http::HttpClient,
-        recording::{ClipSegment, Download, DownloadEvent, Liveness, PlaylistLocation},
+        recording::{ClipSegment, Download, DownloadEvent, PlaylistLocation},
         wire::{Clip, ServerMessage},
     },
     session::{
@@ -138,7 +138,7 @@ impl Job {
             sender: events.clone(),
             handoff: handoff.clone(),
             handles: handles.clone(),
-            liveness: Liveness::Live,
+            session_over: false,
         };
         thread::Builder::new()
             .name("reactorclip".into())
@@ -188,8 +188,7 @@ struct ClipWorker {
     sender: mpsc::UnboundedSender<JobEvent>,
     handoff: Arc<Handoff>,
     handles: Arc<JobHandles>,
-    /// What is left of the session.
-    liveness: Liveness,
+    session_over: bool,
 }
 
 /// A clip that was found.
@@ -226,7 +225,9 @@ impl ClipWorker {
         let limits = readiness::download_limits(settings, live, predicted, now);
         let _entered = runtime.enter();
         let mut download = Download::start(clip.playlist, limits);
-        download.set_liveness(self.liveness);
+        if self.session_over {
+            download.session_is_over();
+        }
         match self.config.settings.format {
             ClipFormat::Fragmented => self.forward(&mut download),
             ClipFormat::Faststart => self.assemble(&mut download, clip.window),
@@ -384,7 +385,6 @@ impl ClipWorker {
         let event = match event {
             JobEvent::Answer(answer) => return Some(TimingInput::Answer(answer)),
             JobEvent::LiveEnded | JobEvent::Session(SessionEvent::MediaParticipantsLeft) => {
-                self.liveness = self.liveness.max(Liveness::Deserted);
                 return Some(TimingInput::LiveEnded);
             }
             JobEvent::Session(SessionEvent::Machine(event)) => *event,
@@ -394,11 +394,11 @@ impl ClipWorker {
             MachineEvent::Status(status) => Some(TimingInput::Ready(status == Status::Ready)),
             MachineEvent::Interrupted(_) => Some(TimingInput::Ready(false)),
             MachineEvent::Ended { .. } | MachineEvent::Closed => {
-                self.liveness = Liveness::Over;
+                self.session_over = true;
                 Some(TimingInput::SessionOver(None))
             }
             MachineEvent::Failed(error) => {
-                self.liveness = Liveness::Over;
+                self.session_over = true;
                 Some(TimingInput::SessionOver(Some(error)))
             }
             _ => None,
@@ -416,11 +416,11 @@ impl ClipWorker {
                 event = self.events.recv() => match event {
                     Some(JobEvent::Cancel) | None => return Err(aborted()),
                     Some(event) => {
-                        if is_session_replaced(&event) {
-                            self.liveness = Liveness::Over;
+                        let is_replaced = is_session_replaced(&event);
+                        let input = self.timing_input(event);
+                        if is_replaced || matches!(input, Some(TimingInput::SessionOver(_))) {
+                            download.session_is_over();
                         }
-                        self.timing_input(event);
-                        download.set_liveness(self.liveness);
                     }
                 },
             }

@@ -7,12 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::settings::ClipSettings;
 use crate::platform::recording::DownloadLimits;
 
-/// How long a clip of a live session is waited for: after this time the platform deletes it.
-const CLIP_LIFETIME: Duration = Duration::from_secs(24 * 3600);
-
 /// How far in the future the server may expect to have a clip. What a clip lacks is a part of
 /// one chunk, some seconds; but a clock may be wrong.
-const MAX_PREDICTION: Duration = Duration::from_secs(300);
+const MAX_PREDICTION: Duration = Duration::from_secs(60);
 
 /// The limits of the download of a clip that this element has requested from a `live`
 /// session, or of another one. `predicted_ready_at_ms` is when the server expects to have it,
@@ -30,7 +27,6 @@ pub fn download_limits(
     let ahead = time_until(predicted_ready_at_ms, now);
     DownloadLimits {
         ready_timeout: settings.ready_limit().map(|limit| limit + ahead),
-        live_timeout: (live && settings.waits_while_live()).then_some(CLIP_LIFETIME),
         // The server of a live session answered a moment ago.
         tries_refused: if live { defaults.tries } else { 1 },
         ..defaults
@@ -47,31 +43,24 @@ fn time_until(unix_ms: i64, now: SystemTime) -> Duration {
 mod tests {
     use super::*;
 
-    const SECOND: Duration = Duration::from_secs(1);
     const MINUTE: Duration = Duration::from_secs(60);
 
-    fn limits(ready_timeout: Option<u32>, live: bool, predicted: i64) -> DownloadLimits {
+    fn limits(ready_timeout: Option<u32>, predicted: i64) -> DownloadLimits {
         let mut settings = ClipSettings::default();
         if let Some(milliseconds) = ready_timeout {
             settings.ready_timeout = milliseconds;
         }
-        download_limits(&settings, live, predicted, UNIX_EPOCH + 1000 * SECOND)
-    }
-
-    #[test]
-    fn clip_of_live_session_is_waited_for_while_that_lives_by_default() {
-        let while_live = |ready_timeout, live| limits(ready_timeout, live, 0).live_timeout;
-        assert_eq!(while_live(None, true), Some(CLIP_LIFETIME));
-        assert_eq!(while_live(None, false), None);
-        assert_eq!(while_live(Some(5000), true), None);
-        assert_eq!(while_live(Some(0), true), None);
-        // What counts once the live elements have left.
-        assert_eq!(limits(None, true, 0).ready_timeout, Some(MINUTE));
+        download_limits(
+            &settings,
+            false,
+            predicted,
+            UNIX_EPOCH + Duration::from_secs(1000),
+        )
     }
 
     #[test]
     fn ready_timeout_counts_from_predicted_time_within_bounds() {
-        let wait = |predicted| limits(None, false, predicted).ready_timeout.unwrap();
+        let wait = |predicted| limits(None, predicted).ready_timeout.unwrap();
         assert_eq!(wait(1_003_500), MINUTE + Duration::from_millis(3500));
         // In the past, or not known.
         for predicted in [999_000, 0, -1, i64::MIN] {
@@ -81,6 +70,6 @@ mod tests {
         for predicted in [1_000_000_000, i64::MAX] {
             assert_eq!(wait(predicted), MINUTE + MAX_PREDICTION, "{predicted}");
         }
-        assert_eq!(limits(Some(0), false, 1_003_500).ready_timeout, None);
+        assert_eq!(limits(Some(0), 1_003_500).ready_timeout, None);
     }
 }

@@ -46,9 +46,6 @@ pub enum ClipRequest {
 
 impl EnumField for ClipRequest {}
 
-/// As the official client has it (1.13), in milliseconds.
-const DEFAULT_READY_TIMEOUT: u32 = 60_000;
-
 impl Field for Option<gst::Structure> {
     fn spec(&self, info: &Info) -> glib::ParamSpec {
         let spec = glib::ParamSpecBoxed::builder::<gst::Structure>(info.name).nick(info.nick);
@@ -137,12 +134,10 @@ settings! {
 
         /// Milliseconds beyond the time that the platform predicts, as its own
         /// clients wait; 0 for no limit.
-        ready_timeout: u32 = DEFAULT_READY_TIMEOUT,
+        ready_timeout: u32 = 60_000,
             "ready-timeout", "Ready timeout",
             "How long to wait for a session of that name, and for the clip beyond the time \
-             at which the platform expects to have it, in ms (0 = no limit). At the default, \
-             for a clip that is asked for in a live session this counts from when the live \
-             elements have left";
+             at which the platform expects to have it, in ms (0 = no limit)";
 
         temp_directory: Option<PathBuf> = None,
             "temp-directory", "Temporary directory",
@@ -155,12 +150,6 @@ impl ClipSettings {
     pub fn ready_limit(&self) -> Option<Duration> {
         let milliseconds = u64::from(self.ready_timeout);
         (milliseconds != 0).then(|| Duration::from_millis(milliseconds))
-    }
-
-    /// Whether a clip of a live session is waited for as long as live elements take part in
-    /// that: the model's speed, which nobody knows, says when the clip is complete.
-    pub fn waits_while_live(&self) -> bool {
-        self.ready_timeout == DEFAULT_READY_TIMEOUT
     }
 
     pub fn directory(&self) -> PathBuf {

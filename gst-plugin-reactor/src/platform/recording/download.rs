@@ -14,7 +14,6 @@ use super::{
     errors::clip_error,
     events::{DownloadEvent, DownloadMessage, EventSender},
     limits::DownloadLimits,
-    liveness::Liveness,
     location::PlaylistLocation,
     media_playlist::MediaPlaylist,
     memory_limit::{MemoryLimit, MemoryPermit},
@@ -54,7 +53,7 @@ impl<T: Send + 'static> AbortOnDrop<Result<T, Error>> {
 pub struct Download {
     messages: mpsc::Receiver<DownloadMessage>,
     ended: bool,
-    liveness: watch::Sender<Liveness>,
+    session_over: watch::Sender<bool>,
     _task: AbortOnDrop<()>,
 }
 
@@ -70,9 +69,9 @@ impl Download {
     /// Starts on the tokio runtime that it is called in.
     pub fn start(location: PlaylistLocation, limits: DownloadLimits) -> Self {
         let (events, messages) = EventSender::channel();
-        let (liveness, session) = watch::channel(Liveness::Live);
+        let (session_over, is_over) = watch::channel(false);
         let task = async move {
-            let message = match run(location, limits, session, &events).await {
+            let message = match run(location, limits, is_over, &events).await {
                 Ok(()) => DownloadMessage::Complete,
                 Err(e) => DownloadMessage::Failed(e),
             };
@@ -81,7 +80,7 @@ impl Download {
         Self {
             messages,
             ended: false,
-            liveness,
+            session_over,
             _task: AbortOnDrop::spawn(task),
         }
     }
@@ -107,14 +106,10 @@ impl Download {
         }
     }
 
-    /// To be called when less is left of the session, which shortens the wait for a
-    /// playlist that is not ready; see [`DownloadLimits`].
-    pub fn set_liveness(&self, liveness: Liveness) {
-        self.liveness.send_if_modified(|known| {
-            let is_less = liveness > *known;
-            *known = liveness.max(*known);
-            is_less
-        });
+    /// To be called when the session is over: a playlist that is not ready now
+    /// is given [`DownloadLimits::last_wait`].
+    pub fn session_is_over(&self) {
+        self.session_over.send_replace(true);
     }
 }
 
@@ -122,13 +117,13 @@ impl Download {
 async fn run(
     location: PlaylistLocation,
     limits: DownloadLimits,
-    session: watch::Receiver<Liveness>,
+    session_over: watch::Receiver<bool>,
     events: &EventSender,
 ) -> Result<(), Error> {
     let memory = MemoryLimit::new(limits.memory);
     let parallel = limits.parallel.max(1);
     let loader = PlaylistLoader { location, limits };
-    let playlist = loader.wait_until_ready(session, events).await?;
+    let playlist = loader.wait_until_ready(session_over, events).await?;
     let watcher = PlaylistWatcher::new(loader, playlist);
     let mut newest = watcher.subscribe();
     let mut follower = AbortOnDrop::spawn(watcher.clone().follow());

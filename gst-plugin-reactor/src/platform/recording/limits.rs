@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use super::liveness::Liveness;
 use crate::platform::Error;
 
 /// The largest media initialization section, in bytes.
@@ -22,10 +21,6 @@ pub struct DownloadLimits {
     /// How long a playlist may take to be ready. None: as long as the session
     /// lives, and then [`Self::last_wait`].
     pub ready_timeout: Option<Duration>,
-    /// How long instead while live elements take part in the session, whose model still
-    /// makes what the playlist lacks, however slowly. [`Self::ready_timeout`] counts from
-    /// when they have left. None: that counts from the beginning.
-    pub live_timeout: Option<Duration>,
     /// How long a playlist may still take to be ready once the session is
     /// over: the last segment of a recording is closed by then.
     pub last_wait: Duration,
@@ -67,7 +62,6 @@ impl Default for DownloadLimits {
     fn default() -> Self {
         Self {
             ready_timeout: None,
-            live_timeout: None,
             last_wait: Duration::from_secs(30),
             poll_interval: (Duration::from_millis(200), Duration::from_secs(2)),
             parallel: 6,
@@ -88,20 +82,6 @@ impl Default for DownloadLimits {
 }
 
 impl DownloadLimits {
-    /// How long a playlist may take to be ready, from the beginning.
-    pub(super) fn first_wait(&self) -> Option<Duration> {
-        self.live_timeout.or(self.ready_timeout)
-    }
-
-    /// How long it may still take when no more than this is left of the session.
-    pub(super) fn wait_after(&self, liveness: Liveness) -> Option<Duration> {
-        match liveness {
-            Liveness::Live => None,
-            Liveness::Deserted => self.live_timeout.and(self.ready_timeout),
-            Liveness::Over => Some(self.last_wait),
-        }
-    }
-
     /// The pause after the last of a number of failures.
     pub(super) fn pause_after(&self, failures: u32, last: &Error) -> Duration {
         let backoff = self.backoff.saturating_mul(1 << failures.min(16));

@@ -15,7 +15,6 @@ use super::{
     errors::{clip_error, is_transient, playlist_failed},
     events::{DownloadEvent, EventSender},
     limits::DownloadLimits,
-    liveness::Liveness,
     location::PlaylistLocation,
     media_playlist::MediaPlaylist,
 };
@@ -43,49 +42,46 @@ pub(super) enum PlaylistResponse {
 }
 
 impl PlaylistLoader {
-    /// Waits until the playlist is ready. The wait is shorter where less is left of the
-    /// `session`.
+    /// Waits until the playlist is ready. `session_over` shortens the wait.
     ///
     /// # Errors
     ///
     /// [`Code::ClipNotReady`] when the time is over; what the server answers.
     pub(super) async fn wait_until_ready(
         &self,
-        mut session: watch::Receiver<Liveness>,
+        mut session_over: watch::Receiver<bool>,
         events: &EventSender,
     ) -> Result<MediaPlaylist, Error> {
         let limits = &self.limits;
         let since = Instant::now();
-        let first = limits.first_wait();
-        let mut deadline = first.and_then(|time| since.checked_add(time));
-        let mut seen = Liveness::Live;
+        let mut deadline = limits
+            .ready_timeout
+            .and_then(|time| since.checked_add(time));
+        let mut over = false;
         let mut tries_refused = limits.tries_refused;
         loop {
             let response = self.load_before(deadline, tries_refused).await;
             tries_refused = limits.tries;
             let wait = match response {
-                None => return Err(self.not_ready(since.elapsed(), seen)),
+                None => return Err(self.not_ready(since.elapsed(), over)),
                 Some(Err(error)) => return Err(error),
                 Some(Ok(PlaylistResponse::Ready(playlist))) => return Ok(playlist),
                 Some(Ok(PlaylistResponse::NotReady(wait))) => wait,
             };
             let now = Instant::now();
-            let left = *session.borrow_and_update();
-            if left != seen {
-                seen = left;
-                let wait = limits.wait_after(left);
-                let last = wait.and_then(|time| now.checked_add(time));
-                // The earlier one, if there are two.
-                deadline = deadline.into_iter().chain(last).min();
+            if !over && *session_over.borrow_and_update() {
+                over = true;
+                let last = now + limits.last_wait;
+                deadline = Some(deadline.map_or(last, |deadline| deadline.min(last)));
             }
             if deadline.is_some_and(|deadline| now >= deadline) {
-                return Err(self.not_ready(since.elapsed(), seen));
+                return Err(self.not_ready(since.elapsed(), over));
             }
             events.send_event(DownloadEvent::NotReady(wait)).await;
             let next = Instant::now() + wait;
             tokio::select! {
                 () = sleep_until(deadline.map_or(next, |deadline| deadline.min(next))) => {}
-                _ = session.changed(), if seen != Liveness::Over => {}
+                _ = session_over.changed(), if !over => {}
             }
         }
     }
@@ -106,10 +102,10 @@ impl PlaylistLoader {
             .ok()
     }
 
-    fn not_ready(&self, waited: Duration, liveness: Liveness) -> Error {
-        let why = match liveness {
-            Liveness::Over => "and the session is over",
-            _ => "does the model still produce anything?",
+    fn not_ready(&self, waited: Duration, session_over: bool) -> Error {
+        let why = match session_over {
+            true => "and the session is over",
+            false => "does the model still produce anything?",
         };
         let message = format!(
             "{}: the clip is not complete on the server after {:.1} s; {why}",

@@ -90,7 +90,7 @@ async fn session_over_shortens_wait_for_playlist() {
         );
     }
     let asked = server.requests().len();
-    download.set_liveness(Liveness::Over);
+    download.session_is_over();
     let (_, error) = rest(download).await;
     let error = error.unwrap();
     assert_eq!(error.code, Code::ClipNotReady, "{error}");
@@ -104,42 +104,9 @@ async fn session_over_shortens_wait_for_playlist() {
         ..limits
     };
     let download = Download::start(server.playlist(), limits);
-    download.set_liveness(Liveness::Over);
+    download.session_is_over();
     let (events, error) = rest(download).await;
     assert_eq!((segments_of(events).len(), error), (3, None));
-}
-
-#[tokio::test]
-async fn playlist_of_live_session_is_waited_for_until_elements_leave() {
-    let server = server(|_| not_yet()).await;
-    let limits = DownloadLimits {
-        ready_timeout: Some(Duration::from_millis(50)),
-        live_timeout: Some(60 * SECOND),
-        poll_interval: (Duration::from_millis(10), Duration::from_millis(10)),
-        ..quick()
-    };
-    let mut download = Download::start(server.playlist(), limits.clone());
-    // Each takes 10 ms or more.
-    for _ in 0..20 {
-        let step = download.next().await;
-        assert!(
-            matches!(step, Some(Ok(DownloadEvent::NotReady(_)))),
-            "{step:?}"
-        );
-    }
-    download.set_liveness(Liveness::Deserted);
-    let (_, error) = rest(download).await;
-    let error = error.unwrap();
-    assert_eq!(error.code, Code::ClipNotReady, "{error}");
-    assert!(error.message.contains("does the model still"), "{error}");
-    // While they are there, it has a limit, too.
-    let limits = DownloadLimits {
-        live_timeout: Some(Duration::from_millis(50)),
-        ready_timeout: None,
-        ..limits
-    };
-    let error = failure(server.playlist(), limits).await;
-    assert_eq!(error.code, Code::ClipNotReady, "{error}");
 }
 
 #[tokio::test]
