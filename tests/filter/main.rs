@@ -255,6 +255,7 @@ fn track_in_may_be_set_in_ready() {
         ("nope", Some("camera"), "video_camera"),
         ("neither", None, "video_0"),
     ] {
+        while running.pop_error().is_some() {}
         restart(Some(wrong));
         let error = running.wait_error(TIMEOUT);
         assert_eq!(error.code(), "NOT_FOUND", "{error:?}");

@@ -158,7 +158,8 @@ fn disconnect_without_recovery_ends_session() {
 #[test]
 fn lost_session_is_kept_for_reconnect_action() {
     let server = Server::playground();
-    let loopback = LoopbackSession::open(&server.url(), "stall-timeout=1500 reconnect=false");
+    // A server on a busy machine may be silent for 1.5 s later on.
+    let loopback = LoopbackSession::open(&server.url(), "stall-timeout=4000 reconnect=false");
     let source = loopback.source();
     let id = loopback.session_id();
     let link_down = LinkDown::begin(&server);

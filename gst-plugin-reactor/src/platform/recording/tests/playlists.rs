@@ -49,7 +49,7 @@ async fn playlist_not_ready_is_polled_within_limits() {
 async fn playlist_never_ready_fails_after_timeout() {
     let server = server(|_| not_yet()).await;
     let limits = DownloadLimits {
-        ready_timeout: Some(Duration::from_millis(300)),
+        ready_timeout: Some(2 * SECOND),
         ..quick()
     };
     let error = failure(server.playlist(), limits).await;
