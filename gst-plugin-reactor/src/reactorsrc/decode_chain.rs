@@ -254,7 +254,8 @@ fn ignore_lateness(decoder: &gst::Element) {
         src.add_probe(gst::PadProbeType::EVENT_UPSTREAM, |_, info| {
             match &info.data {
                 Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::Qos => {
-                    gst::PadProbeReturn::Drop
+                    // Not Drop: with that GStreamer (1.22) unreferences the event once more.
+                gst::PadProbeReturn::Handled
                 }
                 _ => gst::PadProbeReturn::Ok,
             }

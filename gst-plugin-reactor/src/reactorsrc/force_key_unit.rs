@@ -11,7 +11,7 @@ use gst::prelude::*;
 use crate::{element::lock, gst_helpers::running_time};
 
 /// The running times at which keyframes are to be requested. splitmuxsink 1.22 has
-/// one at a time; those beyond are refused.
+/// one at a time; those beyond are dropped.
 const MAX_WAITING: usize = 16;
 
 #[derive(Debug, Default)]
@@ -47,9 +47,7 @@ pub fn watch(src: &gst::Pad, request: impl Fn() + Send + Sync + 'static) {
             };
             match asked.running_time {
                 Some(time) if is_ahead(src, time) => {
-                    if !lock(&schedule).add(time) {
-                        return gst::PadProbeReturn::Drop;
-                    }
+                    lock(&schedule).add(time);
                 }
                 _ => request(),
             }
