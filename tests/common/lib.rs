@@ -12,6 +12,7 @@ pub mod clips;
 pub mod cloud;
 pub mod command_pads;
 pub mod coturn;
+pub mod criticals;
 pub mod frames;
 pub mod http;
 mod idle_servers;

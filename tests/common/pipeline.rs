@@ -12,10 +12,15 @@ use std::{
 
 use gst::{glib, prelude::*};
 
-/// A pipeline that goes to NULL when the test ends, however it ends.
+use crate::criticals;
+
+/// A pipeline that goes to NULL when the test ends, however it ends. A critical warning meanwhile
+/// fails the test.
 #[derive(Debug)]
 pub struct TestPipeline {
     pub pipeline: gst::Pipeline,
+    /// How many there were before.
+    criticals: usize,
 }
 
 impl TestPipeline {
@@ -39,7 +44,10 @@ impl TestPipeline {
             }
         };
         force_wire(&pipeline);
-        Self { pipeline }
+        Self {
+            pipeline,
+            criticals: criticals::watch(),
+        }
     }
 
     pub fn play(&self) {
@@ -161,6 +169,10 @@ impl Drop for TestPipeline {
             self.show_problems();
         }
         let _ = self.pipeline.set_state(gst::State::Null);
+        let criticals = criticals::since(self.criticals);
+        if !std::thread::panicking() {
+            assert!(criticals.is_empty(), "{criticals:#?}");
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::scratch;
+use crate::{criticals, scratch};
 use gst::{glib, prelude::*};
 
 /// The longest that an operation may take.
@@ -37,6 +37,8 @@ pub fn start() {
         complain("a panic".into());
         previous(info);
     }));
+    // No pipeline is to replace this handler.
+    criticals::watch();
     glib::log_set_default_handler(|domain, level, text| {
         // Not as GLib prints it, which the tests look for.
         if is_known(text) {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use gst::glib;
-use reactor_tests::watch::is_known;
+use reactor_tests::{criticals, watch::is_known};
 
 /// What was complained of, and the tests that ran then: one of them is the cause, and which is not
 /// known, since most threads of a pipeline are not the plugin's.
@@ -64,6 +64,8 @@ pub fn watch() {
             }
             previous(info);
         }));
+        // No pipeline is to replace this handler.
+        criticals::watch();
         glib::log_set_default_handler(|domain, level, text| {
             let is_bad = matches!(level, glib::LogLevel::Error | glib::LogLevel::Critical);
             if is_bad && !is_known(text) {

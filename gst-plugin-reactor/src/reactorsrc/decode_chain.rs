@@ -255,7 +255,7 @@ fn ignore_lateness(decoder: &gst::Element) {
             match &info.data {
                 Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::Qos => {
                     // Not Drop: with that GStreamer (1.22) unreferences the event once more.
-                gst::PadProbeReturn::Handled
+                    gst::PadProbeReturn::Handled
                 }
                 _ => gst::PadProbeReturn::Ok,
             }
