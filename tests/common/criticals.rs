@@ -4,13 +4,21 @@
 //! then: which of them is the cause is not known, since most threads of a pipeline are not the
 //! plugin's.
 
-use std::sync::{Mutex, Once};
+use std::sync::{Mutex, Once, OnceLock};
 
 use gst::glib;
 
 use crate::watch::is_known;
 
 static SEEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// Who else is told of each one.
+static LISTENER: OnceLock<fn(String)> = OnceLock::new();
+
+/// Has `listener` told of each critical of this process, too: the first one that is given.
+pub fn listen(listener: fn(String)) {
+    LISTENER.get_or_init(|| listener);
+    watch();
+}
 
 /// Installs the log handler, once per process, and returns how many there were.
 pub fn watch() -> usize {
@@ -20,7 +28,10 @@ pub fn watch() -> usize {
             let is_bad = matches!(level, glib::LogLevel::Error | glib::LogLevel::Critical);
             if is_bad && !is_known(text) {
                 let text = format!("{}: {text}", domain.unwrap_or_default());
-                SEEN.lock().unwrap().push(text);
+                SEEN.lock().unwrap().push(text.clone());
+                if let Some(listener) = LISTENER.get() {
+                    listener(text);
+                }
             }
             glib::log_default_handler(domain, level, Some(text));
         });

@@ -9,8 +9,7 @@ use std::{
     sync::{Mutex, Once},
 };
 
-use gst::glib;
-use reactor_tests::{criticals, watch::is_known};
+use reactor_tests::criticals;
 
 /// What was complained of, and the tests that ran then: one of them is the cause, and which is not
 /// known, since most threads of a pipeline are not the plugin's.
@@ -44,7 +43,7 @@ impl Drop for RunningTest {
 /// Prefixes of the names of the plugin's own threads.
 const THREADS: [&str; 1] = ["reactor"];
 
-/// Installs the panic hook and the log handler, once per process, and begins to charge what they
+/// Installs the panic hook and listens for criticals, once per process, and begins to charge what they
 /// see to the test that calls it.
 pub fn watch() {
     TEST.with_borrow_mut(|test| {
@@ -64,15 +63,7 @@ pub fn watch() {
             }
             previous(info);
         }));
-        // No pipeline is to replace this handler.
-        criticals::watch();
-        glib::log_set_default_handler(|domain, level, text| {
-            let is_bad = matches!(level, glib::LogLevel::Error | glib::LogLevel::Critical);
-            if is_bad && !is_known(text) {
-                complain(format!("{}: {text}", domain.unwrap_or_default()));
-            }
-            glib::log_default_handler(domain, level, Some(text));
-        });
+        criticals::listen(complain);
     });
 }
 
