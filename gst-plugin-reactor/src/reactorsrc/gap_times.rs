@@ -61,7 +61,7 @@ mod tests {
         for waited in 0..=1000 {
             assert_eq!(gap_end(end, end + ms(waited), latency, false), None);
         }
-        // Downstream waits for what was due 1000 ms ago: the events are 80 ms ahead of that.
+        // At 1100 ms downstream still waits for units of 100 ms; the GAP event ends 80 ms later.
         let first = gap_end(end, end + ms(1100), latency, false);
         assert_eq!(first, Some(end + ms(180)));
         let next = gap_end(end + ms(180), end + ms(1120), latency, true);

@@ -49,9 +49,12 @@ impl fmt::Debug for PlaylistLocation {
     }
 }
 
-/// What is wrong with an address of more than [`MAX_ADDRESS`] bytes.
-pub(super) fn too_long() -> String {
-    format!("is longer than {MAX_ADDRESS} bytes")
+/// Fails with what is wrong with an address of more than [`MAX_ADDRESS`] bytes.
+pub(super) fn check_length(url: &Url) -> Result<(), String> {
+    match url.as_str().len() > MAX_ADDRESS {
+        true => Err(format!("is longer than {MAX_ADDRESS} bytes")),
+        false => Ok(()),
+    }
 }
 
 impl PlaylistLocation {
@@ -78,9 +81,7 @@ impl PlaylistLocation {
         if path.trim().is_empty() || url_policy::replace_origin(&mut url, base).is_err() {
             return Err(refused("is not an HTTP URL"));
         }
-        if url.as_str().len() > MAX_ADDRESS {
-            return Err(refused(&too_long()));
-        }
+        check_length(&url).map_err(|what| refused(&what))?;
         Ok(Self {
             http: endpoint.http().clone(),
             url,
@@ -114,9 +115,7 @@ impl PlaylistLocation {
             return Err(refused("must not have a user name or password in its URL"));
         }
         url.set_fragment(None);
-        if url.as_str().len() > MAX_ADDRESS {
-            return Err(refused(&format!("has a URL that {}", too_long())));
-        }
+        check_length(&url).map_err(|what| refused(&format!("has a URL that {what}")))?;
         Ok(Self {
             http,
             token_provider: token_provider

@@ -9,10 +9,7 @@ use std::time::Duration;
 use m3u8_rs::{KeyMethod, MediaSegment};
 use url::Url;
 
-use super::{
-    location::{MAX_ADDRESS, too_long},
-    segment::SegmentKind,
-};
+use super::{location::check_length, segment::SegmentKind};
 use crate::platform::{
     http::sanitize,
     url_policy::{self, Trust},
@@ -286,12 +283,9 @@ impl EntriesBuilder<'_> {
             true => Err("is not encrypted, but that of the playlist is"),
             false => Ok(url),
         });
-        match url {
-            Ok(url) if url.as_str().len() > MAX_ADDRESS => {
-                Err(format!("its address {}", too_long()))
-            }
-            url => url.map_err(|e| format!("its address {e}")),
-        }
+        let url = url.map_err(str::to_owned);
+        let url = url.and_then(|url| check_length(&url).map(|()| url));
+        url.map_err(|e| format!("its address {e}"))
     }
 
     /// RFC 8216, section 4.3.2.2: without an offset it begins at the end of the

@@ -169,6 +169,14 @@ impl Rig {
         self.passed.recv_timeout(LIMIT).unwrap()
     }
 
+    /// Start and end of the next gap, which no buffer precedes.
+    fn next_gap(&self) -> (gst::ClockTime, gst::ClockTime) {
+        match self.next() {
+            Passed::Gap(start, end) => (start, end),
+            buffer => panic!("the rest of the gap is missing: {buffer:?}"),
+        }
+    }
+
     /// The time of the next buffer, which no GAP event precedes.
     fn next_buffer(&self) -> gst::ClockTime {
         match self.next() {
@@ -196,9 +204,7 @@ fn gap_begins_after_the_latency_and_lasts_up_to_the_next_unit() {
     assert_eq!(rig.next(), Passed::Gap(end, end + ms(580)));
     rig.set_running_time(end + ms(1500));
     rig.receive(ms(500));
-    let Passed::Gap(start, gap_end) = rig.next() else {
-        panic!("the rest of the gap is missing");
-    };
+    let (start, gap_end) = rig.next_gap();
     assert_eq!(start, end + ms(580));
     assert_eq!(rig.next_buffer(), gap_end);
     // The latency that the pad is told later.
@@ -232,9 +238,7 @@ fn one_gap_event_waits_for_downstream_at_most() {
     let end = rig.next_buffer();
     assert_eq!(rig.next(), Passed::Gap(end, now - ms(40)));
     // The one that the unit ends with, and the next have the time of all that were not sent.
-    let Passed::Gap(start, end) = rig.next() else {
-        panic!("the rest of the gap is missing");
-    };
+    let (start, end) = rig.next_gap();
     assert_eq!(start, now - ms(40));
     assert_eq!(rig.next_buffer(), end);
     assert!(stream.send_gap(now + ms(90_000)));
@@ -292,9 +296,7 @@ fn gap_lasts_up_to_the_end_of_the_stream() {
     assert_eq!(rig.next(), Passed::Gap(end, end + ms(580)));
     rig.set_running_time(end + ms(3000));
     rig.pad.stream.end();
-    let Passed::Gap(start, gap_end) = rig.next() else {
-        panic!("the rest of the gap is missing");
-    };
+    let (start, gap_end) = rig.next_gap();
     assert_eq!(start, end + ms(580));
     assert!(gap_end >= end + ms(2960), "{gap_end}");
 }

@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use super::*;
+use super::{super::location::MAX_ADDRESS, *};
 
 const HOST: &str = "https://h.example.com:1/a/clip.m3u8?secret";
 

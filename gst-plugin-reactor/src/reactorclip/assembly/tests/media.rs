@@ -120,8 +120,8 @@ pub fn numbers(numbers: &[u32]) -> Vec<u8> {
     numbers.iter().flat_map(|n| n.to_be_bytes()).collect()
 }
 
-/// A segment of so many samples of the second track, the audio: of 1 byte and 1 tick each, from this
-/// tick on.
+/// A segment of the second track, the audio, with `count` samples. Each sample has 1 byte and lasts
+/// 1 tick; the first one begins at tick `begin`.
 pub fn tiny_samples(count: u32, begin: u32) -> Bytes {
     let tfhd = atom(b"tfhd", &numbers(&[0x02_0018, 2, 1, 1]));
     let tfdt = atom(b"tfdt", &numbers(&[0, begin]));
