@@ -5,7 +5,8 @@
 //! decoded here.
 
 use std::{
-    sync::mpsc,
+    collections::VecDeque,
+    sync::{Mutex, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -18,7 +19,7 @@ use super::handles::{ReportSender, TransportHandles};
 use crate::{
     gst_helpers::internal,
     platform::{
-        Code, Error,
+        Code, Error, lock,
         wire::{Channel, WireFrame},
     },
     session::machine::Input,
@@ -28,6 +29,8 @@ use crate::{
 /// retransmission.
 const CLOSE_LIMIT: Duration = Duration::from_millis(300);
 const CLOSE_POLL_INTERVAL: Duration = Duration::from_millis(2);
+/// Two for each channel, and a server may open some.
+const MAX_KEPT_BINS: usize = 32;
 
 pub(super) struct DataChannels {
     control: WebRTCDataChannel,
@@ -41,6 +44,7 @@ impl DataChannels {
         handles: &TransportHandles,
     ) -> Result<Self, Error> {
         take_errors(webrtcbin, &handles.reports);
+        keep_bins(webrtcbin);
         Ok(Self {
             control: create_channel(webrtcbin, Channel::Control, &handles.reports)?,
             data: create_channel(webrtcbin, Channel::Data, &handles.reports)?,
@@ -149,7 +153,7 @@ fn take_errors(webrtcbin: &gst::Element, reports: &ReportSender) {
     };
     let reports = reports.clone();
     bin.connect_deep_element_added(move |_, parent, element| {
-        if parent.type_().name() != "WebRTCErrorIgnoreBin" {
+        if !is_channel_bin(parent.upcast_ref()) {
             return;
         }
         let reports = reports.clone();
@@ -163,6 +167,33 @@ fn take_errors(webrtcbin: &gst::Element, reports: &ReportSender) {
         });
         element.set_bus(Some(&bus));
     });
+}
+
+/// Keeps the bins of the channels that have closed.
+///
+/// A channel that the server closes while this side does may use its bin once more when webrtcbin
+/// has dropped that (GStreamer before 1.29.2): "`gst_element_get_static_pad: assertion
+/// 'GST_IS_ELEMENT (element)' failed`", or a crash.
+fn keep_bins(webrtcbin: &gst::Element) {
+    let Some(bin) = webrtcbin.downcast_ref::<gst::Bin>() else {
+        return;
+    };
+    let kept = Mutex::new(VecDeque::new());
+    bin.connect_element_added(move |_, element| {
+        if !is_channel_bin(element) {
+            return;
+        }
+        let mut kept = lock(&kept);
+        kept.push_back(element.clone());
+        if kept.len() > MAX_KEPT_BINS {
+            kept.pop_front();
+        }
+    });
+}
+
+/// Whether an element is the bin that webrtcbin puts around one end of a channel.
+fn is_channel_bin(element: &gst::Element) -> bool {
+    element.type_().name() == "WebRTCErrorIgnoreBin"
 }
 
 fn create_channel(
@@ -209,4 +240,37 @@ fn create_channel(
 
 fn disconnected(reason: String) -> Error {
     Error::gpu(Code::Disconnected, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bins_of_closed_channels_are_kept() {
+        gst::init().unwrap();
+        let webrtcbin = gst::ElementFactory::make("webrtcbin").build().unwrap();
+        webrtcbin.set_state(gst::State::Ready).unwrap();
+        keep_bins(&webrtcbin);
+        let arguments: &[&dyn ToValue] = &[&"control", &None::<gst::Structure>];
+        let channel =
+            webrtcbin.emit_by_name::<Option<WebRTCDataChannel>>("create-data-channel", arguments);
+        assert!(channel.is_some());
+        let bin = webrtcbin.downcast_ref::<gst::Bin>().unwrap();
+        // What webrtcbin does when a channel has closed.
+        let remove = |element: gst::Element| {
+            let weak = element.downgrade();
+            element.set_locked_state(true);
+            element.set_state(gst::State::Null).unwrap();
+            bin.remove(&element).unwrap();
+            weak
+        };
+        let ends = bin.children().into_iter().filter(is_channel_bin);
+        let removed: Vec<_> = ends.map(remove).collect();
+        assert_eq!(removed.len(), 2);
+        assert!(removed.iter().all(|end| end.upgrade().is_some()));
+        webrtcbin.set_state(gst::State::Null).unwrap();
+        drop((webrtcbin, channel));
+        assert!(removed.iter().all(|end| end.upgrade().is_none()));
+    }
 }
