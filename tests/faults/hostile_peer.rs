@@ -37,13 +37,18 @@ struct Session {
 
 impl Session {
     fn begin(config: PeerConfig) -> Self {
+        Self::begin_with(config, "")
+    }
+
+    /// `filter` is put behind each pad.
+    fn begin_with(config: PeerConfig, filter: &str) -> Self {
         health::watch();
         let tracks = config.tracks.clone();
         let peer = Peer::start(config);
         let mut line = format!("reactorsrc name=r local=true api-url={}", peer.url());
         for (name, encoding) in &tracks {
             let pad = format!("{}_{name}", encoding.kind());
-            line += &format!(" r.{pad} ! identity name={name} ! fakesink sync=false");
+            line += &format!(" r.{pad} {filter} ! identity name={name} ! fakesink sync=false");
         }
         let running = TestPipeline::parse(&line);
         let counters = tracks.into_iter().map(|(name, _)| {
@@ -347,11 +352,50 @@ fn impossible_size() -> Tamper {
     })
 }
 
+/// The last NAL unit of each access unit is this one.
+fn last_of_unit(nal_unit: &'static [u8]) -> Tamper {
+    each(move |packet| {
+        let is_last = packet[1] & 0x80 != 0;
+        if is_last {
+            packet.truncate(payload_of(packet));
+            packet.extend(nal_unit);
+        }
+    })
+}
+
+/// An end of sequence, and more. h264parse 1.26.2 crashes.
+const LONG_END_OF_SEQUENCE: &[u8] = &[0x0a, 0x55, 0x55, 0x55, 0x55, 0x55, 0x55, 0x55];
+/// A subset sequence parameter set for two views, without these (ITU-T H.264, G.7.3.2.1.4). h264parse
+/// 1.22.0 and 1.26.2 crash.
+const SHORT_SUBSET: &[u8] = &[0x6f, 0x76, 0x00, 0x1e, 0xac, 0xf7, 0x14];
+
+/// Frames that end with the index of two frames of 4 GiB (VP9 Bitstream Specification, annex B).
+fn impossible_index() -> Tamper {
+    const INDEX: [u8; 10] = [0xd9, 255, 255, 255, 255, 255, 255, 255, 255, 0xd9];
+    each(move |packet| {
+        let is_last_of_frame = packet[1] & 0x80 != 0;
+        if is_last_of_frame {
+            packet.extend(INDEX);
+        }
+    })
+}
+
+/// vp9parse reads where the index points to.
+#[test]
+fn hostile_vp9_index_leaves_frames() {
+    let config = PeerConfig::sending(&[Encoding::Vp9]);
+    let session = Session::begin_with(config, "! video/x-vp9,alignment=frame");
+    session.tamper("an impossible index", impossible_index());
+    session.end();
+}
+
 /// Among random payloads are parameter sets, which elements keep.
 #[test]
 fn hostile_h264_leaves_picture() {
     let session = Session::begin(PeerConfig::sending(&[Encoding::H264]));
     session.tamper("an impossible size", impossible_size());
+    session.tamper("a long end of sequence", last_of_unit(LONG_END_OF_SEQUENCE));
+    session.tamper("a short parameter set", last_of_unit(SHORT_SUBSET));
     for seed in 1..=5 {
         session.tamper(&format!("random payloads {seed}"), noise(seed));
     }

@@ -4,12 +4,24 @@
 //! marker bit of the parameter sets that it sends at a request for a keyframe, so
 //! that they arrive as a unit of their own. A muxer would make a sample of it,
 //! which decoders complain about. They belong to the next picture.
+//!
+//! And NAL units that no picture needs: a server could crash this process with some of
+//! them. h264parse 1.26.2 crashes at bytes behind the one byte of an end of sequence or
+//! of stream (1.29.1 reads no differently, 1.22 ends the stream), and 1.22.0 and 1.26.2
+//! at a subset sequence parameter set (ITU-T H.264, annex G) that is cut short.
+
+use std::ops::RangeInclusive;
 
 /// The most that waits for a picture, in bytes. A sequence and a picture parameter
 /// set have less than 100.
 const MAX_WAITING: usize = 64 << 10;
 
-/// Puts what has no picture before the next unit that has one.
+/// The types of NAL units that go on: coded slices, supplemental enhancement information,
+/// parameter sets and delimiters (ITU-T H.264, table 7-1).
+const NEEDED: RangeInclusive<u8> = 1..=9;
+
+/// Leaves out what no picture needs, and puts what has no picture before the next unit
+/// that has one.
 #[derive(Debug, Default)]
 pub(super) struct PictureJoiner(Vec<gst::Memory>);
 
@@ -17,8 +29,16 @@ impl PictureJoiner {
     /// Takes a unit as a byte stream (ITU-T H.264, annex B). Returns it once there
     /// is a picture.
     pub(super) fn join(&mut self, mut unit: gst::Buffer) -> Option<gst::Buffer> {
+        let read = unit
+            .map_readable()
+            .map(|data| (has_picture(&data), without_useless(&data)));
         // What cannot be read is not changed.
-        let has_picture = unit.map_readable().map_or(true, |data| has_picture(&data));
+        let (has_picture, needed) = read.unwrap_or((true, None));
+        if let Some(needed) = needed {
+            let unit = unit.make_mut();
+            unit.remove_all_memory();
+            unit.append_memory(gst::Memory::from_slice(needed));
+        }
         if has_picture {
             for memory in self.0.drain(..).rev() {
                 unit.make_mut().prepend_memory(memory);
@@ -35,12 +55,28 @@ impl PictureJoiner {
 
 /// Whether there is a coded slice (ITU-T H.264, table 7-1).
 fn has_picture(stream: &[u8]) -> bool {
-    let nal_units = stream
-        .windows(4)
-        .filter(|bytes| bytes.starts_with(&[0, 0, 1]));
-    nal_units
-        .map(|bytes| bytes[3] & 0x1f)
-        .any(|kind| (1..=5).contains(&kind))
+    nal_units(stream).any(|(kind, _)| (1..=5).contains(&kind))
+}
+
+/// The NAL units that are [`NEEDED`], if there are others.
+fn without_useless(stream: &[u8]) -> Option<Vec<u8>> {
+    let needed = nal_units(stream).filter(|(kind, _)| NEEDED.contains(kind));
+    let bytes = || needed.flat_map(|(_, bytes)| bytes).copied().collect();
+    let is_useless = |(kind, _)| !NEEDED.contains(&kind);
+    nal_units(stream).any(is_useless).then(bytes)
+}
+
+/// The type of each NAL unit, and its bytes with the start code of three bytes.
+fn nal_units(stream: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    let is_start = |at: &usize| stream[*at..].starts_with(&[0, 0, 1]);
+    let mut starts = (0..stream.len().saturating_sub(3))
+        .filter(is_start)
+        .peekable();
+    std::iter::from_fn(move || {
+        let start = starts.next()?;
+        let end = starts.peek().copied().unwrap_or(stream.len());
+        Some((stream[start + 3] & 0x1f, &stream[start..end]))
+    })
 }
 
 #[cfg(test)]
@@ -76,6 +112,31 @@ mod tests {
         assert_eq!(joined.pts(), Some(gst::ClockTime::from_mseconds(3)));
         let next = joiner.join(unit(&PICTURE, 4)).unwrap();
         assert_eq!(bytes(&next), PICTURE);
+    }
+
+    #[test]
+    fn what_no_picture_needs_is_left_out() {
+        let mut joiner = PictureJoiner::default();
+        for kind in [0, 10, 11, 12, 14, 15, 20, 24, 31] {
+            for more in [&[][..], &[0], &[0x55; 6], &[0x55, 0, 0, 1]] {
+                let useless = [&[0, 0, 1, 0x60 | kind], more].concat();
+                let unit = unit(&[&useless, &PICTURE[..], &useless, &PICTURE].concat(), 1);
+                let joined = joiner.join(unit).unwrap();
+                assert_eq!(bytes(&joined), [&PICTURE[1..], &PICTURE[1..]].concat());
+                assert_eq!(joined.pts(), Some(gst::ClockTime::from_mseconds(1)));
+            }
+        }
+        assert!(joiner.join(unit(&[0, 0, 1, 10], 1)).is_none());
+        assert_eq!(bytes(&joiner.join(unit(&PICTURE, 2)).unwrap()), PICTURE);
+    }
+
+    #[test]
+    fn what_pictures_need_is_not_changed() {
+        let mut joiner = PictureJoiner::default();
+        let kinds = 1..=9;
+        let nal_units = kinds.flat_map(|kind| [0, 0, 0, 1, 0x60 | kind, 0x55, 0, 0x80]);
+        let whole: Vec<u8> = nal_units.collect();
+        assert_eq!(bytes(&joiner.join(unit(&whole, 3)).unwrap()), whole);
     }
 
     #[test]

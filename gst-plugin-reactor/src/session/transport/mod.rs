@@ -38,6 +38,7 @@ mod task_pool;
 mod thread;
 mod transport_cc;
 mod ulpfec;
+mod vp9_superframes;
 
 use std::{
     sync::mpsc,

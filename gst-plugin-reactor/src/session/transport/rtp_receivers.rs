@@ -16,6 +16,7 @@ use super::{
     handles::{CAT, MediaGate, NegotiatedTracks, TrackReceived, TransportHandles, bridge_clock},
     keyframe_requests::KeyframeRequests,
     rtp_probes::{self, PACKETS},
+    vp9_superframes,
 };
 use crate::{
     gst_helpers::{error_source, internal, keyframe_request, make, sync_states},
@@ -293,10 +294,10 @@ fn appsink(forwarder: Forwarder) -> gst_app::AppSink {
     let callbacks = gst_app::AppSinkCallbacks::builder().new_sample(move |sink| {
         let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
         let media_type = sample.caps().and_then(|caps| caps.structure(0));
-        let is_h264 = media_type.is_some_and(|media| media.has_name("video/x-h264"));
-        let whole = |buffer| match is_h264 {
-            true => h264.join(buffer),
-            false => Some(buffer),
+        let whole = |buffer| match media_type.map(|media| media.name().as_str()) {
+            Some("video/x-h264") => h264.join(buffer),
+            Some("video/x-vp9") => valid_superframe(sink, buffer),
+            _ => Some(buffer),
         };
         if let Some(consumer) = forwarder.consumer(false)
             && let Some(buffer) = sample.buffer_owned().and_then(whole)
@@ -314,6 +315,18 @@ fn appsink(forwarder: Forwarder) -> gst_app::AppSink {
         .enable_last_sample(false)
         .callbacks(callbacks.build())
         .build()
+}
+
+/// One that would mislead vp9parse is lost, and a keyframe asked for.
+fn valid_superframe(sink: &gst_app::AppSink, buffer: gst::Buffer) -> Option<gst::Buffer> {
+    // What cannot be read is not judged.
+    let is_valid = buffer
+        .map_readable()
+        .map_or(true, |data| vp9_superframes::has_valid_index(&data));
+    if !is_valid && let Some(pad) = sink.static_pad("sink") {
+        pad.push_event(keyframe_request());
+    }
+    is_valid.then_some(buffer)
 }
 
 /// Makes media units of a track's buffers, for its tap.
