@@ -7,8 +7,8 @@
 //!
 //! And NAL units that no picture needs: a server could crash this process with some of
 //! them. h264parse 1.26.2 crashes at bytes behind the one byte of an end of sequence or
-//! of stream (1.29.1 reads no differently, 1.22 ends the stream), and 1.22.0 and 1.26.2
-//! at a subset sequence parameter set (ITU-T H.264, annex G) that is cut short.
+//! of stream (1.29.2 reads no differently, 1.22 ends the stream), and GStreamer before
+//! 1.28.2 at a subset sequence parameter set (ITU-T H.264, annex G) that is cut short.
 
 use std::ops::RangeInclusive;
 
@@ -45,7 +45,8 @@ impl PictureJoiner {
             }
             return Some(unit);
         }
-        self.0.extend(unit.iter_memories_owned());
+        let memories = unit.iter_memories_owned();
+        self.0.extend(memories.filter(|memory| memory.size() > 0));
         if self.0.iter().map(|memory| memory.size()).sum::<usize>() > MAX_WAITING {
             self.0.clear();
         }
@@ -142,6 +143,8 @@ mod tests {
     #[test]
     fn what_waits_is_bounded() {
         let mut joiner = PictureJoiner::default();
+        assert!(joiner.join(unit(&[0, 0, 1, 10], 0)).is_none());
+        assert_eq!(joiner.0.len(), 0);
         for _ in 0..100 {
             assert!(joiner.join(unit(&[0; 10_000], 0)).is_none());
         }
