@@ -202,6 +202,11 @@ fn payload_of(packet: &[u8]) -> usize {
     }
 }
 
+fn replace_payload(packet: &mut Vec<u8>, payload: &[u8]) {
+    packet.truncate(payload_of(packet));
+    packet.extend(payload);
+}
+
 /// Payloads cut short at any length, down to nothing.
 fn truncated() -> Tamper {
     let mut random = SplitMix64::new(7);
@@ -346,8 +351,7 @@ fn impossible_size() -> Tamper {
     each(move |packet| {
         is_changed = !is_changed;
         if is_changed {
-            packet.truncate(payload_of(packet));
-            packet.extend(SEQUENCE_PARAMETER_SET);
+            replace_payload(packet, &SEQUENCE_PARAMETER_SET);
         }
     })
 }
@@ -357,8 +361,7 @@ fn last_of_unit(nal_unit: &'static [u8]) -> Tamper {
     each(move |packet| {
         let is_last = packet[1] & 0x80 != 0;
         if is_last {
-            packet.truncate(payload_of(packet));
-            packet.extend(nal_unit);
+            replace_payload(packet, nal_unit);
         }
     })
 }

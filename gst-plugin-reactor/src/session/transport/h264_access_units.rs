@@ -62,7 +62,7 @@ fn has_picture(stream: &[u8]) -> bool {
 /// The NAL units that are [`NEEDED`], if there are others.
 fn without_useless(stream: &[u8]) -> Option<Vec<u8>> {
     let needed = nal_units(stream).filter(|(kind, _)| NEEDED.contains(kind));
-    let bytes = || needed.flat_map(|(_, bytes)| bytes).copied().collect();
+    let bytes = || needed.map(|(_, bytes)| bytes).collect::<Vec<_>>().concat();
     let is_useless = |(kind, _)| !NEEDED.contains(&kind);
     nal_units(stream).any(is_useless).then(bytes)
 }

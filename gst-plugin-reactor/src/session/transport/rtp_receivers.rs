@@ -283,10 +283,15 @@ pub fn tolerate(error: &gst::message::Error) -> bool {
     let Some((depayloader, _)) = source else {
         return false;
     };
-    if let Some(sink) = depayloader.static_pad("sink") {
+    request_keyframe(depayloader);
+    true
+}
+
+/// Asks the sender for a keyframe, from this element of the track's on.
+fn request_keyframe(element: &impl IsA<gst::Element>) {
+    if let Some(sink) = element.static_pad("sink") {
         sink.push_event(keyframe_request());
     }
-    true
 }
 
 fn appsink(forwarder: Forwarder) -> gst_app::AppSink {
@@ -323,8 +328,8 @@ fn valid_superframe(sink: &gst_app::AppSink, buffer: gst::Buffer) -> Option<gst:
     let is_valid = buffer
         .map_readable()
         .map_or(true, |data| vp9_superframes::has_valid_index(&data));
-    if !is_valid && let Some(pad) = sink.static_pad("sink") {
-        pad.push_event(keyframe_request());
+    if !is_valid {
+        request_keyframe(sink);
     }
     is_valid.then_some(buffer)
 }
