@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: MIT
 
 //! The process's I/O threads, and those that may block. All sessions share them.
-//! No task on the I/O threads ever blocks. A blocking thread is started where none
-//! is idle, and ends soon after its work.
+//! No task on the I/O threads ever blocks, but where no thread can be had that may.
+//! A blocking thread is started where none is idle, and ends soon after its work.
 
 use std::{
-    sync::{Mutex, OnceLock},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -55,10 +59,35 @@ pub fn runtime() -> Result<&'static Runtime, Error> {
 struct Starting;
 
 /// Runs a function that may block, on a thread of its own for that time.
-pub fn run_blocking(run: impl FnOnce() + Send + 'static) {
+///
+/// Where the process gets no further thread, an I/O thread runs it: an application
+/// that is told of an error late is better than one that waits for ever.
+pub fn run_blocking(run: impl FnOnce() + Clone + Send + 'static) {
     // Without I/O threads there is no session.
     if let Ok(runtime) = runtime() {
-        runtime.spawn_blocking(run);
+        run_once(runtime, run, |run| {
+            runtime.spawn_blocking(run);
+        });
+    }
+}
+
+/// Has `spawn` run the function, or, where that panics, an I/O thread.
+fn run_once<F: FnOnce() + Clone + Send + 'static>(
+    runtime: &Runtime,
+    run: F,
+    spawn: impl FnOnce(Box<dyn FnOnce() + Send>),
+) {
+    // tokio 1.54 panics where it gets no thread, but keeps the function for the next.
+    let is_taken = Arc::new(AtomicBool::new(false));
+    let once = move || {
+        if !is_taken.swap(true, Ordering::Relaxed) {
+            run();
+        }
+    };
+    let other = once.clone();
+    let spawned = catch_unwind(AssertUnwindSafe(|| spawn(Box::new(once))));
+    if spawned.is_err() {
+        runtime.spawn(async move { other() });
     }
 }
 
@@ -100,4 +129,31 @@ pub fn run_repeatedly(
         }
     });
     Ok(Timer(task.abort_handle()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn io_thread_runs_what_no_other_thread_can() {
+        let (sender, receiver) = mpsc::channel();
+        let mut kept = None;
+        run_once(
+            runtime().unwrap(),
+            move || sender.send(()).unwrap(),
+            |run| {
+                kept = Some(run);
+                panic!("no thread");
+            },
+        );
+        receiver.recv_timeout(TIMEOUT).expect("a call");
+        // A later thread finds it in tokio's queue.
+        kept.unwrap()();
+        assert_eq!(receiver.try_recv(), Err(mpsc::TryRecvError::Disconnected));
+    }
 }
